@@ -1,0 +1,28 @@
+//! The load generator and comparison bench of streamd, on an io_uring runtime of its own.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`arguments`] | the command line |
+//! | [`single`] | one measurement on a server that runs already |
+//! | [`compare`] | every peer in turn |
+//! | [`scenario`] | a piece of work, and the standard set |
+//! | [`load`] | client threads, connections, what they count |
+//! | [`peer`] | the servers: set up, started, watched, stopped |
+//! | [`fixture`] | the files that are asked for |
+//! | [`result`] | what a run leaves behind as JSON |
+//! | [`statistics`] | medians, ratios pair by pair, noise |
+//! | [`report`] | tables and the page with plots |
+//! | [`host`], [`progress`] | where it ran, how far it is |
+
+pub mod arguments;
+pub mod compare;
+pub mod fixture;
+pub mod host;
+pub mod load;
+pub mod peer;
+pub mod progress;
+pub mod report;
+pub mod result;
+pub mod scenario;
+pub mod single;
+pub mod statistics;

@@ -1,0 +1,142 @@
+//! What a load does.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+
+/// Most connections of one load; beyond, one client host runs out of ports and memory before the server does.
+pub(super) const CONNECTIONS_MAX: usize = 100_000;
+/// Most client threads.
+pub(super) const THREADS_MAX: usize = 64;
+/// Connections from one source address to one port: the ephemeral range has 28,232 ports by default
+/// (net.ipv4.ip_local_port_range), less what is in TIME_WAIT.
+pub(super) const CONNECTIONS_PER_ADDRESS_MAX: usize = 20_000;
+
+/// What becomes of received bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ClientMode {
+    /// Dropped inside the kernel: the client costs next to nothing.
+    Discard,
+    /// Copied into fixed buffers, as a real client does.
+    Read,
+}
+
+/// When requests begin.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// Each connection begins the next when the last has ended: capacity.
+    Closed,
+    /// So many a second, whatever the answers do: latency.
+    Open {
+        /// Requests a second over all connections.
+        rate_per_s: f64,
+    },
+}
+
+/// How much an answer is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Its body, which must be this long.
+    Body {
+        /// Bytes.
+        bytes: u64,
+    },
+    /// A short body that stands for a stream of this length, and must say that it was sent.
+    Stream {
+        /// Bytes.
+        bytes: u64,
+    },
+}
+
+/// What each connection does.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// HTTP requests; more than one kind are used in turn.
+    Requests {
+        /// Whole request heads, with what each answer is worth.
+        requests: Arc<[(Vec<u8>, Answer)]>,
+        /// Whether a connection carries more than one.
+        keep_alive: bool,
+    },
+    /// Frames of this many bytes.
+    Frames {
+        /// Bytes of each payload.
+        bytes: u64,
+    },
+    /// One request, of whose answer so many bytes a second are read; with 0 the connection stays idle after a
+    /// first answer.
+    Slow {
+        /// The request head, with what its answer is worth.
+        request: (Vec<u8>, Answer),
+        /// Bytes a second.
+        bytes_per_s: u64,
+    },
+}
+
+/// A load on one server.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// Where the server listens.
+    pub address: SocketAddr,
+    /// What each connection does.
+    pub work: Work,
+    /// Connections at once, over all threads.
+    pub connections: usize,
+    /// Client threads.
+    pub threads: usize,
+    /// Cores of the client; threads take them in turn. Empty: wherever the kernel puts them.
+    pub cores: Vec<usize>,
+    /// What becomes of bodies.
+    pub mode: ClientMode,
+    /// When requests begin.
+    pub pace: Pace,
+    /// Source addresses, used in turn; none lets the kernel choose.
+    pub sources: Vec<IpAddr>,
+}
+
+impl Load {
+    /// Refuses what would end badly.
+    pub fn check(&self) -> Result<()> {
+        if self.connections == 0 || self.connections > CONNECTIONS_MAX {
+            bail!("{} connections are outside 1 to {CONNECTIONS_MAX}", self.connections);
+        }
+        if self.threads == 0 || self.threads > THREADS_MAX || self.threads > self.connections {
+            bail!(
+                "{} threads for {} connections: at least one connection each, at most {THREADS_MAX}",
+                self.threads,
+                self.connections
+            );
+        }
+        let addresses = self.sources.len().max(1);
+        if self.connections > addresses * CONNECTIONS_PER_ADDRESS_MAX {
+            bail!(
+                "{} connections from {addresses} addresses: at most {CONNECTIONS_PER_ADDRESS_MAX} each",
+                self.connections
+            );
+        }
+        check_open_files(self.connections)
+    }
+}
+
+/// Descriptors that the bench needs besides its connections.
+const DESCRIPTORS_OWN: u64 = 128;
+
+/// Raises the limit of open files as far as allowed, and refuses where that is too little.
+fn check_open_files(connections: usize) -> Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // Refused where the hard limit is above fs.nr_open; what is in force decides.
+    let _ = setrlimit(Resource::Nofile, raised);
+    let wanted = connections as u64 + DESCRIPTORS_OWN;
+    match getrlimit(Resource::Nofile).current {
+        Some(current) if current < wanted => {
+            bail!(
+                "{connections} connections need {wanted} open files, and the limit is {current}: raise it with \
+                 ulimit -n {wanted}"
+            )
+        }
+        _ => Ok(()),
+    }
+}

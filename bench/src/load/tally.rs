@@ -1,0 +1,79 @@
+//! What the connections of a load counted.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+
+use crate::result::Latency;
+use crate::statistics::fairness;
+
+/// The longest latency that is told apart: an hour, in nanoseconds.
+const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
+
+/// Significant digits of latencies: 0.1 %.
+const DIGITS: u8 = 3;
+
+/// Counts of one thread, or of all.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// Answers that came whole and right.
+    pub requests: u64,
+    /// Payload bytes.
+    pub bytes: u64,
+    /// Failures by what was seen.
+    pub errors: BTreeMap<String, u64>,
+    /// Bytes of each connection.
+    pub connection_bytes: Vec<u64>,
+    latency: Histogram<u64>,
+}
+
+impl Tally {
+    /// Nothing counted yet.
+    pub fn new() -> Result<Tally> {
+        let latency = Histogram::new_with_bounds(1, LATENCY_NS_MAX, DIGITS)?;
+        Ok(Tally { requests: 0, bytes: 0, errors: BTreeMap::new(), connection_bytes: Vec::new(), latency })
+    }
+
+    /// Counts an answer that took `latency` from its intended start.
+    pub fn answered(&mut self, latency: Duration) {
+        self.requests += 1;
+        self.latency.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Counts a failure.
+    pub fn failed(&mut self, what: impl Into<String>) {
+        *self.errors.entry(what.into()).or_default() += 1;
+    }
+
+    /// Adds another thread's counts.
+    pub fn add(&mut self, other: Tally) {
+        self.requests += other.requests;
+        self.bytes += other.bytes;
+        self.connection_bytes.extend(other.connection_bytes);
+        for (what, count) in other.errors {
+            *self.errors.entry(what).or_default() += count;
+        }
+        // Both have the same bounds.
+        let _ = self.latency.add(other.latency);
+    }
+
+    /// Percentiles; None where nothing was answered.
+    pub fn latency(&self) -> Option<Latency> {
+        let at = |quantile| self.latency.value_at_quantile(quantile) as f64 / 1e3;
+        (!self.latency.is_empty()).then(|| Latency {
+            p50_us: at(0.5),
+            p90_us: at(0.9),
+            p99_us: at(0.99),
+            p99_9_us: at(0.999),
+            max_us: self.latency.max() as f64 / 1e3,
+        })
+    }
+
+    /// Jain's index of the connections' bytes.
+    pub fn fairness(&self) -> Option<f64> {
+        let shares: Vec<f64> = self.connection_bytes.iter().map(|bytes| *bytes as f64).collect();
+        fairness(&shares)
+    }
+}

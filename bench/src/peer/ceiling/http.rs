@@ -1,0 +1,188 @@
+//! Requests: head in, head and file out, corked.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, RwLock};
+
+use rustix::fs::sendfile;
+use rustix::net::sockopt::{set_tcp_cork, set_tcp_nodelay};
+
+/// Files that are kept open; above it requests fail.
+const FILES_MAX: usize = 4096;
+
+/// Longest head of a request, and so the most that is buffered of pipelined ones.
+const HEAD_BYTES_MAX: usize = 8 << 10;
+
+/// Bodies up to this size are kept in memory behind their heads: one send, which is less work than sendfile.
+const BODY_BYTES_IN_MEMORY_MAX: u64 = 32 << 10;
+
+/// sendfile(2) transfers at most this much a call.
+const SENDFILE_BYTES_MAX: u64 = 0x7fff_f000;
+
+const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+
+/// The rest of what all servers send, so that heads are about the same size.
+const FIELDS: &str = "Server: stream-bench/ceiling\r\n\
+    Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
+    Content-Type: application/octet-stream\r\n\
+    Last-Modified: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
+    Connection: keep-alive\r\n\
+    Accept-Ranges: bytes\r\n";
+
+/// The open files by the paths of their requests.
+pub(super) struct Files {
+    root: PathBuf,
+    open: RwLock<HashMap<Vec<u8>, Arc<OpenFile>>>,
+}
+
+/// A file and the answer that it gets.
+struct OpenFile {
+    path: Vec<u8>,
+    /// The head, and the body behind it if it is small.
+    start: Vec<u8>,
+    file: File,
+    /// Bytes that sendfile sends after `start`.
+    sendfile_bytes: u64,
+}
+
+impl Files {
+    pub(super) fn new(root: PathBuf) -> Files {
+        Files { root, open: RwLock::default() }
+    }
+
+    fn find(&self, path: &[u8]) -> io::Result<Arc<OpenFile>> {
+        let poisoned = || io::Error::other("a thread of the ceiling panicked");
+        if let Some(file) = self.open.read().map_err(|_| poisoned())?.get(path) {
+            return Ok(Arc::clone(file));
+        }
+        let mut open = self.open.write().map_err(|_| poisoned())?;
+        if open.len() >= FILES_MAX {
+            return Err(io::Error::other("too many files for the ceiling"));
+        }
+        let file = Arc::new(OpenFile::new(&self.root, path)?);
+        open.insert(path.to_vec(), Arc::clone(&file));
+        Ok(file)
+    }
+}
+
+impl OpenFile {
+    fn new(root: &Path, path: &[u8]) -> io::Result<OpenFile> {
+        let name = std::str::from_utf8(path).map_err(|_| io::ErrorKind::NotFound)?.trim_start_matches('/');
+        let name = Path::new(name);
+        if !name.components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let file = File::open(root.join(name))?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let bytes = metadata.len();
+        let mut start = format!("HTTP/1.1 200 OK\r\n{FIELDS}Content-Length: {bytes}\r\n\r\n").into_bytes();
+        if bytes > BODY_BYTES_IN_MEMORY_MAX {
+            return Ok(OpenFile { path: path.to_vec(), start, file, sendfile_bytes: bytes });
+        }
+        (&file).take(bytes).read_to_end(&mut start)?;
+        Ok(OpenFile { path: path.to_vec(), start, file, sendfile_bytes: 0 })
+    }
+
+    fn send(&self, mut stream: &TcpStream) -> io::Result<()> {
+        if self.sendfile_bytes == 0 {
+            return stream.write_all(&self.start);
+        }
+        set_tcp_cork(stream, true)?;
+        stream.write_all(&self.start)?;
+        let mut offset = 0;
+        while offset < self.sendfile_bytes {
+            let count = (self.sendfile_bytes - offset).min(SENDFILE_BYTES_MAX);
+            // A 64-bit system's usize holds it; it is below 2^31.
+            if sendfile(stream, &self.file, Some(&mut offset), usize::try_from(count).unwrap_or(usize::MAX))?
+                == 0
+            {
+                return Err(io::Error::other("the file became shorter"));
+            }
+        }
+        Ok(set_tcp_cork(stream, false)?)
+    }
+}
+
+/// Answers requests until the client ends the connection or asks to.
+pub(super) fn serve(mut stream: &TcpStream, files: &Files) -> io::Result<()> {
+    set_tcp_nodelay(stream, true)?;
+    let mut buffer = vec![0; HEAD_BYTES_MAX];
+    let mut filled = 0;
+    let mut last: Option<Arc<OpenFile>> = None;
+    loop {
+        let Some(end) = head_end(&buffer[..filled]) else {
+            // A full buffer reads 0 as well: heads that don't fit end the connection.
+            match stream.read(&mut buffer[filled..])? {
+                0 => return Ok(()),
+                count => filled += count,
+            }
+            continue;
+        };
+        let head = &buffer[..end];
+        let path = path(head).ok_or(io::ErrorKind::InvalidData)?;
+        let closing = asks_to_close(head);
+        let file = match last.take().filter(|file| file.path == path) {
+            Some(file) => Ok(file),
+            None => files.find(path),
+        };
+        match &file {
+            Ok(file) => file.send(stream)?,
+            Err(_) => stream.write_all(NOT_FOUND)?,
+        }
+        if closing {
+            return Ok(());
+        }
+        last = file.ok();
+        buffer.copy_within(end..filled, 0);
+        filled -= end;
+    }
+}
+
+fn head_end(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
+}
+
+/// What stands between the first two spaces.
+fn path(head: &[u8]) -> Option<&[u8]> {
+    head.split(|byte| *byte == b' ').nth(1)
+}
+
+fn asks_to_close(head: &[u8]) -> bool {
+    head.split(|byte| *byte == b'\n')
+        .any(|line| line.trim_ascii_end().eq_ignore_ascii_case(b"connection: close"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Files, asks_to_close, head_end, path};
+
+    #[test]
+    fn heads_are_split() {
+        let bytes = b"GET /a HTTP/1.1\r\nconnection: Close\r\n\r\nGET";
+        let end = head_end(bytes).unwrap();
+        assert_eq!(&bytes[end..], b"GET");
+        assert_eq!(path(&bytes[..end]), Some(&b"/a"[..]));
+        assert!(asks_to_close(&bytes[..end]));
+        assert!(!asks_to_close(b"GET / HTTP/1.1\r\n\r\n"));
+        assert_eq!(head_end(b"GET / HTTP/1.1\r\n"), None);
+    }
+
+    #[test]
+    fn only_files_below_the_root_are_opened() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("directory")).unwrap();
+        std::fs::write(root.path().join("directory/file"), b"12345").unwrap();
+        let files = Files::new(root.path().to_owned());
+        let file = files.find(b"/directory/file").unwrap();
+        assert!(file.start.ends_with(b"Content-Length: 5\r\n\r\n12345") && file.sendfile_bytes == 0);
+        for path in [&b"/directory"[..], b"/", b"/../etc/passwd", b"/absent", b"/\xff"] {
+            assert!(files.find(path).is_err(), "{}", path.escape_ascii());
+        }
+    }
+}

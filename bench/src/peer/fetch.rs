@@ -1,0 +1,116 @@
+//! One request with std's blocking sockets: whether a server answers, and whether it answers right.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+/// Time to connect on the loopback interface, and for an answer while a server starts.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Time without a byte after which a fetch is given up.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Longest head that is taken.
+const HEAD_BYTES_MAX: u64 = 16 << 10;
+
+/// Bytes read at a time.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// What came.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fetched {
+    /// From the status line to the empty line.
+    pub(super) head_bytes: u64,
+    /// After it.
+    pub(super) body_bytes: u64,
+    /// Of the body.
+    pub(super) sha256: [u8; 32],
+}
+
+/// Whether anything accepts connections there.
+pub(super) fn accepts(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, ANSWER_TIME_MAX).is_ok()
+}
+
+/// Whether a GET gets an HTTP answer there, whatever it says: the root need not hold anything yet.
+pub(super) fn answers(address: SocketAddr) -> bool {
+    let ask = || -> Result<[u8; 7]> {
+        let mut start = [0; 7];
+        let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIME_MAX)?;
+        stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
+        stream.write_all(
+            format!("GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
+        )?;
+        stream.read_exact(&mut start)?;
+        Ok(start)
+    };
+    ask().is_ok_and(|start| &start == b"HTTP/1.")
+}
+
+/// Fetches a file by its path below the root, on a connection that is kept alive as those of the load are.
+pub(super) fn fetch(address: SocketAddr, name_in_root: &str) -> Result<Fetched> {
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIME_MAX)
+        .with_context(|| format!("connecting to {address}"))?;
+    stream.set_read_timeout(Some(SILENCE_MAX))?;
+    stream.write_all(format!("GET /{name_in_root} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
+    let mut stream = BufReader::with_capacity(BUFFER_BYTES, stream);
+    let head = read_head(&mut stream).with_context(|| format!("GET /{name_in_root} from {address}"))?;
+    let length = content_length(&head).with_context(|| format!("GET /{name_in_root} from {address}"))?;
+    let (mut digest, mut body_bytes, mut buffer) = (Sha256::new(), 0, vec![0; BUFFER_BYTES]);
+    let mut body = stream.take(length);
+    loop {
+        match body.read(&mut buffer)? {
+            0 => break,
+            count => {
+                digest.update(&buffer[..count]);
+                body_bytes += count as u64;
+            }
+        }
+    }
+    Ok(Fetched { head_bytes: head.len() as u64, body_bytes, sha256: digest.finalize().into() })
+}
+
+fn read_head(stream: &mut impl BufRead) -> Result<String> {
+    let (mut head, mut stream) = (Vec::new(), stream.take(HEAD_BYTES_MAX));
+    while !head.ends_with(b"\r\n\r\n") {
+        if stream.read_until(b'\n', &mut head)? == 0 {
+            bail!("the answer's head has no end within {} bytes", head.len());
+        }
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+fn content_length(head: &str) -> Result<u64> {
+    let mut lines = head.lines();
+    let status = lines.next().unwrap_or_default();
+    if status.split(' ').nth(1) != Some("200") {
+        bail!("the answer is {status:?} instead of 200");
+    }
+    let mut fields = lines.filter_map(|line| line.split_once(':'));
+    let field = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let value = field.and_then(|(_, value)| value.trim().parse().ok());
+    value.context("the answer has no Content-Length, so that its body can't be compared")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{content_length, read_head};
+
+    #[test]
+    fn the_head_ends_where_the_body_begins() {
+        let mut answer = &b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nbody"[..];
+        let head = read_head(&mut answer).unwrap();
+        assert_eq!(content_length(&head).unwrap(), 4);
+        assert_eq!(answer, b"body");
+        assert!(read_head(&mut &b"HTTP/1.1 200 OK\r\n"[..]).is_err());
+    }
+
+    #[test]
+    fn other_answers_are_named() {
+        assert!(content_length("HTTP/1.1 404 Not Found\r\n\r\n").unwrap_err().to_string().contains("404"));
+        assert!(content_length("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+    }
+}

@@ -1,0 +1,76 @@
+//! nginx as its documentation and its makers' notes on tuning advise for files: sendfile with tcp_nopush, open files
+//! cached, no access log.
+
+use std::path::PathBuf;
+
+use rustix::process::geteuid;
+
+use super::{Configuration, IDLE_TIMEOUT_S, Place, Recipe};
+
+/// Who reads files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// The worker, which waits for the disk.
+    ByWorker,
+    /// A thread pool of nginx's default size (`aio threads`), so that the worker doesn't wait.
+    ByThreads,
+}
+
+pub(super) fn recipe(place: &Place<'_>, program: PathBuf, reads: Reads) -> Recipe {
+    let path = place.file("nginx.conf");
+    let arguments = ["-p", &place.file(""), "-e", "stderr", "-c", &path].map(str::to_owned).to_vec();
+    Recipe {
+        program,
+        arguments,
+        environment: Vec::new(),
+        configuration: Some(Configuration { path: PathBuf::from(path), text: configuration(place, reads) }),
+        version_arguments: &["-v"],
+        connections_max: place.connections_max(),
+        control: None,
+        frames: None,
+    }
+}
+
+fn configuration(place: &Place<'_>, reads: Reads) -> String {
+    // Else workers of a root master become `nobody`, who may not read the root.
+    let user = if geteuid().is_root() { "user root;\n" } else { "" };
+    let aio = if reads == Reads::ByThreads { "    aio threads;\n" } else { "" };
+    // One listener a worker, where there are several: the kernel spreads connections evenly.
+    let reuseport = if place.setup.workers > 1 { " reuseport" } else { "" };
+    let temporary_paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("    {kind}_temp_path \"{}\";\n", place.file(&format!("{kind}_temp"))))
+        .concat();
+    format!(
+        r#"{user}daemon off;
+pid "{pid}";
+error_log stderr warn;
+worker_processes {workers};
+worker_rlimit_nofile {open_files_max};
+events {{
+    worker_connections {connections_max};
+}}
+http {{
+    default_type application/octet-stream;
+    access_log off;
+    sendfile on;
+{aio}    tcp_nopush on;
+    tcp_nodelay on;
+    open_file_cache max=10000 inactive=60s;
+    open_file_cache_valid 60s;
+    open_file_cache_min_uses 1;
+    keepalive_timeout {IDLE_TIMEOUT_S}s;
+    keepalive_requests 1000000000;
+{temporary_paths}    server {{
+        listen {listen} backlog=4096{reuseport};
+        root "{root}";
+    }}
+}}
+"#,
+        pid = place.file("nginx.pid"),
+        workers = place.setup.workers,
+        open_files_max = place.open_files_max,
+        connections_max = place.connections_max(),
+        listen = place.http,
+        root = place.root,
+    )
+}

@@ -1,0 +1,31 @@
+//! streamd, with its defaults: only the access log is off, as everybody's is.
+
+use std::path::PathBuf;
+
+use super::{Configuration, Place, Recipe};
+
+pub(super) fn recipe(place: &Place<'_>) -> Result<Recipe, String> {
+    let program = &place.setup.streamd;
+    let program = program.canonicalize().map_err(|error| format!("{}: {error}", program.display()))?;
+    // A file of its own, so that one in /etc/streamd doesn't change what is measured.
+    let configuration = place.file("streamd.toml");
+    let mut arguments = vec![
+        format!("--config={configuration}"),
+        format!("--root={}", place.root),
+        format!("--data-listen={}", place.http),
+        format!("--control-listen={}", place.second),
+        format!("--workers={}", place.setup.workers),
+        "--access-log=false".to_owned(),
+    ];
+    arguments.extend(place.setup.streamd_arguments.iter().cloned());
+    Ok(Recipe {
+        program,
+        arguments,
+        environment: Vec::new(),
+        configuration: Some(Configuration { path: PathBuf::from(configuration), text: String::new() }),
+        version_arguments: &["--version"],
+        connections_max: place.connections_max(),
+        control: Some(place.second),
+        frames: Some(place.http),
+    })
+}

@@ -1,0 +1,326 @@
+//! Which plots a run gets: whatever was measured at several sizes or connection counts, latencies, and what cold
+//! load does to hot requests.
+
+use super::ReportError;
+use super::analysis::{Analysis, ScenarioAnalysis};
+use super::axis::Axis;
+use super::metric::{Metric, Quantity};
+use super::plot::{self, CEILING_STYLE, LinePlot, PEER_STYLES, Row, RowPlot, Series};
+use super::text;
+use crate::result::Work;
+use crate::statistics::Spread;
+
+/// A plot with what a reader needs beside it.
+#[derive(Debug)]
+pub(crate) struct Figure {
+    /// What is shown.
+    pub(crate) title: String,
+    /// Under which conditions.
+    pub(crate) note: String,
+    /// What the marks mean.
+    pub(crate) legend: Vec<Key>,
+    /// The drawing.
+    pub(crate) svg: String,
+}
+
+/// One entry of a legend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// A peer's line or marks.
+    Peer {
+        /// Its name.
+        name: String,
+        /// Its colour and shape.
+        style: usize,
+    },
+    /// What hollow marks mean.
+    Hollow(&'static str),
+    /// What filled marks mean.
+    Filled(&'static str),
+    /// What the band means.
+    Band(String),
+}
+
+/// Figures that belong together.
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// What they have in common.
+    pub(crate) title: &'static str,
+    /// The figures; at least one.
+    pub(crate) figures: Vec<Figure>,
+}
+
+/// Scenarios that differ in one number alone.
+struct Sweep<'a, 'b> {
+    kind: &'static str,
+    conditions: String,
+    /// By that number, ascending.
+    points: Vec<(f64, &'b ScenarioAnalysis<'a>)>,
+}
+
+/// Everything that can be plotted of one run, groups without figures left out.
+///
+/// # Errors
+/// When a plot can't be drawn.
+pub(crate) fn groups(analysis: &Analysis) -> Result<Vec<Group>, ReportError> {
+    let groups = [
+        ("By size", by_size(analysis)?),
+        ("By number of connections", by_connections(analysis)?),
+        ("Hot requests beside cold load", mixed(analysis)?),
+        ("Latency", latencies(analysis)?),
+    ];
+    let filled = groups.into_iter().filter(|(_, figures)| !figures.is_empty());
+    Ok(filled.map(|(title, figures)| Group { title, figures }).collect())
+}
+
+/// The colour and shape of `peer`, the same in all plots of a run.
+pub(crate) fn style_of(analysis: &Analysis, peer: &str) -> usize {
+    if peer == "ceiling" {
+        return CEILING_STYLE;
+    }
+    // The reference has the first style wherever it stands in the list.
+    let mut order: Vec<&str> = analysis.reference.into_iter().chain(analysis.others()).collect();
+    order.retain(|name| *name != "ceiling");
+    order.iter().position(|name| *name == peer).unwrap_or(0) % PEER_STYLES
+}
+
+fn by_size(analysis: &Analysis) -> Result<Vec<Figure>, ReportError> {
+    let metrics = [Metric::Throughput, Metric::ServerCpuPerGb, Metric::ServerCpuPerRequest];
+    let mut figures = Vec::new();
+    for sweep in sweeps(analysis, size_key) {
+        let x = |values: &[f64]| Axis::log_at("Body size, bytes".to_owned(), values, text::size);
+        for metric in metrics {
+            figures.extend(sweep_figure(analysis, &sweep, metric, x)?);
+        }
+    }
+    Ok(figures)
+}
+
+fn by_connections(analysis: &Analysis) -> Result<Vec<Figure>, ReportError> {
+    let metrics = [Metric::Throughput, Metric::ServerCpuPerGb, Metric::MemoryPerConnection];
+    let mut figures = Vec::new();
+    for sweep in sweeps(analysis, connections_key) {
+        let count = |value: f64| text::tick(Quantity::Plain, value);
+        let x = |values: &[f64]| Axis::log_at("Connections".to_owned(), values, count);
+        for metric in metrics {
+            figures.extend(sweep_figure(analysis, &sweep, metric, x)?);
+        }
+    }
+    Ok(figures)
+}
+
+/// The kind of work, the size that varies, and what stays.
+fn size_key(work: &Work) -> Option<(&'static str, f64, String)> {
+    let (kind, body_bytes, connections, suffix) = match work {
+        Work::Pull { body_bytes, connections, keep_alive, rate_per_s: None } => {
+            ("pull", body_bytes, connections, if *keep_alive { "" } else { ", one request each" })
+        }
+        Work::Push { body_bytes, connections } => ("push", body_bytes, connections, ""),
+        Work::Stream { body_bytes, connections } => ("POST /stream", body_bytes, connections, ""),
+        _ => return None,
+    };
+    Some((kind, *body_bytes as f64, format!("{}{suffix}", connections_text(*connections))))
+}
+
+/// The kind of work, the number of connections that varies, and what stays.
+fn connections_key(work: &Work) -> Option<(&'static str, f64, String)> {
+    let (kind, connections, conditions) = match work {
+        Work::Pull { body_bytes, connections, keep_alive, rate_per_s: None } => {
+            let suffix = if *keep_alive { "" } else { ", one request each" };
+            ("pull", connections, format!("{}{suffix}", text::size(*body_bytes as f64)))
+        }
+        Work::Push { body_bytes, connections } => ("push", connections, text::size(*body_bytes as f64)),
+        Work::Stream { body_bytes, connections } => {
+            ("POST /stream", connections, text::size(*body_bytes as f64))
+        }
+        Work::Connections { connections, read_bytes_per_s: None } => ("idle", connections, String::new()),
+        Work::Connections { connections, read_bytes_per_s: Some(rate) } => {
+            ("slow readers", connections, format!("{}/s each", text::size(*rate as f64)))
+        }
+        _ => return None,
+    };
+    Some((kind, *connections as f64, conditions))
+}
+
+fn connections_text(connections: usize) -> String {
+    let count = text::tick(Quantity::Plain, connections as f64);
+    if connections == 1 { "1 connection".to_owned() } else { format!("{count} connections") }
+}
+
+/// The scenarios that differ in what `key` says varies, where there are at least two.
+fn sweeps<'a, 'b>(
+    analysis: &'b Analysis<'a>,
+    key: fn(&Work) -> Option<(&'static str, f64, String)>,
+) -> Vec<Sweep<'a, 'b>> {
+    let mut sweeps: Vec<Sweep> = Vec::new();
+    for scenario in &analysis.scenarios {
+        let Some((kind, x, conditions)) = key(&scenario.scenario.work) else { continue };
+        match sweeps.iter_mut().find(|sweep| sweep.kind == kind && sweep.conditions == conditions) {
+            // Two scenarios with the same work: the first is shown.
+            Some(sweep) if sweep.points.iter().any(|(at, _)| *at == x) => {}
+            Some(sweep) => sweep.points.push((x, scenario)),
+            None => sweeps.push(Sweep { kind, conditions, points: vec![(x, scenario)] }),
+        }
+    }
+    sweeps.retain(|sweep| sweep.points.len() > 1);
+    for sweep in &mut sweeps {
+        sweep.points.sort_by(|one, other| f64::total_cmp(&one.0, &other.0));
+    }
+    sweeps
+}
+
+/// None where fewer than two of the points have values.
+fn sweep_figure(
+    analysis: &Analysis,
+    sweep: &Sweep,
+    metric: Metric,
+    x: impl Fn(&[f64]) -> Axis,
+) -> Result<Option<Figure>, ReportError> {
+    let rows: Vec<_> = sweep.points.iter().filter_map(|(x, of)| Some((*x, of.row(metric)?))).collect();
+    if rows.len() < 2 {
+        return Ok(None);
+    }
+    let points_of = |peer: &str| -> Vec<(f64, Spread)> {
+        rows.iter().filter_map(|(x, row)| Some((*x, row.cell(peer)?.measured))).collect()
+    };
+    let noise_at = |x: f64, of: Spread| {
+        let noise = rows.iter().find(|(at, _)| *at == x)?.1.noise?.spread;
+        Some((x, of.median * noise.min, of.median * noise.max))
+    };
+    let band = analysis.reference.map(points_of).unwrap_or_default();
+    let band = band.into_iter().filter_map(|(x, of)| noise_at(x, of)).collect();
+    let xs: Vec<f64> = rows.iter().map(|(x, _)| *x).collect();
+    let title = metric.title().to_owned();
+    let note = [sweep.kind, sweep.conditions.as_str()].into_iter().filter(|part| !part.is_empty());
+    let note = note.collect::<Vec<_>>().join(", ");
+    line_figure(analysis, title, note, metric, LineContent { x: x(&xs), points_of, band, log: false })
+        .map(Some)
+}
+
+struct LineContent<P: Fn(&str) -> Vec<(f64, Spread)>> {
+    x: Axis,
+    points_of: P,
+    band: Vec<(f64, f64, f64)>,
+    log: bool,
+}
+
+fn line_figure<P: Fn(&str) -> Vec<(f64, Spread)>>(
+    analysis: &Analysis,
+    title: String,
+    note: String,
+    metric: Metric,
+    content: LineContent<P>,
+) -> Result<Figure, ReportError> {
+    let LineContent { x, points_of, band, log } = content;
+    let all = analysis.peers.iter().map(|peer| (*peer, points_of(peer)));
+    let drawn: Vec<_> = all.filter(|(_, points)| !points.is_empty()).collect();
+    let spreads = drawn.iter().flat_map(|(_, points)| points).flat_map(|(_, of)| [of.min, of.median, of.max]);
+    let values: Vec<f64> = spreads.chain(band.iter().flat_map(|(_, low, high)| [*low, *high])).collect();
+    let quantity = metric.quantity();
+    let tick = move |value| text::tick(quantity, value);
+    let axis_title = metric.axis_title();
+    let y = if log { Axis::log(axis_title, &values, tick) } else { Axis::fitting(axis_title, &values, tick) };
+    let style = |peer: &str| style_of(analysis, peer);
+    let mut legend: Vec<Key> =
+        drawn.iter().map(|(peer, _)| Key::Peer { name: (*peer).to_owned(), style: style(peer) }).collect();
+    if let (true, Some(reference)) = (band.len() > 1, analysis.reference) {
+        legend.push(Key::Band(format!("noise around {reference}")));
+    }
+    let band_of = |peer: &str| if Some(peer) == analysis.reference { band.clone() } else { Vec::new() };
+    let series =
+        drawn.into_iter().map(|(peer, points)| Series { style: style(peer), points, band: band_of(peer) });
+    let svg = plot::lines(&LinePlot { title: title.clone(), x, y, series: series.collect() })?;
+    Ok(Figure { title, note, legend, svg })
+}
+
+fn latencies(analysis: &Analysis) -> Result<Vec<Figure>, ReportError> {
+    let mut figures = Vec::new();
+    for scenario in &analysis.scenarios {
+        let rows = || {
+            Metric::LATENCIES.iter().zip(0..).map(|(metric, index)| (f64::from(index), scenario.row(*metric)))
+        };
+        if rows().all(|(_, row)| row.is_none()) {
+            continue;
+        }
+        let points_of = |peer: &str| -> Vec<(f64, Spread)> {
+            rows().filter_map(|(x, row)| Some((x, row?.cell(peer)?.measured))).collect()
+        };
+        let names = ["p50", "p90", "p99", "p99.9", "max"];
+        let x = Axis::ordinal("Percentile of requests".to_owned(), names);
+        let content = LineContent { x, points_of, band: Vec::new(), log: true };
+        let title = text::printable(&scenario.scenario.title);
+        let note = loop_kind(&scenario.scenario.work);
+        figures.push(line_figure(analysis, title, note, Metric::LatencyP50, content)?);
+    }
+    Ok(figures)
+}
+
+fn loop_kind(work: &Work) -> String {
+    match work {
+        Work::Pull { rate_per_s: Some(rate), .. } => {
+            format!(
+                "open loop, {} requests/s, from the intended start",
+                text::tick(Quantity::PerSecond, *rate)
+            )
+        }
+        Work::Pull { .. } | Work::Push { .. } | Work::Stream { .. } => "closed loop".to_owned(),
+        Work::Connections { .. } => "probe requests".to_owned(),
+        Work::Mixed { cold_pulls: 0, .. } => "hot requests, no cold load".to_owned(),
+        Work::Mixed { .. } => "hot requests beside cold load".to_owned(),
+    }
+}
+
+/// For each mixed scenario with cold load: the latencies beside those of its twin without.
+fn mixed(analysis: &Analysis) -> Result<Vec<Figure>, ReportError> {
+    let mut figures = Vec::new();
+    for with in &analysis.scenarios {
+        let Work::Mixed { body_bytes, connections, cold_pulls, rate_per_s } = with.scenario.work else {
+            continue;
+        };
+        if cold_pulls == 0 {
+            continue;
+        }
+        let twin = Work::Mixed { body_bytes, connections, cold_pulls: 0, rate_per_s };
+        let without = analysis.scenarios.iter().find(|other| other.scenario.work == twin);
+        let rows = mixed_rows(analysis, with, without);
+        if rows.is_empty() {
+            continue;
+        }
+        let marks = rows.iter().flat_map(|row| [row.hollow, row.mark]).flatten();
+        let values: Vec<f64> = marks.flat_map(|of| [of.min, of.max]).collect();
+        let x = Axis::log(Metric::LatencyP50.axis_title(), &values, |value| {
+            text::tick(Quantity::Microseconds, value)
+        });
+        let title = "Hot latency".to_owned();
+        let size = text::size(body_bytes as f64);
+        let pulls =
+            if cold_pulls == 1 { "1 cold pull".to_owned() } else { format!("{cold_pulls} cold pulls") };
+        let note = format!("{size} over {}, {pulls}", connections_text(connections));
+        let hollow = without.map(|_| Key::Hollow("without cold load"));
+        let legend = hollow.into_iter().chain([Key::Filled("with cold load")]).collect();
+        let svg = plot::rows(&RowPlot { title: title.clone(), x, rows, neutral: None })?;
+        figures.push(Figure { title, note, legend, svg });
+    }
+    Ok(figures)
+}
+
+fn mixed_rows(analysis: &Analysis, with: &ScenarioAnalysis, without: Option<&ScenarioAnalysis>) -> Vec<Row> {
+    let shown = [
+        (Metric::LatencyP50, "p50"),
+        (Metric::LatencyP99, "p99"),
+        (Metric::LatencyP999, "p99.9"),
+        (Metric::LatencyMax, "max"),
+    ];
+    let mut rows = Vec::new();
+    for peer in &analysis.peers {
+        for (metric, name) in shown {
+            let of = |scenario: &ScenarioAnalysis| Some(scenario.row(metric)?.cell(peer)?.measured);
+            let (hollow, mark) = (without.and_then(of), of(with));
+            if hollow.is_some() || mark.is_some() {
+                let label = format!("{} {name}", text::printable(peer));
+                rows.push(Row { label, style: style_of(analysis, peer), band: None, hollow, mark });
+            }
+        }
+    }
+    rows
+}

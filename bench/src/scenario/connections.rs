@@ -1,0 +1,72 @@
+//! Many connections that do nothing or read slowly: what each costs the server in memory, and what all of them
+//! cost a request that comes meanwhile.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use anyhow::{Result, bail};
+
+use super::{Client, Plan, Subject, Timing, get, load, sample};
+use crate::load::{self, Answer, Load, Pace, Work as LoadWork};
+use crate::peer::own_cost;
+use crate::progress::Progress;
+use crate::result::{Sample, Work};
+
+/// Connections from one loopback address; the next come from the next address.
+const CONNECTIONS_PER_SOURCE: usize = 10_000;
+
+pub(super) fn measure(
+    plan: &Plan,
+    subject: &Subject<'_>,
+    client: &Client,
+    timing: Timing,
+    progress: &Progress,
+) -> Result<Sample> {
+    let Work::Connections { connections, read_bytes_per_s } = plan.work else {
+        bail!("{} is no scenario of connections", plan.id)
+    };
+    let [small, ..] = plan.files.as_slice() else { bail!("{} needs a file", plan.id) };
+    let file = if read_bytes_per_s.is_some() { plan.files.last().unwrap_or(small) } else { small };
+    let request = (get(subject.http, &file.url_path, true), Answer::Body { bytes: file.bytes });
+    let work = LoadWork::Slow { request, bytes_per_s: read_bytes_per_s.unwrap_or(0) };
+    let many = Load {
+        sources: sources(subject.http.ip(), connections),
+        ..load(subject.http, work, connections, client, Pace::Closed)
+    };
+    let held = load::start(&many)?;
+    let memory_after = (subject.cost)().memory_bytes;
+
+    let answer = Answer::Body { bytes: small.bytes };
+    let requests = Arc::new([(get(subject.http, &small.url_path, true), answer)]);
+    let probe =
+        load(subject.http, LoadWork::Requests { requests, keep_alive: true }, 1, client, Pace::Closed);
+    let costs = || ((subject.cost)(), own_cost());
+    let probed = load::run(&probe, timing.warm_up, timing.duration, progress, costs);
+    let held = held.stop()?;
+    let (mut tally, elapsed, before, after) = probed?;
+    for (what, count) in held.errors {
+        *tally.errors.entry(format!("held connection: {what}")).or_default() += count;
+    }
+    let grown = memory_after.saturating_sub(subject.memory_at_start_bytes) as f64;
+    Ok(Sample {
+        memory_per_connection_bytes: Some(grown / connections as f64),
+        fairness: None,
+        ..sample(&tally, elapsed, (before.0, after.0), (before.1, after.1))
+    })
+}
+
+/// Enough loopback source addresses for so many connections; none for a server elsewhere. Each measurement takes
+/// a network of its own, since the ports of the last are in TIME_WAIT for a minute.
+fn sources(server: IpAddr, connections: usize) -> Vec<IpAddr> {
+    static NETWORK: AtomicU8 = AtomicU8::new(0);
+    if !matches!(server, IpAddr::V4(address) if address.is_loopback()) {
+        return Vec::new();
+    }
+    let network = NETWORK.fetch_add(1, Ordering::Relaxed);
+    let count = connections.div_ceil(CONNECTIONS_PER_SOURCE);
+    (1..=count)
+        .filter_map(|number| u8::try_from(number).ok())
+        .map(|last| Ipv4Addr::new(127, 1, network, last).into())
+        .collect()
+}

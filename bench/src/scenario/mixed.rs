@@ -1,0 +1,62 @@
+//! Hot small requests while cold large files are pulled from a slow device.
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+
+use super::{Client, Plan, Subject, Timing, get, load, sample};
+use crate::fixture::make_cold;
+use crate::load::{self, Answer, Pace, Work as LoadWork};
+use crate::peer::own_cost;
+use crate::progress::Progress;
+use crate::result::{Sample, Work};
+
+pub(super) fn measure(
+    plan: &Plan,
+    subject: &Subject<'_>,
+    client: &Client,
+    timing: Timing,
+    progress: &Progress,
+) -> Result<Sample> {
+    let Work::Mixed { connections, cold_pulls, rate_per_s, .. } = plan.work else {
+        bail!("{} is not mixed", plan.id)
+    };
+    let [hot, ..] = plan.files.as_slice() else { bail!("{} needs a hot file", plan.id) };
+    let requests = Arc::new([(get(subject.http, &hot.url_path, true), Answer::Body { bytes: hot.bytes })]);
+    let pace = rate_per_s.map_or(Pace::Closed, |rate_per_s| Pace::Open { rate_per_s });
+    let hot =
+        load(subject.http, LoadWork::Requests { requests, keep_alive: true }, connections, client, pace);
+    let costs = || ((subject.cost)(), own_cost());
+    if cold_pulls == 0 {
+        let (tally, elapsed, before, after) =
+            load::run(&hot, timing.warm_up, timing.duration, progress, costs)?;
+        return Ok(sample(&tally, elapsed, (before.0, after.0), (before.1, after.1)));
+    }
+    make_cold(&plan.cold_files.iter().filter_map(|file| file.source.as_ref()).collect::<Vec<_>>())?;
+    let cold = cold_load(plan, subject, client, cold_pulls)?;
+    let cold = load::start(&cold)?;
+    let cold_begin = cold.start_clock();
+    let measured = load::run(&hot, timing.warm_up, timing.duration, progress, costs);
+    let cold_elapsed = cold.stop_clock(cold_begin);
+    let cold_tally = cold.stop()?;
+    let (tally, elapsed, before, after) = measured?;
+    Ok(Sample {
+        cold_bytes_per_s: Some(cold_tally.bytes as f64 / cold_elapsed.as_secs_f64()),
+        errors: [tally.errors.clone(), cold_tally.errors].into_iter().flatten().collect(),
+        ..sample(&tally, elapsed, (before.0, after.0), (before.1, after.1))
+    })
+}
+
+/// Pulls of the cold files, each by a connection of its own that never asks for the same file twice in a row.
+fn cold_load(plan: &Plan, subject: &Subject<'_>, client: &Client, cold_pulls: usize) -> Result<load::Load> {
+    if plan.cold_files.is_empty() {
+        bail!("{} needs files on a slow device", plan.id);
+    }
+    let requests: Arc<[_]> = plan
+        .cold_files
+        .iter()
+        .map(|file| (get(subject.http, &file.url_path, true), Answer::Body { bytes: file.bytes }))
+        .collect();
+    let work = LoadWork::Requests { requests, keep_alive: true };
+    Ok(load(subject.http, work, cold_pulls, client, Pace::Closed))
+}

@@ -1,0 +1,141 @@
+//! One measurement on a server that runs already.
+
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use anyhow::{Result, bail};
+
+use crate::arguments::{
+    Common, ConnectionsArguments, MixedArguments, PullArguments, PushArguments, Server, StreamArguments,
+};
+use crate::host::Host;
+use crate::load::probe_length;
+use crate::peer::{Cost, cost_of_tree};
+use crate::progress::Progress;
+use crate::result::{FORMAT_VERSION, PeerFacts, Run, Scenario, Work};
+use crate::scenario::standard::describe_bytes;
+use crate::scenario::{self, Client, File, Plan, Subject, Timing};
+
+/// The name of the server in the results.
+const SERVER: &str = "server";
+
+/// `pull`.
+pub fn pull(arguments: &PullArguments) -> Result<Run> {
+    let files = probe_all(&arguments.server, &arguments.paths)?;
+    let body_bytes = files.first().map_or(0, |file| file.bytes);
+    let connections = arguments.connections;
+    let work = Work::Pull {
+        body_bytes,
+        connections,
+        keep_alive: !arguments.no_keep_alive,
+        rate_per_s: arguments.rate,
+    };
+    let title = format!("GET {}, {connections} connections", describe_bytes(body_bytes));
+    measure(&arguments.server, &arguments.common, plan("pull", title, work, files, Vec::new()))
+}
+
+/// `push`.
+pub fn push(arguments: &PushArguments) -> Result<Run> {
+    let work = Work::Push { body_bytes: arguments.size, connections: arguments.connections };
+    let title =
+        format!("frames of {}, {} connections", describe_bytes(arguments.size), arguments.connections);
+    measure(&arguments.server, &arguments.common, plan("push", title, work, Vec::new(), Vec::new()))
+}
+
+/// `stream`.
+pub fn stream(arguments: &StreamArguments) -> Result<Run> {
+    let work = Work::Stream { body_bytes: arguments.size, connections: arguments.connections };
+    let title =
+        format!("POST /stream {}, {} connections", describe_bytes(arguments.size), arguments.connections);
+    measure(&arguments.server, &arguments.common, plan("stream", title, work, Vec::new(), Vec::new()))
+}
+
+/// `connections`.
+pub fn connections(arguments: &ConnectionsArguments) -> Result<Run> {
+    let files = probe_all(&arguments.server, &arguments.paths)?;
+    let connections = arguments.connections;
+    let work = Work::Connections { connections, read_bytes_per_s: arguments.read_rate };
+    let doing = if arguments.read_rate.is_some() { "slowly reading" } else { "idle" };
+    let title = format!("{connections} {doing} connections, a probe meanwhile");
+    measure(&arguments.server, &arguments.common, plan("connections", title, work, files, Vec::new()))
+}
+
+/// `mixed`.
+pub fn mixed(arguments: &MixedArguments) -> Result<Run> {
+    let hot = probe_all(&arguments.server, std::slice::from_ref(&arguments.hot))?;
+    let cold = probe_all(&arguments.server, &arguments.cold)?;
+    let body_bytes = hot.first().map_or(0, |file| file.bytes);
+    let work = Work::Mixed {
+        body_bytes,
+        connections: arguments.connections,
+        cold_pulls: arguments.cold_pulls,
+        rate_per_s: arguments.rate,
+    };
+    let title = format!("GET {} beside {} cold pulls", describe_bytes(body_bytes), arguments.cold_pulls);
+    measure(&arguments.server, &arguments.common, plan("mixed", title, work, hot, cold))
+}
+
+fn plan(id: &str, title: String, work: Work, files: Vec<File>, cold_files: Vec<File>) -> Plan {
+    Plan { id: id.to_owned(), title, work, files, cold_files }
+}
+
+/// The lengths that the server promises; their bytes can't be compared with a source that isn't known.
+fn probe_all(server: &Server, paths: &[String]) -> Result<Vec<File>> {
+    check_address(server)?;
+    paths
+        .iter()
+        .map(|path| {
+            let bytes = probe_length(server.address, path)?;
+            Ok(File { url_path: path.clone(), bytes, source: None })
+        })
+        .collect()
+}
+
+/// A load on somebody else's server is an attack; only who says so may send one beyond this host.
+fn check_address(server: &Server) -> Result<()> {
+    if server.address.ip().is_loopback() || server.allow_remote {
+        return Ok(());
+    }
+    bail!("{} is not a loopback address: --allow-remote allows a load on it", server.address)
+}
+
+fn measure(server: &Server, common: &Common, plan: Plan) -> Result<Run> {
+    check_address(server)?;
+    let address: SocketAddr = server.address;
+    let cost = || server.server_pid.map_or_else(Cost::default, cost_of_tree);
+    let subject = Subject {
+        name: SERVER,
+        http: address,
+        frames: Some(address),
+        control: Some(address),
+        connections_max: u64::MAX,
+        memory_at_start_bytes: cost().memory_bytes,
+        cost: &cost,
+    };
+    let progress = Progress::new(1);
+    progress.say(&plan.title);
+    let sample = scenario::measure(&plan, &subject, &Client::of(common), Timing::of(common)?, &progress)?;
+    drop(progress);
+    let facts = PeerFacts {
+        name: SERVER.to_owned(),
+        version: String::new(),
+        command_line: vec![address.to_string()],
+        configuration: String::new(),
+    };
+    Ok(Run {
+        format_version: FORMAT_VERSION,
+        started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        command_line: std::env::args().collect(),
+        host: Host::observe(&[], &common.client_cores),
+        peers: vec![facts],
+        absent: Vec::new(),
+        interrupted: crate::load::was_interrupted(),
+        scenarios: vec![Scenario {
+            id: plan.id,
+            title: plan.title,
+            work: plan.work,
+            // A single measurement is its own first counted round.
+            samples: vec![crate::result::Sample { round: 1, ..sample }],
+        }],
+    })
+}

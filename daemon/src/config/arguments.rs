@@ -1,0 +1,218 @@
+//! The command line; each flag is also a `STREAMD_*` variable.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+use serde::Serialize;
+
+use super::bytes;
+use super::settings::{DriverChoice, EngineChoice, LogFormat, LogLevel, Settings, SinkChoice};
+
+/// Streams files and byte streams over TCP: HTTP/1.1 and length-prefixed frames on the data port, health,
+/// streams and metrics on the control port.
+#[derive(Clone, Debug, Default, Parser)]
+#[command(name = "streamd", version, max_term_width = 110)]
+#[command(after_help = "Exit codes: 0 done, 1 runtime failure, 2 usage, 78 bad configuration.")]
+pub struct Arguments {
+    /// TOML file; /etc/streamd/streamd.toml is read if present
+    #[arg(long, env = "STREAMD_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Check the configuration and the host, bind nothing, and say what is missing
+    #[arg(long)]
+    pub check: bool,
+
+    /// Print the settings in force as TOML and exit
+    #[arg(long)]
+    pub print_config: bool,
+
+    /// The settings given as flags or variables.
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+/// Settings given as flags or variables; each overrides the file's.
+#[derive(Clone, Debug, Default, clap::Args, Serialize)]
+pub struct Overrides {
+    /// Directory whose files are served over HTTP on the data port
+    #[arg(long, env = "STREAMD_ROOT", value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<PathBuf>,
+
+    /// Address of the data plane; port 0 takes a free one
+    #[arg(long, env = "STREAMD_DATA_LISTEN", value_name = "ADDR:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_listen: Option<SocketAddr>,
+
+    /// Address of the control plane; port 0 takes a free one
+    #[arg(long, env = "STREAMD_CONTROL_LISTEN", value_name = "ADDR:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control_listen: Option<SocketAddr>,
+
+    /// Data-plane threads, one per usable core by default
+    #[arg(long, env = "STREAMD_WORKERS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workers: Option<usize>,
+
+    /// Where the payload of incoming frames goes
+    #[arg(long, env = "STREAMD_SINK", value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sink: Option<SinkChoice>,
+
+    /// Directory of stored frames, for --sink store
+    #[arg(long, env = "STREAMD_SPOOL", value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spool: Option<PathBuf>,
+
+    /// Answer directories with their listing
+    #[arg(long, env = "STREAMD_LISTING", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listing: Option<bool>,
+
+    /// How bytes move
+    #[arg(long, env = "STREAMD_ENGINE", value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<EngineChoice>,
+
+    /// What drives the workers
+    #[arg(long, env = "STREAMD_DRIVER", value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driver: Option<DriverChoice>,
+
+    /// How log lines look
+    #[arg(long, env = "STREAMD_LOG_FORMAT", value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_format: Option<LogFormat>,
+
+    /// The least severe level that is logged
+    #[arg(long, env = "STREAMD_LOG_LEVEL", value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_level: Option<LogLevel>,
+
+    /// Write one line per transfer
+    #[arg(long, env = "STREAMD_ACCESS_LOG", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_log: Option<bool>,
+
+    /// File that holds the control plane's bearer token
+    #[arg(long, env = "STREAMD_TOKEN_FILE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_file: Option<PathBuf>,
+
+    /// Where streams may go besides the own data plane: HOST:PORT, NETWORK/BITS:PORT, port * for any
+    #[arg(long, env = "STREAMD_TARGETS_ALLOWED", value_name = "HOST:PORT", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    targets_allowed: Option<Vec<String>>,
+
+    /// Largest frame that is taken
+    #[arg(long, env = "STREAMD_FRAME_BYTES_MAX", value_name = "BYTES", value_parser = bytes::parse)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frame_bytes_max: Option<u64>,
+
+    /// Largest stream that POST /stream starts
+    #[arg(long, env = "STREAMD_STREAM_BYTES_MAX", value_name = "BYTES", value_parser = bytes::parse)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_bytes_max: Option<u64>,
+
+    /// Most bytes that stored frames may take up together
+    #[arg(long, env = "STREAMD_SPOOL_BYTES_MAX", value_name = "BYTES", value_parser = bytes::parse)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spool_bytes_max: Option<u64>,
+
+    /// Streams that run at once
+    #[arg(long, env = "STREAMD_STREAMS_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    streams_max: Option<usize>,
+
+    /// Data connections at once
+    #[arg(long, env = "STREAMD_CONNECTIONS_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connections_max: Option<usize>,
+
+    /// Control connections at once
+    #[arg(long, env = "STREAMD_CONTROL_CONNECTIONS_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control_connections_max: Option<usize>,
+
+    /// Threads for what may wait for a disk
+    #[arg(long, env = "STREAMD_DISK_THREADS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disk_threads: Option<usize>,
+
+    /// Time for which a file that was opened is served without a look at its name; 0 looks each time
+    #[arg(long, env = "STREAMD_CACHE_VALID_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_valid_ms: Option<u64>,
+
+    /// Time for a request head to be complete
+    #[arg(long, env = "STREAMD_HEAD_TIMEOUT_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    head_timeout_ms: Option<u64>,
+
+    /// Time that a connection may wait for its next request
+    #[arg(long, env = "STREAMD_IDLE_TIMEOUT_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_timeout_ms: Option<u64>,
+
+    /// Time without progress after which sending is given up
+    #[arg(long, env = "STREAMD_SEND_TIMEOUT_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send_timeout_ms: Option<u64>,
+
+    /// Time without progress after which receiving a frame is given up
+    #[arg(long, env = "STREAMD_RECEIVE_TIMEOUT_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receive_timeout_ms: Option<u64>,
+
+    /// Time for a stream's target to accept the connection
+    #[arg(long, env = "STREAMD_CONNECT_TIMEOUT_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_timeout_ms: Option<u64>,
+
+    /// Time that a stream's target may stay silent
+    #[arg(long, env = "STREAMD_TARGET_TIMEOUT_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_timeout_ms: Option<u64>,
+
+    /// Time for transfers in flight to finish when the daemon stops
+    #[arg(long, env = "STREAMD_DRAIN_TIMEOUT_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain_timeout_ms: Option<u64>,
+
+    /// TCP congestion control of data connections (cubic, bbr); the host's default where unset
+    #[arg(long, env = "STREAMD_CONGESTION_CONTROL", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    congestion_control: Option<String>,
+}
+
+impl Arguments {
+    /// Reads the process's arguments and variables. Prints help, version or a usage error and ends the process
+    /// (0 or 2) where they say so.
+    pub fn from_process() -> Arguments {
+        let matches = Self::command_with_defaults().get_matches();
+        Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The command with each setting's default in its help, taken from [`Settings::default`] so that no second
+    /// list can drift from it.
+    pub fn command_with_defaults() -> clap::Command {
+        let defaults = toml::Table::try_from(Settings::default()).unwrap_or_default();
+        Arguments::command().mut_args(|argument| {
+            let default = defaults.get(argument.get_id().as_str()).map(describe);
+            match (default, argument.get_help().map(ToString::to_string)) {
+                (Some(default), Some(help)) => argument.help(format!("{help} [default: {default}]")),
+                _ => argument,
+            }
+        })
+    }
+}
+
+/// A default as help shows it: strings without quotes, byte counts as they are.
+fn describe(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Array(list) if list.is_empty() => "none".to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,239 @@
+//! From arguments and a file to checked [`Settings`].
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::arguments::Arguments;
+use super::faults::{ConfigError, Fault};
+use super::settings::{
+    CACHE_VALID_MS_MAX, DISK_THREADS_MAX, FRAME_BYTES_MAX_LIMIT, STREAM_BYTES_MAX_LIMIT, STREAMS_MAX_LIMIT,
+    Settings, SinkChoice, TIMEOUT_MS_MAX, WORKERS_MAX,
+};
+use super::target::TargetRule;
+
+/// Read where no `--config` names another, if it is there.
+pub const CONFIG_FILE_DEFAULT: &str = "/etc/streamd/streamd.toml";
+
+/// Largest configuration file: settings are a few hundred bytes, and a pipe must not fill the memory.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads the file, lays flags and variables over it, and checks the whole.
+pub fn load(arguments: &Arguments) -> Result<Settings, ConfigError> {
+    let mut faults = Vec::new();
+    let mut table = read_file(arguments.config.as_deref())?;
+    match Table::try_from(&arguments.overrides) {
+        Ok(overrides) => table.extend(overrides),
+        Err(error) => faults.push(Fault::new("arguments", error.to_string())),
+    }
+    let settings = match Settings::deserialize(Value::Table(keep_valid(table, &mut faults))) {
+        Ok(settings) => settings,
+        Err(error) => {
+            faults.push(Fault::new("configuration", error.message()));
+            return Err(ConfigError::Faults(faults));
+        }
+    };
+    check_ranges(&settings, &mut faults);
+    check_combinations(&settings, &mut faults);
+    check_paths(&settings, &mut faults);
+    if faults.is_empty() { Ok(settings) } else { Err(ConfigError::Faults(faults)) }
+}
+
+fn read_file(named: Option<&Path>) -> Result<Table, ConfigError> {
+    let path = named.unwrap_or(Path::new(CONFIG_FILE_DEFAULT));
+    let text = match read_bounded(path) {
+        Ok(text) => text,
+        // Only the default path may be absent: a file that somebody named must be there.
+        Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => return Ok(Table::new()),
+        Err(reason) => return Err(ConfigError::Unreadable { path: path.to_owned(), reason }),
+    };
+    text.parse::<Table>().map_err(|error| ConfigError::Syntax {
+        path: path.to_owned(),
+        reason: error.to_string().trim_end().to_owned(),
+    })
+}
+
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > CONFIG_BYTES_MAX {
+        return Err(std::io::Error::new(
+            ErrorKind::FileTooLarge,
+            "larger than 1 MiB: not a configuration file",
+        ));
+    }
+    Ok(text)
+}
+
+/// Reads each key by itself, so that one bad key doesn't hide the next, and keeps the good ones.
+fn keep_valid(table: Table, faults: &mut Vec<Fault>) -> Table {
+    let mut valid = Table::new();
+    for (key, value) in table {
+        let alone = Table::from_iter([(key.clone(), value.clone())]);
+        match Settings::deserialize(Value::Table(alone)) {
+            Ok(_) => {
+                valid.insert(key, value);
+            }
+            Err(error) if error.message().starts_with("unknown field") => {
+                faults.push(Fault::new(&key, "unknown setting; --print-config lists them all"));
+            }
+            Err(error) => faults.push(Fault::new(&key, format!("{value}: {}", error.message()))),
+        }
+    }
+    valid
+}
+
+fn check_ranges(settings: &Settings, faults: &mut Vec<Fault>) {
+    let counts = [
+        ("workers", settings.workers, WORKERS_MAX),
+        ("streams_max", settings.streams_max, STREAMS_MAX_LIMIT),
+        ("connections_max", settings.connections_max, usize::MAX),
+        ("control_connections_max", settings.control_connections_max, usize::MAX),
+        ("disk_threads", settings.disk_threads, DISK_THREADS_MAX),
+    ];
+    for (setting, value, max) in counts {
+        if value == 0 || value > max {
+            faults.push(Fault::new(setting, format!("{value} is outside 1 to {max}")));
+        }
+    }
+    let timeouts = [
+        ("head_timeout_ms", settings.head_timeout_ms),
+        ("idle_timeout_ms", settings.idle_timeout_ms),
+        ("send_timeout_ms", settings.send_timeout_ms),
+        ("receive_timeout_ms", settings.receive_timeout_ms),
+        ("connect_timeout_ms", settings.connect_timeout_ms),
+        ("target_timeout_ms", settings.target_timeout_ms),
+    ];
+    for (setting, value) in timeouts {
+        if value == 0 || value > TIMEOUT_MS_MAX {
+            faults.push(Fault::new(setting, format!("{value} is outside 1 to {TIMEOUT_MS_MAX} ms")));
+        }
+    }
+    // 0 is allowed here: files are looked for each time.
+    if settings.cache_valid_ms > CACHE_VALID_MS_MAX {
+        let reason = format!("{} is above {CACHE_VALID_MS_MAX} ms", settings.cache_valid_ms);
+        faults.push(Fault::new("cache_valid_ms", reason));
+    }
+    // And here: a drain that waits for nobody.
+    if settings.drain_timeout_ms > TIMEOUT_MS_MAX {
+        let reason = format!("{} is above {TIMEOUT_MS_MAX} ms", settings.drain_timeout_ms);
+        faults.push(Fault::new("drain_timeout_ms", reason));
+    }
+    let byte_counts = [
+        ("frame_bytes_max", settings.frame_bytes_max, FRAME_BYTES_MAX_LIMIT),
+        ("stream_bytes_max", settings.stream_bytes_max, STREAM_BYTES_MAX_LIMIT),
+    ];
+    for (setting, value, max) in byte_counts {
+        if value > max {
+            faults.push(Fault::new(setting, format!("{value} is above {max} (2^56 - 1)")));
+        }
+    }
+}
+
+fn check_combinations(settings: &Settings, faults: &mut Vec<Fault>) {
+    if settings.sink == SinkChoice::Store && settings.spool.is_none() {
+        faults.push(Fault::new("spool", "sink = \"store\" needs a directory for the frames: set spool"));
+    }
+    if !settings.control_is_local() && settings.token_file.is_none() {
+        let reason = format!(
+            "{} can be reached from other hosts: set token_file, or listen on 127.0.0.1",
+            settings.control_listen
+        );
+        faults.push(Fault::new("control_listen", reason));
+    }
+    if settings.data_listen == settings.control_listen && settings.data_listen.port() != 0 {
+        faults.push(Fault::new("control_listen", "the same address and port as data_listen"));
+    }
+    for rule in &settings.targets_allowed {
+        if let Err(reason) = TargetRule::parse(rule) {
+            faults.push(Fault::new("targets_allowed", reason));
+        }
+    }
+}
+
+fn check_paths(settings: &Settings, faults: &mut Vec<Fault>) {
+    for (setting, directory) in [("root", &settings.root), ("spool", &settings.spool)] {
+        let Some(directory) = directory else { continue };
+        if let Err(error) = std::fs::read_dir(directory) {
+            let remedy = match error.kind() {
+                ErrorKind::NotFound => ": create it, or name another",
+                ErrorKind::PermissionDenied => ": let the user who runs streamd read it",
+                _ => "",
+            };
+            faults.push(Fault::new(setting, format!("{}: {error}{remedy}", directory.display())));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use clap::Parser;
+
+    use super::super::{Arguments, ConfigError, EngineChoice, Settings};
+    use super::load;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    fn load_with(text: &str, flags: &[&str]) -> Result<Settings, ConfigError> {
+        let file = file(text);
+        let path = file.path().to_str().unwrap().to_owned();
+        let all = ["streamd", "--config", &path].into_iter().chain(flags.iter().copied());
+        load(&Arguments::parse_from(all))
+    }
+
+    #[test]
+    fn an_empty_file_gives_the_defaults() {
+        assert_eq!(load_with("", &[]).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn a_flag_overrides_the_file() {
+        let text = "engine = \"copy\"\nstreams_max = 3\nframe_bytes_max = \"1GiB\"\n";
+        let settings = load_with(text, &["--engine", "splice"]).unwrap();
+        assert_eq!(settings.engine, EngineChoice::Splice);
+        assert_eq!(settings.streams_max, 3);
+        assert_eq!(settings.frame_bytes_max, 1 << 30);
+    }
+
+    #[test]
+    fn all_faults_are_reported_at_once() {
+        let text = "colour = 1\nengine = \"warp\"\nworkers = 0\nhead_timeout_ms = 0\nsink = \"store\"\n\
+                    control_listen = \"0.0.0.0:8081\"\ntargets_allowed = [\"nowhere\"]\nroot = \"/nonexistent\"\n";
+        let message = load_with(text, &[]).unwrap_err().to_string();
+        for setting in [
+            "colour",
+            "engine",
+            "workers",
+            "head_timeout_ms",
+            "spool",
+            "control_listen",
+            "targets_allowed",
+            "root",
+        ] {
+            let reported = message.lines().any(|line| line.starts_with(&format!("{setting}: ")));
+            assert!(reported, "{setting} is missing in:\n{message}");
+        }
+        assert_eq!(message.lines().count(), 8, "{message}");
+    }
+
+    #[test]
+    fn a_named_file_must_exist() {
+        let error = load(&Arguments::parse_from(["streamd", "--config", "/nonexistent.toml"])).unwrap_err();
+        assert!(error.to_string().starts_with("/nonexistent.toml: No such file"), "{error}");
+    }
+
+    #[test]
+    fn what_print_config_prints_reads_back_as_the_same() {
+        let text = toml::to_string(&Settings::default()).unwrap();
+        assert_eq!(load_with(&text, &[]).unwrap(), Settings::default());
+    }
+}

@@ -1,0 +1,174 @@
+//! The typed settings, each with its unit, its default and the reason for that default.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::bytes;
+
+/// How the data plane moves a transfer's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineChoice {
+    /// Decided per window from its length and from whether it is hot.
+    Auto,
+    /// Non-blocking sendfile(2).
+    Sendfile,
+    /// splice(2) through a pipe.
+    Splice,
+    /// Read into a buffer, then send it.
+    Copy,
+}
+
+/// What drives a worker's event loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum DriverChoice {
+    /// io_uring where the kernel grants it, else epoll, and says so.
+    Auto,
+    /// io_uring or nothing: start-up fails where it is refused.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// Where the payload of an incoming frame goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum SinkChoice {
+    /// Counted and dropped inside the kernel.
+    Discard,
+    /// Written to the spool directory; acknowledged once it is durable.
+    Store,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One line of text for people.
+    Text,
+    /// One JSON object a line for machines.
+    Json,
+}
+
+/// The least severe level that is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What needs a person.
+    Error,
+    /// What may soon need a person.
+    Warn,
+    /// Changes of state, and the access lines.
+    Info,
+    /// What each connection does.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// All settings. Field names are the flags' names with `_` and the keys of the TOML file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Directory whose regular files are served; without one HTTP answers 404.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<PathBuf>,
+    /// Address of the data plane; port 0 takes a free one.
+    pub data_listen: SocketAddr,
+    /// Address of the control plane; port 0 takes a free one.
+    pub control_listen: SocketAddr,
+    /// Threads of the data plane, 1 to [`WORKERS_MAX`].
+    pub workers: usize,
+    /// Where the payload of incoming frames goes.
+    pub sink: SinkChoice,
+    /// Directory of stored frames; needed by the `store` sink.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spool: Option<PathBuf>,
+    /// Whether a directory below the root is answered with its listing.
+    pub listing: bool,
+    /// How bytes move.
+    pub engine: EngineChoice,
+    /// What drives the workers.
+    pub driver: DriverChoice,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// The least severe level that is logged.
+    pub log_level: LogLevel,
+    /// Whether each transfer writes an access line.
+    pub access_log: bool,
+    /// File that holds the bearer token of the control plane.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// Where streams may go besides the own data plane: `HOST:PORT`, `NETWORK/BITS:PORT`, port `*` for any.
+    pub targets_allowed: Vec<String>,
+    /// Largest frame that is taken, in bytes.
+    #[serde(deserialize_with = "bytes::deserialize")]
+    pub frame_bytes_max: u64,
+    /// Largest stream that POST /stream starts, in bytes.
+    #[serde(deserialize_with = "bytes::deserialize")]
+    pub stream_bytes_max: u64,
+    /// Most bytes that stored frames may take up together.
+    #[serde(deserialize_with = "bytes::deserialize")]
+    pub spool_bytes_max: u64,
+    /// Streams that run at once, 1 to [`STREAMS_MAX_LIMIT`].
+    pub streams_max: usize,
+    /// Connections of the data plane at once; more wait in the listen queue.
+    pub connections_max: usize,
+    /// Connections of the control plane at once; more wait in the listen queue.
+    pub control_connections_max: usize,
+    /// Threads, for the whole daemon, for what may wait for a disk.
+    pub disk_threads: usize,
+    /// Milliseconds for which what is known of a file is believed: so long may a change from outside stay unseen.
+    pub cache_valid_ms: u64,
+    /// Milliseconds within which a request head must be complete.
+    pub head_timeout_ms: u64,
+    /// Milliseconds that a connection may wait for its next request.
+    pub idle_timeout_ms: u64,
+    /// Milliseconds without progress after which sending is given up.
+    pub send_timeout_ms: u64,
+    /// Milliseconds without progress after which receiving a frame is given up.
+    pub receive_timeout_ms: u64,
+    /// Milliseconds within which a stream's target must accept the connection.
+    pub connect_timeout_ms: u64,
+    /// Milliseconds that a stream's target may stay silent.
+    pub target_timeout_ms: u64,
+    /// Milliseconds that transfers in flight get to finish when the daemon stops.
+    pub drain_timeout_ms: u64,
+    /// TCP congestion control of data connections; the host's default where unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub congestion_control: Option<String>,
+}
+
+/// Most workers: more than the cores of today's largest hosts only adds rings.
+pub const WORKERS_MAX: usize = 1024;
+/// Most streams at once: each holds two sockets and an open request.
+pub const STREAMS_MAX_LIMIT: usize = 65_536;
+/// Longest time-out: a day. A longer one is a typing error.
+pub const TIMEOUT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// Longest belief in what is known of a file: a minute. Whoever needs longer wants a proxy's cache.
+pub const CACHE_VALID_MS_MAX: u64 = 60 * 1000;
+/// Most threads for the disk; each has a stack, and more only queue at the device.
+pub const DISK_THREADS_MAX: usize = 256;
+/// Highest value of the frame limit: byte 7 of a frame header must stay 0, by which frames are told from HTTP.
+pub const FRAME_BYTES_MAX_LIMIT: u64 = (1 << 56) - 1;
+/// Highest value of the stream limit: a stream to a frame target is one frame.
+pub const STREAM_BYTES_MAX_LIMIT: u64 = FRAME_BYTES_MAX_LIMIT;
+
+impl Settings {
+    /// Whether the control plane can be reached from this host alone.
+    pub fn control_is_local(&self) -> bool {
+        is_loopback(self.control_listen.ip())
+    }
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback(),
+        IpAddr::V6(address) => {
+            address.is_loopback() || address.to_ipv4_mapped().is_some_and(|v4: Ipv4Addr| v4.is_loopback())
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The bearer token of the control plane, read from a file so that it never stands in a process list.
+
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+
+/// Longest token: headers of more than a few KiB are refused anyway.
+const TOKEN_BYTES_MAX: u64 = 4096;
+
+/// A secret; never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(Box<[u8]>);
+
+impl Token {
+    /// Reads a token: the file's content without surrounding white space, printable ASCII without spaces
+    /// (RFC 6750 2.1).
+    pub fn read(path: &Path) -> Result<Token, String> {
+        let mut content = Vec::new();
+        std::fs::File::open(path)
+            .and_then(|file| file.take(TOKEN_BYTES_MAX + 1).read_to_end(&mut content))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        if content.len() as u64 > TOKEN_BYTES_MAX {
+            return Err(format!("{}: longer than {TOKEN_BYTES_MAX} bytes", path.display()));
+        }
+        Token::new(content.trim_ascii()).map_err(|reason| format!("{}: {reason}", path.display()))
+    }
+
+    /// A token out of its bytes.
+    pub fn new(bytes: &[u8]) -> Result<Token, &'static str> {
+        if bytes.is_empty() {
+            return Err("is empty: write a token into it, for example with `openssl rand -hex 32`");
+        }
+        if !bytes.iter().all(u8::is_ascii_graphic) {
+            return Err("holds characters other than printable ASCII, or more than one word");
+        }
+        Ok(Token(bytes.into()))
+    }
+
+    /// The secret itself, for comparing.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Token(..)")
+    }
+}

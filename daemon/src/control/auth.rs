@@ -1,0 +1,242 @@
+//! Who may ask: the bearer token, and the checks that keep web pages from driving a daemon on localhost.
+
+use std::net::IpAddr;
+
+use hyper::Version;
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
+use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
+use subtle::{Choice, ConstantTimeEq};
+
+use super::error::RequestError;
+use crate::config::Token;
+
+/// Refuses foreign web pages, and callers without the token where there is one.
+///
+/// A token also settles DNS rebinding: the page of an attacker whose name was pointed at this address doesn't
+/// know it, so any Host goes, as behind a proxy that hands on the name it was called by.
+///
+/// Without a token the plane listens on loopback alone, and Host is what tells a rebound page from a local
+/// caller. It says the attacker's name, which has a dot, whether the browser reaches the plane itself or a
+/// proxy on this host that hands the name on. An IP address can't be rebound, and `localhost` and names
+/// without a dot (a proxy's upstream name, this host's own) aren't an attacker's to publish in the DNS.
+pub(super) fn check(request: &Parts, token: Option<&Token>) -> Result<(), RequestError> {
+    let host = host(request)?;
+    check_origin(&request.headers, host.as_ref())?;
+    match token {
+        Some(token) => check_bearer(&request.headers, token),
+        None => check_host(host.as_ref()),
+    }
+}
+
+/// The authority that the request is for (RFC 9112 3.2 and 3.3); None is possible before HTTP/1.1 only.
+fn host(request: &Parts) -> Result<Option<Authority>, RequestError> {
+    let mut values = request.headers.get_all(HOST).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(RequestError::BadHost("is there more than once"));
+    }
+    if first.is_none() && request.version >= Version::HTTP_11 {
+        return Err(RequestError::BadHost("is missing"));
+    }
+    // RFC 9112 3.2.2: the authority of a target in absolute form outranks Host.
+    if let Some(authority) = request.uri.authority() {
+        return Ok(Some(authority.clone()));
+    }
+    let Some(value) = first else { return Ok(None) };
+    let authority = Authority::try_from(value.as_bytes()).ok();
+    match authority {
+        Some(authority) if !authority.as_str().contains('@') => Ok(Some(authority)),
+        _ => Err(RequestError::BadHost("is no HOST or HOST:PORT")),
+    }
+}
+
+/// Browsers send Origin (RFC 6454 7) with each POST and with each request across origins, and Sec-Fetch-Site
+/// (Fetch Metadata) with all others; other clients send neither.
+fn check_origin(headers: &HeaderMap, host: Option<&Authority>) -> Result<(), RequestError> {
+    for origin in headers.get_all(ORIGIN) {
+        let is_own =
+            origin.to_str().ok().zip(host).is_some_and(|(origin, host)| is_same_origin(origin, host));
+        if !is_own {
+            return Err(RequestError::ForeignOrigin {
+                origin: String::from_utf8_lossy(origin.as_bytes()).into_owned(),
+                host: host.map(ToString::to_string).unwrap_or_default(),
+            });
+        }
+    }
+    let is_cross_site = headers.get_all("sec-fetch-site").iter().any(|site| site == "cross-site");
+    if is_cross_site { Err(RequestError::CrossSite) } else { Ok(()) }
+}
+
+/// Whether `origin` (`http://name:port`, or `null`) names the host that the request is for. The scheme only
+/// gives the default port: a proxy may have ended TLS.
+fn is_same_origin(origin: &str, host: &Authority) -> bool {
+    let (default_port, authority) = match origin.split_once("://") {
+        Some(("http", authority)) => (80, authority),
+        Some(("https", authority)) => (443, authority),
+        _ => return false,
+    };
+    let Ok(authority) = authority.parse::<Authority>() else { return false };
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let port_of = |authority: &Authority| authority.port_u16().unwrap_or(default_port);
+    authority.host().eq_ignore_ascii_case(host.host()) && port_of(&authority) == port_of(host)
+}
+
+fn check_host(host: Option<&Authority>) -> Result<(), RequestError> {
+    // No browser speaks HTTP/1.0 without Host.
+    let Some(host) = host else { return Ok(()) };
+    let name = host.host();
+    let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+    // RFC 6761 6.3: names below localhost are loopback addresses everywhere.
+    let is_localhost = name.to_ascii_lowercase().ends_with(".localhost");
+    if bare.parse::<IpAddr>().is_ok() || is_localhost || !name.contains('.') {
+        return Ok(());
+    }
+    Err(RequestError::ForeignHost(host.to_string()))
+}
+
+/// RFC 6750 2.1.
+fn check_bearer(headers: &HeaderMap, token: &Token) -> Result<(), RequestError> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return Err(RequestError::Unauthorized) };
+    let presented = bearer(value.as_bytes()).ok_or(RequestError::Unauthorized)?;
+    if is_equal(presented, token.as_bytes()).into() { Ok(()) } else { Err(RequestError::Unauthorized) }
+}
+
+/// What follows the scheme, whose name has no case (RFC 9110 11.1).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"bearer ";
+    let (scheme, rest) = value.split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then(|| rest.trim_ascii())
+}
+
+/// Takes a time that depends on the length of `presented` alone: subtle's comparison of slices returns at
+/// once where lengths differ, which would tell the token's length.
+fn is_equal(presented: &[u8], token: &[u8]) -> Choice {
+    let lengths = presented.len().ct_eq(&token.len());
+    presented.iter().zip(token.iter().cycle()).fold(lengths, |equal, (left, right)| equal & left.ct_eq(right))
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::Request;
+    use hyper::http::request::Parts;
+
+    use super::super::error::RequestError;
+    use super::check;
+    use crate::config::Token;
+
+    fn request(headers: &[(&str, &str)]) -> Parts {
+        let builder = Request::post("/stream?size=1");
+        headers
+            .iter()
+            .fold(builder, |b, (name, value)| b.header(*name, *value))
+            .body(())
+            .unwrap()
+            .into_parts()
+            .0
+    }
+
+    fn status(headers: &[(&str, &str)], token: Option<&str>) -> u16 {
+        let token = token.map(|token| Token::new(token.as_bytes()).unwrap());
+        check(&request(headers), token.as_ref()).map_or_else(|error| error.status().as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn tokens() {
+        for (value, expected) in [
+            ("Bearer secret", 200),
+            ("bearer secret", 200),
+            ("BEARER   secret ", 200),
+            ("Bearer secre", 401),
+            ("Bearer secrets", 401),
+            ("Bearer secretsecret", 401),
+            ("Bearer ", 401),
+            ("Bearer", 401),
+            ("Bearersecret", 401),
+            ("Basic secret", 401),
+            ("secret", 401),
+        ] {
+            assert_eq!(
+                status(&[("host", "a"), ("authorization", value)], Some("secret")),
+                expected,
+                "{value}"
+            );
+        }
+        assert_eq!(status(&[("host", "a")], Some("secret")), 401);
+        let twice = [("host", "a"), ("authorization", "Bearer secret"), ("authorization", "Bearer secret")];
+        assert_eq!(status(&twice, Some("secret")), 401);
+    }
+
+    #[test]
+    fn origins() {
+        for (origin, host, expected) in [
+            ("http://localhost:8081", "localhost:8081", 200),
+            ("http://LOCALHOST:8081", "localhost:8081", 200),
+            ("http://localhost", "localhost", 200),
+            ("http://localhost", "localhost:80", 200),
+            ("https://localhost", "localhost", 200),
+            ("https://localhost", "localhost:443", 200),
+            ("http://[::1]:8081", "[::1]:8081", 200),
+            ("http://localhost:3000", "localhost:8081", 403),
+            ("http://localhost", "localhost:8081", 403),
+            ("http://127.0.0.1:8081", "localhost:8081", 403),
+            ("http://evil.example", "localhost:8081", 403),
+            ("http://evil@localhost:8081", "localhost:8081", 403),
+            ("null", "localhost:8081", 403),
+            ("", "localhost:8081", 403),
+            ("file://", "localhost:8081", 403),
+            ("localhost:8081", "localhost:8081", 403),
+        ] {
+            assert_eq!(status(&[("host", host), ("origin", origin)], None), expected, "{origin} to {host}");
+        }
+        let two = [("host", "a"), ("origin", "http://a"), ("origin", "http://b")];
+        assert_eq!(status(&two, None), 403);
+        assert_eq!(status(&[("host", "a"), ("sec-fetch-site", "cross-site")], None), 403);
+        assert_eq!(status(&[("host", "a"), ("sec-fetch-site", "same-origin")], None), 200);
+    }
+
+    #[test]
+    fn a_foreign_page_is_refused_before_its_token_is_looked_at() {
+        let headers = [("host", "a"), ("origin", "http://evil.example"), ("authorization", "Bearer secret")];
+        assert_eq!(status(&headers, Some("secret")), 403);
+    }
+
+    #[test]
+    fn hosts_that_dns_can_rebind_need_a_token() {
+        for (host, expected) in [
+            ("127.0.0.1:8081", 200),
+            ("[::1]:8081", 200),
+            ("localhost", 200),
+            ("files.localhost:8081", 200),
+            ("streamd_control", 200),
+            ("evil.example", 403),
+            ("evil.example:8081", 403),
+            ("localhost.evil.example", 403),
+            ("127.0.0.1.evil.example", 403),
+            ("evil.", 403),
+            ("a b", 400),
+            ("user@localhost", 400),
+        ] {
+            assert_eq!(status(&[("host", host)], None), expected, "{host}");
+        }
+        let with_token = [("host", "files.example"), ("authorization", "Bearer secret")];
+        assert_eq!(status(&with_token, Some("secret")), 200);
+    }
+
+    #[test]
+    fn one_host_is_needed() {
+        assert_eq!(status(&[], None), 400);
+        assert_eq!(status(&[("host", "a"), ("host", "a")], None), 400);
+    }
+
+    #[test]
+    fn the_authority_of_an_absolute_target_outranks_host() {
+        let request =
+            Request::post("http://evil.example/stream").header("host", "localhost").body(()).unwrap();
+        let refused = check(&request.into_parts().0, None).unwrap_err();
+        assert!(matches!(refused, RequestError::ForeignHost(host) if host == "evil.example"));
+    }
+}

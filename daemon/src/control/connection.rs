@@ -1,0 +1,77 @@
+//! One connection: hyper between its time-outs.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::head_deadline::{HeadDeadline, RequestClock};
+use super::{Shared, routes};
+use crate::config::Settings;
+
+/// Longest request head, and with it the read buffer that a connection may fill; longer ones get 431. The
+/// same as on the data plane.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Serves requests until the peer closes, a time-out strikes or the plane stops.
+pub(super) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let live = shared.live();
+    if let Err(error) = set_options(&stream, &live.settings) {
+        tracing::debug!(%peer, %error, "control connection lost before its first request");
+        return;
+    }
+    let clock = RequestClock::default();
+    let head_timeout = Duration::from_millis(live.settings.head_timeout_ms);
+    let io = TokioIo::new(HeadDeadline::new(stream, clock.clone(), head_timeout));
+    let service = service_fn(move |request| {
+        let (shared, in_request) = (Arc::clone(&shared), clock.start_request());
+        async move {
+            let response = routes::answer(shared, peer, request).await;
+            drop(in_request);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut connection = pin!(
+        http1::Builder::new()
+            // Without a timer hyper's time-outs do nothing.
+            .timer(TokioTimer::new())
+            // Runs while the connection is idle too (hyper 1.12, Conn::poll_read_head): the shorter limit on
+            // a head that has begun is HeadDeadline's.
+            .header_read_timeout(Duration::from_millis(live.settings.idle_timeout_ms))
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(io, service)
+    );
+    drop(live);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%peer, %error, "control connection ended early");
+    }
+}
+
+fn set_options(stream: &TcpStream, settings: &Settings) -> std::io::Result<()> {
+    // Head and body of an answer may leave in two writes: the second must not wait for the peer's ACK.
+    stream.set_nodelay(true)?;
+    // tcp(7), TCP_USER_TIMEOUT: a peer that acknowledges nothing for this long is gone, and so is one that
+    // keeps its window shut (seen on 6.18). Clients that never read their answers would otherwise use up the
+    // connection limit.
+    let send_timeout = Duration::from_millis(settings.send_timeout_ms);
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(send_timeout))
+}

@@ -1,0 +1,141 @@
+//! Everything that a request can be refused for, and its one mapping to a status and an outcome.
+
+use hyper::StatusCode;
+
+use super::body::DISCARDED_BYTES_MAX;
+use super::query::QueryError;
+use crate::job::StreamError;
+use crate::telemetry::Outcome;
+
+/// Why a request got no result.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RequestError {
+    /// The query can't be read.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// No Host, several, or one that is no authority.
+    #[error("the Host header {0}")]
+    BadHost(&'static str),
+    /// More bytes asked for than allowed.
+    #[error("{bytes} bytes are above stream_bytes_max, {stream_bytes_max}")]
+    OverLimit { bytes: u64, stream_bytes_max: u64 },
+    /// A request body beyond what is dropped.
+    #[error("the request body is longer than {DISCARDED_BYTES_MAX} bytes; this request needs none")]
+    BodyTooLong,
+    /// A request body that did not come.
+    #[error("the request body did not arrive within head_timeout_ms, {0} ms; this request needs none")]
+    BodySilent(u64),
+    /// A request body that broke off.
+    #[error("the request body can't be read: {0}")]
+    BodyBroken(String),
+    /// A web page of another origin asks.
+    #[error("Origin {origin:?} is not this server, {host:?}: web pages of other origins are refused")]
+    ForeignOrigin { origin: String, host: String },
+    /// A web page of another site asks, by what the browser says.
+    #[error("Sec-Fetch-Site is cross-site: web pages of other sites are refused")]
+    CrossSite,
+    /// A name that an attacker's DNS may have pointed here.
+    #[error(
+        "without a token, Host {0:?} is refused, since any web page can point its own name at this address: \
+         use localhost or the IP address, or set token_file"
+    )]
+    ForeignHost(String),
+    /// No token, or a wrong one.
+    #[error("the token is missing or wrong: send the header Authorization: Bearer TOKEN")]
+    Unauthorized,
+    /// No such path.
+    #[error("no such path: there are /health, /metrics, /stream, /streams and /streams/ID")]
+    UnknownPath,
+    /// No such stream.
+    #[error("no stream has the id {0:?}; ended streams are forgotten after a while")]
+    UnknownStream(String),
+    /// A method that the path doesn't have.
+    #[error("{method} is not offered here, only {allow}")]
+    Method { method: String, allow: &'static str },
+    /// The stream limit is reached.
+    #[error("{0} streams are running, which is streams_max: try again when one has ended")]
+    TooManyStreams(usize),
+    /// Neither the own data plane nor on the list.
+    #[error("target {0:?} is neither the own data plane nor listed in targets_allowed")]
+    TargetNotAllowed(String),
+    /// The target's name has no address.
+    #[error("target {target:?} can't be resolved: {reason}")]
+    TargetUnresolved { target: String, reason: String },
+    /// The own data plane speaks frames and HTTP.
+    #[error("protocol=raw to the own data plane, {0}: it takes frames alone, so leave protocol away")]
+    RawToOwnDataPlane(String),
+    /// The daemon is about to stop.
+    #[error("the daemon is about to stop and starts no streams")]
+    Draining,
+    /// The system gave no random bytes.
+    #[error("no random bytes for an id: {0}")]
+    NoRandomness(String),
+    /// The stream was started and failed.
+    #[error("{error}")]
+    Stream { id: String, bytes_sent: u64, error: StreamError },
+}
+
+impl RequestError {
+    /// The answer's status.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::Query(_) | Self::BadHost(_) | Self::BodyBroken(_) | Self::RawToOwnDataPlane(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::ForeignOrigin { .. }
+            | Self::CrossSite
+            | Self::ForeignHost(_)
+            | Self::TargetNotAllowed(_) => StatusCode::FORBIDDEN,
+            Self::UnknownPath | Self::UnknownStream(_) => StatusCode::NOT_FOUND,
+            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodySilent(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::OverLimit { .. } | Self::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooManyStreams(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::NoRandomness(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::TargetUnresolved { .. } => StatusCode::BAD_GATEWAY,
+            Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Stream { error, .. } => status_of(error),
+        }
+    }
+
+    /// Whether the rest of the request may still be on its way, so that the connection can't be used again.
+    pub(super) fn leaves_body_unread(&self) -> bool {
+        matches!(self, Self::BodyTooLong | Self::BodySilent(_) | Self::BodyBroken(_))
+    }
+
+    /// Whether the caller was refused for who or where it is.
+    pub(super) fn is_refused_caller(&self) -> bool {
+        matches!(
+            self,
+            Self::Unauthorized | Self::ForeignOrigin { .. } | Self::CrossSite | Self::ForeignHost(_)
+        )
+    }
+}
+
+fn status_of(error: &StreamError) -> StatusCode {
+    match error {
+        StreamError::NotFound => StatusCode::NOT_FOUND,
+        StreamError::BeyondEnd { .. } => StatusCode::BAD_REQUEST,
+        StreamError::OverLimit { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        StreamError::SourceFailed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        StreamError::TargetRefused(_) | StreamError::TargetBrokeOff(_) => StatusCode::BAD_GATEWAY,
+        StreamError::TargetSilent(_) => StatusCode::GATEWAY_TIMEOUT,
+        // A cancelled stream's client is gone and reads no answer.
+        StreamError::Cancelled | StreamError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// How a stream that ended so is counted.
+pub(super) fn outcome_of(error: &StreamError) -> Outcome {
+    match error {
+        StreamError::NotFound
+        | StreamError::BeyondEnd { .. }
+        | StreamError::OverLimit { .. }
+        | StreamError::Unavailable(_) => Outcome::Refused,
+        StreamError::SourceFailed(_) => Outcome::SourceFailed,
+        StreamError::TargetRefused(_) | StreamError::TargetBrokeOff(_) => Outcome::PeerClosed,
+        StreamError::TargetSilent(_) => Outcome::TimedOut,
+        StreamError::Cancelled => Outcome::Cancelled,
+    }
+}

@@ -1,0 +1,238 @@
+//! Where a stream may go: resolved once, and the address that was checked is the one connected to.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::{net, time};
+
+use super::error::RequestError;
+use crate::config::{Live, TargetRule};
+
+/// Longest host name (RFC 1035 2.3.4).
+const HOST_BYTES_MAX: usize = 253;
+
+/// `HOST:PORT` as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TargetName {
+    /// A name or an address, without brackets.
+    host: String,
+    port: u16,
+}
+
+impl TargetName {
+    /// Reads `HOST:PORT`, IPv6 addresses in brackets. An error says what is wrong with the text.
+    pub(super) fn parse(text: &str) -> Result<TargetName, &'static str> {
+        const NO_PORT: &str = "has no port: write HOST:PORT";
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (address, port) = rest.split_once(']').ok_or("opens a bracket and doesn't close it")?;
+                address.parse::<Ipv6Addr>().map_err(|_| "has no IPv6 address in its brackets")?;
+                (address, port.strip_prefix(':').ok_or(NO_PORT)?)
+            }
+            None => text.rsplit_once(':').ok_or(NO_PORT)?,
+        };
+        if host.contains(':') && !text.starts_with('[') {
+            return Err("has several colons: write an IPv6 address in brackets, [ADDRESS]:PORT");
+        }
+        let is_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
+        if host.is_empty() || host.len() > HOST_BYTES_MAX || !host.bytes().all(is_host) {
+            return Err("has no host name or address before its port: write HOST:PORT");
+        }
+        let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        match port.parse::<u16>() {
+            Ok(port) if port > 0 && is_number => Ok(TargetName { host: host.to_owned(), port }),
+            _ => Err("has a port outside 1 to 65535"),
+        }
+    }
+}
+
+impl fmt::Display for TargetName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TargetName { host, port } = self;
+        if host.contains(':') {
+            write!(formatter, "[{host}]:{port}")
+        } else {
+            write!(formatter, "{host}:{port}")
+        }
+    }
+}
+
+/// The own data plane, in all its spellings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnDataPlane {
+    bound: SocketAddr,
+}
+
+impl OwnDataPlane {
+    /// The data plane that is bound to this address.
+    pub(super) fn new(bound: SocketAddr) -> OwnDataPlane {
+        OwnDataPlane { bound: canonical(bound) }
+    }
+
+    /// The address to connect to.
+    pub(super) fn address(self) -> SocketAddr {
+        connectable(self.bound)
+    }
+
+    /// Whether a connection to `address` ends here. A listener on the unspecified address has all loopback
+    /// addresses of its own family; one of the other family may be another program's.
+    fn owns(self, address: SocketAddr) -> bool {
+        let address = connectable(canonical(address));
+        if self.bound.ip().is_unspecified() {
+            let is_same_family = self.bound.is_ipv4() == address.is_ipv4();
+            return is_same_family && address.ip().is_loopback() && address.port() == self.bound.port();
+        }
+        (address.ip(), address.port()) == (self.bound.ip(), self.bound.port())
+    }
+}
+
+/// ::ffff:127.0.0.1 is 127.0.0.1, for the kernel as for the allow list.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Linux connects the unspecified address to the loopback address of its family (seen on 6.18).
+fn connectable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Where the stream goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// To the own data plane.
+    Own(SocketAddr),
+    /// To an allowed address.
+    Other(SocketAddr),
+}
+
+/// Resolves `name` (the own data plane where None) and takes its first address that is allowed.
+pub(super) async fn find(
+    name: Option<&TargetName>,
+    own: OwnDataPlane,
+    live: &Live,
+) -> Result<Target, RequestError> {
+    let Some(name) = name else { return Ok(Target::Own(own.address())) };
+    let addresses = resolve(name, live.settings.connect_timeout_ms).await?;
+    choose(&name.host, &addresses, own, &live.targets)
+        .ok_or_else(|| RequestError::TargetNotAllowed(name.to_string()))
+}
+
+fn choose(host: &str, addresses: &[SocketAddr], own: OwnDataPlane, rules: &[TargetRule]) -> Option<Target> {
+    addresses.iter().copied().find_map(|address| {
+        if own.owns(address) {
+            return Some(Target::Own(own.address()));
+        }
+        let address = canonical(address);
+        rules.iter().any(|rule| rule.allows(host, address)).then_some(Target::Other(address))
+    })
+}
+
+async fn resolve(name: &TargetName, timeout_ms: u64) -> Result<Vec<SocketAddr>, RequestError> {
+    if let Ok(ip) = name.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, name.port)]);
+    }
+    let unresolved = |reason| RequestError::TargetUnresolved { target: name.to_string(), reason };
+    let lookup = net::lookup_host((name.host.as_str(), name.port));
+    match time::timeout(Duration::from_millis(timeout_ms), lookup).await {
+        Ok(Ok(addresses)) => Ok(addresses.collect()),
+        Ok(Err(error)) => Err(unresolved(error.to_string())),
+        Err(_) => Err(unresolved(format!("no answer within connect_timeout_ms, {timeout_ms} ms"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::{OwnDataPlane, Target, TargetName, choose};
+    use crate::config::TargetRule;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn chosen(bound: &str, host: &str, resolved: &[&str], rules: &[&str]) -> Option<Target> {
+        let rules: Vec<TargetRule> = rules.iter().map(|rule| TargetRule::parse(rule).unwrap()).collect();
+        choose(host, &addresses(resolved), OwnDataPlane::new(bound.parse().unwrap()), &rules)
+    }
+
+    #[test]
+    fn names() {
+        for text in ["127.0.0.1:80", "files.example:65535", "[::1]:8080", "a_b-c:1"] {
+            assert_eq!(TargetName::parse(text).unwrap().to_string(), text);
+        }
+        let long = format!("{}:80", "a".repeat(254));
+        for text in [
+            "",
+            "host",
+            "host:",
+            ":80",
+            "host:0",
+            "host:65536",
+            "host:+1",
+            "host:-1",
+            "::1:80",
+            "[::1]",
+            "[::1]80",
+            "[::1:80",
+            "[host]:80",
+            "a b:80",
+            "a/b:80",
+            "a@b:80",
+            "[fe80::1%eth0]:80",
+            &long,
+        ] {
+            assert!(TargetName::parse(text).is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn the_own_data_plane_is_allowed_in_every_spelling() {
+        for (bound, target) in [
+            ("127.0.0.1:8080", "127.0.0.1:8080"),
+            ("127.0.0.1:8080", "[::ffff:127.0.0.1]:8080"),
+            ("127.0.0.1:8080", "0.0.0.0:8080"),
+            ("127.0.0.2:8080", "127.0.0.2:8080"),
+            ("0.0.0.0:8080", "127.0.0.1:8080"),
+            ("0.0.0.0:8080", "127.9.9.9:8080"),
+            ("0.0.0.0:8080", "0.0.0.0:8080"),
+            ("[::1]:8080", "[::]:8080"),
+            ("[::]:8080", "[::1]:8080"),
+        ] {
+            let own = OwnDataPlane::new(bound.parse().unwrap()).address();
+            assert_eq!(chosen(bound, "any", &[target], &[]), Some(Target::Own(own)), "{target} of {bound}");
+            assert!(!own.ip().is_unspecified());
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_the_own_data_plane_is_not() {
+        for (bound, target) in [
+            ("127.0.0.1:8080", "127.0.0.1:8081"),
+            ("127.0.0.1:8080", "127.0.0.2:8080"),
+            ("127.0.0.2:8080", "0.0.0.0:8080"),
+            ("0.0.0.0:8080", "[::1]:8080"),
+            ("0.0.0.0:8080", "192.0.2.1:8080"),
+            ("[::]:8080", "127.0.0.1:8080"),
+        ] {
+            assert_eq!(chosen(bound, "any", &[target], &[]), None, "{target} of {bound}");
+        }
+    }
+
+    #[test]
+    fn the_first_allowed_address_is_taken() {
+        let resolved = ["198.51.100.1:80", "10.0.0.1:80", "10.0.0.2:80"];
+        let expected = Target::Other("10.0.0.1:80".parse().unwrap());
+        assert_eq!(chosen("0.0.0.0:8080", "files.example", &resolved, &["10.0.0.0/8:80"]), Some(expected));
+        assert_eq!(chosen("0.0.0.0:8080", "files.example", &resolved, &["10.0.0.0/8:81"]), None);
+        let by_name = chosen("0.0.0.0:8080", "files.example", &resolved, &["files.example:*"]);
+        assert_eq!(by_name, Some(Target::Other("198.51.100.1:80".parse().unwrap())));
+        assert_eq!(chosen("0.0.0.0:8080", "files.example", &[], &["0.0.0.0/0:*"]), None);
+    }
+}

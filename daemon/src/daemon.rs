@@ -1,0 +1,209 @@
+//! The daemon as a value: started from checked settings, reloaded, drained. The binary and the tests use it
+//! alike.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{DriverChoice, Live, SinkChoice};
+use crate::control::{self, ControlContext, ControlError, ControlPlane};
+use crate::dataplane::{DataPlane, DataPlaneError, Driver, Resources, WorkerEnded};
+use crate::files::{FileError, Root, Spool, SpoolError, Synthetic};
+use crate::sys::uring::{self, RingRefused};
+use crate::telemetry::Telemetry;
+
+/// Connections that may wait for the control plane to accept them.
+const CONTROL_BACKLOG: i32 = 1024;
+
+/// Why the daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The root can't be opened.
+    #[error("root {}: {reason}", path.display())]
+    Root {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: FileError,
+    },
+    /// The spool can't be used.
+    #[error("spool {}: {reason}", path.display())]
+    Spool {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: SpoolError,
+    },
+    /// `driver = "uring"` and the kernel says no.
+    #[error("driver uring: {0}; --driver auto would fall back to epoll")]
+    Driver(RingRefused),
+    /// The control address can't be listened on.
+    #[error("control_listen {address}: {reason}{}", in_use(.reason))]
+    ControlListen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// The data plane could not start.
+    #[error(transparent)]
+    DataPlane(#[from] DataPlaneError),
+    /// The control plane could not start.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The source of synthetic bytes could not be made.
+    #[error("memory for synthetic streams: {0}")]
+    Synthetic(io::Error),
+}
+
+fn in_use(reason: &io::Error) -> &'static str {
+    if reason.kind() == io::ErrorKind::AddrInUse {
+        ": another process listens there; `ss -ltnp` names it"
+    } else {
+        ""
+    }
+}
+
+impl DaemonError {
+    /// Whether the configuration is at fault rather than the moment.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, DaemonError::Root { .. } | DaemonError::Spool { .. })
+    }
+}
+
+/// A running daemon.
+pub struct Daemon {
+    data: DataPlane,
+    control: ControlPlane,
+    data_address: SocketAddr,
+    live: watch::Sender<Arc<Live>>,
+    telemetry: Arc<Telemetry>,
+    ended: mpsc::UnboundedReceiver<WorkerEnded>,
+}
+
+impl Daemon {
+    /// Starts both planes; when this returns, every worker accepts.
+    pub fn start(live: Live) -> Result<Daemon, DaemonError> {
+        let driver = choose_driver(live.settings.driver)?;
+        let bound = DataPlane::bind(&live)?;
+        let listener = bind_control(live.settings.control_listen)?;
+        let data_address = bound.address();
+        let resources = resources(&live)?;
+        let telemetry = Telemetry::new(live.settings.workers, driver.name());
+        let (sender, receiver) = watch::channel(Arc::new(live));
+        let (ended_sender, ended) = mpsc::unbounded_channel();
+        let data = DataPlane::start(bound, driver, &receiver, &telemetry, &resources, &ended_sender)?;
+        let control = control::start(ControlContext {
+            listener,
+            live: receiver,
+            telemetry: Arc::clone(&telemetry),
+            mailboxes: data.mailboxes(),
+            data_address,
+        })?;
+        let daemon = Daemon { data, control, data_address, live: sender, telemetry, ended };
+        daemon.announce(driver);
+        Ok(daemon)
+    }
+
+    /// The address of the data plane.
+    pub fn data_address(&self) -> SocketAddr {
+        self.data_address
+    }
+
+    /// The address of the control plane.
+    pub fn control_address(&self) -> SocketAddr {
+        self.control.address()
+    }
+
+    /// The daemon's counters.
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
+    /// Puts in force what of `new` can change in a running daemon, and names the settings that need a restart.
+    pub fn reload(&self, new: Live) -> Vec<String> {
+        let (live, needs_restart) = self.live.borrow().reload(new);
+        self.live.send_replace(Arc::new(live));
+        needs_restart
+    }
+
+    /// What is in force.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.borrow().clone()
+    }
+
+    /// Waits until a worker ends by itself, which is always a fault.
+    pub async fn worker_ended(&mut self) -> Option<WorkerEnded> {
+        self.ended.recv().await
+    }
+
+    /// Stops accepting, lets transfers finish for at most `drain_timeout_ms`, and ends both planes. Blocks until
+    /// then; /health answers 503 meanwhile.
+    pub fn drain(self) {
+        let timeout = Duration::from_millis(self.live.borrow().settings.drain_timeout_ms);
+        tracing::info!(connections = self.telemetry.connections_open(), "draining");
+        self.telemetry.start_draining();
+        self.data.drain(timeout);
+        self.control.stop();
+        tracing::info!("stopped");
+    }
+
+    fn announce(&self, driver: Driver) {
+        let live = self.live.borrow();
+        tracing::info!(
+            data = %self.data_address,
+            control = %self.control.address(),
+            workers = live.settings.workers,
+            driver = driver.name(),
+            version = env!("CARGO_PKG_VERSION"),
+            "listening"
+        );
+    }
+}
+
+fn choose_driver(choice: DriverChoice) -> Result<Driver, DaemonError> {
+    match (choice, uring::probe()) {
+        (DriverChoice::Epoll, _) => Ok(Driver::Epoll),
+        (_, Ok(features)) => Ok(Driver::Uring(features)),
+        (DriverChoice::Uring, Err(refused)) => Err(DaemonError::Driver(refused)),
+        (DriverChoice::Auto, Err(refused)) => {
+            tracing::warn!(reason = %refused, "falling back to epoll");
+            Ok(Driver::Epoll)
+        }
+    }
+}
+
+fn resources(live: &Live) -> Result<Resources, DaemonError> {
+    let settings = &live.settings;
+    let root = settings
+        .root
+        .as_deref()
+        .map(|path| Root::open(path).map_err(|reason| DaemonError::Root { path: path.to_owned(), reason }));
+    let spool =
+        settings.spool.as_deref().filter(|_| settings.sink == SinkChoice::Store).map(|path| {
+            Spool::open(path).map_err(|reason| DaemonError::Spool { path: path.to_owned(), reason })
+        });
+    Ok(Resources {
+        root: root.transpose()?.map(Arc::new),
+        spool: spool.transpose()?,
+        synthetic: Synthetic::new().map_err(DaemonError::Synthetic)?,
+    })
+}
+
+fn bind_control(address: SocketAddr) -> Result<TcpListener, DaemonError> {
+    let bind = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // A restart must not wait for connections in TIME_WAIT.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(CONTROL_BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    bind().map_err(|reason| DaemonError::ControlListen { address, reason })
+}

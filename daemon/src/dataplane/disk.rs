@@ -1,0 +1,98 @@
+//! The threads for what may wait for a disk: few, shared by all workers, behind a bounded queue.
+
+use std::io;
+use std::rc::Rc;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use monoio::blocking::{BlockingTask, ThreadPool};
+use tokio::sync::Semaphore;
+
+use crate::files::{KnownFile, SourceFile};
+
+/// Tasks that may wait for a thread, over all workers: some hundred milliseconds of work for one disk.
+const TASKS_WAITING_MAX: usize = 1024;
+
+/// The disk threads of one daemon. They end when every clone of this is gone and their work is done.
+#[derive(Clone)]
+pub(super) struct DiskThreads {
+    tasks: Sender<BlockingTask>,
+}
+
+impl DiskThreads {
+    /// Starts `count` threads.
+    pub(super) fn start(count: usize) -> io::Result<DiskThreads> {
+        let (tasks, queue) = bounded(TASKS_WAITING_MAX);
+        for number in 0..count {
+            let queue: Receiver<BlockingTask> = queue.clone();
+            let name = format!("streamd-disk-{number}");
+            // Not joined: a thread that hangs in a dead file system must not hold up the end of the daemon.
+            std::thread::Builder::new().name(name).spawn(move || queue.iter().for_each(BlockingTask::run))?;
+        }
+        Ok(DiskThreads { tasks })
+    }
+}
+
+impl ThreadPool for DiskThreads {
+    fn schedule_task(&self, task: BlockingTask) {
+        match self.tasks.try_send(task) {
+            Ok(()) => {}
+            // Dropping the task tells its waiter that it was cancelled.
+            Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) => drop(task),
+        }
+    }
+}
+
+/// The task was turned away: too many wait already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DiskBusy;
+
+/// A worker's access to the disk threads: its share of the queue.
+pub(super) struct Disk {
+    places: Semaphore,
+}
+
+impl Disk {
+    /// For one of `workers` workers.
+    pub(super) fn new(workers: usize) -> Disk {
+        Disk { places: Semaphore::new((TASKS_WAITING_MAX / workers.max(1)).max(1)) }
+    }
+
+    /// Runs `work` on a disk thread, or turns it away at once: for what has not begun, so that its client can be
+    /// told that the daemon is busy.
+    pub(super) async fn run_or_refuse<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, DiskBusy> {
+        let _place = self.places.try_acquire().map_err(|_| DiskBusy)?;
+        on_disk_thread(work).await
+    }
+
+    /// Runs `work` on a disk thread when its turn comes: for what is under way and must not be broken off.
+    pub(super) async fn run<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, DiskBusy> {
+        let _place = self.places.acquire().await.map_err(|_| DiskBusy)?;
+        on_disk_thread(work).await
+    }
+
+    /// Lets go of a file, and closes it if nobody else needs it.
+    pub(super) fn release(&self, known: Rc<KnownFile>) {
+        if let Some(known) = Rc::into_inner(known) {
+            self.close(known.file);
+        }
+    }
+
+    /// Closes a file. The last close of an unlinked file frees its blocks, and on FUSE or a network file system a
+    /// close asks a server: neither may happen on a worker.
+    pub(super) fn close(&self, file: SourceFile) {
+        if file.is_last() && file.close_may_wait() {
+            // Nobody waits for it. Where the queue is full it is closed here.
+            drop(monoio::spawn_blocking(move || drop(file)));
+        }
+    }
+}
+
+async fn on_disk_thread<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Result<R, DiskBusy> {
+    monoio::spawn_blocking(work).await.map_err(|_| DiskBusy)
+}

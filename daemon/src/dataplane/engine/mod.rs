@@ -1,0 +1,122 @@
+//! How a transfer's bytes move. A range is sent window by window; each window's engine is chosen from what is
+//! known of it, so a file that is half in memory is sent by two engines.
+
+mod cold;
+mod copy;
+mod sendfile;
+mod splice;
+mod transfer;
+
+pub(super) use sendfile::send_synthetic;
+pub(super) use splice::PipePool;
+pub(super) use transfer::{Asker, Transfer};
+
+use super::error::TransferError;
+use crate::config::EngineChoice;
+use crate::files::residency::Residency;
+use crate::files::{CONTENT_BYTES_MAX, SourceFile};
+use crate::protocol::range::ByteRange;
+use crate::telemetry::EngineLabel;
+
+/// Bytes that one residency question covers, and that one cold read brings in: long enough for a disk to
+/// stream, short enough that the first byte doesn't wait long for the last.
+pub(super) const WINDOW_BYTES: u64 = 1 << 20;
+
+/// Transfers up to this length are read and sent in one piece with their head: two system calls in all.
+pub(super) const COPY_BYTES_MAX: u64 = CONTENT_BYTES_MAX;
+
+/// Bodies above this length are corked: without, each window's last segment leaves before it is full. A single window
+/// leaves in one call with its head before it (MSG_MORE).
+pub(super) const UNCORKED_BYTES_MAX: u64 = WINDOW_BYTES;
+
+/// What is known of a window when its engine is chosen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    /// What the operator asked for.
+    pub(super) choice: EngineChoice,
+    /// Length of the whole transfer.
+    pub(super) transfer_bytes: u64,
+    /// Where the window is.
+    pub(super) residency: Residency,
+}
+
+/// The engine of a window.
+pub(super) fn choose(facts: Facts) -> EngineLabel {
+    match facts.choice {
+        EngineChoice::Copy => EngineLabel::Copy,
+        EngineChoice::Sendfile => EngineLabel::Sendfile,
+        EngineChoice::Splice => EngineLabel::Splice,
+        EngineChoice::Auto if facts.transfer_bytes <= COPY_BYTES_MAX => EngineLabel::Copy,
+        EngineChoice::Auto if facts.residency == Residency::Hot => EngineLabel::Sendfile,
+        // A disk thread fills a pipe with the pages that it waited for: they are read and handed over in one.
+        EngineChoice::Auto => EngineLabel::Splice,
+    }
+}
+
+/// A part of a range.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    pub(super) offset: u64,
+    pub(super) length: u64,
+    /// Whether reading it may wait for a disk.
+    pub(super) is_cold: bool,
+}
+
+/// Sends `range` of `file`, which lies inside it, after `head`. `more`: bytes of the same response follow.
+pub(super) async fn send_range(
+    transfer: &mut Transfer<'_>,
+    mut head: Vec<u8>,
+    file: &SourceFile,
+    range: ByteRange,
+    more: bool,
+) -> Result<(), TransferError> {
+    let choice = transfer.worker.live().settings.engine;
+    let end = range.start + range.length;
+    let mut offset = range.start;
+    while offset < end {
+        let length = WINDOW_BYTES.min(end - offset);
+        let residency = cold::residency(transfer, file, offset, length);
+        let window = Window { offset, length, is_cold: residency != Residency::Hot };
+        let engine = choose(Facts { choice, transfer_bytes: range.length, residency });
+        offset += length;
+        let more = more || offset < end;
+        if engine == EngineLabel::Copy {
+            copy::send_window(transfer, std::mem::take(&mut head), file, window, more).await?;
+            continue;
+        }
+        transfer.send_head(std::mem::take(&mut head)).await?;
+        match engine {
+            EngineLabel::Splice => splice::send_window(transfer, file, window, more).await?,
+            _ => sendfile::send_window(transfer, file, window).await?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{COPY_BYTES_MAX, Facts, choose};
+    use crate::config::EngineChoice;
+    use crate::files::residency::Residency;
+    use crate::telemetry::EngineLabel;
+
+    #[test]
+    fn the_engine_follows_from_the_facts() {
+        use EngineChoice as Asked;
+        use EngineLabel::{Copy, Sendfile, Splice};
+        use Residency::{Cold, Hot};
+        let large = COPY_BYTES_MAX + 1;
+        for (choice, transfer_bytes, residency, engine) in [
+            (Asked::Auto, COPY_BYTES_MAX, Hot, Copy),
+            (Asked::Auto, COPY_BYTES_MAX, Cold, Copy),
+            (Asked::Auto, large, Hot, Sendfile),
+            (Asked::Auto, large, Cold, Splice),
+            (Asked::Copy, large, Hot, Copy),
+            (Asked::Sendfile, 1, Cold, Sendfile),
+            (Asked::Splice, 1, Hot, Splice),
+        ] {
+            let facts = Facts { choice, transfer_bytes, residency };
+            assert_eq!(choose(facts), engine, "{facts:?}");
+        }
+    }
+}

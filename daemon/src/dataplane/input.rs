@@ -1,0 +1,103 @@
+//! What has been received of a connection and not been used yet.
+
+use super::error::TransferError;
+use super::registry::{Connection, Deadline, Phase};
+use super::worker::Worker;
+
+/// Received bytes. Holds no memory while empty, so that an idle connection costs none.
+#[derive(Default)]
+pub(super) struct Input {
+    buffer: Vec<u8>,
+    used: usize,
+}
+
+impl Input {
+    /// What is there.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.buffer[self.used..]
+    }
+
+    /// Whether nothing is there.
+    pub(super) fn is_empty(&self) -> bool {
+        self.used == self.buffer.len()
+    }
+
+    /// Removes the first `count` bytes.
+    pub(super) fn consume(&mut self, count: usize) {
+        self.used = (self.used + count).min(self.buffer.len());
+        if self.is_empty() {
+            *self = Input::default();
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        if self.used > 0 {
+            self.buffer.drain(..self.used);
+            self.used = 0;
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Waits for more and appends it. False: the peer has ended.
+    async fn receive(
+        &mut self,
+        worker: &Worker,
+        connection: &Connection,
+        phase: Phase,
+        deadline: Deadline,
+    ) -> Result<bool, TransferError> {
+        loop {
+            let waited = connection.readable(phase, deadline).await;
+            let mut received = worker.received.borrow_mut();
+            match (connection.socket.try_receive(&mut received[..])?, waited) {
+                (Some(count), _) => {
+                    self.append(&received[..count]);
+                    return Ok(count > 0);
+                }
+                // What came together with the interrupt has just been received; here nothing came.
+                (None, Err(error)) => return Err(error),
+                // Readiness can be a false alarm (a segment with a bad checksum): select(2), BUGS.
+                (None, Ok(())) => {}
+            }
+        }
+    }
+}
+
+/// How long a connection is waited for: `idle_timeout_ms` before anything has come, then so long for the whole
+/// of what has begun, however it trickles in.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    idle: Deadline,
+    begun_timeout_ms: u64,
+    begun: Option<Deadline>,
+}
+
+impl Patience {
+    /// From now on; what begins must be complete within `begun_timeout_ms`.
+    pub(super) fn new(worker: &Worker, begun_timeout_ms: u64) -> Patience {
+        let idle = worker.clock.deadline(worker.live().settings.idle_timeout_ms);
+        Patience { idle, begun_timeout_ms, begun: None }
+    }
+
+    /// Something has begun, even if nothing of it is in the input.
+    pub(super) fn begin(&mut self, worker: &Worker) {
+        let timeout_ms = self.begun_timeout_ms;
+        self.begun.get_or_insert_with(|| worker.clock.deadline(timeout_ms));
+    }
+
+    /// Waits for more of `input`. False: the peer has ended.
+    pub(super) async fn receive(
+        &mut self,
+        worker: &Worker,
+        connection: &Connection,
+        input: &mut Input,
+    ) -> Result<bool, TransferError> {
+        if !input.is_empty() {
+            self.begin(worker);
+        }
+        match self.begun {
+            None => input.receive(worker, connection, Phase::Idle, self.idle).await,
+            Some(deadline) => input.receive(worker, connection, Phase::Receiving, deadline).await,
+        }
+    }
+}

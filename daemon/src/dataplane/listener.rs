@@ -1,0 +1,87 @@
+//! One listener a worker on one port (SO_REUSEPORT): the kernel spreads connections, and no lock is shared.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::pacing;
+
+/// Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn (4096 since 5.4).
+const BACKLOG: i32 = 4096;
+
+/// Binds `count` listeners to `address`; with port 0 all get the same free port.
+pub(super) fn bind(
+    address: SocketAddr,
+    count: usize,
+    congestion_control: Option<&str>,
+) -> io::Result<Vec<TcpListener>> {
+    refuse_taken_port(address)?;
+    let mut listeners: Vec<TcpListener> = Vec::with_capacity(count);
+    let mut address = address;
+    for _ in 0..count {
+        let listener = bind_one(address, congestion_control)?;
+        address = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// SO_REUSEPORT lets a second daemon of the same user bind the same port and silently take half of its
+/// connections. A throw-away bind without it is refused while anybody listens.
+fn refuse_taken_port(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections in TIME_WAIT don't count; a listener does all the same.
+    socket.set_reuse_address(true)?;
+    set_v6_only(&socket, address)?;
+    socket.bind(&address.into())
+}
+
+fn bind_one(address: SocketAddr, congestion_control: Option<&str>) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    set_v6_only(&socket, address)?;
+    // Accepted sockets inherit these. Every write of ours is whole (MSG_MORE and TCP_CORK say when it isn't), so
+    // waiting for acknowledgements before a small segment would only delay.
+    socket.set_tcp_nodelay(true)?;
+    match congestion_control {
+        Some(name) => socket.set_tcp_congestion(name.as_bytes())?,
+        None => pacing::avoid(&socket, address)?,
+    }
+    if pacing::is_on(&socket) {
+        pacing::hold_little(&socket)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// `[::]` takes IPv4 too, whatever net.ipv6.bindv6only says: one address, one meaning on every host.
+fn set_v6_only(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    if address.is_ipv6() { socket.set_only_v6(false) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bind;
+
+    #[test]
+    fn all_listeners_share_the_free_port() {
+        let listeners = bind("127.0.0.1:0".parse().unwrap(), 3, None).unwrap();
+        let ports: Vec<u16> = listeners.iter().map(|found| found.local_addr().unwrap().port()).collect();
+        assert_eq!(ports, [ports[0]; 3]);
+        assert_ne!(ports[0], 0);
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_refused() {
+        let first = bind("127.0.0.1:0".parse().unwrap(), 1, None).unwrap();
+        let error = bind(first[0].local_addr().unwrap(), 1, None).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,26 @@
+//! The data plane: workers that accept connections, tell frames from HTTP, and move bytes.
+//!
+//! worker -> accept -> connection -> http | frames -> engine -> account. Streams asked for by the control plane
+//! enter through a worker's mailbox and take the same engines outward.
+
+mod accept;
+mod account;
+mod clock;
+mod connection;
+mod disk;
+mod engine;
+mod error;
+mod frames;
+mod http;
+mod input;
+mod linger;
+mod listener;
+mod pacing;
+mod plane;
+mod registry;
+mod socket;
+mod stream;
+mod worker;
+
+pub use plane::{DataPlane, DataPlaneError, Driver, Resources, WorkerEnded};
+pub use worker::TICK;

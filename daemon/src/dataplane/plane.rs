@@ -1,0 +1,254 @@
+//! The data plane as a whole: starts the workers, tells them to drain, waits for them.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::thread::{CpuSet, sched_getaffinity};
+use tokio::sync::{mpsc, watch};
+
+use super::disk::DiskThreads;
+use super::listener;
+use super::worker::{self, Assignment};
+use crate::config::Live;
+use crate::files::{Root, Spool, Synthetic};
+use crate::job::{MAILBOX_JOBS_MAX, Mailboxes, StreamJob};
+use crate::sys::uring::RingFeatures;
+use crate::telemetry::Telemetry;
+
+/// What drives the workers' event loops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// io_uring.
+    Uring(RingFeatures),
+    /// epoll.
+    Epoll,
+}
+
+impl Driver {
+    /// Its name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Driver::Uring(_) => "io_uring",
+            Driver::Epoll => "epoll",
+        }
+    }
+}
+
+/// What all workers share for reading and writing files.
+#[derive(Clone)]
+pub struct Resources {
+    /// The served directory, where one is configured.
+    pub root: Option<Arc<Root>>,
+    /// The directory of stored frames, where frames are stored.
+    pub spool: Option<Arc<Spool>>,
+    /// Random bytes for streams.
+    pub synthetic: Synthetic,
+}
+
+/// Why the data plane could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum DataPlaneError {
+    /// The address can't be listened on.
+    #[error("data_listen {address}: {reason}{}", remedy(.reason))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// A thread or its event loop could not be made.
+    #[error("worker {number}: {reason}")]
+    Worker {
+        /// The worker.
+        number: usize,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// The disk threads could not be started.
+    #[error("disk threads: {0}")]
+    Disk(io::Error),
+}
+
+fn remedy(reason: &io::Error) -> &'static str {
+    match reason.kind() {
+        io::ErrorKind::AddrInUse => ": another process listens there; `ss -ltnp` names it",
+        io::ErrorKind::PermissionDenied => {
+            ": ports below 1024 need CAP_NET_BIND_SERVICE, a congestion control outside the allowed ones CAP_NET_ADMIN"
+        }
+        io::ErrorKind::NotFound => {
+            ": this congestion control isn't loaded; see net.ipv4.tcp_available_congestion_control"
+        }
+        _ => "",
+    }
+}
+
+/// A worker that ended, expected or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerEnded(pub usize);
+
+/// Bound listeners, not yet served.
+pub struct Bound {
+    listeners: Vec<TcpListener>,
+    address: SocketAddr,
+}
+
+/// Time beyond the drain's own that a worker gets to end before it is given up as stuck.
+const JOIN_GRACE: Duration = Duration::from_secs(5);
+
+/// The running workers.
+pub struct DataPlane {
+    workers: Vec<WorkerThread>,
+    drain: Arc<OnceLock<Instant>>,
+    mailboxes: Mailboxes,
+}
+
+impl DataPlane {
+    /// Binds one listener for each worker.
+    pub fn bind(live: &Live) -> Result<Bound, DataPlaneError> {
+        let settings = &live.settings;
+        let address = settings.data_listen;
+        let failed = |reason| DataPlaneError::Listen { address, reason };
+        let listeners = listener::bind(address, settings.workers, settings.congestion_control.as_deref())
+            .map_err(failed)?;
+        let bound = listeners.first().map_or(Ok(address), TcpListener::local_addr).map_err(failed)?;
+        Ok(Bound { listeners, address: bound })
+    }
+
+    /// Starts one worker for each listener and waits until all accept. `ended` is told of each that ends.
+    pub fn start(
+        bound: Bound,
+        driver: Driver,
+        live: &watch::Receiver<Arc<Live>>,
+        telemetry: &Arc<Telemetry>,
+        resources: &Resources,
+        ended: &mpsc::UnboundedSender<WorkerEnded>,
+    ) -> Result<DataPlane, DataPlaneError> {
+        let disk_threads =
+            DiskThreads::start(live.borrow().settings.disk_threads).map_err(DataPlaneError::Disk)?;
+        let cores = cores_for(bound.listeners.len());
+        let drain: Arc<OnceLock<Instant>> = Arc::default();
+        let (mut workers, mut mailboxes, mut ready) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, listener) in bound.listeners.into_iter().enumerate() {
+            let (sender, jobs) = mpsc::channel::<StreamJob>(MAILBOX_JOBS_MAX);
+            mailboxes.push(sender);
+            let assignment = Assignment {
+                number,
+                core: cores.as_ref().and_then(|cores| cores.get(number).copied()),
+                driver,
+                listener,
+                jobs,
+                live: live.clone(),
+                telemetry: Arc::clone(telemetry),
+                resources: resources.clone(),
+                disk_threads: disk_threads.clone(),
+                drain: Arc::clone(&drain),
+            };
+            let (thread, started) = spawn(assignment, ended.clone())
+                .map_err(|reason| DataPlaneError::Worker { number, reason })?;
+            workers.push(thread);
+            ready.push(started);
+        }
+        let plane = DataPlane { workers, drain, mailboxes: Mailboxes::new(mailboxes) };
+        match wait_until_ready(&ready) {
+            Ok(()) => Ok(plane),
+            Err(error) => {
+                plane.drain(Duration::ZERO);
+                Err(error)
+            }
+        }
+    }
+
+    /// Where streams are handed in.
+    pub fn mailboxes(&self) -> Mailboxes {
+        self.mailboxes.clone()
+    }
+
+    /// From now on nothing new is begun; what runs gets `timeout` to finish.
+    fn start_draining(&self, timeout: Duration) {
+        let _ = self.drain.set(Instant::now() + timeout);
+    }
+
+    /// Drains, and waits for all workers to end. One that is stuck, in a system call that doesn't return say, is
+    /// given up with an error in the log: the process must be able to end.
+    pub fn drain(self, timeout: Duration) {
+        self.start_draining(timeout);
+        let end = Instant::now() + timeout + JOIN_GRACE;
+        for (number, worker) in self.workers.into_iter().enumerate() {
+            if worker.has_ended_by(end) {
+                // A worker that panicked has been reported by the panic itself.
+                let _ = worker.thread.join();
+            } else {
+                tracing::error!(worker = number, "a worker is stuck and was given up");
+            }
+        }
+    }
+}
+
+impl Bound {
+    /// The address that is listened on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+type Ready = Receiver<io::Result<()>>;
+
+struct WorkerThread {
+    thread: JoinHandle<()>,
+    /// Disconnected when the thread ends; nothing is ever sent.
+    ended: Receiver<()>,
+}
+
+impl WorkerThread {
+    fn has_ended_by(&self, end: Instant) -> bool {
+        let left = end.saturating_duration_since(Instant::now());
+        self.ended.recv_timeout(left) == Err(RecvTimeoutError::Disconnected)
+    }
+}
+
+/// Tells that a worker's thread ends, even by a panic, in builds that unwind.
+struct TellEnd {
+    number: usize,
+    supervisor: mpsc::UnboundedSender<WorkerEnded>,
+    _drain: Sender<()>,
+}
+
+impl Drop for TellEnd {
+    fn drop(&mut self) {
+        let _ = self.supervisor.send(WorkerEnded(self.number));
+    }
+}
+
+fn spawn(
+    assignment: Assignment,
+    supervisor: mpsc::UnboundedSender<WorkerEnded>,
+) -> io::Result<(WorkerThread, Ready)> {
+    let number = assignment.number;
+    let (sender, ready) = channel();
+    let (end, ended) = channel();
+    let thread = std::thread::Builder::new().name(format!("streamd-{number}")).spawn(move || {
+        let _tell = TellEnd { number, supervisor, _drain: end };
+        worker::run(assignment, &sender);
+    })?;
+    Ok((WorkerThread { thread, ended }, ready))
+}
+
+fn wait_until_ready(ready: &[Ready]) -> Result<(), DataPlaneError> {
+    for (number, started) in ready.iter().enumerate() {
+        let result = started.recv().unwrap_or_else(|_| Err(io::Error::other("ended before it was ready")));
+        result.map_err(|reason| DataPlaneError::Worker { number, reason })?;
+    }
+    Ok(())
+}
+
+/// One core for each worker, where there are exactly as many. With fewer workers than cores pinning would pile
+/// several daemons onto the first cores; with more it would pile up workers.
+fn cores_for(workers: usize) -> Option<Vec<usize>> {
+    let usable = sched_getaffinity(None).ok()?;
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| usable.is_set(*core)).collect();
+    (cores.len() == workers).then_some(cores)
+}

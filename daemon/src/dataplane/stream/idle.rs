@@ -1,0 +1,60 @@
+//! Idle frame connections to targets, kept for the next stream.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use super::super::registry::Registered;
+use super::super::worker::Worker;
+use super::discard_now;
+
+/// Idle connections kept to one target; as many as streams run at once by default.
+const KEPT_PER_TARGET_MAX: usize = 64;
+
+/// Time that a connection is kept, in milliseconds: far below the idle time-out of our own data plane and of
+/// usual targets, so that a stream rarely meets one that is just being closed.
+const KEPT_MS: u64 = 5_000;
+
+/// The idle connections of a worker.
+#[derive(Default)]
+pub(in super::super) struct IdleTargets(RefCell<HashMap<SocketAddr, Vec<Idle>>>);
+
+struct Idle {
+    connection: Registered,
+    expires_tick: u64,
+}
+
+impl IdleTargets {
+    /// Keeps a connection on which nothing is under way.
+    pub(super) fn keep(&self, worker: &Worker, target: SocketAddr, connection: Registered) {
+        let mut targets = self.0.borrow_mut();
+        let kept = targets.entry(target).or_default();
+        if kept.len() < KEPT_PER_TARGET_MAX {
+            kept.push(Idle { connection, expires_tick: worker.clock.deadline(KEPT_MS).tick });
+        }
+    }
+
+    /// A connection to `target` that hasn't been closed meanwhile.
+    pub(super) fn take(&self, worker: &Worker, target: SocketAddr) -> Option<Registered> {
+        loop {
+            let idle = self.0.borrow_mut().get_mut(&target)?.pop()?;
+            // Nothing may have come: neither its end nor bytes that nobody asked for.
+            if discard_now(worker, &idle.connection) == Ok(None) {
+                return Some(idle.connection);
+            }
+        }
+    }
+
+    /// Closes what has been kept long enough.
+    pub(in super::super) fn expire(&self, ticks: u64) {
+        self.0.borrow_mut().retain(|_, kept| {
+            kept.retain(|idle| idle.expires_tick > ticks);
+            !kept.is_empty()
+        });
+    }
+
+    /// Closes all.
+    pub(in super::super) fn clear(&self) {
+        self.0.borrow_mut().clear();
+    }
+}

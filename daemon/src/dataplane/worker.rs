@@ -1,0 +1,262 @@
+//! One worker: a thread with an event loop of its own, a listener of its own, and connections that never leave
+//! it. Nothing in the loop waits for a disk.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use monoio::time::TimeDriver;
+use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+use tokio::sync::{mpsc, watch};
+
+use super::clock::Clock;
+use super::disk::{Disk, DiskThreads};
+use super::engine::PipePool;
+use super::plane::{Driver, Resources};
+use super::registry::Registry;
+use super::stream::IdleTargets;
+use super::{accept, pacing, stream};
+use crate::config::Live;
+use crate::files::FileCache;
+use crate::job::StreamJob;
+use crate::sys::uring;
+use crate::telemetry::{Telemetry, WorkerCounters};
+
+/// How often a worker looks at its deadlines, its settings and whether to drain, and says that it is alive:
+/// the resolution of every time-out, for ten wake-ups a second of an idle worker.
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// Time that connections get to notice that they were broken off at the end of a drain.
+const ABORT_GRACE: Duration = Duration::from_secs(1);
+
+/// Length lent to receives whose bytes are dropped; never touched, so it costs address space only.
+const DISCARD_BYTES: usize = 4 << 20;
+
+/// Bytes asked for in one receive: a head of any length, or many pipelined ones.
+const RECEIVE_BYTES: usize = 16 << 10;
+
+/// What a worker is started with.
+pub(super) struct Assignment {
+    pub(super) number: usize,
+    /// The core to stay on, where there is one core for each worker.
+    pub(super) core: Option<usize>,
+    pub(super) driver: Driver,
+    pub(super) listener: TcpListener,
+    pub(super) jobs: mpsc::Receiver<StreamJob>,
+    pub(super) live: watch::Receiver<Arc<Live>>,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) resources: Resources,
+    pub(super) disk_threads: DiskThreads,
+    pub(super) drain: Arc<OnceLock<Instant>>,
+}
+
+/// The state that all tasks of a worker share.
+pub(super) struct Worker {
+    pub(super) number: usize,
+    pub(super) counters: Arc<WorkerCounters>,
+    driver: Driver,
+    pub(super) resources: Resources,
+    /// Whether TCP paces accepted connections.
+    pub(super) is_paced: bool,
+    pub(super) registry: Rc<Registry>,
+    pub(super) clock: Clock,
+    pub(super) pipes: PipePool,
+    pub(super) disk: Disk,
+    pub(super) files: FileCache,
+    pub(super) idle_targets: IdleTargets,
+    pub(super) discard: RefCell<Vec<u8>>,
+    /// Where requests are received, to be copied away or used up before the next wait.
+    pub(super) received: RefCell<Box<[u8]>>,
+    /// Streams that have been taken and not ended.
+    pub(super) streams_running: Cell<usize>,
+    live: RefCell<Arc<Live>>,
+    live_changes: RefCell<watch::Receiver<Arc<Live>>>,
+    telemetry: Arc<Telemetry>,
+    drain: Arc<OnceLock<Instant>>,
+    accepting: Cell<bool>,
+}
+
+/// Runs a worker to its end on this thread. `ready` is told once, when it accepts or when it can't.
+pub(super) fn run(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Result<()>>) {
+    if let Some(core) = assignment.core {
+        pin_to(core);
+    }
+    let pool = Box::new(assignment.disk_threads.clone());
+    match assignment.driver {
+        Driver::Uring(features) => {
+            let (builder, entries) = uring::builder(features);
+            let runtime = RuntimeBuilder::<TimeDriver<IoUringDriver>>::new()
+                .uring_builder(builder)
+                .with_entries(entries)
+                .attach_thread_pool(pool)
+                .build();
+            run_on(runtime, assignment, ready);
+        }
+        Driver::Epoll => {
+            let runtime = RuntimeBuilder::<TimeDriver<LegacyDriver>>::new().attach_thread_pool(pool).build();
+            run_on(runtime, assignment, ready);
+        }
+    }
+}
+
+fn run_on<D: monoio::Driver>(
+    runtime: io::Result<monoio::Runtime<D>>,
+    assignment: Assignment,
+    ready: &std::sync::mpsc::Sender<io::Result<()>>,
+) {
+    let mut runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    let ended_whole = runtime.block_on(serve(assignment, ready));
+    if !ended_whole {
+        // Tasks are left, some perhaps with work on a disk thread that hangs. Dropping them outside the loop
+        // panics inside monoio (a socket's close needs its driver); the process is about to end anyway.
+        std::mem::forget(runtime);
+    }
+}
+
+/// The worker's main task. True: every other task has ended.
+async fn serve(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Result<()>>) -> bool {
+    let Assignment { listener, jobs, .. } = assignment;
+    let is_paced = pacing::is_on(&listener);
+    let listener = match monoio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return true;
+        }
+    };
+    let live = assignment.live.borrow().clone();
+    let workers = assignment.telemetry.workers.len();
+    let counters = assignment.telemetry.workers.get(assignment.number).cloned().unwrap_or_default();
+    let worker = Rc::new(Worker {
+        number: assignment.number,
+        counters,
+        driver: assignment.driver,
+        resources: assignment.resources,
+        is_paced,
+        registry: Rc::default(),
+        clock: Clock::new(TICK),
+        pipes: PipePool::default(),
+        disk: Disk::new(workers),
+        files: FileCache::default(),
+        idle_targets: IdleTargets::default(),
+        discard: RefCell::new(vec![0; DISCARD_BYTES]),
+        received: RefCell::new(vec![0; RECEIVE_BYTES].into_boxed_slice()),
+        streams_running: Cell::new(0),
+        live: RefCell::new(live),
+        live_changes: RefCell::new(assignment.live),
+        telemetry: assignment.telemetry,
+        drain: assignment.drain,
+        accepting: Cell::new(true),
+    });
+    worker.telemetry.beat(worker.number);
+    monoio::spawn(accept_to_the_end(Rc::clone(&worker), listener));
+    monoio::spawn(stream::take_jobs(Rc::clone(&worker), jobs));
+    let _ = ready.send(Ok(()));
+    worker.turn_until_drained().await
+}
+
+async fn accept_to_the_end(worker: Rc<Worker>, listener: monoio::net::TcpListener) {
+    accept::run(Rc::clone(&worker), listener).await;
+    worker.accepting.set(false);
+}
+
+impl Worker {
+    /// What is in force.
+    pub(super) fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live.borrow())
+    }
+
+    /// Whether the daemon stops: nothing new is begun.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain.get().is_some()
+    }
+
+    /// Whether the daemon has as many connections as it may.
+    pub(super) fn is_full(&self) -> bool {
+        self.telemetry.connections_open() >= self.live.borrow().settings.connections_max as u64
+    }
+
+    /// Lets every other task that is ready run before this one goes on.
+    pub(super) async fn let_others_turn(&self) {
+        match self.driver {
+            // Whoever waits for a completion goes once through the ring anyway. A task that woke itself would keep
+            // completions from being reaped: with DEFER_TASKRUN only a waiting enter does that.
+            Driver::Uring(_) => {}
+            // Readiness that is there already is returned without a look at epoll; a task that wakes itself is
+            // queued behind the others, and monoio polls epoll between two rounds of its queue.
+            Driver::Epoll => {
+                let mut is_queued = false;
+                std::future::poll_fn(|context| {
+                    if std::mem::replace(&mut is_queued, true) {
+                        return Poll::Ready(());
+                    }
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                })
+                .await;
+            }
+        }
+    }
+
+    async fn turn_until_drained(&self) -> bool {
+        loop {
+            monoio::time::sleep(TICK).await;
+            self.tick();
+            let Some(deadline) = self.drain.get() else { continue };
+            self.idle_targets.clear();
+            self.registry.close_idle();
+            if self.has_ended() {
+                return true;
+            }
+            if Instant::now() >= *deadline {
+                return self.break_off().await;
+            }
+        }
+    }
+
+    fn tick(&self) {
+        self.clock.advance();
+        self.telemetry.beat(self.number);
+        self.registry.sweep(self.clock.ticks());
+        self.idle_targets.expire(self.clock.ticks());
+        self.files.expire(self.clock.ticks()).into_iter().for_each(|file| self.disk.release(file));
+        let mut changes = self.live_changes.borrow_mut();
+        if changes.has_changed().unwrap_or(false) {
+            *self.live.borrow_mut() = changes.borrow_and_update().clone();
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        !self.accepting.get() && self.registry.len() == 0 && self.streams_running.get() == 0
+    }
+
+    /// The drain took too long: ends what is left.
+    async fn break_off(&self) -> bool {
+        let connections = self.registry.len();
+        tracing::warn!(worker = self.number, connections, "drain_timeout_ms is over: breaking off");
+        self.registry.abort_all();
+        let end = Instant::now() + ABORT_GRACE;
+        while !self.has_ended() && Instant::now() < end {
+            monoio::time::sleep(TICK).await;
+        }
+        self.has_ended()
+    }
+}
+
+fn pin_to(core: usize) {
+    let mut cores = rustix::thread::CpuSet::new();
+    cores.set(core);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &cores) {
+        tracing::warn!(core, %error, "a worker could not be pinned to its core");
+    }
+}

@@ -1,0 +1,172 @@
+//! The vocabulary between the planes: the control plane hands a [`StreamJob`] to a worker through its mailbox,
+//! watches its [`Progress`], and gets one [`JobEnd`] back.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::protocol::name::{Name, NameError};
+
+/// Jobs that may wait in one worker's mailbox. A worker takes each at its next turn; more than this means that
+/// it is stuck, and the client should be told so instead of waiting.
+pub const MAILBOX_JOBS_MAX: usize = 256;
+
+/// What a stream's bytes are.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Random bytes from memory.
+    Synthetic {
+        /// How many.
+        bytes: u64,
+    },
+    /// A range of a file below the root.
+    File {
+        /// The file.
+        name: Name,
+        /// Where the range starts.
+        offset: u64,
+        /// Its length; to the end of the file where None.
+        length: Option<u64>,
+    },
+}
+
+impl Source {
+    /// A range of the file at `path`, a path below the root as a URL would spell it.
+    pub fn file(path: &str, offset: u64, length: Option<u64>) -> Result<Source, NameError> {
+        Ok(Source::File { name: Name::parse(path.as_bytes())?, offset, length })
+    }
+}
+
+/// What the target speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetProtocol {
+    /// One length-prefixed frame, answered with `done`.
+    Frame,
+    /// Bare bytes up to our FIN; success is the target's own close.
+    Raw,
+}
+
+/// How far a stream has come; written by its worker, read by the control plane.
+#[derive(Debug, Default)]
+pub struct Progress {
+    bytes_requested: AtomicU64,
+    bytes_sent: AtomicU64,
+}
+
+impl Progress {
+    /// Bytes that the stream will send in all; 0 until its file is open.
+    pub fn bytes_requested(&self) -> u64 {
+        self.bytes_requested.load(Ordering::Relaxed)
+    }
+
+    /// Says how many bytes the stream will send in all.
+    pub fn set_bytes_requested(&self, bytes: u64) {
+        self.bytes_requested.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Payload bytes handed to the kernel so far.
+    pub fn bytes_sent(&self) -> u64 {
+        self.bytes_sent.load(Ordering::Relaxed)
+    }
+
+    /// Counts payload bytes handed to the kernel.
+    pub fn add_bytes_sent(&self, bytes: u64) {
+        self.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// One stream to be run.
+#[derive(Debug)]
+pub struct StreamJob {
+    /// The stream's id, for log lines.
+    pub id: String,
+    /// Where its bytes come from.
+    pub source: Source,
+    /// Where they go; the address that was checked against the allow list.
+    pub target: SocketAddr,
+    /// What the target speaks.
+    pub protocol: TargetProtocol,
+    /// How far it has come.
+    pub progress: Arc<Progress>,
+    /// Told once how it ended. Its receiver going away cancels the stream.
+    pub end: oneshot::Sender<JobEnd>,
+}
+
+/// How a stream ended: the engine that moved its bytes, or why it failed.
+pub type JobEnd = Result<&'static str, StreamError>;
+
+/// Why a stream failed. Bytes sent so far stand in its [`Progress`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// No such file below the root, or no root.
+    #[error("no such file below the root")]
+    NotFound,
+    /// The range doesn't lie inside the file.
+    #[error("offset {offset} and length {length} reach beyond the file's {size} bytes")]
+    BeyondEnd {
+        /// Asked for.
+        offset: u64,
+        /// Asked for.
+        length: u64,
+        /// The file's size.
+        size: u64,
+    },
+    /// The range is above the stream limit.
+    #[error("{bytes} bytes are above the limit of {stream_bytes_max}")]
+    OverLimit {
+        /// Asked for.
+        bytes: u64,
+        /// The limit.
+        stream_bytes_max: u64,
+    },
+    /// The file couldn't be read, or got shorter on the way.
+    #[error("the source failed: {0}")]
+    SourceFailed(String),
+    /// The target didn't accept the connection.
+    #[error("the target refused the connection: {0}")]
+    TargetRefused(String),
+    /// The target went away before the stream was whole and acknowledged.
+    #[error("the target broke off: {0}")]
+    TargetBrokeOff(String),
+    /// The target made no progress in time.
+    #[error("the target was silent for {0} ms")]
+    TargetSilent(u64),
+    /// The client that asked for the stream went away.
+    #[error("the client that asked for the stream went away")]
+    Cancelled,
+    /// The daemon stops, or the worker doesn't take jobs.
+    #[error("the data plane takes no streams: {0}")]
+    Unavailable(&'static str),
+}
+
+/// The workers' mailboxes, used in turn.
+#[derive(Clone, Debug)]
+pub struct Mailboxes {
+    senders: Arc<[mpsc::Sender<StreamJob>]>,
+    next: Arc<AtomicUsize>,
+}
+
+impl Mailboxes {
+    /// Over these workers.
+    pub fn new(senders: Vec<mpsc::Sender<StreamJob>>) -> Mailboxes {
+        Mailboxes { senders: senders.into(), next: Arc::new(AtomicUsize::new(0)) }
+    }
+
+    /// Hands `job` to the next worker that takes it; to nobody if all mailboxes are full or closed.
+    pub fn post(&self, job: StreamJob) -> Result<(), StreamError> {
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut job = job;
+        for step in 0..self.senders.len() {
+            let sender = &self.senders[(first + step) % self.senders.len()];
+            match sender.try_send(job) {
+                Ok(()) => return Ok(()),
+                Err(mpsc::error::TrySendError::Full(back) | mpsc::error::TrySendError::Closed(back)) => {
+                    job = back
+                }
+            }
+        }
+        Err(StreamError::Unavailable("every worker's mailbox is full or closed"))
+    }
+}

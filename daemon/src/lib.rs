@@ -1,0 +1,29 @@
+//! streamd streams files and byte streams over TCP at the speed of the kernel.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`config`] | settings, each with its default's reason |
+//! | [`protocol`] | frames and HTTP/1.1, sans-I/O |
+//! | [`job`] | the vocabulary between the planes |
+//! | [`files`] | names to open files |
+//! | [`dataplane`] | workers, connections, engines |
+//! | [`control`] | health, streams, metrics over hyper |
+//! | [`telemetry`] | counters, their exposition, log lines |
+//! | [`host`] | what this host grants |
+//! | [`sys`] | the only unsafe code |
+//!
+//! [`Daemon`] wires them; nothing else does.
+
+pub mod config;
+pub mod control;
+pub mod dataplane;
+pub mod files;
+pub mod host;
+pub mod job;
+pub mod protocol;
+pub mod sys;
+pub mod telemetry;
+
+mod daemon;
+
+pub use daemon::{Daemon, DaemonError};

@@ -1,0 +1,125 @@
+//! Conditional requests (RFC 9110 13): whether a GET or HEAD is answered, found unchanged, or refused.
+
+use std::time::SystemTime;
+
+use crate::protocol::date::{parse_http_date, whole_seconds};
+
+/// The conditions of one request. The default is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Preconditions {
+    /// `If-Match`, its lines joined with `, `.
+    pub if_match: Option<Box<[u8]>>,
+    /// `If-None-Match`, its lines joined with `, `.
+    pub if_none_match: Option<Box<[u8]>>,
+    /// `If-Modified-Since`; `None` also when it is no valid date (RFC 9110 13.1.3: ignored).
+    pub if_modified_since: Option<SystemTime>,
+    /// `If-Unmodified-Since`; `None` also when it is no valid date (RFC 9110 13.1.4: ignored).
+    pub if_unmodified_since: Option<SystemTime>,
+}
+
+/// What the file is at this moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Validators {
+    /// The strong entity tag, with its quotes.
+    pub etag: String,
+    /// Last modification; anything below a second is ignored.
+    pub modified: SystemTime,
+}
+
+/// What the conditions say about a GET or HEAD of an existing file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Answer as if there were no conditions.
+    Proceed,
+    /// Answer 304: the client's copy is current.
+    NotModified,
+    /// Answer 412.
+    Failed,
+}
+
+/// Weighs the conditions of a GET or HEAD in the order of RFC 9110 13.2.2: a date counts only where the
+/// corresponding entity-tag field is absent.
+#[must_use]
+pub fn evaluate(preconditions: &Preconditions, validators: &Validators) -> Verdict {
+    let modified = whole_seconds(validators.modified);
+    let unchanged_since = |date: SystemTime| modified <= whole_seconds(date);
+
+    let unfit = match (&preconditions.if_match, preconditions.if_unmodified_since) {
+        (Some(list), _) => !matches(list, validators, Comparison::Strong),
+        (None, Some(date)) => !unchanged_since(date),
+        (None, None) => false,
+    };
+    if unfit {
+        return Verdict::Failed;
+    }
+    let current = match (&preconditions.if_none_match, preconditions.if_modified_since) {
+        (Some(list), _) => matches(list, validators, Comparison::Weak),
+        (None, Some(date)) => unchanged_since(date),
+        (None, None) => false,
+    };
+    if current { Verdict::NotModified } else { Verdict::Proceed }
+}
+
+/// Whether `Range` is to be obeyed (RFC 9110 13.1.5): without `If-Range` always; with a tag when it is strong
+/// and the file's own; with a date when it is the file's to the second. Anything else means the whole file.
+#[must_use]
+pub fn range_applies(if_range: Option<&[u8]>, validators: &Validators) -> bool {
+    let Some(field) = if_range else { return true };
+    if field.starts_with(b"\"") {
+        return field == validators.etag.as_bytes();
+    }
+    parse_http_date(field).is_some_and(|date| whole_seconds(date) == whole_seconds(validators.modified))
+}
+
+/// RFC 9110 8.8.3.2.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    /// A tag marked `W/` equals nothing.
+    Strong,
+    /// `W/` is ignored.
+    Weak,
+}
+
+/// Whether the list is `*` or names the file's tag. A list that is malformed ends where it is: the tags
+/// before that count.
+fn matches(list: &[u8], validators: &Validators, comparison: Comparison) -> bool {
+    if list.trim_ascii() == b"*" {
+        return true;
+    }
+    let mut rest = list;
+    while let Some((tag, after)) = next_tag(rest) {
+        let comparable = comparison == Comparison::Weak || !tag.weak;
+        if comparable && tag.opaque == validators.etag.as_bytes() {
+            return true;
+        }
+        rest = after;
+    }
+    false
+}
+
+struct EntityTag<'f> {
+    weak: bool,
+    /// With its quotes.
+    opaque: &'f [u8],
+}
+
+/// The first tag of a list and what follows it. A comma inside the quotes belongs to the tag; there is no
+/// escaping.
+fn next_tag(list: &[u8]) -> Option<(EntityTag<'_>, &[u8])> {
+    let start = list.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b','))?;
+    let list = &list[start..];
+    let (weak, tag) = match list.strip_prefix(b"W/") {
+        Some(tag) => (true, tag),
+        None => (false, list),
+    };
+    let inner = tag.strip_prefix(b"\"")?;
+    let (opaque, rest) = tag.split_at(memchr::memchr(b'"', inner)? + 2);
+    let rest = rest.trim_ascii_start();
+    if !rest.is_empty() && !rest.starts_with(b",") {
+        return None;
+    }
+    Some((EntityTag { weak, opaque }, rest))
+}
+
+#[cfg(test)]
+mod tests;

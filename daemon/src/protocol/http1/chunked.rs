@@ -1,0 +1,211 @@
+//! Skipping a chunked body (RFC 9112 7.1) that nobody wants, to find where the next request begins.
+
+use crate::protocol::http1::method::is_token_byte;
+
+/// Digits of a chunk size: 16 hold any `u64`, and leading zeros count, or they could go on for ever.
+pub const SIZE_DIGITS_MAX: u32 = 16;
+
+/// Bytes of chunk extensions in one body. Common clients send none; without a limit they make a
+/// server read much for little payload (CVE-2023-39326).
+pub const EXTENSION_BYTES_MAX: u32 = 4 * 1024;
+
+/// Bytes of trailer fields in one body, as many as a target may have.
+pub const TRAILER_BYTES_MAX: u32 = 8 * 1024;
+
+/// Why a body has no end that could be trusted. The connection must be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ChunkError {
+    /// Neither a hexadecimal digit nor what may follow a size.
+    #[error(
+        "a chunk size holds the byte 0x{byte:02x}; it is 1 to {SIZE_DIGITS_MAX} hexadecimal digits and CR LF"
+    )]
+    Size {
+        /// The byte that came instead.
+        byte: u8,
+    },
+    /// Too many digits.
+    #[error("a chunk size has more than {SIZE_DIGITS_MAX} digits")]
+    SizeTooLong,
+    /// A control character or an ill-placed one in a chunk extension.
+    #[error("a chunk extension holds the byte 0x{byte:02x}, which can't stand there")]
+    Extension {
+        /// The byte.
+        byte: u8,
+    },
+    /// More than [`EXTENSION_BYTES_MAX`].
+    #[error("the chunk extensions of one body are over {EXTENSION_BYTES_MAX} bytes")]
+    ExtensionsTooLong,
+    /// A CR without LF, an LF without CR, or a chunk longer than its size.
+    #[error("the byte 0x{byte:02x} stands where a chunked body must have CR LF")]
+    LineBreak {
+        /// The byte that came instead.
+        byte: u8,
+    },
+    /// A byte that can't stand in a trailer field.
+    #[error("a trailer field holds the byte 0x{byte:02x}, which can't stand there")]
+    Trailer {
+        /// The byte.
+        byte: u8,
+    },
+    /// More than [`TRAILER_BYTES_MAX`].
+    #[error("the trailer fields of one body are over {TRAILER_BYTES_MAX} bytes")]
+    TrailersTooLong,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Size {
+        value: u64,
+        digits: u32,
+    },
+    /// White space after a size: only an extension may follow.
+    BeforeExtension {
+        size: u64,
+    },
+    Extension {
+        size: u64,
+    },
+    SizeLineFeed {
+        size: u64,
+    },
+    Data {
+        remaining: u64,
+    },
+    DataCarriageReturn,
+    DataLineFeed,
+    /// At the start of a trailer line, which ends the body if it is empty.
+    TrailerStart,
+    TrailerName,
+    TrailerValue,
+    TrailerLineFeed,
+    LastLineFeed,
+    Ended,
+}
+
+/// Follows a chunked body piece by piece; keeps counts, no bytes.
+#[derive(Debug, Clone)]
+pub struct ChunkedSkipper {
+    state: State,
+    payload_bytes: u64,
+    extension_bytes: u32,
+    trailer_bytes: u32,
+}
+
+impl Default for ChunkedSkipper {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ChunkedSkipper {
+    /// At the first byte after the head.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { state: SIZE_START, payload_bytes: 0, extension_bytes: 0, trailer_bytes: 0 }
+    }
+
+    /// Takes the next bytes; returns how many of them belong to the body and whether it ended with them. What
+    /// follows the end is the next request's and never consumed; before the end all of `input` is.
+    ///
+    /// # Errors
+    /// [`ChunkError`] at the first byte that no chunked body can have there.
+    pub fn advance(&mut self, input: &[u8]) -> Result<(usize, bool), ChunkError> {
+        let mut rest = input;
+        while self.state != State::Ended
+            && let Some((&byte, after)) = rest.split_first()
+        {
+            rest = match self.state {
+                State::Data { remaining } => self.skip_data(remaining, rest),
+                _ => {
+                    self.state = self.step(byte)?;
+                    after
+                }
+            };
+        }
+        Ok((input.len() - rest.len(), self.state == State::Ended))
+    }
+
+    /// Payload bytes skipped so far; size lines, extensions and trailers aren't payload.
+    #[must_use]
+    pub fn payload_bytes(&self) -> u64 {
+        self.payload_bytes
+    }
+
+    /// Skips what is there of a chunk's data; returns what follows.
+    fn skip_data<'i>(&mut self, remaining: u64, input: &'i [u8]) -> &'i [u8] {
+        let skipped = usize::try_from(remaining).unwrap_or(usize::MAX).min(input.len());
+        let left = remaining - skipped as u64;
+        // A body of 2^64 bytes takes longer than any connection lasts.
+        self.payload_bytes = self.payload_bytes.saturating_add(skipped as u64);
+        self.state = if left == 0 { State::DataCarriageReturn } else { State::Data { remaining: left } };
+        &input[skipped..]
+    }
+
+    fn step(&mut self, byte: u8) -> Result<State, ChunkError> {
+        match (self.state, byte) {
+            (State::Size { value, digits }, _) => self.step_size(value, digits, byte),
+            (State::BeforeExtension { size } | State::Extension { size }, _) => {
+                self.step_extension(size, byte)
+            }
+            (State::SizeLineFeed { size: 0 }, b'\n') => Ok(State::TrailerStart),
+            (State::SizeLineFeed { size }, b'\n') => Ok(State::Data { remaining: size }),
+            (State::DataCarriageReturn, b'\r') => Ok(State::DataLineFeed),
+            (State::DataLineFeed, b'\n') => Ok(SIZE_START),
+            (State::TrailerStart, b'\r') => Ok(State::LastLineFeed),
+            (State::TrailerStart | State::TrailerName | State::TrailerValue, _) => self.step_trailer(byte),
+            (State::TrailerLineFeed, b'\n') => Ok(State::TrailerStart),
+            (State::LastLineFeed, b'\n') => Ok(State::Ended),
+            _ => Err(ChunkError::LineBreak { byte }),
+        }
+    }
+
+    fn step_size(&mut self, value: u64, digits: u32, byte: u8) -> Result<State, ChunkError> {
+        if let Some(digit) = char::from(byte).to_digit(16) {
+            if digits == SIZE_DIGITS_MAX {
+                return Err(ChunkError::SizeTooLong);
+            }
+            return Ok(State::Size { value: value << 4 | u64::from(digit), digits: digits + 1 });
+        }
+        match byte {
+            _ if digits == 0 => Err(ChunkError::Size { byte }),
+            b'\r' => Ok(State::SizeLineFeed { size: value }),
+            b';' | b' ' | b'\t' => self.step_extension(value, byte),
+            _ => Err(ChunkError::Size { byte }),
+        }
+    }
+
+    /// Extensions are taken as any printable text after a semicolon, which white space may precede.
+    fn step_extension(&mut self, size: u64, byte: u8) -> Result<State, ChunkError> {
+        self.extension_bytes += 1;
+        if self.extension_bytes > EXTENSION_BYTES_MAX {
+            return Err(ChunkError::ExtensionsTooLong);
+        }
+        let begun = matches!(self.state, State::Extension { .. });
+        match byte {
+            b'\r' if begun => Ok(State::SizeLineFeed { size }),
+            b' ' | b'\t' if !begun => Ok(State::BeforeExtension { size }),
+            b';' => Ok(State::Extension { size }),
+            b'\t' | b' '..=b'~' | 0x80..=0xff if begun => Ok(State::Extension { size }),
+            _ => Err(ChunkError::Extension { byte }),
+        }
+    }
+
+    fn step_trailer(&mut self, byte: u8) -> Result<State, ChunkError> {
+        self.trailer_bytes += 1;
+        if self.trailer_bytes > TRAILER_BYTES_MAX {
+            return Err(ChunkError::TrailersTooLong);
+        }
+        match (self.state, byte) {
+            (State::TrailerStart | State::TrailerName, _) if is_token_byte(byte) => Ok(State::TrailerName),
+            (State::TrailerName, b':') => Ok(State::TrailerValue),
+            (State::TrailerValue, b'\r') => Ok(State::TrailerLineFeed),
+            (State::TrailerValue, b'\t' | b' '..=b'~' | 0x80..=0xff) => Ok(State::TrailerValue),
+            _ => Err(ChunkError::Trailer { byte }),
+        }
+    }
+}
+
+const SIZE_START: State = State::Size { value: 0, digits: 0 };
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! The header fields that matter to a server of files, and what they say together.
+
+use crate::protocol::conditional::Preconditions;
+use crate::protocol::date::parse_http_date;
+use crate::protocol::http1::authority::is_authority;
+use crate::protocol::http1::error::RequestError;
+use crate::protocol::http1::line::Version;
+use crate::protocol::http1::method::is_token_byte;
+use crate::protocol::http1::request::{Body, FIELDS_MAX};
+use crate::protocol::name::escape_for_log;
+
+/// Length of the longest name in [`Fields::add`], `if-unmodified-since`: a longer one is none of them.
+const NAME_BYTES_MAX: usize = 19;
+
+/// Values as they stand in the head. Of a field that may not repeat but did, and whose repetition is harmless
+/// (`Range`, `If-Range`, the dates), the first counts, as in nginx.
+#[derive(Default)]
+pub(super) struct Fields<'b> {
+    host: Once<'b>,
+    content_length: Once<'b>,
+    transfer_encoding: Once<'b>,
+    close: bool,
+    keep_alive: bool,
+    expects_continue: bool,
+    /// An expectation that can't be met.
+    expectation: Option<&'b [u8]>,
+    range: Option<&'b [u8]>,
+    if_range: Option<&'b [u8]>,
+    if_match: Option<Vec<u8>>,
+    if_none_match: Option<Vec<u8>>,
+    if_modified_since: Option<&'b [u8]>,
+    if_unmodified_since: Option<&'b [u8]>,
+    accepts_json: bool,
+}
+
+/// A field whose repetition is an error, or at least means something.
+#[derive(Default)]
+struct Once<'b> {
+    value: Option<&'b [u8]>,
+    repeated: bool,
+}
+
+impl<'b> Once<'b> {
+    fn add(&mut self, value: &'b [u8]) {
+        self.repeated = self.value.is_some();
+        self.value.get_or_insert(value);
+    }
+}
+
+impl<'b> Fields<'b> {
+    /// Reads the field lines of a head, up to and with the empty line.
+    pub(super) fn parse(lines: &'b [u8]) -> Result<Self, RequestError> {
+        let mut headers = [httparse::EMPTY_HEADER; FIELDS_MAX];
+        let parsed = httparse::parse_headers(lines, &mut headers);
+        let Ok(httparse::Status::Complete((_, headers))) = parsed else { return Err(diagnose(lines)) };
+        let mut fields = Fields::default();
+        for header in headers {
+            fields.add(header.name, header.value);
+        }
+        Ok(fields)
+    }
+
+    fn add(&mut self, name: &str, value: &'b [u8]) {
+        let mut lower_case = [0; NAME_BYTES_MAX];
+        let Some(lower_case) = lower_case.get_mut(..name.len()) else { return };
+        lower_case.copy_from_slice(name.as_bytes());
+        lower_case.make_ascii_lowercase();
+        match &*lower_case {
+            b"host" => self.host.add(value),
+            b"content-length" => self.content_length.add(value),
+            b"transfer-encoding" => self.transfer_encoding.add(value),
+            b"connection" => self.add_connection(value),
+            b"expect" => self.add_expect(value),
+            b"range" => keep_first(&mut self.range, value),
+            b"if-range" => keep_first(&mut self.if_range, value),
+            b"if-match" => join(&mut self.if_match, value),
+            b"if-none-match" => join(&mut self.if_none_match, value),
+            b"if-modified-since" => keep_first(&mut self.if_modified_since, value),
+            b"if-unmodified-since" => keep_first(&mut self.if_unmodified_since, value),
+            b"accept" => self.accepts_json |= members(value).any(is_json),
+            _ => {}
+        }
+    }
+
+    fn add_connection(&mut self, value: &[u8]) {
+        for option in members(value) {
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    fn add_expect(&mut self, value: &'b [u8]) {
+        for expectation in members(value) {
+            if expectation.eq_ignore_ascii_case(b"100-continue") {
+                self.expects_continue = true;
+            } else {
+                self.expectation.get_or_insert(expectation);
+            }
+        }
+    }
+
+    /// What the fields get wrong that is no matter of the body.
+    pub(super) fn check(&self, version: Version) -> Result<(), RequestError> {
+        if self.host.repeated {
+            return Err(RequestError::HostRepeated);
+        }
+        match self.host.value {
+            None if version == Version::Http11 => return Err(RequestError::HostMissing),
+            Some(host) if !is_authority(host) => {
+                return Err(RequestError::HostInvalid { host: escape_for_log(host) });
+            }
+            _ => {}
+        }
+        match self.expectation {
+            Some(expectation) => Err(RequestError::Expectation { value: escape_for_log(expectation) }),
+            None => Ok(()),
+        }
+    }
+
+    /// How the body is framed (RFC 9112 6.3), as strictly as a server behind another must be.
+    pub(super) fn body(&self, version: Version) -> Result<Body, RequestError> {
+        match (self.transfer_encoding.value, self.content_length.value) {
+            (Some(_), Some(_)) => Err(RequestError::LengthAndEncoding),
+            (Some(_), None) if version == Version::Http10 => Err(RequestError::EncodingOnHttp10),
+            (Some(encoding), None) if self.transfer_encoding.repeated || !is_chunked(encoding) => {
+                Err(RequestError::EncodingUnsupported { value: escape_for_log(encoding) })
+            }
+            (Some(_), None) => Ok(Body::Chunked),
+            (None, Some(_)) if self.content_length.repeated => Err(RequestError::LengthRepeated),
+            (None, Some(length)) => match parse_length(length) {
+                Some(0) => Ok(Body::None),
+                Some(length) => Ok(Body::Length(length)),
+                None => Err(RequestError::LengthInvalid { value: escape_for_log(length) }),
+            },
+            (None, None) => Ok(Body::None),
+        }
+    }
+
+    /// Whether the connection outlives the answer (RFC 9112 9.3); `close` wins over `keep-alive`.
+    pub(super) fn keep_alive(&self, version: Version) -> bool {
+        !self.close && (version == Version::Http11 || self.keep_alive)
+    }
+
+    /// Whether the client waits for a 100. HTTP/1.0 has none (RFC 9110 10.1.1: ignored there).
+    pub(super) fn expects_continue(&self, version: Version) -> bool {
+        self.expects_continue && version == Version::Http11
+    }
+
+    pub(super) fn accepts_json(&self) -> bool {
+        self.accepts_json
+    }
+
+    pub(super) fn range(&self) -> Option<Box<[u8]>> {
+        self.range.map(Box::from)
+    }
+
+    pub(super) fn if_range(&self) -> Option<Box<[u8]>> {
+        self.if_range.map(Box::from)
+    }
+
+    pub(super) fn preconditions(&mut self) -> Preconditions {
+        Preconditions {
+            if_match: self.if_match.take().map(Vec::into_boxed_slice),
+            if_none_match: self.if_none_match.take().map(Vec::into_boxed_slice),
+            if_modified_since: self.if_modified_since.and_then(parse_http_date),
+            if_unmodified_since: self.if_unmodified_since.and_then(parse_http_date),
+        }
+    }
+}
+
+/// Which line httparse could not read, and why.
+fn diagnose(lines: &[u8]) -> RequestError {
+    let lines = lines.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let name_bytes = line.iter().take_while(|&&byte| is_token_byte(byte)).count();
+        let named = name_bytes > 0 && line.get(name_bytes) == Some(&b':');
+        if !named {
+            return RequestError::FieldName { line: escape_for_log(line) };
+        }
+        if line.iter().any(|&byte| byte.is_ascii_control() && byte != b'\t') {
+            return RequestError::FieldValue { line: escape_for_log(line) };
+        }
+    }
+    RequestError::TooManyFields
+}
+
+/// The members of a comma-separated list (RFC 9110 5.6.1); empty ones count for nothing.
+fn members(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+}
+
+fn keep_first<'b>(field: &mut Option<&'b [u8]>, value: &'b [u8]) {
+    field.get_or_insert(value);
+}
+
+fn join(list: &mut Option<Vec<u8>>, value: &[u8]) {
+    match list {
+        Some(list) => {
+            list.extend_from_slice(b", ");
+            list.extend_from_slice(value);
+        }
+        None => *list = Some(value.to_vec()),
+    }
+}
+
+/// Only digits: `parse` alone would take a sign.
+fn parse_length(value: &[u8]) -> Option<u64> {
+    if !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+fn is_chunked(encoding: &[u8]) -> bool {
+    encoding.eq_ignore_ascii_case(b"chunked")
+}
+
+/// Whether a member of `Accept` names JSON and doesn't rule it out by a weight of zero (RFC 9110 12.4.2).
+fn is_json(media_range: &[u8]) -> bool {
+    let mut parts = media_range.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+    let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(b"application/json"));
+    named && !parts.any(|parameter| matches!(parameter, b"q=0" | b"q=0." | b"q=0.0" | b"q=0.00" | b"q=0.000"))
+}

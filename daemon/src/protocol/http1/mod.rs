@@ -1,0 +1,25 @@
+//! HTTP/1.x as RFC 9112 frames it, for a server of files.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`request`] | from received bytes to a [`Request`](request::Request): the entry |
+//! | `head` | where a head ends; what is certainly wrong before it does |
+//! | `line` | the request line |
+//! | `target` | from a request target to a name |
+//! | `fields` | the header fields that matter, and what they say together |
+//! | [`authority`] | `host:port` in `Host` and absolute targets |
+//! | [`method`] | the methods on offer, and those only known |
+//! | [`error`] | every reason to refuse a request, with its status |
+//! | [`chunked`] | skipping a chunked body that nobody wants |
+//! | [`response`] | response heads |
+
+pub mod authority;
+pub mod chunked;
+pub mod error;
+mod fields;
+mod head;
+mod line;
+pub mod method;
+pub mod request;
+pub mod response;
+mod target;

@@ -1,0 +1,106 @@
+//! From received bytes to a request.
+
+pub use crate::protocol::http1::error::RequestError;
+pub use crate::protocol::http1::line::Version;
+pub use crate::protocol::http1::method::Method;
+
+use crate::protocol::conditional::Preconditions;
+use crate::protocol::http1::fields::Fields;
+use crate::protocol::http1::{head, target};
+use crate::protocol::name::Name;
+
+/// The longest head, in bytes, from the first byte received to the empty line; past it 431. Room for
+/// the longest target and as much again for the fields.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// The longest request target, in bytes; past it 414. RFC 9112 3 recommends support for 8000.
+pub const TARGET_BYTES_MAX: usize = 8 * 1024;
+
+/// The most header fields; past it 431. They are parsed on the stack, and clients send some
+/// dozens at most.
+pub const FIELDS_MAX: usize = 100;
+
+/// The body that a GET or HEAD brings along. Nobody wants it, but the next request begins after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// None, or one of length 0.
+    None,
+    /// This many bytes, at least 1.
+    Length(u64),
+    /// See [`ChunkedSkipper`](crate::protocol::http1::chunked::ChunkedSkipper).
+    Chunked,
+}
+
+/// A request whose every field has been checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// What to do.
+    pub method: Method,
+    /// What the client speaks.
+    pub version: Version,
+    /// The target as sent, for logs (escape it first).
+    pub target: Box<str>,
+    /// The file that the target means.
+    pub name: Name,
+    /// Whether the connection may outlive the answer.
+    pub keep_alive: bool,
+    /// What follows the head.
+    pub body: Body,
+    /// Whether the client waits for a 100 before it sends its body.
+    pub expects_continue: bool,
+    /// The first `Range` field, for [`select`](crate::protocol::range::select).
+    pub range: Option<Box<[u8]>>,
+    /// The first `If-Range` field, for [`range_applies`](crate::protocol::conditional::range_applies).
+    pub if_range: Option<Box<[u8]>>,
+    /// For [`evaluate`](crate::protocol::conditional::evaluate).
+    pub preconditions: Preconditions,
+    /// Whether `Accept` names `application/json`, by its name and with a weight above zero.
+    pub accepts_json: bool,
+}
+
+/// What the bytes received so far amount to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing is wrong; more bytes are needed.
+    Incomplete,
+    /// A whole head.
+    Complete {
+        /// What it asks for.
+        request: Request,
+        /// Bytes of the buffer that belong to it; the body or the next request follows.
+        head_bytes: usize,
+    },
+}
+
+/// Reads the request head at the start of `buffer`. To be called again, with the buffer from its start, when
+/// more bytes have come after [`Progress::Incomplete`]; never more than [`HEAD_BYTES_MAX`] bytes are looked
+/// at.
+///
+/// # Errors
+/// [`RequestError`] as soon as no further bytes could mend the head; faults in fields are reported once the
+/// head is whole. The connection can't be used for another request then.
+pub fn parse(buffer: &[u8]) -> Result<Progress, RequestError> {
+    let Some(head) = head::locate(buffer)? else { return Ok(Progress::Incomplete) };
+    let version = head.line.version;
+    let (target, name) = target::parse(head.line.target)?;
+    let mut fields = Fields::parse(head.fields)?;
+    let body = fields.body(version)?;
+    fields.check(version)?;
+    let request = Request {
+        method: head.line.method,
+        version,
+        target,
+        name,
+        keep_alive: fields.keep_alive(version),
+        body,
+        expects_continue: fields.expects_continue(version),
+        range: fields.range(),
+        if_range: fields.if_range(),
+        preconditions: fields.preconditions(),
+        accepts_json: fields.accepts_json(),
+    };
+    Ok(Progress::Complete { request, head_bytes: head.bytes })
+}
+
+#[cfg(test)]
+mod tests;

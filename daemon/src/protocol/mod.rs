@@ -1,0 +1,26 @@
+//! What the bytes on the data port mean: sans-I/O and pure. Nothing here reads a socket, a file or a clock,
+//! so every rule is a table test and every parser a property test.
+//!
+//! | module | question it answers |
+//! |---|---|
+//! | [`detect`] | frame or HTTP, from the first 8 bytes of a connection |
+//! | [`frame`] | the 8-byte size header and the 4-byte acknowledgement |
+//! | [`http1`] | request heads, chunked bodies that nobody wants, response heads |
+//! | [`name`] | which file below the root a request path means; escaping for logs |
+//! | [`conditional`] | 200, 304 or 412 |
+//! | [`range`] | 200, 206 or 416, and which bytes |
+//! | [`multipart`] | the body of a 206 with several ranges |
+//! | [`media_type`] | the `Content-Type` of a name |
+//! | [`date`] | HTTP dates, without the panics outside the years 1970 to 9999 |
+//! | [`problem`] | error bodies and reason phrases |
+
+pub mod conditional;
+pub mod date;
+pub mod detect;
+pub mod frame;
+pub mod http1;
+pub mod media_type;
+pub mod multipart;
+pub mod name;
+pub mod problem;
+pub mod range;

@@ -1,0 +1,130 @@
+//! Names: which file below the root a request path means, and how foreign bytes are written into a log.
+
+use percent_encoding::percent_decode;
+
+/// How many bytes [`escape_for_log`] looks at. A target may have 8 KiB; a log line that long helps nobody.
+pub const LOGGED_BYTES_MAX: usize = 512;
+
+/// A path relative to the root, decoded and normalised: no leading `/`, no empty, `.` or `..` segment, no
+/// NUL, no control character, no backslash. The root itself is the empty name.
+///
+/// A slash at the end of the request path is kept, so that opening `file/` fails instead of finding `file`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Name(String);
+
+impl Name {
+    /// Reads a path as it stands in a request target, without its query.
+    ///
+    /// Percent-escapes are decoded once and before anything else, so `%2F` separates segments and `..%2f` is
+    /// a dot segment, as in nginx. Repeated slashes count as one. Dot segments are removed as in RFC 3986
+    /// 5.2.4: one that climbs above the root stays at the root.
+    ///
+    /// # Errors
+    /// [`NameError`] for an incomplete escape, a name that is not UTF-8, NUL, control characters and
+    /// backslashes, each also in its escaped form.
+    pub fn parse(path: &[u8]) -> Result<Name, NameError> {
+        let escape_at = memchr::memchr_iter(b'%', path).find(|&at| !is_escape(&path[at..]));
+        if let Some(at) = escape_at {
+            let end = path.len().min(at + 3);
+            return Err(NameError::Escape { escape: escape_for_log(&path[at..end]) });
+        }
+        let decoded = percent_decode(path)
+            .decode_utf8()
+            .map_err(|_| NameError::NotUtf8 { path: escape_for_log(path) })?;
+        if let Some(refused) = decoded.chars().find(|&c| c == '\\' || c.is_control()) {
+            return Err(NameError::Refused { code_point: u32::from(refused) });
+        }
+        Ok(Name(remove_dot_segments(&decoded)))
+    }
+
+    /// The name, relative to the root; ends in `/` when the request path did.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the request can only mean a directory: the root, or a path that ended in a slash or a dot
+    /// segment.
+    #[must_use]
+    pub fn is_directory(&self) -> bool {
+        self.0.is_empty() || self.0.ends_with('/')
+    }
+}
+
+/// Why a path is no name. Each is answered with 400.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// A `%` without two hexadecimal digits.
+    #[error(
+        "the path holds `{escape}`, where `%` must be followed by two hexadecimal digits (write `%` as `%25`)"
+    )]
+    Escape {
+        /// The `%` and what follows it, escaped for logs.
+        escape: String,
+    },
+    /// The decoded path is not UTF-8.
+    #[error("the path `{path}` is not UTF-8 once its escapes are decoded")]
+    NotUtf8 {
+        /// The path as sent, escaped for logs.
+        path: String,
+    },
+    /// A character that no name may hold.
+    #[error(
+        "the path holds the character U+{code_point:04X}; control characters and backslashes are refused"
+    )]
+    Refused {
+        /// The first such character.
+        code_point: u32,
+    },
+}
+
+/// Foreign bytes as text for a log line or an error: printable ASCII as it is, everything else and `"` and
+/// `\` as `\xNN`. Past [`LOGGED_BYTES_MAX`] bytes of input it ends in `...`.
+#[must_use]
+pub fn escape_for_log(bytes: &[u8]) -> String {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let shown = &bytes[..bytes.len().min(LOGGED_BYTES_MAX)];
+    let mut text = String::with_capacity(shown.len() + 3);
+    for &byte in shown {
+        match byte {
+            b'"' | b'\\' | 0..=0x1f | 0x7f..=0xff => {
+                text.push_str("\\x");
+                text.push(char::from(HEX[usize::from(byte >> 4)]));
+                text.push(char::from(HEX[usize::from(byte & 15)]));
+            }
+            printable => text.push(char::from(printable)),
+        }
+    }
+    if shown.len() < bytes.len() {
+        text.push_str("...");
+    }
+    text
+}
+
+/// Whether `bytes`, which begin with `%`, begin with a whole escape.
+fn is_escape(bytes: &[u8]) -> bool {
+    matches!(bytes, [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
+}
+
+fn remove_dot_segments(path: &str) -> String {
+    // Empty or ending in '/' between any two segments.
+    let mut name = String::with_capacity(path.len() + 1);
+    let mut ends_in_file = false;
+    for segment in path.split('/') {
+        ends_in_file = !matches!(segment, "" | "." | "..");
+        if ends_in_file {
+            name.push_str(segment);
+            name.push('/');
+        } else if segment == ".." {
+            let parent = name.trim_end_matches('/').rfind('/').map_or(0, |slash| slash + 1);
+            name.truncate(parent);
+        }
+    }
+    if ends_in_file {
+        name.pop();
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+use super::*;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use proptest::prelude::*;
+
+#[test]
+fn paths_become_names() {
+    let table = [
+        ("/", "", true),
+        ("", "", true),
+        ("/a", "a", false),
+        ("a", "a", false),
+        ("/a/b.txt", "a/b.txt", false),
+        ("/a/", "a/", true),
+        ("/a/b/", "a/b/", true),
+        ("//a///b", "a/b", false),
+        ("///", "", true),
+        ("/.", "", true),
+        ("/..", "", true),
+        ("/a/.", "a/", true),
+        ("/a/b/..", "a/", true),
+        ("/a/..", "", true),
+        ("/./a", "a", false),
+        ("/a/./b", "a/b", false),
+        ("/a/b/../c", "a/c", false),
+        ("/a/b/c/./../../g", "a/g", false),
+        ("/../x", "x", false),
+        ("/../../../etc/passwd", "etc/passwd", false),
+        ("/a//../b", "b", false),
+        ("/...", "...", false),
+        ("/a..b", "a..b", false),
+        ("/..a", "..a", false),
+        ("/%61", "a", false),
+        ("/a%20b", "a b", false),
+        ("/%2e%2e/x", "x", false),
+        ("/a/%2E%2e/x", "x", false),
+        ("/..%2f..%2Fetc", "etc", false),
+        ("/a%2fb", "a/b", false),
+        ("/a%2f", "a/", true),
+        ("/%252e%252e/x", "%2e%2e/x", false),
+        ("/%25", "%", false),
+        ("/%C3%A4", "ä", false),
+        ("/ä", "ä", false),
+        ("/a+b", "a+b", false),
+        ("/~user/$x;y=1,2", "~user/$x;y=1,2", false),
+    ];
+    for (path, expected, directory) in table {
+        let name = Name::parse(path.as_bytes()).unwrap();
+        assert_eq!(name.as_str(), expected, "{path}");
+        assert_eq!(name.is_directory(), directory, "{path}");
+    }
+}
+
+#[test]
+fn characters_that_no_name_may_hold_are_refused_raw_and_escaped() {
+    let table: [(&[u8], u32); 9] = [
+        (b"/a\0b", 0),
+        (b"/a%00b", 0),
+        (b"/a%0ab", 10),
+        (b"/a%0Db", 13),
+        (b"/a\tb", 9),
+        (b"/a%7f", 0x7f),
+        (b"/a\\b", 0x5c),
+        (b"/..%5c..%5cx", 0x5c),
+        (b"/%c2%9b", 0x9b),
+    ];
+    for (path, code_point) in table {
+        assert_eq!(Name::parse(path), Err(NameError::Refused { code_point }), "{}", escape_for_log(path));
+    }
+}
+
+#[test]
+fn incomplete_escapes_are_refused() {
+    for (path, escape) in [("/%", "%"), ("/%2", "%2"), ("/%zz/a", "%zz"), ("/%%41", "%%4"), ("/a%4", "%4")] {
+        assert_eq!(Name::parse(path.as_bytes()), Err(NameError::Escape { escape: escape.into() }), "{path}");
+    }
+}
+
+#[test]
+fn names_that_are_not_utf_8_are_refused() {
+    for path in [b"/%ff".as_slice(), b"/\xff", b"/%c3", b"/%c0%af", b"/%ed%a0%80"] {
+        assert_eq!(Name::parse(path), Err(NameError::NotUtf8 { path: escape_for_log(path) }));
+    }
+}
+
+#[test]
+fn logs_show_only_printable_ascii() {
+    assert_eq!(escape_for_log(b"GET /a b~"), "GET /a b~");
+    assert_eq!(escape_for_log(b"\"\\\r\n\0\x1b[m\x7f\xff"), "\\x22\\x5c\\x0d\\x0a\\x00\\x1b[m\\x7f\\xff");
+    assert_eq!(escape_for_log("ä".as_bytes()), "\\xc3\\xa4");
+}
+
+#[test]
+fn logs_are_cut_after_512_bytes() {
+    assert_eq!(escape_for_log(&[b'a'; 512]), "a".repeat(512));
+    assert_eq!(escape_for_log(&[b'a'; 513]), format!("{}...", "a".repeat(512)));
+}
+
+/// Paths made of the pieces that matter, so that escapes and dot segments meet often.
+fn path() -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(vec![
+        "/", "//", ".", "..", "%2e", "%2E%2e", "%2f", "%5c", "%25", "%00", "%", "a", "b.txt", "ä", "%c3%a4",
+        "%ff", "\\", " ",
+    ]);
+    prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_name_leaves_the_root(path in path()) {
+        if let Ok(name) = Name::parse(path.as_bytes()) {
+            let name = name.as_str();
+            prop_assert!(!name.starts_with('/'));
+            prop_assert!(!name.contains('\\') && !name.contains('\0'));
+            let segments = name.strip_suffix('/').unwrap_or(name);
+            prop_assert!(name.is_empty() || segments.split('/').all(|s| !matches!(s, "" | "." | "..")));
+        }
+    }
+
+    #[test]
+    fn a_name_encoded_again_is_the_same_name(path in path()) {
+        if let Ok(name) = Name::parse(path.as_bytes()) {
+            let encoded = percent_encode(name.as_str().as_bytes(), NON_ALPHANUMERIC).to_string();
+            prop_assert_eq!(Name::parse(encoded.as_bytes()), Ok(name));
+        }
+    }
+
+    #[test]
+    fn parsing_never_panics(path: Vec<u8>) {
+        let _ = Name::parse(&path);
+    }
+
+    #[test]
+    fn logged_text_is_bounded_and_printable(bytes: Vec<u8>) {
+        let text = escape_for_log(&bytes);
+        prop_assert!(text.len() <= 4 * LOGGED_BYTES_MAX + 3);
+        prop_assert!(text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"'));
+    }
+}

@@ -1,0 +1,16 @@
+//! The only unsafe code, and only what rustix lacks: borrowing a descriptor that monoio owns, asking a socket for
+//! its unacknowledged bytes, telling it how much to gather, and asking the kernel whether it grants an io_uring.
+
+#![allow(
+    unsafe_code,
+    reason = "the one place for it; each block names owner, lifetime and what the kernel keeps"
+)]
+
+mod descriptor;
+mod receive_low_water;
+mod socket_queue;
+pub mod uring;
+
+pub use descriptor::borrow;
+pub use receive_low_water::set_receive_low_water;
+pub use socket_queue::unacknowledged_bytes;

@@ -1,0 +1,116 @@
+//! The counters themselves.
+
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::labels::{EngineLabel, FrameRefusal, Label, Outcome, Status};
+
+/// A count that only grows.
+#[derive(Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `amount`.
+    pub fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A value that is set.
+#[derive(Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Sets the value.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One counter for each value of a label.
+pub struct CounterFamily<L: Label> {
+    counters: Box<[Counter]>,
+    label: PhantomData<L>,
+}
+
+impl<L: Label> Default for CounterFamily<L> {
+    fn default() -> Self {
+        CounterFamily { counters: L::ALL.iter().map(|_| Counter::default()).collect(), label: PhantomData }
+    }
+}
+
+impl<L: Label> CounterFamily<L> {
+    /// Adds `amount` to the counter of `label`.
+    pub fn add(&self, label: L, amount: u64) {
+        if let Some(counter) = self.counters.get(label.index()) {
+            counter.add(amount);
+        }
+    }
+
+    /// The count of `label` so far.
+    pub fn get(&self, label: L) -> u64 {
+        self.counters.get(label.index()).map_or(0, Counter::get)
+    }
+}
+
+/// What one worker counts. Aligned so that two workers never write to one cache line (128 bytes: x86-64
+/// prefetches lines in pairs).
+#[derive(Default)]
+#[repr(align(128))]
+pub struct WorkerCounters {
+    /// When the worker last turned its loop, in milliseconds since the daemon started.
+    pub heartbeat_ms: Gauge,
+    /// Connections accepted.
+    pub connections_accepted: Counter,
+    /// Connections that ended.
+    pub connections_closed: Counter,
+    /// Connections closed since their first bytes were neither a frame nor HTTP.
+    pub connections_unknown: Counter,
+    /// Times that accepting paused, for want of descriptors or for the connection limit.
+    pub accept_pauses: Counter,
+    /// HTTP requests by the status of their answer.
+    pub requests: CounterFamily<Status>,
+    /// Transfers by how they ended.
+    pub transfers: CounterFamily<Outcome>,
+    /// Payload bytes sent, by engine.
+    pub bytes_sent: CounterFamily<EngineLabel>,
+    /// Windows that were cold when their turn came.
+    pub windows_cold: Counter,
+    /// Frames taken whole.
+    pub frames_received: Counter,
+    /// Frames that got no `done`.
+    pub frames_refused: CounterFamily<FrameRefusal>,
+    /// Payload bytes of frames.
+    pub bytes_received: Counter,
+}
+
+impl WorkerCounters {
+    /// Connections that are open now.
+    pub fn connections_open(&self) -> u64 {
+        // Closed is read first: the other way round a connection that comes and goes between the two reads
+        // would make the difference wrap.
+        let closed = self.connections_closed.get();
+        self.connections_accepted.get().saturating_sub(closed)
+    }
+}
+
+/// What the control plane counts.
+#[derive(Default)]
+pub struct ControlCounters {
+    /// Requests by the status of their answer.
+    pub requests: CounterFamily<Status>,
+    /// Streams by how they ended.
+    pub streams: CounterFamily<Outcome>,
+    /// Streams that run now.
+    pub streams_running: Gauge,
+}

@@ -1,0 +1,32 @@
+//! What the tests share: daemons to talk to, clients to talk with, files to ask for.
+
+mod client;
+mod daemon;
+mod files;
+mod multipart;
+mod nginx;
+mod process;
+mod target;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use client::{Connection, Response, get, request, request_text};
+pub(crate) use daemon::{TestDaemon, driver_names, drivers, every_engine_and_driver, settings};
+pub(crate) use files::{Fixture, pattern, sha256, sha256_of};
+pub(crate) use multipart::{Part, parts};
+pub(crate) use nginx::Nginx;
+pub(crate) use process::{Process, TEST_FLAGS, command, json, lines_with, run_streamd};
+pub(crate) use target::{Target, frame_size};
+
+/// Time for anything that should happen; long enough for a loaded machine, and only ever waited for in full by
+/// a test that fails.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Waits until `condition` holds, and panics with `what` where it doesn't within [`DEADLINE`].
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < end, "{what} did not happen within {DEADLINE:?}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}

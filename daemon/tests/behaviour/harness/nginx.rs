@@ -1,0 +1,91 @@
+//! The real nginx, to compare answers with.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::wait_until;
+
+/// A loopback address of its own: nothing else in these tests can take the port between looking for a free one and
+/// nginx listening on it.
+const FREE_PORT: &str = "127.77.0.1:0";
+
+/// How often a port is chosen anew when somebody else was quicker.
+const TRIES_MAX: usize = 5;
+
+/// A running nginx, killed when the test ends.
+pub(crate) struct Nginx {
+    child: Child,
+    address: SocketAddr,
+    _directory: tempfile::TempDir,
+}
+
+impl Nginx {
+    /// Serves `root` with byte ranges and conditions; None where nginx isn't installed.
+    pub(crate) fn serving(root: &Path) -> Option<Nginx> {
+        let program = program()?;
+        (0..TRIES_MAX).find_map(|_| Nginx::start(&program, root)).or_else(|| panic!("nginx does not start"))
+    }
+
+    fn start(program: &Path, root: &Path) -> Option<Nginx> {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let address = TcpListener::bind(FREE_PORT).unwrap().local_addr().unwrap();
+        let config = directory.path().join("nginx.conf");
+        std::fs::write(&config, configuration(directory.path(), root, address)).unwrap();
+        let child = Command::new(program)
+            .arg("-c")
+            .arg(&config)
+            .arg("-p")
+            .arg(directory.path())
+            .arg("-e")
+            .arg(directory.path().join("error.log"))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut nginx = Nginx { child, address, _directory: directory };
+        let mut has_ended = false;
+        wait_until("nginx listening", || {
+            has_ended = nginx.child.try_wait().unwrap().is_some();
+            has_ended || TcpStream::connect(address).is_ok()
+        });
+        (!has_ended).then_some(nginx)
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Debian installs it where an ordinary user's PATH doesn't look.
+fn program() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    directories.map(|directory| directory.join("nginx")).find(|program| program.is_file())
+}
+
+/// One process under this test's user, which writes nowhere but below `directory`.
+///
+/// `max_ranges` and `if_modified_since before` are how this daemon treats ranges and RFC 9110 dates; nginx's
+/// defaults are any number of ranges and the exact date.
+fn configuration(directory: &Path, root: &Path, address: SocketAddr) -> String {
+    let (directory, root) = (directory.display(), root.display());
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .iter()
+        .map(|name| format!("    {name}_temp_path {directory}/{name};\n"))
+        .collect();
+    format!(
+        "daemon off;\nmaster_process off;\npid {directory}/pid;\n\
+         events {{ worker_connections 64; }}\n\
+         http {{\n{temporary}    access_log off;\n    default_type application/octet-stream;\n    \
+         max_ranges 16;\n    if_modified_since before;\n    \
+         server {{ listen {address}; root {root}; }}\n}}\n"
+    )
+}

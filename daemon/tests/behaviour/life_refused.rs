@@ -1,0 +1,135 @@
+//! Hosts that refuse what the daemon would like: no io_uring, few descriptors.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use crate::harness::{
+    Connection, Process, TEST_FLAGS, command, driver_names, get, lines_with, request, wait_until,
+};
+
+/// `streamd` where io_uring_setup(2) fails with EPERM.
+fn without_io_uring(arguments: &[&str]) -> Command {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/behaviour/without_io_uring.py");
+    let streamd = command(arguments);
+    let mut wrapped = Command::new("python3");
+    wrapped.arg(script).arg(streamd.get_program()).args(streamd.get_args());
+    wrapped.env("STREAMD_CONNECTIONS_MAX", "100");
+    wrapped
+}
+
+/// `streamd` that may have `count` descriptors open.
+fn with_open_files(count: usize, arguments: &[&str]) -> Command {
+    let streamd = command(arguments);
+    let mut wrapped = Command::new("sh");
+    wrapped.arg("-c").arg(format!("ulimit -n {count}; exec \"$0\" \"$@\""));
+    wrapped.arg(streamd.get_program()).args(streamd.get_args());
+    wrapped
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn without_io_uring_the_daemon_serves_on_epoll_and_says_so() {
+    let process = Process::spawn(without_io_uring(&[&TEST_FLAGS[..], &["--driver", "auto"]].concat()));
+    assert_eq!(request(process.control(), "POST", "/stream?size=1MiB", "").status, 200);
+    assert_eq!(process.metric("streamd_build{version=\"0.1.0\",driver=\"epoll\"}"), 1);
+    let log = process.stop();
+    let warnings = lines_with(&log, "level", "WARN");
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    assert_eq!(warnings[0]["message"], "falling back to epoll");
+    assert_eq!(
+        warnings[0]["reason"],
+        "io_uring is refused: Operation not permitted (os error 1) (allow it: sysctl \
+         kernel.io_uring_disabled=0, or a seccomp profile that lets io_uring_setup through)"
+    );
+    assert_eq!(lines_with(&log, "message", "listening")[0]["driver"], "epoll");
+}
+
+#[test]
+fn without_io_uring_check_says_so() {
+    let output = without_io_uring(&["--check"]).output().unwrap();
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("\nio_uring       io_uring is refused: Operation not permitted"), "{text}");
+    assert!(text.contains("\ndriver         epoll, since io_uring is refused\n"), "{text}");
+    let output = without_io_uring(&["--check", "--driver", "uring"]).output().unwrap();
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("\ndriver         none: --driver uring, and io_uring is refused\n"), "{text}");
+}
+
+#[test]
+fn without_io_uring_a_daemon_that_must_have_it_refuses_to_start() {
+    let output = without_io_uring(&["--driver", "uring"]).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(
+        text.starts_with("streamd: driver uring: io_uring is refused: Operation not permitted"),
+        "{text}"
+    );
+    assert!(text.ends_with("; --driver auto would fall back to epoll\n"), "{text}");
+}
+
+#[test]
+fn a_low_limit_of_open_files_is_warned_of_once_and_served_with() {
+    for driver in driver_names() {
+        let flags = [&TEST_FLAGS[..], &["--driver", driver]].concat();
+        let process = Process::spawn(with_open_files(64, &flags));
+        assert_eq!(request(process.control(), "POST", "/stream?size=1MiB", "").status, 200);
+        let log = process.stop();
+        let warnings = lines_with(&log, "level", "WARN");
+        assert_eq!(warnings.len(), 1, "{driver}: {warnings:#?}");
+        assert_eq!(
+            warnings[0]["message"],
+            "the limit of open files is 64, and connections_max = 30000 may need 30256: raise LimitNOFILE= (or \
+             ulimit -n), or lower connections_max"
+        );
+    }
+}
+
+#[test]
+fn out_of_descriptors_accepting_pauses_and_goes_on_later() {
+    for driver in driver_names() {
+        let flags = [&TEST_FLAGS[..], &["--driver", driver, "--workers", "1"]].concat();
+        let process = Process::spawn(with_open_files(64, &flags));
+        let mut existing = Connection::open(process.data());
+        let takes_frame = |connection: &mut Connection| {
+            connection.send(b"\x05\0\0\0\0\0\0\0hello");
+            assert_eq!(connection.receive(4), b"done", "{driver}");
+        };
+        takes_frame(&mut existing);
+        let mut control = Connection::open(process.control());
+        let mut is_healthy = || {
+            control.send("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            let health = control.response_to("GET");
+            (health.status, health.text().as_str()) == (200, "OK")
+        };
+        assert!(is_healthy());
+        let mut others: Vec<Connection> = (0..100).map(|_| Connection::open(process.data())).collect();
+        process.wait_for_line("accepting pauses");
+        takes_frame(&mut existing);
+        assert!(is_healthy(), "{driver}");
+        let ticks = process.cpu_ticks();
+        // The last of them waits in the listen queue; nothing comes for a second.
+        let last = others.last_mut().unwrap();
+        last.send(b"\x05\0\0\0\0\0\0\0hello");
+        assert!(last.is_silent_for(Duration::from_secs(1)), "{driver}");
+        let ticks = process.cpu_ticks() - ticks;
+        assert!(ticks < 50, "{driver}: {} ms of processor time in a second", ticks * 10);
+        let pauses = lines_with(&process.log(), "message", "accepting pauses");
+        assert_eq!(pauses.len(), 1, "{driver}: {pauses:?}");
+        assert!(pauses[0]["reason"].as_str().unwrap().contains("raise LimitNOFILE="), "{driver}: {pauses:?}");
+        let mut last = others.pop().unwrap();
+        drop(others);
+        assert_eq!(last.receive(4), b"done", "{driver}: after the others have left");
+        takes_frame(&mut existing);
+        takes_frame(&mut Connection::open(process.data()));
+        assert!(is_healthy(), "{driver}");
+        wait_until("the others to be gone", || process.metric("streamd_connections_open") <= 2);
+        assert!(process.metric("streamd_accept_pauses_total") >= 1, "{driver}");
+        assert_eq!(get(process.control(), "/health", "").status, 200, "{driver}");
+    }
+}

@@ -1,0 +1,32 @@
+//! Behaviour, seen from outside: real sockets against a daemon in this process or in one of its own.
+//!
+//! One binary, so that it links once; each module is a subject.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "as clippy.toml has it for test functions: what cannot go on has failed"
+)]
+
+mod command_line;
+mod frames;
+mod harness;
+mod http_bad_input;
+mod http_bodies;
+mod http_changes;
+mod http_conditional;
+mod http_files;
+mod http_like_nginx;
+mod http_listing;
+mod http_names;
+mod http_ranges;
+mod life;
+mod life_refused;
+mod limits;
+mod logs;
+mod real_clients;
+mod smoke;
+mod streams;
+mod streams_refused;

@@ -1,0 +1,189 @@
+#!/usr/bin/env bash
+# Installs what the stack and the tests need and is not there yet: Debian packages through apt, and
+# Consul from the PATH, from apt, or from Debian's bullseye suite unpacked into .deps/ (no root needed,
+# nothing else of that suite is touched). Run again, it finds everything and does nothing.
+set -euo pipefail
+# shellcheck source=lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=lib-consul.sh
+source "$REPO_DIR/scripts/lib-consul.sh"
+
+usage() {
+    cat <<'USAGE'
+usage: install-deps.sh [--run-only]
+
+  --run-only  what up.sh needs, without the tools of the tests
+
+Missing packages are installed with apt-get, as root or through sudo.
+USAGE
+}
+
+# PROGRAM:PACKAGE
+RUN_TOOLS=(nginx:nginx curl:curl jq:jq openssl:openssl flock:util-linux)
+BUILD_TOOLS=(cc:build-essential)
+TEST_TOOLS=(aria2c:aria2 wget:wget nc:netcat-openbsd python3:python3 shellcheck:shellcheck dig:dnsutils fincore:util-linux-extra)
+STREAM_MODULE_PACKAGE=libnginx-mod-stream
+
+# The last Debian suite that has Consul.
+CONSUL_SUITE=bullseye
+CONSUL_VENDOR_PAGE=https://developer.hashicorp.com/consul/install
+ARCHIVE_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+
+RUN_ONLY=0
+
+main() {
+    case ${1:-} in
+        '') ;;
+        -h | --help) usage && exit 0 ;;
+        --run-only) RUN_ONLY=1 ;;
+        *) die_usage "unknown argument \"$1\"" ;;
+    esac
+    install_packages
+    install_consul
+}
+
+# ---------------------------------------------------------------- Debian packages
+
+install_packages() {
+    local packages
+    mapfile -t packages < <(missing_packages)
+    ((${#packages[@]})) || return 0
+    command -v apt-get >/dev/null ||
+        die "missing: ${packages[*]} (names of Debian's packages); this system has no apt-get: install them yourself"
+    local as_root=()
+    if ((EUID != 0)); then
+        can_sudo || die "missing: ${packages[*]}; run as root: apt-get install ${packages[*]}"
+        as_root=(sudo)
+    fi
+    say "installing ${packages[*]}"
+    local nginx_was_there=1
+    command -v nginx >/dev/null || nginx_was_there=0
+    apt_install "${packages[@]}"
+    ((nginx_was_there)) || stop_packaged_nginx
+    mapfile -t packages < <(missing_packages)
+    ((${#packages[@]} == 0)) || die "apt-get ended well, but these are still missing: ${packages[*]}"
+}
+
+missing_packages() {
+    local tool tools=("${RUN_TOOLS[@]}")
+    [[ -n ${STREAMD_BIN:-} ]] || tools+=("${BUILD_TOOLS[@]}")
+    ((RUN_ONLY)) || tools+=("${TEST_TOOLS[@]}")
+    for tool in "${tools[@]}"; do
+        command -v "${tool%%:*}" >/dev/null || say "${tool#*:}"
+    done
+    has_stream_module || say "$STREAM_MODULE_PACKAGE"
+}
+
+has_stream_module() {
+    local module arguments
+    for module in /usr/lib/nginx/modules /usr/lib64/nginx/modules; do
+        if [[ -f $module/ngx_stream_module.so ]]; then return 0; fi
+    done
+    arguments=$(nginx -V 2>&1) || return 1
+    [[ $arguments == *' --with-stream '* ]]
+}
+
+can_sudo() {
+    command -v sudo >/dev/null || return 1
+    # Asks for a password only where somebody can type it.
+    sudo -n true 2>/dev/null || [[ -t 0 ]]
+}
+
+# Uses as_root of install_packages.
+apt_install() {
+    local command=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y)
+    "${command[@]}" install --no-install-recommends "$@" && return 0
+    # The lists may be old or absent.
+    "${command[@]}" update || die "apt-get update failed: see its messages above"
+    "${command[@]}" install --no-install-recommends "$@" || die "apt-get could not install $*: see its messages above"
+}
+
+# Debian starts NGINX on port 80 when it is installed. The stack runs its own there.
+stop_packaged_nginx() {
+    if [[ -d /run/systemd/system ]]; then
+        "${as_root[@]}" systemctl disable --now nginx >/dev/null 2>&1 || true
+    else
+        "${as_root[@]}" service nginx stop >/dev/null 2>&1 || true
+    fi
+    say "the nginx service, which the package starts, is stopped and disabled: up.sh runs its own"
+}
+
+# ---------------------------------------------------------------- Consul
+
+install_consul() {
+    if consul_path >/dev/null; then return 0; fi
+    if consul_from_apt || consul_from_suite; then
+        consul_path >/dev/null || die "Consul was installed but does not run here: $(consul_remedy)"
+        say "consul $(consul_version "$(consul_path)") in $(consul_path)"
+        return 0
+    fi
+    die "Consul $CONSUL_VERSION_MIN or newer is missing and Debian's mirror does not offer it: $(consul_remedy)"
+}
+
+consul_remedy() { printf 'install it from %s so that "consul" is on the PATH' "$CONSUL_VENDOR_PAGE"; }
+
+# Debian 11 and older, and machines with a source that has it.
+consul_from_apt() {
+    local candidate
+    command -v apt-get >/dev/null || return 1
+    candidate=$(apt-cache policy consul 2>/dev/null | sed -n 's/^  Candidate: //p')
+    [[ -n $candidate && $candidate != '(none)' ]] || return 1
+    version_at_least "${candidate#*:}" "$CONSUL_VERSION_MIN" || return 1
+    fetch_consul
+}
+
+# The machine's own Debian mirror with the suite's name swapped, in a source and lists of our own. apt
+# checks the signature of the suite against Debian's archive keyring and refuses the suite without it.
+consul_from_suite() {
+    local mirror apt_dir="$DEPS_DIR/apt"
+    command -v apt-get >/dev/null || return 1
+    mirror=$(debian_mirror) || return 1
+    if [[ ! -r $ARCHIVE_KEYRING ]]; then
+        warn "$ARCHIVE_KEYRING is missing: install debian-archive-keyring"
+        return 1
+    fi
+    mkdir -p "$apt_dir/lists/partial" "$apt_dir/cache/archives/partial"
+    printf 'deb [signed-by=%s] %s %s main\n' "$ARCHIVE_KEYRING" "$mirror" "$CONSUL_SUITE" >"$apt_dir/sources.list"
+    local options=(-o "Dir::Etc::SourceList=$apt_dir/sources.list" -o Dir::Etc::SourceParts=/dev/null
+        -o "Dir::State::Lists=$apt_dir/lists" -o "Dir::Cache=$apt_dir/cache"
+        -o Acquire::AllowInsecureRepositories=false -o Acquire::AllowDowngradeToInsecureRepositories=false
+        -o Acquire::Languages=none -o APT::Get::AllowUnauthenticated=false
+        -o APT::Update::Error-Mode=any)
+    say "consul: from Debian's $CONSUL_SUITE suite"
+    if ! apt-get -q "${options[@]}" update >"$apt_dir/log" 2>&1; then
+        warn "$(grep -m 1 '^E:' "$apt_dir/log" || echo 'apt-get update failed') (log: $apt_dir/log)"
+        return 1
+    fi
+    fetch_consul "${options[@]}" && rm -rf "$apt_dir"
+}
+
+# The address from which this release of Debian itself comes.
+debian_mirror() {
+    local id codename mirror
+    # shellcheck source=/dev/null
+    id=$(source /etc/os-release && printf '%s' "${ID:-}")
+    # shellcheck source=/dev/null
+    codename=$(source /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
+    [[ $id == debian && -n $codename ]] || return 1
+    # shellcheck disable=SC2016  # apt's variables
+    mirror=$(apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
+        sed -n "s/^$codename main //p" | head -n 1)
+    [[ -n $mirror ]] && printf '%s' "$mirror"
+}
+
+# fetch_consul [APT_OPTION...]: downloads the package and unpacks it, without installing it.
+fetch_consul() {
+    local new="$DEPS_DIR/consul.new"
+    rm -rf "$new"
+    mkdir -p "$new/download"
+    # As root apt drops to an account of its own, which may not write here: it says so and goes on.
+    if ! (cd "$new/download" && apt-get -q "$@" download consul) >"$new/log" 2>&1; then
+        warn "$(grep -m 1 '^E:' "$new/log" || echo 'apt-get download failed') (log: $new/log)"
+        return 1
+    fi
+    dpkg -x "$new"/download/consul_*.deb "$new" || return 1
+    rm -rf "$DEPS_DIR/consul" "$new/download"
+    mv "$new" "$DEPS_DIR/consul"
+}
+
+main "$@"

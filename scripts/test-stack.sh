@@ -1,0 +1,326 @@
+#!/usr/bin/env bash
+# The end-to-end test of the stack with a real Consul agent, real NGINX and real replicas: up.sh, what
+# Consul and NGINX show, a replica killed under load, an agent that lost its state, down.sh. Has a state
+# folder and ports of its own, so that it runs beside a stack that is up.
+set -euo pipefail
+unset REPLICAS ROOT_DIR HTTP_PORT HTTPS_PORT TCP_PORT DATA_PORT CONTROL_PORT
+unset CONSUL_HTTP_PORT CONSUL_DNS_PORT CONSUL_SERVER_PORT CONSUL_SERF_PORT CONSUL_HTTP_ADDR CONSUL_HTTP_TOKEN
+RUN_DIR=$(mktemp -d "${TMPDIR:-/tmp}/streamd-test-stack.XXXXXX")
+export RUN_DIR
+# shellcheck source=lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=lib-consul.sh
+source "$REPO_DIR/scripts/lib-consul.sh"
+
+usage() {
+    cat <<'USAGE'
+usage: test-stack.sh
+
+Prints one line per check and ends with "N passed, M failed". Exit code 0 when none failed. When one
+failed, the logs are kept and their folder is named.
+environment: STREAMD_BIN (built by cargo)
+USAGE
+}
+
+REQUESTS=1000
+# The load is spread over more than a check interval, so that it sees all states of a dying replica.
+REQUEST_PAUSE_S=0.012
+# The check interval of 10 s, the time-out of 1 s, and the agent's report to the server.
+CRITICAL_SECONDS=12
+# A reload follows a change within a second.
+RELOAD_SECONDS=5
+REGISTERED_SECONDS=15
+
+FINISHED=0
+LOAD_PID=
+
+main() {
+    case ${1:-} in
+        '') ;;
+        -h | --help) rmdir "$RUN_DIR" && usage && exit 0 ;;
+        *) rmdir "$RUN_DIR" && die_usage "unknown argument \"$1\"" ;;
+    esac
+    trap clean_up EXIT
+    trap 'exit 130' INT TERM
+    choose_ports
+    test_up
+    test_consul_shows
+    test_nginx_answers
+    test_up_again
+    test_replica_dies
+    test_replica_returns
+    test_consul_forgets
+    test_bad_list
+    test_down
+    FINISHED=1
+    check_summary
+}
+
+clean_up() {
+    local status=$?
+    trap '' INT TERM
+    if ((!FINISHED)); then
+        CHECKS_FAILED=$((CHECKS_FAILED + 1))
+        warn "ended before its last check"
+        check_summary || true
+    fi
+    if [[ -n $LOAD_PID ]]; then kill "$LOAD_PID" 2>/dev/null || true; fi
+    "$REPO_DIR/scripts/down.sh" >"$RUN_DIR/cleanup.log" 2>&1 || warn "down.sh failed: see $RUN_DIR/cleanup.log"
+    if ((status == 0)); then rm -rf -- "$RUN_DIR"; else warn "logs are kept in $RUN_DIR"; fi
+}
+
+# Ports in a row, none of which is taken; below the range from which the kernel takes client ports.
+choose_ports() {
+    local base
+    for ((base = 18000; base < 28000; base += 100)); do
+        if all_free "$base"; then
+            export HTTP_PORT=$base HTTPS_PORT=$((base + 1)) TCP_PORT=$((base + 2))
+            export DATA_PORT=$((base + 3)) CONTROL_PORT=$((base + 4))
+            export CONSUL_HTTP_PORT=$((base + 5)) CONSUL_DNS_PORT=$((base + 6))
+            export CONSUL_SERVER_PORT=$((base + 7)) CONSUL_SERF_PORT=$((base + 8))
+            load_settings
+            export CONSUL_HTTP_ADDR=$STACK_CONSUL_URL
+            NGINX_URL="http://127.0.0.1:$HTTP_PORT"
+            return 0
+        fi
+    done
+    die "no nine free ports in a row between 18000 and 28000"
+}
+
+all_free() {
+    local port
+    for ((port = $1; port < $1 + 9; port++)); do
+        if port_answers 127.0.0.1 "$port"; then return 1; fi
+    done
+}
+
+# ---------------------------------------------------------------- up
+
+test_up() {
+    check "up.sh brings the stack up and its smoke test passes" run_up
+    ((CHECKS_FAILED == 0)) || give_up
+    check "status.sh calls everything healthy" quiet "$REPO_DIR/scripts/status.sh"
+}
+
+# What follows would only repeat that the stack is down.
+give_up() {
+    tail -n 30 "$RUN_DIR/up.log" >&2
+    exit 1
+}
+
+run_up() {
+    CHECK_DETAIL="see $RUN_DIR/up.log"
+    "$REPO_DIR/scripts/up.sh" >>"$RUN_DIR/up.log" 2>&1
+}
+
+quiet() {
+    CHECK_DETAIL="see $RUN_DIR/quiet.log"
+    "$@" >"$RUN_DIR/quiet.log" 2>&1
+}
+
+test_up_again() {
+    local before
+    before=$(all_pids)
+    check "up.sh a second time succeeds" run_up
+    check "up.sh a second time leaves every process alone" equal "$before" "$(all_pids)"
+}
+
+all_pids() {
+    local name
+    for name in $(process_names '*'); do
+        printf '%s=%s ' "$name" "$(process_pid "$name" || echo dead)"
+    done
+}
+
+# equal EXPECTED GOT
+equal() {
+    CHECK_DETAIL="expected \"$1\", got \"$2\""
+    [[ $1 == "$2" ]]
+}
+
+# ---------------------------------------------------------------- what is shown
+
+test_consul_shows() {
+    local service
+    for service in file-server-http file-server-tcp; do
+        check "Consul: three passing $service" equal 3 "$(consul_count "$service" passing)"
+        check "Consul: ids, addresses and tags of $service" equal "$(expected_instances "$service")" "$(instances "$service")"
+        check "Consul: DNS has three SRV records of $service" equal 3 "$(srv_records "$service")"
+    done
+    check "Consul: nginx is registered" equal "nginx-127.0.0.1-$HTTP_PORT load-balancer,nginx,reverse-proxy" \
+        "$(consul_api GET /v1/catalog/service/nginx && jq -r '.[] | "\(.ServiceID) \(.ServiceTags | join(","))"' <<<"$API_BODY")"
+    check "Consul: the user interface answers" equal 200 "$(http_status -L "$STACK_CONSUL_URL/ui/")"
+}
+
+expected_instances() {
+    local i port=$CONTROL_PORT tags=http,file,server
+    if [[ $1 == file-server-tcp ]]; then port=$DATA_PORT tags=tcp,file,server; fi
+    for i in 1 2 3; do
+        printf '%s-127.0.0.%d-%d 127.0.0.%d:%d %s\n' "$1" "$i" "$port" "$i" "$port" "$tags"
+    done
+}
+
+instances() {
+    consul_api GET "/v1/catalog/service/$1" || true
+    jq -r '.[] | "\(.ServiceID) \(.ServiceAddress):\(.ServicePort) \(.ServiceTags | join(","))"' <<<"$API_BODY" | sort
+}
+
+srv_records() { dig +short +time=2 +tries=2 @127.0.0.1 -p "$CONSUL_DNS_PORT" "$1.service.consul" SRV | wc -l; }
+
+test_nginx_answers() {
+    check "NGINX: /health over HTTP" equal OK "$(curl -s --max-time 5 "$NGINX_URL/health")"
+    check "NGINX: /health over HTTPS" equal OK "$(curl -sk --max-time 5 "https://127.0.0.1:$HTTPS_PORT/health")"
+    check "NGINX: POST /stream?size=169 sends 169 bytes" equal 169 \
+        "$(curl -s --max-time 10 -X POST "$NGINX_URL/stream?size=169" | jq .bytes_sent)"
+    check "NGINX: /metrics is 404" equal 404 "$(http_status "$NGINX_URL/metrics")"
+    check "NGINX: eight frames on one connection to port $TCP_PORT" equal donedonedonedonedonedonedonedone "$(eight_frames)"
+    local address
+    address=$(outside_address)
+    if [[ -z $address ]]; then return 0; fi
+    check "NGINX: /health for a client that is not on loopback" equal 200 "$(http_status "http://$address:$HTTP_PORT/health")"
+    check "NGINX: /stream is 404 for a client that is not on loopback" equal 404 \
+        "$(http_status -X POST "http://$address:$HTTP_PORT/stream?size=1")"
+}
+
+outside_address() { hostname -I 2>/dev/null | tr ' ' '\n' | grep -m 1 -E '^[0-9.]+$' || true; }
+
+# Eight frames of 5 bytes, written at once; the answers are read until the peer closes.
+eight_frames() {
+    local i
+    for i in {1..8}; do printf '\5\0\0\0\0\0\0\0fra%02d' "$i"; done | timeout 5 nc -N 127.0.0.1 "$TCP_PORT" || true
+}
+
+# ---------------------------------------------------------------- a replica dies and returns
+
+test_replica_dies() {
+    local victim
+    start_load
+    wait_for 30 load_reached 100 || warn "the load is slow: $(wc -l <"$RUN_DIR/load") requests in 30 s"
+    victim=$(process_pid replica-2)
+    kill -KILL "$victim"
+    check "killed replica: Consul shows file-server-http critical" \
+        wait_for "$CRITICAL_SECONDS" status_is critical "file-server-http-127.0.0.2-$CONTROL_PORT"
+    check "killed replica: Consul shows file-server-tcp critical" \
+        wait_for "$CRITICAL_SECONDS" status_is critical "file-server-tcp-127.0.0.2-$DATA_PORT"
+    check "killed replica: NGINX's lists drop it" wait_for "$RELOAD_SECONDS" lists_have 2
+    check "killed replica: status.sh says that something is wrong" fails "$REPO_DIR/scripts/status.sh"
+    wait "$LOAD_PID" || true
+    LOAD_PID=
+    check "killed replica: $REQUESTS GET /health through NGINX are all 200" equal "$REQUESTS 200" "$(load_result)"
+}
+
+start_load() {
+    : >"$RUN_DIR/load"
+    run_load >>"$RUN_DIR/load" 2>/dev/null &
+    LOAD_PID=$!
+}
+
+# A connection for each request: nothing but NGINX can hide a failure.
+run_load() {
+    local i
+    for ((i = 0; i < REQUESTS; i++)); do
+        curl -s -o /dev/null --max-time 10 -w '%{http_code}\n' "$NGINX_URL/health" || true
+        sleep "$REQUEST_PAUSE_S"
+    done
+}
+
+load_reached() { (($(wc -l <"$RUN_DIR/load") >= $1)); }
+
+# "1000 200", or a row of counts and codes.
+load_result() { sort "$RUN_DIR/load" | uniq -c | awk '{printf "%s%s %s", sep, $1, $2; sep = ", "}'; }
+
+status_is() { [[ $(consul_status "$2") == "$1" ]]; }
+
+lists_have() {
+    [[ $(grep -c '^server ' "$NGINX_DIR/upstreams/control.conf") == "$1" ]] &&
+        [[ $(grep -c '^server ' "$NGINX_DIR/upstreams/data.conf") == "$1" ]]
+}
+
+fails() {
+    CHECK_DETAIL="it succeeded"
+    ! "$@" >"$RUN_DIR/quiet.log" 2>&1
+}
+
+test_replica_returns() {
+    check "up.sh starts the replica again" run_up
+    check "returned replica: Consul shows three passing" equal "3 3" \
+        "$(consul_count file-server-http passing) $(consul_count file-server-tcp passing)"
+    check "returned replica: NGINX's lists have it" wait_for "$RELOAD_SECONDS" lists_have 3
+}
+
+# ---------------------------------------------------------------- Consul forgets
+
+test_consul_forgets() {
+    local command watches
+    watches=$(pids_of 'register-*')
+    mapfile -d '' -t command <"/proc/$(process_pid consul)/cmdline"
+    stop_processes TERM 10 consul
+    rm -rf "$RUN_DIR/consul"
+    check "without Consul NGINX goes on with the lists it has" equal "OK 3" \
+        "$(curl -s --max-time 5 "$NGINX_URL/health") $(grep -c '^server ' "$NGINX_DIR/upstreams/control.conf")"
+    start_process consul "${command[@]}"
+    check "wiped Consul: the agent answers" wait_for 20 consul_ready
+    check "wiped Consul: all services are registered within $REGISTERED_SECONDS s" \
+        wait_for "$REGISTERED_SECONDS" all_registered
+    check "wiped Consul: by the watches that ran before" equal "$watches" "$(pids_of 'register-*')"
+    check "wiped Consul: all pass again" wait_for 15 all_passing
+    check "wiped Consul: NGINX's lists have three again" wait_for "$RELOAD_SECONDS" lists_have 3
+}
+
+pids_of() {
+    local name
+    for name in $(process_names "$1"); do
+        printf '%s ' "$(process_pid "$name" || echo dead)"
+    done
+}
+
+all_registered() { consul_has 3 file-server-http && consul_has 3 file-server-tcp && consul_has 1 nginx; }
+
+all_passing() {
+    consul_has 3 file-server-http passing && consul_has 3 file-server-tcp passing && consul_has 1 nginx passing
+}
+
+# ---------------------------------------------------------------- a list that NGINX refuses
+
+# Whoever may register may name any host. One that can't be resolved must not reach a running NGINX.
+test_bad_list() {
+    local before
+    before=$(cat "$NGINX_DIR/upstreams/control.conf")
+    consul_api PUT /v1/agent/service/register \
+        '{"ID":"stranger","Name":"file-server-http","Address":"999.0.0.1.invalid","Port":1}' || true
+    check "bad instance: nginx -t refuses the list" \
+        wait_for 20 grep -q 'nginx -t refuses' "$LOG_DIR/nginx-upstreams.log"
+    check "bad instance: the good list stays" equal "$before" "$(cat "$NGINX_DIR/upstreams/control.conf")"
+    consul_api PUT /v1/agent/service/deregister/stranger || true
+    check "bad instance: NGINX answers" equal 200 "$(http_status "$NGINX_URL/health")"
+}
+
+# ---------------------------------------------------------------- down
+
+test_down() {
+    local members
+    members=$(session_members)
+    check "down.sh succeeds" quiet "$REPO_DIR/scripts/down.sh"
+    check "down.sh leaves none of $(wc -w <<<"$members") processes running" equal "" "$(living "$members")"
+    check "down.sh leaves no port open" all_free "$HTTP_PORT"
+    check "down.sh a second time succeeds" quiet "$REPO_DIR/scripts/down.sh"
+}
+
+# The pids of all processes of the stack, with NGINX's workers and the curls of the followers.
+session_members() {
+    local name leaders=' ' directory
+    for name in $(process_names '*'); do leaders+="$(process_pid "$name" || true) "; done
+    for directory in /proc/[0-9]*; do
+        read_stat "${directory#/proc/}" || continue
+        if [[ $leaders == *" $STAT_SESSION "* ]]; then printf '%s ' "${directory#/proc/}"; fi
+    done
+}
+
+living() {
+    local pid
+    for pid in $1; do
+        if read_stat "$pid" && [[ $STAT_STATE != Z ]]; then printf '%s ' "$pid"; fi
+    done
+}
+
+main "$@"

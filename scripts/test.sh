@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs everything: format, lints, scripts, the stack with a real Consul and a
+# real NGINX, unit, property and behaviour tests. Ends with one line of totals.
+set -euo pipefail
+
+usage() {
+    cat <<'USAGE'
+usage: scripts/test.sh [-h] [--no-stack] [--no-install]
+  --no-stack    leave out the test of the whole stack (Consul, NGINX, three replicas)
+  --no-install  install nothing: what is missing is skipped or fails
+USAGE
+}
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+stack=yes
+install=yes
+while (($#)); do
+    case "$1" in
+        -h | --help) usage; exit 0 ;;
+        --no-stack) stack=no ;;
+        --no-install) install=no ;;
+        *) usage >&2; exit 2 ;;
+    esac
+    shift
+done
+
+output=$(mktemp)
+trap 'rm -f "$output"' EXIT
+
+# Runs a step and says what it is; its output also goes to where the totals are counted from.
+step() {
+    local name=$1
+    shift
+    printf '\n== %s\n' "$name"
+    "$@" 2>&1 | tee -a "$output"
+}
+
+if ! command -v cargo >/dev/null; then
+    echo "test.sh: cargo is not on PATH: install Rust, at least the rust-version in Cargo.toml" >&2
+    exit 1
+fi
+
+[[ $install == no ]] || step 'installing what the tests need' ./scripts/install-deps.sh
+step 'format' cargo fmt --all --check
+step 'lints' cargo clippy --workspace --all-targets --locked -- -D warnings
+step 'scripts' shellcheck --external-sources --source-path=SCRIPTDIR scripts/*.sh .ci/run
+if command -v cargo-deny >/dev/null; then
+    # Advisories need a download and have a job of their own.
+    step 'dependencies' cargo deny check bans licenses sources
+else
+    printf '\n== dependencies\nskipped: cargo-deny is not installed (cargo install cargo-deny)\n'
+fi
+step 'unit, property and behaviour tests' cargo test --workspace --locked --no-fail-fast --lib --bins --tests
+if [[ $stack == yes ]]; then
+    step 'release build' cargo build --release --locked -p streamd
+    step 'stack' ./scripts/test-stack.sh
+fi
+
+# cargo test and test-stack.sh each close with `N passed; M failed` or `N passed, M failed`.
+awk '
+    match($0, /[0-9]+ passed[;,] [0-9]+ failed/) {
+        split(substr($0, RSTART, RLENGTH), word, " ")
+        passed += word[1]
+        failed += word[3]
+    }
+    END {
+        printf "\n%d passed, %d failed\n", passed, failed
+        exit failed > 0 || passed == 0
+    }
+' "$output"
