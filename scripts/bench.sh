@@ -7,11 +7,14 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 usage() {
     cat <<'USAGE'
-usage: bench.sh quick|full [ARGUMENT...]
+usage: bench.sh quick|full [--host-network] [ARGUMENT...]
 
   quick  one short round of streamd, nginx and the ceiling: under 3 minutes
   full   five rounds of all peers that are installed (scripts/install-peers.sh); after 25 minutes no further
          measurement is begun
+
+  --host-network  the host's loopback, with the host's congestion control. Else root measures in a network
+                  namespace of its own, with reno: BBR, where it is the host's default, would pace loopback by timers
 
 Further arguments go to `stream-bench compare`, for example --only pull. The server runs on core 0 and the client
 on core 1, where there are two. Nothing else should run meanwhile.
@@ -30,6 +33,10 @@ main() {
         -h | --help) usage && exit 0 ;;
         *) usage >&2 && exit 2 ;;
     esac
+    if [[ ${1:-} == --host-network ]]; then
+        OWN_NETWORK=
+        shift
+    fi
     local peers=streamd,streamd-again,nginx,h2o,lighttpd,caddy,ceiling
     [[ $set == full ]] || peers=streamd,streamd-again,nginx,ceiling
     cargo build --release --locked --workspace
@@ -42,12 +49,30 @@ main() {
     name=$RESULTS_DIR/$(date -u +%Y-%m-%dT%H%M%SZ)
     # A peer that failed at something makes the run fail, but not lose what the others did.
     local status=0
-    "$REPO_DIR/target/release/stream-bench" compare "${arguments[@]}" --json "$name.json" "$@" || status=$?
+    local command=("$REPO_DIR/target/release/stream-bench" compare "${arguments[@]}" --json "$name.json" "$@")
+    if own_network_works; then in_own_network "${command[@]}" || status=$?; else "${command[@]}" || status=$?; fi
     [[ -s $name.json ]] || exit "$status"
     "$REPO_DIR/target/release/stream-bench" report "$name.json" --output "$name.html"
     say "results: $name.json"
     say "page:    $name.html"
     return "$status"
+}
+
+# Every namespace may choose reno; cubic, which loopback can't tell from it, only where the host allows it
+# (net.ipv4.tcp_allowed_congestion_control).
+OWN_NETWORK=yes
+in_own_network() {
+    unshare --net bash -c '
+        ip link set lo up && echo reno >/proc/sys/net/ipv4/tcp_congestion_control && exec "$@"
+    ' bash "$@"
+}
+
+own_network_works() {
+    [[ -n $OWN_NETWORK ]] || return 1
+    local reason
+    if reason=$(in_own_network true 2>&1); then return 0; fi
+    warn "the host's network and congestion control are used: $(tail -n 1 <<<"$reason")"
+    return 1
 }
 
 SLOW_PROCS=

@@ -1,5 +1,5 @@
 //! Ring operations that tokio-uring doesn't offer: dropping received bytes inside the kernel, a timer finer than
-//! tokio's millisecond, and connecting a socket that is bound already.
+//! tokio's millisecond, connecting a socket that is bound already, and breaking a connection off.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -51,6 +51,17 @@ pub(super) async fn connect(socket: Socket, address: SockAddr) -> io::Result<Tcp
     UnsubmittedOneshot::new((socket, address), Connected, entry).submit().await
 }
 
+/// Breaks the connection off at once, with a reset, and wakes who waits for it: connect(2) to AF_UNSPEC. Dropping a
+/// stream closes it only when the ring has come round to that, and until then the server goes on sending.
+pub(super) async fn break_off(stream: &TcpStream) -> io::Result<()> {
+    /// A sockaddr (16 bytes) all of whose bytes, the family among them, are 0.
+    static UNSPECIFIED: [u8; 16] = [0; 16];
+    let length = u32::try_from(UNSPECIFIED.len()).unwrap_or_default();
+    let entry =
+        opcode::Connect::new(types::Fd(stream.as_raw_fd()), UNSPECIFIED.as_ptr().cast(), length).build();
+    UnsubmittedOneshot::new((), Done, entry).submit().await
+}
+
 struct Count;
 
 impl OneshotOutputTransform for Count {
@@ -76,6 +87,17 @@ impl OneshotOutputTransform for Elapsed {
         } else {
             Err(io::Error::from_raw_os_error(-entry.result()))
         }
+    }
+}
+
+struct Done;
+
+impl OneshotOutputTransform for Done {
+    type Output = io::Result<()>;
+    type StoredData = ();
+
+    fn transform_oneshot_output(self, (): (), entry: cqueue::Entry) -> io::Result<()> {
+        if entry.result() < 0 { Err(io::Error::from_raw_os_error(-entry.result())) } else { Ok(()) }
     }
 }
 

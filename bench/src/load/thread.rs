@@ -12,7 +12,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::sync::Semaphore;
 use tokio_uring::net::TcpStream;
 
-use super::operation::{DiscardMemory, pause};
+use super::operation::{DiscardMemory, break_off, pause};
 use super::pace::Schedule;
 use super::plan::Load;
 use super::tally::Tally;
@@ -43,7 +43,7 @@ pub(super) struct Client {
     pub(super) connects: Semaphore,
     /// Connections that have had their first answer.
     pub(super) warm: Cell<usize>,
-    /// The sockets that are open, by connection, so that they can be shut down at the end.
+    /// The sockets that are open, by connection, so that they can be broken off at the end.
     pub(super) streams: RefCell<Vec<Option<Rc<TcpStream>>>>,
 }
 
@@ -159,17 +159,17 @@ async fn wait_until_warm(client: &Client, connections: usize, ready: Sender<io::
     let _ = ready.send(Ok(()));
 }
 
-/// Shuts all sockets down, which ends what waits on them: a runtime that is dropped with a receive outstanding
+/// Breaks all connections off, which ends what waits on them: a runtime that is dropped with a receive outstanding
 /// can hang.
 async fn end(client: &Client, tasks: Vec<tokio::task::JoinHandle<()>>) {
-    for task in tasks {
-        while !task.is_finished() {
-            for stream in client.streams.borrow().iter().flatten() {
-                let _ = stream.shutdown(std::net::Shutdown::Both);
-            }
-            if pause(STOP_CHECK).await.is_err() {
-                return;
-            }
+    while !tasks.iter().all(tokio::task::JoinHandle::is_finished) {
+        let streams: Vec<_> = client.streams.borrow().iter().flatten().cloned().collect();
+        for stream in streams {
+            // One that has ended already can't be broken off.
+            let _ = break_off(&stream).await;
+        }
+        if pause(STOP_CHECK).await.is_err() {
+            return;
         }
     }
 }
