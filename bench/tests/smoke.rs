@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use streamd::Daemon;
 use streamd::config::{Live, Settings};
-use streamd::telemetry::Outcome;
+use streamd::telemetry::{LogQueue, Outcome};
 
 /// Time for anything that should happen.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -37,7 +37,10 @@ impl Server {
             workers: 1,
             ..Settings::default()
         };
-        Server { daemon: Some(Daemon::start(Live::new(settings).unwrap()).unwrap()), root }
+        Server {
+            daemon: Some(Daemon::start(Live::new(settings).unwrap(), &LogQueue::nowhere()).unwrap()),
+            root,
+        }
     }
 
     fn data(&self) -> String {

@@ -15,7 +15,7 @@ use crate::control::{self, ControlContext, ControlError, ControlPlane};
 use crate::dataplane::{DataPlane, DataPlaneError, Driver, Resources, WorkerEnded};
 use crate::files::{FileError, Root, Spool, SpoolError, Synthetic};
 use crate::sys::uring::{self, RingRefused};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{LogQueue, Telemetry};
 
 /// Connections that may wait for the control plane to accept them.
 const CONTROL_BACKLOG: i32 = 1024;
@@ -87,14 +87,14 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts both planes; when this returns, every worker accepts.
-    pub fn start(live: Live) -> Result<Daemon, DaemonError> {
+    /// Starts both planes; when this returns, every worker accepts. Access lines go to `log`.
+    pub fn start(live: Live, log: &LogQueue) -> Result<Daemon, DaemonError> {
         let driver = choose_driver(live.settings.driver)?;
         let bound = DataPlane::bind(&live)?;
         let listener = bind_control(live.settings.control_listen)?;
         let data_address = bound.address();
         let resources = resources(&live)?;
-        let telemetry = Telemetry::new(live.settings.workers, driver.name());
+        let telemetry = Telemetry::new(live.settings.workers, driver.name(), log.clone());
         let (sender, receiver) = watch::channel(Arc::new(live));
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let data = DataPlane::start(bound, driver, &receiver, &telemetry, &resources, &ended_sender)?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use streamd::config::{Arguments, ConfigError, Live, Settings, load};
-use streamd::telemetry::logging::{DROPPED_LINES_INTERVAL, Logging};
+use streamd::telemetry::logging::Logging;
 use streamd::{Daemon, host};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -62,7 +62,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         let _entered = runtime.enter();
         Signals::listen().map_err(failed)?
     };
-    let daemon = Daemon::start(live).map_err(|error| Failure {
+    let daemon = Daemon::start(live, logging.queue()).map_err(|error| Failure {
         code: if error.is_configuration() { EXIT_CONFIGURATION } else { EXIT_FAILURE },
         message: error.to_string(),
     })?;
@@ -118,12 +118,10 @@ async fn supervise(
     logging: &Logging,
 ) -> Result<(), Failure> {
     let Signals { mut stop, mut hangup } = signals;
-    let mut count_dropped = tokio::time::interval(DROPPED_LINES_INTERVAL);
     loop {
         tokio::select! {
             () = stop.recv() => break,
             _ = hangup.recv() => reload(&daemon, arguments, logging),
-            _ = count_dropped.tick() => logging.count_dropped(daemon.telemetry()),
             ended = daemon.worker_ended() => {
                 let number = ended.map_or(0, |worker| worker.0);
                 tracing::error!(worker = number, "a worker ended");

@@ -206,7 +206,7 @@ mod tests {
 
     use super::{ENDED_STREAMS_MAX, Registry, Running, StreamState, bytes_per_s};
     use crate::job::StreamError;
-    use crate::telemetry::{Outcome, Telemetry};
+    use crate::telemetry::{LogQueue, Outcome, Telemetry};
 
     fn start(registry: &Arc<Registry>, id: &str) -> Running {
         let slot = registry.reserve(usize::MAX).unwrap();
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn slots_are_given_back_however_the_stream_ends() {
-        let telemetry = Telemetry::new(0, "epoll");
+        let telemetry = Telemetry::new(0, "epoll", LogQueue::nowhere());
         let registry = Registry::new(Arc::clone(&telemetry));
         let first = registry.reserve(2).unwrap();
         let second = start(&registry, "b");
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_youngest_comes_first_and_each_end_shows() {
-        let registry = Registry::new(Telemetry::new(0, "epoll"));
+        let registry = Registry::new(Telemetry::new(0, "epoll", LogQueue::nowhere()));
         let (first, second, third) = (start(&registry, "a"), start(&registry, "b"), start(&registry, "c"));
         second.end(&Err(StreamError::TargetSilent(7))).unwrap();
         first.end(&Ok("copy")).unwrap();
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn only_the_last_ends_are_remembered() {
-        let registry = Registry::new(Telemetry::new(0, "epoll"));
+        let registry = Registry::new(Telemetry::new(0, "epoll", LogQueue::nowhere()));
         let oldest = start(&registry, "oldest");
         for number in 0..=ENDED_STREAMS_MAX {
             start(&registry, &number.to_string()).end(&Ok("copy")).unwrap();

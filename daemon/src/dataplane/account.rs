@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use super::error::TransferError;
 use super::worker::Worker;
+use crate::config::LogLevel;
 use crate::protocol::name::escape_for_log;
-use crate::telemetry::{EngineLabel, Label, Outcome, Status};
+use crate::telemetry::{AccessLine, EngineLabel, Label, Outcome, Status};
 
 /// Bytes moved, by engine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,25 +62,24 @@ impl Access<'_> {
             worker.counters.requests.add(Status::of(self.status), 1);
         }
         report_failure(result, self.path);
-        if worker.live().settings.access_log {
-            self.write_line(outcome);
+        let settings = &worker.live().settings;
+        if settings.access_log && settings.log_level >= LogLevel::Info {
+            self.write_line(worker, outcome);
         }
     }
 
-    fn write_line(self, outcome: Outcome) {
-        let duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        tracing::info!(
-            peer = %self.peer,
-            protocol = self.protocol,
-            method = self.method,
-            path = escape_for_log(self.path.as_bytes()),
-            status = self.status,
-            bytes = self.bytes,
-            duration_us,
-            engine = self.engine,
-            outcome = outcome.label(),
-            "transfer"
-        );
+    fn write_line(self, worker: &Worker, outcome: Outcome) {
+        worker.access_log.write(&AccessLine {
+            peer: self.peer,
+            protocol: self.protocol,
+            method: self.method,
+            path: &escape_for_log(self.path.as_bytes()),
+            status: self.status,
+            bytes: self.bytes,
+            duration: self.started.elapsed(),
+            engine: self.engine,
+            outcome: outcome.label(),
+        });
     }
 }
 

@@ -2,6 +2,7 @@
 //! reads and no formatting.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use super::registry::Deadline;
@@ -10,18 +11,18 @@ use super::registry::Deadline;
 pub(super) struct Clock {
     tick: Duration,
     ticks: Cell<u64>,
-    date: RefCell<String>,
+    date: RefCell<Rc<str>>,
 }
 
 impl Clock {
     pub(super) fn new(tick: Duration) -> Clock {
-        Clock { tick, ticks: Cell::new(0), date: RefCell::new(httpdate::fmt_http_date(SystemTime::now())) }
+        Clock { tick, ticks: Cell::new(0), date: RefCell::new(date_now()) }
     }
 
     /// One tick has passed.
     pub(super) fn advance(&self) {
         self.ticks.set(self.ticks.get() + 1);
-        *self.date.borrow_mut() = httpdate::fmt_http_date(SystemTime::now());
+        *self.date.borrow_mut() = date_now();
     }
 
     /// When something that starts now has lasted for at least `timeout_ms`.
@@ -47,9 +48,13 @@ impl Clock {
     }
 
     /// Now, as the Date field wants it (RFC 9110 6.6.1); at most one tick old.
-    pub(super) fn date(&self) -> String {
-        self.date.borrow().clone()
+    pub(super) fn date(&self) -> Rc<str> {
+        Rc::clone(&self.date.borrow())
     }
+}
+
+fn date_now() -> Rc<str> {
+    httpdate::fmt_http_date(SystemTime::now()).into()
 }
 
 #[cfg(test)]

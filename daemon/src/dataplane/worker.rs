@@ -24,7 +24,7 @@ use crate::config::Live;
 use crate::files::FileCache;
 use crate::job::StreamJob;
 use crate::sys::uring;
-use crate::telemetry::{Telemetry, WorkerCounters};
+use crate::telemetry::{AccessLog, Telemetry, WorkerCounters};
 
 /// How often a worker looks at its deadlines, its settings and whether to drain, and says that it is alive:
 /// the resolution of every time-out, for ten wake-ups a second of an idle worker.
@@ -71,9 +71,12 @@ pub(super) struct Worker {
     pub(super) discard: RefCell<Vec<u8>>,
     /// Where requests are received, to be copied away or used up before the next wait.
     pub(super) received: RefCell<Box<[u8]>>,
+    /// Where responses are written, taken by one at a time and put back once it is sent.
+    pub(super) response: Cell<Vec<u8>>,
     /// Streams that have been taken and not ended.
     pub(super) streams_running: Cell<usize>,
-    live: RefCell<Arc<Live>>,
+    pub(super) access_log: AccessLog,
+    live: RefCell<Rc<Live>>,
     live_changes: RefCell<watch::Receiver<Arc<Live>>>,
     telemetry: Arc<Telemetry>,
     drain: Arc<OnceLock<Instant>>,
@@ -134,7 +137,7 @@ async fn serve(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Resul
             return true;
         }
     };
-    let live = assignment.live.borrow().clone();
+    let live = Rc::new(Live::clone(&assignment.live.borrow()));
     let workers = assignment.telemetry.workers.len();
     let counters = assignment.telemetry.workers.get(assignment.number).cloned().unwrap_or_default();
     let worker = Rc::new(Worker {
@@ -151,7 +154,9 @@ async fn serve(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Resul
         idle_targets: IdleTargets::default(),
         discard: RefCell::new(vec![0; DISCARD_BYTES]),
         received: RefCell::new(vec![0; RECEIVE_BYTES].into_boxed_slice()),
+        response: Cell::default(),
         streams_running: Cell::new(0),
+        access_log: AccessLog::new(assignment.telemetry.log.clone(), live.settings.log_format),
         live: RefCell::new(live),
         live_changes: RefCell::new(assignment.live),
         telemetry: assignment.telemetry,
@@ -171,9 +176,9 @@ async fn accept_to_the_end(worker: Rc<Worker>, listener: monoio::net::TcpListene
 }
 
 impl Worker {
-    /// What is in force.
-    pub(super) fn live(&self) -> Arc<Live> {
-        Arc::clone(&self.live.borrow())
+    /// What is in force: the worker's own copy, since several are asked for in each request.
+    pub(super) fn live(&self) -> Rc<Live> {
+        Rc::clone(&self.live.borrow())
     }
 
     /// Whether the daemon stops: nothing new is begun.
@@ -226,13 +231,14 @@ impl Worker {
 
     fn tick(&self) {
         self.clock.advance();
+        self.access_log.flush();
         self.telemetry.beat(self.number);
         self.registry.sweep(self.clock.ticks());
         self.idle_targets.expire(self.clock.ticks());
         self.files.expire(self.clock.ticks()).into_iter().for_each(|file| self.disk.release(file));
         let mut changes = self.live_changes.borrow_mut();
         if changes.has_changed().unwrap_or(false) {
-            *self.live.borrow_mut() = changes.borrow_and_update().clone();
+            *self.live.borrow_mut() = Rc::new(Live::clone(&changes.borrow_and_update()));
         }
     }
 
@@ -248,6 +254,7 @@ impl Worker {
         let end = Instant::now() + ABORT_GRACE;
         while !self.has_ended() && Instant::now() < end {
             monoio::time::sleep(TICK).await;
+            self.access_log.flush();
         }
         self.has_ended()
     }

@@ -1,6 +1,6 @@
 //! An open regular file that transfers read from.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -24,6 +24,12 @@ pub(super) enum Place {
 /// the hand-over.
 const UNLINKED_BYTES_MIN: u64 = 1 << 20;
 
+/// Bits of a word.
+const WORD_BITS: u64 = u64::BITS as u64;
+
+/// Windows that are noted of a file: 8 KiB of bits, for 64 GiB in windows of 1 MiB.
+const HOT_WINDOWS_MAX: u64 = 64 << 10;
+
 /// A file opened for reading, with its metadata as of then. Cloning shares the descriptor; every read names its
 /// own offset, so clones don't disturb each other.
 #[derive(Clone, Debug)]
@@ -33,7 +39,17 @@ pub struct SourceFile {
     place: Place,
     modified_s: u64,
     modified_ns: u32,
-    is_known_hot: Cell<bool>,
+    hot: RefCell<HotWindows>,
+}
+
+/// Which windows of a file were found in memory a moment ago: what is asked for again and again needn't be probed
+/// again and again.
+#[derive(Clone, Debug, Default)]
+struct HotWindows {
+    /// The first tick at which none of it counts any more.
+    end: u64,
+    /// A bit for each window.
+    found: Vec<u64>,
 }
 
 impl SourceFile {
@@ -46,7 +62,7 @@ impl SourceFile {
             // Times before 1970 count as 1970: HTTP dates can't tell them.
             modified_s: u64::try_from(stat.st_mtime).unwrap_or(0),
             modified_ns: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
-            is_known_hot: Cell::new(false),
+            hot: RefCell::default(),
         }
     }
 
@@ -60,14 +76,29 @@ impl SourceFile {
         self.place == Place::Memory
     }
 
-    /// Whether all of it was found in memory since it was opened.
-    pub fn is_known_hot(&self) -> bool {
-        self.is_known_hot.get()
+    /// Whether the window of this number was found in memory, and that still counts at tick `now`.
+    pub fn is_known_hot(&self, window: u64, now: u64) -> bool {
+        let hot = self.hot.borrow();
+        let word = usize::try_from(window / WORD_BITS).ok().and_then(|index| hot.found.get(index));
+        now < hot.end && word.is_some_and(|word| word & (1 << (window % WORD_BITS)) != 0)
     }
 
-    /// All of it was found in memory. Files are opened anew every second or so; until then that is believed.
-    pub fn note_hot(&self) {
-        self.is_known_hot.set(true);
+    /// The window of this number was found in memory at tick `now`; what is noted counts until tick `end`, counted
+    /// from the first note.
+    pub fn note_hot(&self, window: u64, now: u64, end: u64) {
+        if window >= HOT_WINDOWS_MAX {
+            return;
+        }
+        let mut hot = self.hot.borrow_mut();
+        if now >= hot.end {
+            hot.end = end;
+            hot.found.clear();
+        }
+        let index = usize::try_from(window / WORD_BITS).unwrap_or_default();
+        if hot.found.len() <= index {
+            hot.found.resize(index + 1, 0);
+        }
+        hot.found[index] |= 1 << (window % WORD_BITS);
     }
 
     /// Whether the open file is still as it was and has a name: false after a write, a truncation, a removal or a

@@ -103,7 +103,7 @@ impl Snapshot {
         let help = "Requests of the control plane by the status of their answer.";
         encode_family(encoder, "control_requests", help, "status", |label| control.requests.get(label))?;
         let help = "Log lines dropped since their reader was too slow.";
-        encode_counter(encoder, "log_lines_dropped", help, self.0.log_lines_dropped.get())
+        encode_counter(encoder, "log_lines_dropped", help, self.0.log.lines_dropped())
     }
 
     fn counter(

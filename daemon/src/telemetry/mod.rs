@@ -3,17 +3,21 @@
 //! A counter is written by one thread and read by the one that answers `GET /metrics`; relaxed atomics are
 //! enough, since no figure promises to be in step with another.
 
+mod access_log;
 mod counters;
 mod exposition;
 mod labels;
+mod log_queue;
 pub mod logging;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+pub use access_log::{AccessLine, AccessLog};
 pub use counters::{ControlCounters, Counter, CounterFamily, Gauge, WorkerCounters};
 pub use labels::{EngineLabel, FrameRefusal, Label, Outcome, Status};
+pub use log_queue::LogQueue;
 
 /// A worker whose last heartbeat is older is stalled: twenty missed ticks of its loop, and above what a loaded
 /// host delays a thread by.
@@ -27,8 +31,8 @@ pub struct Telemetry {
     pub workers: Vec<Arc<WorkerCounters>>,
     /// Counters of the control plane.
     pub control: ControlCounters,
-    /// Log lines that were dropped because their reader was too slow.
-    pub log_lines_dropped: Counter,
+    /// Where log lines go.
+    pub log: LogQueue,
     draining: AtomicBool,
     driver: &'static str,
 }
@@ -45,13 +49,13 @@ pub enum Health {
 }
 
 impl Telemetry {
-    /// Counters for `workers` workers driven by `driver` (`io_uring` or `epoll`).
-    pub fn new(workers: usize, driver: &'static str) -> Arc<Telemetry> {
+    /// Counters for `workers` workers driven by `driver` (`io_uring` or `epoll`), whose log lines go to `log`.
+    pub fn new(workers: usize, driver: &'static str, log: LogQueue) -> Arc<Telemetry> {
         Arc::new(Telemetry {
             started: Instant::now(),
             workers: (0..workers).map(|_| Arc::new(WorkerCounters::default())).collect(),
             control: ControlCounters::default(),
-            log_lines_dropped: Counter::default(),
+            log,
             draining: AtomicBool::new(false),
             driver,
         })
@@ -106,11 +110,11 @@ impl Telemetry {
 
 #[cfg(test)]
 mod tests {
-    use super::{Health, Label, Outcome, Telemetry};
+    use super::{Health, Label, LogQueue, Outcome, Telemetry};
 
     #[test]
     fn draining_outranks_everything() {
-        let telemetry = Telemetry::new(1, "epoll");
+        let telemetry = Telemetry::new(1, "epoll", LogQueue::nowhere());
         telemetry.beat(0);
         assert_eq!(telemetry.health(), Health::Serving);
         telemetry.start_draining();
@@ -119,7 +123,7 @@ mod tests {
 
     #[test]
     fn exposition_sums_over_workers_and_ends_as_openmetrics_does() {
-        let telemetry = Telemetry::new(2, "epoll");
+        let telemetry = Telemetry::new(2, "epoll", LogQueue::nowhere());
         telemetry.workers[0].transfers.add(Outcome::Complete, 2);
         telemetry.workers[1].transfers.add(Outcome::Complete, 3);
         let (_, text) = telemetry.expose();

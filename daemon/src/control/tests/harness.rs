@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use super::super::{ControlContext, ControlPlane, start};
 use crate::config::{Live, Settings, Token};
 use crate::job::{JobEnd, Mailboxes, StreamJob};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{LogQueue, Telemetry};
 
 /// Far above what anything here takes: reached only when it never comes.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ impl Plane {
         let mut settings = Settings::default();
         change(&mut settings);
         let (live, live_read) = watch::channel(Arc::new(Live::new(settings).unwrap()));
-        let telemetry = Telemetry::new(1, "epoll");
+        let telemetry = Telemetry::new(1, "epoll", LogQueue::nowhere());
         telemetry.beat(0);
         let (sender, jobs) = mpsc::channel(8);
         let context = ControlContext {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::io::{Errno, pread};
 
 use super::super::error::TransferError;
-use super::{Transfer, Window};
+use super::{Transfer, WINDOW_BYTES, Window};
 use crate::files::SourceFile;
 use crate::files::residency::{Residency, probe};
 
@@ -15,7 +15,11 @@ const WARM_READ_BYTES: usize = 128 << 10;
 
 /// Where a window is; never [`Residency::Unknown`].
 pub(super) fn residency(transfer: &Transfer<'_>, file: &SourceFile, offset: u64, length: u64) -> Residency {
-    if file.is_known_hot() {
+    let worker = transfer.worker;
+    let (number, now) = (offset / WINDOW_BYTES, worker.clock.ticks());
+    // Ranges may begin anywhere, and then their windows are no one else's.
+    let is_aligned = offset.is_multiple_of(WINDOW_BYTES);
+    if is_aligned && file.is_known_hot(number, now) {
         return Residency::Hot;
     }
     let residency = match probe(file, offset, length) {
@@ -23,11 +27,12 @@ pub(super) fn residency(transfer: &Transfer<'_>, file: &SourceFile, offset: u64,
         Residency::Unknown => Residency::Cold,
         known => known,
     };
-    if residency == Residency::Hot && length == file.size() {
-        file.note_hot();
+    if residency == Residency::Hot && is_aligned && (length == WINDOW_BYTES || length == file.size() - offset) {
+        let valid_ms = worker.live().settings.cache_valid_ms;
+        file.note_hot(number, now, now + worker.clock.ticks_within(valid_ms));
     }
     if residency == Residency::Cold {
-        transfer.worker.counters.windows_cold.add(1);
+        worker.counters.windows_cold.add(1);
     }
     residency
 }

@@ -18,7 +18,7 @@ const LINK_ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remo
 pub(super) async fn respond(
     worker: &Worker,
     request: &Request,
-    asked: &Asked,
+    asked: &Asked<'_>,
     directory: OwnedFd,
 ) -> Result<Response, FileError> {
     let name = request.name.as_str().trim_end_matches('/').to_owned();

@@ -5,10 +5,11 @@ mod listing;
 mod response;
 mod send;
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::account::Access;
+use super::account::{Access, Tally};
 use super::error::TransferError;
 use super::input::{Input, Patience};
 use super::linger::{linger, settle};
@@ -16,7 +17,7 @@ use super::registry::Registered;
 use super::worker::Worker;
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::method::Method;
-use crate::protocol::http1::request::{Progress, Request, parse};
+use crate::protocol::http1::request::{Body, Progress, Request, parse};
 pub(super) use response::find;
 use response::{Asked, Response};
 
@@ -26,6 +27,18 @@ enum Next {
     Refused(RequestError),
     /// No further request.
     Ended,
+}
+
+/// How far a request came without waiting for anything.
+enum Begun {
+    Answered(After),
+    /// More of its head is needed.
+    Incomplete,
+    Refused(RequestError),
+    /// Its body is still to come, or its file isn't known.
+    Request(Request),
+    /// The rest of its answer doesn't fit into the socket, or comes from a file.
+    Response(Exchange, Response),
 }
 
 /// What becomes of a connection after an answer.
@@ -52,51 +65,109 @@ pub(super) async fn serve(
                 Err(_) => return Box::pin(settle(worker, connection)).await,
             }
         }
-        // Boxed: the state of a request must not take up room in every idle connection.
-        if !Box::pin(serve_next(worker, connection, input, *patience)).await {
-            return;
+        let after = match serve_next(worker, connection, input, *patience) {
+            Ok(after) => after,
+            Err(rest) => rest.await,
+        };
+        match after {
+            After::NextRequest => *patience = Patience::new(worker, worker.live().settings.head_timeout_ms),
+            After::Close => return,
+            After::Linger => return Box::pin(linger(worker, connection)).await,
         }
-        *patience = Patience::new(worker, worker.live().settings.head_timeout_ms);
     }
 }
 
-/// Serves the request whose first bytes are there. False: the connection has ended.
-async fn serve_next(
+/// Serves the request whose first bytes are there: at once, or by a future that does the rest. That one is boxed: the
+/// state of a request must not take up room in every idle connection.
+fn serve_next<'a>(
+    worker: &'a Rc<Worker>,
+    connection: &'a Registered,
+    input: &'a mut Input,
+    patience: Patience,
+) -> Result<After, Pin<Box<dyn Future<Output = After> + 'a>>> {
+    match begin(worker, connection, input) {
+        Begun::Answered(after) => Ok(after),
+        begun => Err(Box::pin(go_on(worker, connection, input, patience, begun))),
+    }
+}
+
+/// The usual request: its head is there, it brings no body, its file is known and the answer fits into the socket.
+/// What isn't usual is given back as it is by then.
+fn begin(worker: &Worker, connection: &Registered, input: &mut Input) -> Begun {
+    let request = match parse(input.bytes()) {
+        Ok(Progress::Complete { request, head_bytes }) => {
+            input.consume(head_bytes);
+            request
+        }
+        Ok(Progress::Incomplete) => return Begun::Incomplete,
+        Err(error) => return Begun::Refused(error),
+    };
+    if request.body != Body::None {
+        return Begun::Request(request);
+    }
+    let exchange = Exchange::new(worker, request, true);
+    let Some(mut response) = response::of_known_file(worker, &exchange.request, exchange.keep_alive) else {
+        return Begun::Request(exchange.request);
+    };
+    match send::send_at_once(worker, connection, &mut response) {
+        Ok(None) => Begun::Response(exchange, response),
+        Ok(Some(tally)) => {
+            let after = exchange.finish(worker, connection, input, response.status, tally, Ok(()));
+            response.recycle(worker);
+            Begun::Answered(after)
+        }
+        Err(error) => {
+            let (tally, result) = (Tally::default(), Err(error.into()));
+            Begun::Answered(exchange.finish(worker, connection, input, response.status, tally, result))
+        }
+    }
+}
+
+/// Does what has to be waited for.
+async fn go_on(
     worker: &Rc<Worker>,
     connection: &Registered,
     input: &mut Input,
     patience: Patience,
-) -> bool {
-    match next_request(worker, connection, input, patience).await {
-        Ok(Next::Request(request)) => match answer(worker, connection, request, input).await {
-            Ok(After::NextRequest) => return true,
-            Ok(After::Close) => {}
-            Ok(After::Linger) => linger(worker, connection).await,
-            Err(_) => connection.socket.abort(),
-        },
+    begun: Begun,
+) -> After {
+    let next = match begun {
+        Begun::Answered(after) => return after,
+        Begun::Response(exchange, response) => {
+            return send_rest(worker, connection, input, exchange, response).await;
+        }
+        Begun::Request(request) => Ok(Next::Request(request)),
+        Begun::Refused(error) => Ok(Next::Refused(error)),
+        Begun::Incomplete => rest_of_head(worker, connection, input, patience).await,
+    };
+    match next {
+        Ok(Next::Request(request)) => return answer(worker, connection, request, input).await,
         Ok(Next::Refused(error)) => {
-            let response = Response::refused(&Asked::unread(&worker.clock, input.bytes()), &error);
-            refuse(worker, connection, response).await;
+            let asked = Asked::unread(worker, input.bytes());
+            refuse(worker, connection, Response::refused(&asked, &error)).await;
         }
         Ok(Next::Ended) => {}
         Err(TransferError::TimedOut) => {
             let detail = "the request head was not complete in time";
-            let response = Response::problem(&Asked::unread(&worker.clock, input.bytes()), 408, detail);
+            let response = Response::problem(&Asked::unread(worker, input.bytes()), 408, detail);
             refuse(worker, connection, response).await;
         }
         Err(_) => settle(worker, connection).await,
     }
-    false
+    After::Close
 }
 
 /// Receives until a whole head is there, and takes it out of the input.
-async fn next_request(
+async fn rest_of_head(
     worker: &Worker,
     connection: &Registered,
     input: &mut Input,
     mut patience: Patience,
 ) -> Result<Next, TransferError> {
     loop {
+        if !patience.receive(worker, connection, input).await? {
+            return Ok(Next::Ended);
+        }
         match parse(input.bytes()) {
             Ok(Progress::Complete { request, head_bytes }) => {
                 input.consume(head_bytes);
@@ -105,44 +176,79 @@ async fn next_request(
             Ok(Progress::Incomplete) => {}
             Err(error) => return Ok(Next::Refused(error)),
         }
-        if !patience.receive(worker, connection, input).await? {
-            return Ok(Next::Ended);
-        }
     }
 }
 
-/// Answers one request.
-async fn answer(
-    worker: &Rc<Worker>,
+/// Answers a request.
+async fn answer(worker: &Rc<Worker>, connection: &Registered, request: Request, input: &mut Input) -> After {
+    let Ok(is_drained) = body::drain(worker, connection, input, &request).await else {
+        connection.socket.abort();
+        return After::Close;
+    };
+    let exchange = Exchange::new(worker, request, is_drained);
+    let response = response::prepare(worker, &exchange.request, exchange.keep_alive).await;
+    send_rest(worker, connection, input, exchange, response).await
+}
+
+async fn send_rest(
+    worker: &Worker,
     connection: &Registered,
-    request: Request,
-    input: &mut Input,
-) -> Result<After, TransferError> {
-    let started = Instant::now();
-    let drained = body::drain(worker, connection, input, &request).await?;
-    let keep_alive = request.keep_alive && drained && !worker.is_draining();
-    let asked = Asked::new(&request, &worker.clock, keep_alive);
-    let response = response::prepare(worker, &request, &asked).await;
+    input: &Input,
+    exchange: Exchange,
+    response: Response,
+) -> After {
     let status = response.status;
     let (tally, result) = send::send(worker, connection, response).await;
-    let access = Access {
-        peer: connection.socket.peer(),
-        protocol: "http",
-        method: request.method.as_str(),
-        path: &request.target,
-        status,
-        bytes: tally.total(),
-        started,
-        engine: tally.engine(),
-    };
-    access.finish(worker, &result);
-    result?;
-    let is_last = !request.keep_alive && drained && input.is_empty();
-    Ok(match (keep_alive, is_last) {
-        (true, _) => After::NextRequest,
-        (false, true) => After::Close,
-        (false, false) => After::Linger,
-    })
+    exchange.finish(worker, connection, input, status, tally, result)
+}
+
+/// A request that is being answered.
+struct Exchange {
+    request: Request,
+    started: Instant,
+    /// Whether the request's body, if any, is out of the way.
+    is_drained: bool,
+    keep_alive: bool,
+}
+
+impl Exchange {
+    fn new(worker: &Worker, request: Request, is_drained: bool) -> Exchange {
+        let keep_alive = request.keep_alive && is_drained && !worker.is_draining();
+        Exchange { request, started: Instant::now(), is_drained, keep_alive }
+    }
+
+    /// Accounts for the answer, whole or not.
+    fn finish(
+        &self,
+        worker: &Worker,
+        connection: &Registered,
+        input: &Input,
+        status: u16,
+        tally: Tally,
+        result: Result<(), TransferError>,
+    ) -> After {
+        let access = Access {
+            peer: connection.socket.peer(),
+            protocol: "http",
+            method: self.request.method.as_str(),
+            path: &self.request.target,
+            status,
+            bytes: tally.total(),
+            started: self.started,
+            engine: tally.engine(),
+        };
+        access.finish(worker, &result);
+        if result.is_err() {
+            connection.socket.abort();
+            return After::Close;
+        }
+        let is_last = !self.request.keep_alive && self.is_drained && input.is_empty();
+        match (self.keep_alive, is_last) {
+            (true, _) => After::NextRequest,
+            (false, true) => After::Close,
+            (false, false) => After::Linger,
+        }
+    }
 }
 
 /// Answers what isn't a request, and ends the connection.

@@ -1,16 +1,58 @@
 //! Sends a prepared response.
 
 use super::super::account::Tally;
-use super::super::engine::{self, Facts, Transfer, UNCORKED_BYTES_MAX};
-use super::super::error::TransferError;
+use super::super::engine::{self, Transfer, UNCORKED_BYTES_MAX};
+use super::super::error::{PeerGone, TransferError};
 use super::super::registry::Connection;
 use super::super::worker::Worker;
 use super::response::{FileBody, Response};
-use crate::files::residency::Residency;
 use crate::protocol::multipart::Segment;
 use crate::telemetry::EngineLabel;
 
-/// Sends head and body. The tally holds what was sent even where that failed.
+/// Sends a response that is in memory, if the socket takes all of it now; what it doesn't take stays in `response`.
+/// None: there is something left to send.
+pub(super) fn send_at_once(
+    worker: &Worker,
+    connection: &Connection,
+    response: &mut Response,
+) -> Result<Option<Tally>, PeerGone> {
+    let socket = &connection.socket;
+    let (sent, body_bytes) = match &response.file {
+        None => (socket.try_send(&response.head, false)?, response.text_bytes),
+        Some(body) => match body.in_memory() {
+            Some(content) => (socket.try_send_both(&response.head, content)?, body.content_length),
+            None => return Ok(None),
+        },
+    };
+    let Some(sent) = sent else { return Ok(None) };
+    if keep_rest(worker, response, sent) {
+        return Ok(None);
+    }
+    let mut tally = Tally::default();
+    if body_bytes > 0 {
+        tally.add(EngineLabel::Copy, body_bytes);
+        worker.counters.bytes_sent.add(EngineLabel::Copy, body_bytes);
+    }
+    Ok(Some(tally))
+}
+
+/// Drops the first `sent` bytes of a response that is in memory. False: that was all.
+fn keep_rest(worker: &Worker, response: &mut Response, sent: usize) -> bool {
+    let content = response.file.as_ref().and_then(FileBody::in_memory).unwrap_or_default();
+    if sent == response.head.len() + content.len() {
+        return false;
+    }
+    let of_head = sent.min(response.head.len());
+    response.head.drain(..of_head);
+    response.head.extend_from_slice(&content[sent - of_head..]);
+    if let Some(body) = response.file.take() {
+        response.text_bytes = body.content_length;
+        worker.disk.release(body.file);
+    }
+    true
+}
+
+/// Sends head and body, or what is left of them. The tally holds what was sent even where that failed.
 pub(super) async fn send(
     worker: &Worker,
     connection: &Connection,
@@ -37,7 +79,7 @@ async fn send_text(transfer: &mut Transfer<'_>, head: &[u8], text_bytes: u64) ->
 }
 
 async fn send_file(transfer: &mut Transfer<'_>, head: Vec<u8>, body: &FileBody) -> Result<(), TransferError> {
-    if let Some(content) = content_to_copy(transfer, body) {
+    if let Some(content) = body.in_memory() {
         transfer.send_both(&head, content).await?;
         transfer.count(EngineLabel::Copy, content.len() as u64);
         return Ok(());
@@ -51,20 +93,6 @@ async fn send_file(transfer: &mut Transfer<'_>, head: Vec<u8>, body: &FileBody) 
         transfer.connection.socket.set_cork(false);
     }
     Ok(())
-}
-
-/// The part of the body that is in memory already, where it is the whole body and the copy engine's.
-fn content_to_copy<'b>(transfer: &Transfer<'_>, body: &'b FileBody) -> Option<&'b [u8]> {
-    let ([Segment::File(range)], Some(content)) = (body.segments.as_slice(), &body.file.content) else {
-        return None;
-    };
-    let choice = transfer.worker.live().settings.engine;
-    let facts = Facts { choice, transfer_bytes: range.length, residency: Residency::Hot };
-    if engine::choose(facts) != EngineLabel::Copy {
-        return None;
-    }
-    let (start, length) = (usize::try_from(range.start).ok()?, usize::try_from(range.length).ok()?);
-    content.get(start..start.checked_add(length)?)
 }
 
 async fn send_segments(

@@ -1,5 +1,7 @@
 //! The header fields that matter to a server of files, and what they say together.
 
+use memchr::memchr_iter;
+
 use crate::protocol::conditional::Preconditions;
 use crate::protocol::date::parse_http_date;
 use crate::protocol::http1::authority::is_authority;
@@ -11,6 +13,9 @@ use crate::protocol::name::escape_for_log;
 
 /// Length of the longest name in [`Fields::add`], `if-unmodified-since`: a longer one is none of them.
 const NAME_BYTES_MAX: usize = 19;
+
+/// Fields of a usual head, for which less room is made on the stack: to fill all of it takes longer than to parse them.
+const FIELDS_USUAL_MAX: usize = 16;
 
 /// Values as they stand in the head. Of a field that may not repeat but did, and whose repetition is harmless
 /// (`Range`, `If-Range`, the dates), the first counts, as in nginx.
@@ -50,8 +55,15 @@ impl<'b> Once<'b> {
 impl<'b> Fields<'b> {
     /// Reads the field lines of a head, up to and with the empty line.
     pub(super) fn parse(lines: &'b [u8]) -> Result<Self, RequestError> {
-        let mut headers = [httparse::EMPTY_HEADER; FIELDS_MAX];
-        let parsed = httparse::parse_headers(lines, &mut headers);
+        let (mut few, mut many);
+        let headers: &mut [_] = if memchr_iter(b'\n', lines).count() <= FIELDS_USUAL_MAX {
+            few = [httparse::EMPTY_HEADER; FIELDS_USUAL_MAX];
+            &mut few
+        } else {
+            many = [httparse::EMPTY_HEADER; FIELDS_MAX];
+            &mut many
+        };
+        let parsed = httparse::parse_headers(lines, headers);
         let Ok(httparse::Status::Complete((_, headers))) = parsed else { return Err(diagnose(lines)) };
         let mut fields = Fields::default();
         for header in headers {

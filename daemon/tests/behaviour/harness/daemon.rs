@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use streamd::Daemon;
 use streamd::config::{DriverChoice, EngineChoice, Live, Settings};
-use streamd::telemetry::{EngineLabel, Telemetry, WorkerCounters};
+use streamd::telemetry::{EngineLabel, LogQueue, Telemetry, WorkerCounters};
 
 /// A daemon that is drained when the test ends.
 pub(crate) struct TestDaemon(Option<Daemon>);
@@ -25,7 +25,7 @@ pub(crate) fn settings() -> Settings {
 impl TestDaemon {
     /// Starts with these settings.
     pub(crate) fn start(settings: Settings) -> TestDaemon {
-        TestDaemon(Some(Daemon::start(Live::new(settings).unwrap()).unwrap()))
+        TestDaemon(Some(Daemon::start(Live::new(settings).unwrap(), &LogQueue::nowhere()).unwrap()))
     }
 
     /// Starts with the defaults for tests, serving `root`.
