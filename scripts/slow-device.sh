@@ -27,6 +27,8 @@ SIZE_MAX_BYTES=$((64 << 30))
 # The measurement reads for about this long.
 MEASURE_SECONDS=2
 
+READ_AHEAD_KIB=128
+
 # Room that is left on the disk which holds the device's file.
 FREE_BYTES_MIN=$((1 << 30))
 
@@ -147,6 +149,9 @@ make_device() {
     # Direct, so that the file's pages are not in the page cache a second time; not every file system has it.
     device=$(losetup --find --show --direct-io=on "$IMAGE" 2>/dev/null || losetup --find --show "$IMAGE") ||
         die "no loop device to be had: containers need --privileged, kernels the loop module (modprobe loop)"
+    # The kernel's default for a disk; loop devices get more on some hosts, and then a short measurement sees what is
+    # read ahead instead of what is sent.
+    echo "$READ_AHEAD_KIB" >"/sys/block/${device##*/}/queue/read_ahead_kb"
     # No journal and no lazy initialisation: nothing writes behind the measurement's back.
     mkfs.ext4 -q -m 0 -O ^has_journal -E lazy_itable_init=0 "$device" || die "mkfs.ext4 failed on $device"
     mount -o noatime "$device" "$DIRECTORY" || die "$device can't be mounted at $DIRECTORY"

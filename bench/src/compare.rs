@@ -144,7 +144,8 @@ fn measure(
 ) -> Result<Sample> {
     let digests_checked = if round == 0 { verify(plan, peer)? } else { 0 };
     peer.reset_memory_peak();
-    let sample = scenario::measure(plan, subject, &options.client, options.timing, progress)?;
+    let timing = plan.timing(options.timing);
+    let sample = scenario::measure(plan, subject, &options.client, timing, progress)?;
     Ok(Sample { round, digests_checked, ..sample })
 }
 

@@ -72,12 +72,16 @@ impl Fixture {
         Ok(Fixture { url_path, path, expected })
     }
 
-    /// Pushes its pages out of the page cache, and returns how many bytes stay: pages in a socket that still sends
-    /// them can't leave.
-    fn make_cold(&self) -> Result<u64> {
+    /// Pushes its pages out of the page cache. Those in a socket that still sends them can't leave.
+    pub fn push_out(&self) -> Result<()> {
         let file = File::open(&self.path)?;
         file.sync_all()?;
-        fadvise(&file, 0, None, Advice::DontNeed)?;
+        Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
+    }
+
+    /// The same; returns how many bytes stay.
+    fn push_out_and_ask(&self) -> Result<u64> {
+        self.push_out()?;
         resident_bytes(&self.path)
     }
 }
@@ -98,7 +102,7 @@ pub fn make_cold(fixtures: &[&Fixture]) -> Result<()> {
     let bytes: u64 = fixtures.iter().map(|fixture| fixture.expected.bytes).sum();
     let end = Instant::now() + COLD_TIME_MAX;
     loop {
-        let stay: u64 = fixtures.iter().map(|fixture| fixture.make_cold()).sum::<Result<u64>>()?;
+        let stay: u64 = fixtures.iter().map(|fixture| fixture.push_out_and_ask()).sum::<Result<u64>>()?;
         if stay <= bytes / COLD_BYTES_PER_HOT_MIN {
             return Ok(());
         }

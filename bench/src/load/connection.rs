@@ -76,6 +76,18 @@ async fn serve(client: &Rc<Client>, index: usize, number: usize) -> io::Result<(
             }
             Ok(())
         }
+        Work::Cold { requests } => {
+            let mut turn = number;
+            while !client.phase.is_stopping() {
+                let (head, answer, file) = &requests[turn % requests.len()];
+                exchange.request(head, *answer, Instant::now()).await?;
+                match file {
+                    Some(file) => file.push_out().map_err(io::Error::other)?,
+                    None => turn += 1,
+                }
+            }
+            Ok(())
+        }
         Work::Frames { bytes } => frames::send(&mut exchange, *bytes).await,
         Work::Slow { request: (head, answer), bytes_per_s } => {
             slow(client, &mut exchange, head, *answer, *bytes_per_s).await

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
+use crate::fixture::Fixture;
+
 /// Most connections of one load; beyond, one client host runs out of ports and memory before the server does.
 pub(super) const CONNECTIONS_MAX: usize = 100_000;
 /// Most client threads.
@@ -58,6 +60,12 @@ pub enum Work {
         requests: Arc<[(Vec<u8>, Answer)]>,
         /// Whether a connection carries more than one.
         keep_alive: bool,
+    },
+    /// HTTP requests for files on a slow device. A file that the bench made is asked for by one connection alone,
+    /// again and again, and pushed out of the page cache after each answer; others are used in turn.
+    Cold {
+        /// Whole request heads, with what each answer is worth.
+        requests: Arc<[(Vec<u8>, Answer, Option<Fixture>)]>,
     },
     /// Frames of this many bytes.
     Frames {

@@ -32,9 +32,13 @@ pub(super) fn measure(
             load::run(&hot, timing.warm_up, timing.duration, progress, costs)?;
         return Ok(sample(&tally, elapsed, (before.0, after.0), (before.1, after.1)));
     }
-    make_cold(&plan.cold_files.iter().filter_map(|file| file.source.as_ref()).collect::<Vec<_>>())?;
+    let fixtures: Vec<_> = plan.cold_files.iter().filter_map(|file| file.source.as_ref()).collect();
+    make_cold(&fixtures)?;
     let cold = cold_load(plan, subject, client, cold_pulls)?;
     let cold = load::start(&cold)?;
+    // A server that waits for the disk takes its connections one after the other: by the time that the last has had
+    // its first bytes, the files of the first are in memory.
+    fixtures.iter().try_for_each(|fixture| fixture.push_out())?;
     let cold_begin = cold.start_clock();
     let measured = load::run(&hot, timing.warm_up, timing.duration, progress, costs);
     let cold_elapsed = cold.stop_clock(cold_begin);
@@ -47,7 +51,7 @@ pub(super) fn measure(
     })
 }
 
-/// Pulls of the cold files, each by a connection of its own that never asks for the same file twice in a row.
+/// Pulls of the cold files, each by a connection of its own.
 fn cold_load(plan: &Plan, subject: &Subject<'_>, client: &Client, cold_pulls: usize) -> Result<load::Load> {
     if plan.cold_files.is_empty() {
         bail!("{} needs files on a slow device", plan.id);
@@ -55,8 +59,11 @@ fn cold_load(plan: &Plan, subject: &Subject<'_>, client: &Client, cold_pulls: us
     let requests: Arc<[_]> = plan
         .cold_files
         .iter()
-        .map(|file| (get(subject.http, &file.url_path, true), Answer::Body { bytes: file.bytes }))
+        .map(|file| {
+            let answer = Answer::Body { bytes: file.bytes };
+            (get(subject.http, &file.url_path, true), answer, file.source.clone())
+        })
         .collect();
-    let work = LoadWork::Requests { requests, keep_alive: true };
+    let work = LoadWork::Cold { requests };
     Ok(load(subject.http, work, cold_pulls, client, Pace::Closed))
 }

@@ -32,6 +32,22 @@ pub struct Plan {
     pub cold_files: Vec<File>,
 }
 
+/// Times as long as the others that a measurement beside cold pulls takes: in a second some of 64 pulls get nothing
+/// from a device of 50 MiB/s.
+const COLD_DURATION_FACTOR: u32 = 4;
+
+impl Plan {
+    /// What of a set's timing this plan needs.
+    pub fn timing(&self, set: Timing) -> Timing {
+        match self.work {
+            Work::Mixed { cold_pulls, .. } if cold_pulls > 0 => {
+                Timing { duration: set.duration * COLD_DURATION_FACTOR, ..set }
+            }
+            _ => set,
+        }
+    }
+}
+
 /// A file as the server names it.
 #[derive(Clone, Debug)]
 pub struct File {

@@ -27,7 +27,8 @@ pub(super) fn residency(transfer: &Transfer<'_>, file: &SourceFile, offset: u64,
         Residency::Unknown => Residency::Cold,
         known => known,
     };
-    if residency == Residency::Hot && is_aligned && (length == WINDOW_BYTES || length == file.size() - offset) {
+    if residency == Residency::Hot && is_aligned && (length == WINDOW_BYTES || length == file.size() - offset)
+    {
         let valid_ms = worker.live().settings.cache_valid_ms;
         file.note_hot(number, now, now + worker.clock.ticks_within(valid_ms));
     }
