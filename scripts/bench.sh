@@ -47,7 +47,7 @@ main() {
     if make_slow_device; then arguments+=(--slow "$SLOW_NAME" --slow-cgroup "$SLOW_PROCS"); fi
     local name
     name=$RESULTS_DIR/$(date -u +%Y-%m-%dT%H%M%SZ)
-    # A peer that failed at something makes the run fail, but not lose what the others did.
+    # streamd that failed at something makes the run fail, but not lose what the others did.
     local status=0
     local command=("$REPO_DIR/target/release/stream-bench" compare "${arguments[@]}" --json "$name.json" "$@")
     if own_network_works; then in_own_network "${command[@]}" || status=$?; else "${command[@]}" || status=$?; fi

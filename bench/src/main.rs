@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 
 use stream_bench::arguments::{Arguments, Command, CompareArguments, ReportArguments, Set};
-use stream_bench::result::Run;
+use stream_bench::result::{Run, Sample};
 use stream_bench::scenario::{Client, Plan, Timing, standard};
 use stream_bench::{compare, load, peer, report, single};
 
@@ -66,16 +66,23 @@ fn show(run: &Run, json: Option<&Path>) -> Result<()> {
         std::fs::write(path, text).with_context(|| path.display().to_string())?;
     }
     std::io::stdout().write_all(report::tables(run).as_bytes())?;
-    match failures(run) {
+    // What a peer can't do is a finding, which the page names; a run fails with the server that it is about.
+    let subject = run.peers.first().map(|peer| peer.name.as_str());
+    let is_subject = |sample: &Sample| subject.is_none_or(|subject| sample.peer == subject);
+    if let Some(what) = failures(run, |sample| !is_subject(sample)) {
+        writeln!(std::io::stderr(), "stream-bench: peers: {what}")?;
+    }
+    match failures(run, is_subject) {
         None => Ok(()),
         Some(what) => bail!("{what}"),
     }
 }
 
 /// What went wrong, most frequent first.
-fn failures(run: &Run) -> Option<String> {
+fn failures(run: &Run, concerns: impl Fn(&Sample) -> bool) -> Option<String> {
     let mut counts = BTreeMap::<&str, u64>::new();
     let samples = run.scenarios.iter().flat_map(|scenario| &scenario.samples);
+    let samples = samples.filter(|sample| concerns(sample));
     for (what, count) in samples.flat_map(|sample| &sample.errors) {
         *counts.entry(what).or_default() += count;
     }

@@ -76,12 +76,12 @@ async fn serve(client: &Rc<Client>, index: usize, number: usize) -> io::Result<(
             }
             Ok(())
         }
-        Work::Cold { requests } => {
+        Work::Cold { pulls } => {
             let mut turn = number;
             while !client.phase.is_stopping() {
-                let (head, answer, file) = &requests[turn % requests.len()];
-                exchange.request(head, *answer, Instant::now()).await?;
-                match file {
+                let pull = &pulls[turn % pulls.len()];
+                exchange.request(&pull.head, pull.answer, Instant::now()).await?;
+                match &pull.file {
                     Some(file) => file.push_out().map_err(io::Error::other)?,
                     None => turn += 1,
                 }

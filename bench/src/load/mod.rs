@@ -14,7 +14,7 @@ mod probe;
 mod tally;
 mod thread;
 
-pub use plan::{Answer, ClientMode, Load, Pace, Work};
+pub use plan::{Answer, ClientMode, ColdPull, Load, Pace, Work};
 pub use probe::probe_length;
 pub use tally::Tally;
 

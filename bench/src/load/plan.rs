@@ -51,6 +51,17 @@ pub enum Answer {
     },
 }
 
+/// A request for a file that isn't in memory.
+#[derive(Clone, Debug)]
+pub struct ColdPull {
+    /// The whole request head.
+    pub head: Vec<u8>,
+    /// What the answer is worth.
+    pub answer: Answer,
+    /// The file, where the bench made it.
+    pub file: Option<Fixture>,
+}
+
 /// What each connection does.
 #[derive(Clone, Debug)]
 pub enum Work {
@@ -64,8 +75,8 @@ pub enum Work {
     /// HTTP requests for files on a slow device. A file that the bench made is asked for by one connection alone,
     /// again and again, and pushed out of the page cache after each answer; others are used in turn.
     Cold {
-        /// Whole request heads, with what each answer is worth.
-        requests: Arc<[(Vec<u8>, Answer, Option<Fixture>)]>,
+        /// What is asked for.
+        pulls: Arc<[ColdPull]>,
     },
     /// Frames of this many bytes.
     Frames {

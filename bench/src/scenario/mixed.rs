@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::{Client, Plan, Subject, Timing, get, load, sample};
 use crate::fixture::make_cold;
-use crate::load::{self, Answer, Pace, Work as LoadWork};
+use crate::load::{self, Answer, ColdPull, Pace, Work as LoadWork};
 use crate::peer::own_cost;
 use crate::progress::Progress;
 use crate::result::{Sample, Work};
@@ -56,14 +56,11 @@ fn cold_load(plan: &Plan, subject: &Subject<'_>, client: &Client, cold_pulls: us
     if plan.cold_files.is_empty() {
         bail!("{} needs files on a slow device", plan.id);
     }
-    let requests: Arc<[_]> = plan
-        .cold_files
-        .iter()
-        .map(|file| {
-            let answer = Answer::Body { bytes: file.bytes };
-            (get(subject.http, &file.url_path, true), answer, file.source.clone())
-        })
-        .collect();
-    let work = LoadWork::Cold { requests };
+    let pulls = plan.cold_files.iter().map(|file| ColdPull {
+        head: get(subject.http, &file.url_path, true),
+        answer: Answer::Body { bytes: file.bytes },
+        file: file.source.clone(),
+    });
+    let work = LoadWork::Cold { pulls: pulls.collect() };
     Ok(load(subject.http, work, cold_pulls, client, Pace::Closed))
 }

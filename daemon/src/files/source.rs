@@ -168,3 +168,39 @@ impl AsFd for SourceFile {
         self.descriptor.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::fstat;
+
+    use super::{HOT_WINDOWS_MAX, Place, SourceFile};
+
+    fn file() -> SourceFile {
+        let file = tempfile::tempfile().unwrap();
+        let stat = fstat(&file).unwrap();
+        SourceFile::new(file.into(), &stat, Place::LocalDisk)
+    }
+
+    #[test]
+    fn a_window_is_known_hot_from_its_note_to_the_end_of_the_first() {
+        let file = file();
+        assert!(!file.is_known_hot(0, 0));
+        file.note_hot(0, 5, 15);
+        file.note_hot(1000, 14, 24);
+        assert!(file.is_known_hot(0, 14) && file.is_known_hot(1000, 14));
+        assert!(!file.is_known_hot(1, 14) && !file.is_known_hot(999, 14));
+        assert!(!file.is_known_hot(0, 15) && !file.is_known_hot(1000, 15));
+        file.note_hot(1, 15, 25);
+        assert!(file.is_known_hot(1, 24) && !file.is_known_hot(0, 24));
+    }
+
+    #[test]
+    fn notes_are_bounded_and_may_not_count_at_all() {
+        let file = file();
+        file.note_hot(HOT_WINDOWS_MAX, 0, 10);
+        assert!(!file.is_known_hot(HOT_WINDOWS_MAX, 0));
+        // `cache_valid_ms = 0`: the end is now.
+        file.note_hot(3, 7, 7);
+        assert!(!file.is_known_hot(3, 7));
+    }
+}
