@@ -25,9 +25,9 @@ pub(super) const WINDOW_BYTES: u64 = 1 << 20;
 /// Transfers up to this length are read and sent in one piece with their head: two system calls in all.
 pub(super) const COPY_BYTES_MAX: u64 = CONTENT_BYTES_MAX;
 
-/// Bodies above this length are corked; shorter ones have their head held back by MSG_MORE, two calls fewer. That holds
-/// only until the next acknowledgement arrives, which releases segments that aren't full: at 1 MiB the cork saves 9 % of
-/// the server's CPU and 16 % of the client's, at 100 KiB nothing.
+/// Bodies above this length are corked; shorter ones have their head held back by MSG_MORE, two calls fewer. That
+/// holds only until the next acknowledgement arrives, which releases segments that aren't full: at 1 MiB the cork
+/// saves 9 % of the server's CPU and 16 % of the client's, at 100 KiB nothing.
 pub(super) const UNCORKED_BYTES_MAX: u64 = 256 << 10;
 
 /// What is known of a window when its engine is chosen.
