@@ -51,14 +51,13 @@ async fn send(
         // The offset is ours, not the file's: one descriptor serves many transfers.
         match sendfile(&transfer.connection.socket, source, Some(&mut offset), count) {
             Ok(0) => return Err(TransferError::SourceShrank { offset }),
-            Ok(sent) => {
-                transfer.sent(EngineLabel::Sendfile, sent as u64).await?;
-                // Most likely the socket is full: asking costs less than a call that gives its pages back. Where it
-                // isn't, the wait ends at once.
-                if sent < count && offset < end {
-                    transfer.wait_writable().await?;
-                }
+            // Most likely the socket is full: asking costs less than a call that gives its pages back. Where it isn't,
+            // the wait ends at once.
+            Ok(sent) if sent < count => {
+                transfer.count(EngineLabel::Sendfile, sent as u64);
+                transfer.wait_writable().await?;
             }
+            Ok(sent) => transfer.sent(EngineLabel::Sendfile, sent as u64).await?,
             Err(Errno::AGAIN) => transfer.wait_writable().await?,
             Err(Errno::INTR) => {}
             Err(errno) => return Err(failure(offset, errno)),
