@@ -209,6 +209,9 @@ pub struct CompareArguments {
     /// The daemon's binary
     #[arg(long, default_value = "target/release/streamd", value_name = "FILE")]
     pub streamd: PathBuf,
+    /// Another build of the daemon, measured as the peer streamd-before
+    #[arg(long, value_name = "FILE")]
+    pub streamd_before: Option<PathBuf>,
     /// Directory for files and configurations; kept, so that a next run finds its files
     #[arg(long, default_value = "bench-results/work", value_name = "DIR")]
     pub directory: PathBuf,

@@ -136,6 +136,7 @@ fn run_set(arguments: &CompareArguments) -> Result<Run> {
             cores: arguments.server_cores.clone(),
             workers: arguments.workers,
             streamd: arguments.streamd.clone(),
+            streamd_before: arguments.streamd_before.clone(),
             streamd_arguments: Vec::new(),
         },
         slow_cgroup: arguments.slow_cgroup.clone(),

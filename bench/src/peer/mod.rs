@@ -30,10 +30,20 @@ use process::Process;
 
 /// All peers, in the order in which a comparison shows them.
 ///
-/// `streamd-again` is the same binary under a second name: what differs between the two is noise. `nginx-aio` reads
+/// `streamd-again` is the same binary under a second name: what differs between the two is noise. `streamd-before` is
+/// another build of it, to tell what a change has brought. `nginx-aio` reads
 /// files by a thread pool. `ceiling` is the least work that serves the bytes, see [`ceiling`].
-pub const NAMES: &[&str] =
-    &["streamd", "streamd-again", "nginx", "nginx-aio", "h2o", "lighttpd", "caddy", "ceiling"];
+pub const NAMES: &[&str] = &[
+    "streamd",
+    "streamd-again",
+    "streamd-before",
+    "nginx",
+    "nginx-aio",
+    "h2o",
+    "lighttpd",
+    "caddy",
+    "ceiling",
+];
 
 /// Time that a peer gets until it answers. The slowest here, caddy on a busy machine, takes 2 s.
 const START_TIME_MAX: Duration = Duration::from_secs(20);
@@ -63,6 +73,8 @@ pub struct Setup {
     pub workers: usize,
     /// The streamd to run.
     pub streamd: PathBuf,
+    /// The streamd to run as `streamd-before`.
+    pub streamd_before: Option<PathBuf>,
     /// Arguments that streamd gets besides those that it needs here.
     pub streamd_arguments: Vec<String>,
 }
@@ -260,7 +272,12 @@ fn recipe(name: &str, place: &Place<'_>, directories: &[PathBuf]) -> Result<Reci
         "lighttpd" => Ok(lighttpd::recipe(place, find("lighttpd")?)),
         "caddy" => Ok(caddy::recipe(place, find("caddy")?)),
         "ceiling" => Ok(ceiling::recipe(place)?),
-        _ => Ok(streamd::recipe(place)?),
+        "streamd-before" => {
+            let program = place.setup.streamd_before.as_ref();
+            let program = program.ok_or_else(|| "--streamd-before names no binary".to_owned())?;
+            Ok(streamd::recipe(place, program)?)
+        }
+        _ => Ok(streamd::recipe(place, &place.setup.streamd)?),
     }
 }
 

@@ -1,11 +1,11 @@
 //! streamd, with its defaults: only the access log is off, as everybody's is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Configuration, Place, Recipe};
 
-pub(super) fn recipe(place: &Place<'_>) -> Result<Recipe, String> {
-    let program = &place.setup.streamd;
+/// `program` is the build that is measured.
+pub(super) fn recipe(place: &Place<'_>, program: &Path) -> Result<Recipe, String> {
     let program = program.canonicalize().map_err(|error| format!("{}: {error}", program.display()))?;
     // A file of its own, so that one in /etc/streamd doesn't change what is measured.
     let configuration = place.file("streamd.toml");

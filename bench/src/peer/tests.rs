@@ -35,6 +35,7 @@ impl Fixture {
             cores: vec![0],
             workers: 1,
             streamd: streamd(),
+            streamd_before: None,
             streamd_arguments: Vec::new(),
         };
         Fixture { directory, setup, sha256: Sha256::digest(&bytes).into() }
@@ -184,7 +185,10 @@ fn a_peer_that_is_not_installed_is_told_from_one_that_fails() {
     let setup = Setup { streamd: fixture.directory.path().join("streamd"), ..fixture.setup.clone() };
     assert!(start("streamd", &setup).unwrap_err().to_string().contains("No such file"));
     assert!(
-        start("apache", &fixture.setup).unwrap_err().to_string().contains("streamd, streamd-again, nginx")
+        start("apache", &fixture.setup)
+            .unwrap_err()
+            .to_string()
+            .contains("streamd, streamd-again, streamd-before, nginx")
     );
     let setup = Setup { root: fixture.directory.path().join("a\"b"), ..fixture.setup };
     fs::create_dir(&setup.root).unwrap();
