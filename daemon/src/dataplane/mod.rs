@@ -5,6 +5,7 @@
 
 mod accept;
 mod account;
+mod arrivals;
 mod clock;
 mod connection;
 mod disk;

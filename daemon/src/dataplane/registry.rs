@@ -45,9 +45,14 @@ pub(super) struct Deadline {
     pub(super) timeout_ticks: u64,
 }
 
+/// Names a connection: its place in the registry, and in the upper half a number that tells it from others that had or
+/// will have the place.
+type Token = u64;
+
 /// A connection and what it waits for.
 pub(super) struct Connection {
     pub(super) socket: Socket,
+    token: Token,
     phase: Cell<Phase>,
     deadline: Cell<Deadline>,
     /// Bytes that the peer had not acknowledged when the sweep last looked, within the same wait.
@@ -59,6 +64,11 @@ pub(super) struct Connection {
 const NO_DEADLINE: Deadline = Deadline { tick: u64::MAX, timeout_ticks: 0 };
 
 impl Connection {
+    /// What names it in its registry.
+    pub(super) fn token(&self) -> u64 {
+        self.token
+    }
+
     /// Waits until there is something to receive, or nothing ever will be.
     pub(super) fn readable(
         &self,
@@ -142,21 +152,43 @@ impl Connection {
 #[derive(Default)]
 pub(super) struct Registry {
     connections: RefCell<Slab<Rc<Connection>>>,
+    added: Cell<u32>,
 }
 
 impl Registry {
     /// Adds a connection, which stays until the guard is dropped.
     pub(super) fn add(self: &Rc<Self>, socket: Socket) -> Registered {
+        let mut connections = self.connections.borrow_mut();
+        let place = connections.vacant_entry();
+        let key = place.key();
+        self.added.set(self.added.get().wrapping_add(1));
         let connection = Rc::new(Connection {
             socket,
+            token: u64::from(self.added.get()) << u32::BITS | key as u64,
             phase: Cell::new(Phase::Working),
             deadline: Cell::new(NO_DEADLINE),
             unacknowledged_bytes: Cell::new(None),
             interrupt: Cell::new(None),
             waker: Cell::new(None),
         });
-        let key = self.connections.borrow_mut().insert(Rc::clone(&connection));
+        place.insert(Rc::clone(&connection));
+        drop(connections);
         Registered { connection, registry: Rc::clone(self), key }
+    }
+
+    /// Tells the connection that `token` names of an arrival, if it is still there.
+    pub(super) fn tell(&self, token: Token, is_end: bool) {
+        let connections = self.connections.borrow();
+        let key = usize::try_from(token & u64::from(u32::MAX)).unwrap_or(usize::MAX);
+        if let Some(connection) = connections.get(key).filter(|connection| connection.token == token) {
+            connection.socket.arrived(is_end);
+            // Whoever sends has a wait of its own.
+            if matches!(connection.phase.get(), Phase::Idle | Phase::Receiving)
+                && let Some(waker) = connection.waker.take()
+            {
+                waker.wake();
+            }
+        }
     }
 
     /// How many there are.

@@ -4,9 +4,12 @@
 //! waits for readiness. A readiness wait that is dropped loses nothing, unlike a dropped ring receive, whose
 //! bytes would be gone.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::Poll;
 use std::time::Duration;
 
 use monoio::net::{TcpStream, UnixStream};
@@ -25,12 +28,27 @@ use crate::sys;
 pub(super) struct Socket {
     stream: TcpStream,
     peer: SocketAddr,
+    arrival: Cell<Arrival>,
+}
+
+/// What is known of bytes to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrival {
+    /// Nobody tells: the kernel is asked.
+    Untold,
+    /// There are none, since all were received; whatever comes next is told.
+    Nothing,
+    /// There may be some.
+    Something,
+    /// The peer has ended: receiving says so, now and always.
+    End,
 }
 
 impl Socket {
     /// Takes over a descriptor that is non-blocking and close-on-exec already.
     pub(super) fn new(descriptor: OwnedFd, peer: SocketAddr) -> std::io::Result<Socket> {
-        Ok(Socket { stream: TcpStream::from_std(descriptor.into())?, peer })
+        let stream = TcpStream::from_std(descriptor.into())?;
+        Ok(Socket { stream, peer, arrival: Cell::new(Arrival::Untold) })
     }
 
     /// The other end.
@@ -38,10 +56,45 @@ impl Socket {
         self.peer
     }
 
-    /// Waits until there is something to receive, or nothing ever will be.
+    /// Waits until there is something to receive, or nothing ever will be. A socket that is told of arrivals doesn't
+    /// wake its waiter; who tells does.
     pub(super) async fn readable(&self) -> Result<(), PeerGone> {
-        // `false`: the epoll driver asks the kernel again instead of trusting what it remembers.
-        self.stream.readable(false).await.map_err(|_| PeerGone)
+        if self.arrival.get() == Arrival::Untold {
+            // `false`: the epoll driver asks the kernel again instead of trusting what it remembers.
+            return self.stream.readable(false).await.map_err(|_| PeerGone);
+        }
+        poll_fn(|_| match self.arrival.get() {
+            Arrival::Nothing => Poll::Pending,
+            Arrival::Something => {
+                self.arrival.set(Arrival::Nothing);
+                Poll::Ready(Ok(()))
+            }
+            Arrival::Untold | Arrival::End => Poll::Ready(Ok(())),
+        })
+        .await
+    }
+
+    /// From now on somebody tells of each arrival.
+    pub(super) fn be_told(&self) {
+        self.arrival.set(Arrival::Nothing);
+    }
+
+    /// Something has arrived, or the end has.
+    pub(super) fn arrived(&self, is_end: bool) {
+        if is_end {
+            self.arrival.set(Arrival::End);
+        } else if self.arrival.get() == Arrival::Nothing {
+            self.arrival.set(Arrival::Something);
+        }
+    }
+
+    /// Sorts what a receive into room for `room` bytes gave. A full buffer may have left bytes in the socket, and of
+    /// those nobody is told again: arrivals are told as they come (EPOLLET, epoll(7)).
+    fn received(&self, result: Result<usize, Errno>, room: usize) -> Result<Option<usize>, PeerGone> {
+        if result == Ok(room) {
+            self.arrived(false);
+        }
+        not_yet(result)
     }
 
     /// Waits until something can be sent, or nothing ever will be.
@@ -81,13 +134,15 @@ impl Socket {
 
     /// Fills `buffer` with what has arrived, and says how much that is. None: nothing yet. 0: the peer has ended.
     pub(super) fn try_receive(&self, buffer: &mut [u8]) -> Result<Option<usize>, PeerGone> {
-        not_yet(recv(self, buffer, RecvFlags::empty()).map(|(_, count)| count))
+        let room = buffer.len();
+        self.received(recv(self, buffer, RecvFlags::empty()).map(|(_, count)| count), room)
     }
 
     /// Drops up to `scratch.len()` bytes that have arrived, inside the kernel: with MSG_TRUNC, TCP counts bytes
     /// without copying them (tcp(7), Linux 2.4), so `scratch` only lends its length.
     pub(super) fn try_discard(&self, scratch: &mut [u8]) -> Result<Option<usize>, PeerGone> {
-        not_yet(recv(self, scratch, RecvFlags::TRUNC).map(|(_, count)| count))
+        let room = scratch.len();
+        self.received(recv(self, scratch, RecvFlags::TRUNC).map(|(_, count)| count), room)
     }
 
     /// Hands bytes to the kernel, as many as it takes. `more`: others follow at once, so that it needn't send a

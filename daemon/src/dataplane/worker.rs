@@ -13,6 +13,7 @@ use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use tokio::sync::{mpsc, watch};
 
+use super::arrivals::Arrivals;
 use super::clock::Clock;
 use super::disk::{Disk, DiskThreads};
 use super::engine::PipePool;
@@ -63,6 +64,7 @@ pub(super) struct Worker {
     /// Whether TCP paces accepted connections.
     pub(super) is_paced: bool,
     pub(super) registry: Rc<Registry>,
+    pub(super) arrivals: Arrivals,
     pub(super) clock: Clock,
     pub(super) pipes: PipePool,
     pub(super) disk: Disk,
@@ -130,8 +132,9 @@ fn run_on<D: monoio::Driver>(
 async fn serve(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Result<()>>) -> bool {
     let Assignment { listener, jobs, .. } = assignment;
     let is_paced = pacing::is_on(&listener);
-    let listener = match monoio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
+    let made = monoio::net::TcpListener::from_std(listener).and_then(|made| Ok((made, Arrivals::new()?)));
+    let (listener, arrivals) = match made {
+        Ok(made) => made,
         Err(error) => {
             let _ = ready.send(Err(error));
             return true;
@@ -147,6 +150,7 @@ async fn serve(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Resul
         resources: assignment.resources,
         is_paced,
         registry: Rc::default(),
+        arrivals,
         clock: Clock::new(TICK),
         pipes: PipePool::default(),
         disk: Disk::new(workers),
@@ -165,6 +169,7 @@ async fn serve(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Resul
     });
     worker.telemetry.beat(worker.number);
     monoio::spawn(accept_to_the_end(Rc::clone(&worker), listener));
+    monoio::spawn(tell_arrivals(Rc::clone(&worker)));
     monoio::spawn(stream::take_jobs(Rc::clone(&worker), jobs));
     let _ = ready.send(Ok(()));
     worker.turn_until_drained().await
@@ -173,6 +178,10 @@ async fn serve(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Resul
 async fn accept_to_the_end(worker: Rc<Worker>, listener: monoio::net::TcpListener) {
     accept::run(Rc::clone(&worker), listener).await;
     worker.accepting.set(false);
+}
+
+async fn tell_arrivals(worker: Rc<Worker>) {
+    worker.arrivals.tell(&worker.registry).await;
 }
 
 impl Worker {
@@ -220,11 +229,13 @@ impl Worker {
             let Some(deadline) = self.drain.get() else { continue };
             self.idle_targets.clear();
             self.registry.close_idle();
-            if self.has_ended() {
-                return true;
+            let past_deadline = Instant::now() >= *deadline;
+            if !self.has_ended() && past_deadline {
+                self.break_off().await;
             }
-            if Instant::now() >= *deadline {
-                return self.break_off().await;
+            if self.has_ended() || past_deadline {
+                self.end_arrivals().await;
+                return self.has_ended();
             }
         }
     }
@@ -247,7 +258,7 @@ impl Worker {
     }
 
     /// The drain took too long: ends what is left.
-    async fn break_off(&self) -> bool {
+    async fn break_off(&self) {
         let connections = self.registry.len();
         tracing::warn!(worker = self.number, connections, "drain_timeout_ms is over: breaking off");
         self.registry.abort_all();
@@ -256,7 +267,13 @@ impl Worker {
             monoio::time::sleep(TICK).await;
             self.access_log.flush();
         }
-        self.has_ended()
+    }
+
+    async fn end_arrivals(&self) {
+        self.arrivals.stop();
+        while !self.arrivals.has_stopped() {
+            monoio::time::sleep(Duration::ZERO).await;
+        }
     }
 }
 

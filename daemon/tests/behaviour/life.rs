@@ -194,7 +194,7 @@ fn takes_frame(process: &Process, size: usize) -> bool {
 #[test]
 fn a_reload_puts_limits_token_targets_and_log_level_in_force() {
     let configuration = Configuration(Fixture::new());
-    configuration.write("first", "frame_bytes_max = 1000\nworkers = 2\n");
+    configuration.write("first", "frame_bytes_max = 1000\nworkers = 1\n");
     let process = Process::start(&["--config", configuration.path().to_str().unwrap()]);
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let elsewhere = format!("size=1&target={unused}");
@@ -211,24 +211,17 @@ fn a_reload_puts_limits_token_targets_and_log_level_in_force() {
     assert_eq!(stream_status(&process, "first", "size=1"), 401);
     assert_eq!(stream_status(&process, "second", "size=1"), 200);
     assert_eq!(stream_status(&process, "second", &elsewhere), 502);
-    // Each worker takes over new settings at its next tick.
-    for _ in 0..2 {
-        wait_until("the new frame limit", || !takes_frame(&process, 11));
-    }
-    assert!(takes_frame(&process, 10));
-    let transfers_before = lines_with(&process.log(), "message", "transfer").len();
-    assert!(transfers_before > 0);
+    // The worker takes over new settings at its next tick.
+    wait_until("the new frame limit", || !takes_frame(&process, 11));
     assert!(takes_frame(&process, 10));
     let log = process.stop();
     let needs_restart = lines_with(&log, "message", "needs restart");
     let settings: Vec<&str> = needs_restart.iter().map(|line| line["setting"].as_str().unwrap()).collect();
     assert_eq!(settings, ["engine", "workers"]);
     assert!(needs_restart.iter().all(|line| line["level"] == "WARN"), "{needs_restart:?}");
-    assert_eq!(
-        lines_with(&log, "message", "transfer").len(),
-        transfers_before,
-        "info lines after the reload"
-    );
+    let transfers = lines_with(&log, "message", "transfer");
+    assert!(transfers.iter().any(|line| line["bytes"] == 1000), "{transfers:?}");
+    assert!(transfers.iter().all(|line| line["bytes"] != 10), "an info line after the reload: {transfers:?}");
 }
 
 #[test]

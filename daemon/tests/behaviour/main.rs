@@ -18,6 +18,7 @@ mod http_bodies;
 mod http_changes;
 mod http_conditional;
 mod http_files;
+mod http_kept;
 mod http_like_nginx;
 mod http_listing;
 mod http_names;

@@ -21,6 +21,10 @@ use crate::protocol::http1::request::{Body, Progress, Request, parse};
 pub(super) use response::find;
 use response::{Asked, Response};
 
+/// Answers after which a connection is told of arrivals: to be registered costs as much as a wait through the ring, and
+/// many connections bring one request alone.
+const ANSWERS_BEFORE_WATCH: u64 = 2;
+
 /// What came next on a connection.
 enum Next {
     Request(Request),
@@ -57,6 +61,7 @@ pub(super) async fn serve(
     input: &mut Input,
     patience: &mut Patience,
 ) {
+    let mut answered = 0_u64;
     loop {
         if input.is_empty() {
             match patience.receive(worker, connection, input).await {
@@ -70,7 +75,13 @@ pub(super) async fn serve(
             Err(rest) => rest.await,
         };
         match after {
-            After::NextRequest => *patience = Patience::new(worker, worker.live().settings.head_timeout_ms),
+            After::NextRequest => {
+                *patience = Patience::new(worker, worker.live().settings.head_timeout_ms);
+                answered += 1;
+                if answered == ANSWERS_BEFORE_WATCH {
+                    worker.arrivals.watch(connection);
+                }
+            }
             After::Close => return,
             After::Linger => return Box::pin(linger(worker, connection)).await,
         }
