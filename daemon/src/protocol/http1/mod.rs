@@ -10,7 +10,7 @@
 //! | [`authority`] | `host:port` in `Host` and absolute targets |
 //! | [`method`] | the methods on offer, and those only known |
 //! | [`error`] | every reason to refuse a request, with its status |
-//! | [`chunked`] | skipping a chunked body that nobody wants |
+//! | [`chunked`] | chunked bodies: their payload, or only their end |
 //! | [`response`] | response heads |
 
 pub mod authority;

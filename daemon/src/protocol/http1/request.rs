@@ -27,7 +27,7 @@ pub enum Body {
     None,
     /// This many bytes, at least 1.
     Length(u64),
-    /// See [`ChunkedSkipper`](crate::protocol::http1::chunked::ChunkedSkipper).
+    /// See [`ChunkedDecoder`](crate::protocol::http1::chunked::ChunkedDecoder).
     Chunked,
 }
 
