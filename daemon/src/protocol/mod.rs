@@ -7,7 +7,7 @@
 //! | [`frame`] | the 8-byte size header and the 4-byte acknowledgement |
 //! | [`http1`] | request heads, chunked bodies that nobody wants, response heads |
 //! | [`name`] | which file below the root a request path means; escaping for logs |
-//! | [`conditional`] | 200, 304 or 412 |
+//! | [`conditional`] | 200, 304 or 412; whether a write may go on |
 //! | [`range`] | 200, 206 or 416, and which bytes |
 //! | [`multipart`] | the body of a 206 with several ranges |
 //! | [`media_type`] | the `Content-Type` of a name |
