@@ -213,6 +213,9 @@ pub(in super::super) async fn find(
     root: &Arc<Root>,
     name: &Name,
 ) -> Result<Found, FileError> {
+    if name.is_reserved() {
+        return Err(FileError::NotFound);
+    }
     if let Some(found) = root.find_cached(name) {
         return found;
     }
