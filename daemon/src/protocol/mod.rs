@@ -11,6 +11,7 @@
 //! | [`range`] | 200, 206 or 416, and which bytes |
 //! | [`content_range`] | which bytes of a file the body of a request is |
 //! | [`digest`] | what a file or a body must hash to |
+//! | [`upload`] | resumable uploads: what a request asks, and the rules of the answer |
 //! | [`multipart`] | the body of a 206 with several ranges |
 //! | [`media_type`] | the `Content-Type` of a name |
 //! | [`date`] | HTTP dates, without the panics outside the years 1970 to 9999 |
@@ -28,3 +29,4 @@ pub mod multipart;
 pub mod name;
 pub mod problem;
 pub mod range;
+pub mod upload;
