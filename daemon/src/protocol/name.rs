@@ -59,7 +59,7 @@ impl Name {
     /// Whether any segment is [`RESERVED_SEGMENT`], in whatever case: a file system may know none.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
-        self.0.split('/').any(|segment| segment.eq_ignore_ascii_case(RESERVED_SEGMENT))
+        self.0.split('/').any(is_reserved_segment)
     }
 
     /// The upload that the name means, where it is `DIRECTORY/.streamd-uploads/ID`.
@@ -72,6 +72,12 @@ impl Name {
         let home = Name(home.to_owned());
         (is_whole_segment && !Name(directory.to_owned()).is_reserved()).then_some(UploadResource { home, id })
     }
+}
+
+/// Whether one segment of a name is [`RESERVED_SEGMENT`], in whatever case.
+#[must_use]
+pub fn is_reserved_segment(segment: &str) -> bool {
+    segment.eq_ignore_ascii_case(RESERVED_SEGMENT)
 }
 
 /// An upload that can be gone on with under a name of its own, until it gets the one that it was made for.
