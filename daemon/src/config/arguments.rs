@@ -7,7 +7,8 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use serde::Serialize;
 
 use super::bytes;
-use super::settings::{DriverChoice, EngineChoice, LogFormat, LogLevel, Settings, SinkChoice};
+use super::lifetime::Lifetime;
+use super::settings::{DriverChoice, Durability, EngineChoice, LogFormat, LogLevel, Settings, SinkChoice};
 
 /// Streams files and byte streams over TCP: HTTP/1.1 and length-prefixed frames on the data port, health,
 /// streams and metrics on the control port.
@@ -70,6 +71,46 @@ pub struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     listing: Option<bool>,
 
+    /// Take uploads below the root; on a data address that other hosts reach they need the token
+    #[arg(long, env = "STREAMD_UPLOADS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uploads: Option<bool>,
+
+    /// Make the directories that an upload's name goes through
+    #[arg(long, env = "STREAMD_CREATE_DIRS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    create_dirs: Option<bool>,
+
+    /// What an upload is that was acknowledged: on disk, or in memory
+    #[arg(long, env = "STREAMD_DURABILITY", value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    durability: Option<Durability>,
+
+    /// How long an upload that isn't gone on with is kept (90s, 24h, 7days)
+    #[arg(long, env = "STREAMD_PARTIAL_TTL", value_name = "SPAN", value_parser = Lifetime::parse)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partial_ttl: Option<Lifetime>,
+
+    /// Longest upload that is taken
+    #[arg(long, env = "STREAMD_UPLOAD_BYTES_MAX", value_name = "BYTES", value_parser = bytes::parse)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upload_bytes_max: Option<u64>,
+
+    /// Uploads at once, those that wait to be gone on with among them
+    #[arg(long, env = "STREAMD_UPLOADS_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uploads_max: Option<usize>,
+
+    /// Uploads at once to one name
+    #[arg(long, env = "STREAMD_UPLOADS_PER_DESTINATION_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uploads_per_destination_max: Option<usize>,
+
+    /// Bytes of the file system that uploads leave free
+    #[arg(long, env = "STREAMD_MIN_FREE_BYTES", value_name = "BYTES", value_parser = bytes::parse)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_free_bytes: Option<u64>,
+
     /// How bytes move
     #[arg(long, env = "STREAMD_ENGINE", value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,7 +136,7 @@ pub struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     access_log: Option<bool>,
 
-    /// File that holds the control plane's bearer token
+    /// File that holds the bearer token of the control plane and of uploads
     #[arg(long, env = "STREAMD_TOKEN_FILE", value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     token_file: Option<PathBuf>,

@@ -2,9 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZero;
+use std::time::Duration;
 
-use super::settings::{DriverChoice, EngineChoice, LogFormat, LogLevel, Settings, SinkChoice};
+use super::lifetime::Lifetime;
+use super::settings::{DriverChoice, Durability, EngineChoice, LogFormat, LogLevel, Settings, SinkChoice};
 
+const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
@@ -21,6 +24,22 @@ impl Default for Settings {
             spool: None,
             // Names are as private as contents until somebody says otherwise.
             listing: false,
+            // Nobody changes files on a host that was only meant to serve them.
+            uploads: false,
+            // A typing error in a name should be an error, not a new tree.
+            create_dirs: false,
+            // Who is told that an upload is done may delete the original.
+            durability: Durability::Fsync,
+            // Over night: a client that broke off in the evening goes on in the morning.
+            partial_ttl: Lifetime(Duration::from_secs(24 * 60 * 60)),
+            // As for frames: far above any real file, far below what would overflow a sum.
+            upload_bytes_max: TIB,
+            // More in flight at once gain nothing on one device; those that wait to be gone on with fit in besides.
+            uploads_max: 256,
+            // Far more than the clients that really race for one name, and no one name can take all the places.
+            uploads_per_destination_max: 16,
+            // Enough for logs and journals to go on while somebody makes room.
+            min_free_bytes: 64 * MIB,
             engine: EngineChoice::Auto,
             driver: DriverChoice::Auto,
             log_format: LogFormat::Text,

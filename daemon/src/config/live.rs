@@ -12,7 +12,7 @@ use super::token::Token;
 pub struct Live {
     /// The settings.
     pub settings: Settings,
-    /// The control plane's token, where one is configured.
+    /// The token of the control plane and of uploads, where one is configured.
     pub token: Option<Token>,
     /// The parsed allow list.
     pub targets: Vec<TargetRule>,
@@ -39,9 +39,11 @@ impl Live {
 
     /// Takes from `new` what can change in a running daemon, and names the settings that differ but need a
     /// restart.
+    ///
+    /// A token that what is kept here needs is kept too, where `new` has none: its own addresses may have needed none.
     pub fn reload(&self, new: Live) -> (Live, Vec<String>) {
         let kept = &self.settings;
-        let settings = Settings {
+        let mut settings = Settings {
             root: kept.root.clone(),
             data_listen: kept.data_listen,
             control_listen: kept.control_listen,
@@ -49,6 +51,7 @@ impl Live {
             sink: kept.sink,
             spool: kept.spool.clone(),
             listing: kept.listing,
+            uploads: kept.uploads,
             engine: kept.engine,
             driver: kept.driver,
             log_format: kept.log_format,
@@ -57,8 +60,13 @@ impl Live {
             congestion_control: kept.congestion_control.clone(),
             ..new.settings.clone()
         };
+        let mut token = new.token;
+        if token.is_none() && settings.needs_token() {
+            token.clone_from(&self.token);
+            settings.token_file.clone_from(&kept.token_file);
+        }
         let needs_restart = differing(&settings, &new.settings);
-        (Live { settings, token: new.token, targets: new.targets }, needs_restart)
+        (Live { settings, token, targets: new.targets }, needs_restart)
     }
 }
 
@@ -77,7 +85,10 @@ fn differing(left: &Settings, right: &Settings) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{EngineChoice, Settings};
+    use std::io::Write;
+    use std::time::Duration;
+
+    use super::super::{Durability, EngineChoice, Lifetime, Settings};
     use super::Live;
 
     #[test]
@@ -88,6 +99,51 @@ mod tests {
         assert_eq!(live.settings.streams_max, 7);
         assert_eq!(live.settings.engine, EngineChoice::Auto);
         assert_eq!(needs_restart, ["engine"]);
+    }
+
+    #[test]
+    fn a_reload_takes_all_of_uploads_but_whether_there_are_any() {
+        let old = Live::new(Settings::default()).unwrap();
+        let new = Settings {
+            uploads: true,
+            create_dirs: true,
+            durability: Durability::None,
+            partial_ttl: Lifetime(Duration::from_secs(60)),
+            upload_bytes_max: 1,
+            uploads_max: 2,
+            uploads_per_destination_max: 3,
+            min_free_bytes: 4,
+            ..Settings::default()
+        };
+        let (live, needs_restart) = old.reload(Live::new(new.clone()).unwrap());
+        assert_eq!(live.settings, Settings { uploads: false, ..new });
+        assert_eq!(needs_restart, ["uploads"]);
+    }
+
+    #[test]
+    fn a_token_stays_while_what_it_guards_can_be_reached() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"secret").unwrap();
+        let token_file = Some(file.path().to_owned());
+        let local = Settings { data_listen: "127.0.0.1:8080".parse().unwrap(), ..Settings::default() };
+        let guarded = [
+            Settings { uploads: true, token_file: token_file.clone(), ..Settings::default() },
+            Settings {
+                control_listen: "0.0.0.0:8081".parse().unwrap(),
+                token_file: token_file.clone(),
+                ..local.clone()
+            },
+        ];
+        for settings in guarded {
+            let old = Live::new(settings).unwrap();
+            let (live, needs_restart) = old.reload(Live::new(local.clone()).unwrap());
+            assert_eq!(live.token, old.token);
+            assert_eq!(live.settings.token_file, token_file);
+            assert!(needs_restart.contains(&"token_file".to_owned()), "{needs_restart:?}");
+        }
+        let old = Live::new(Settings { uploads: true, token_file, ..local.clone() }).unwrap();
+        assert!(old.token.is_some());
+        assert_eq!(old.reload(Live::new(local).unwrap()).0.token, None);
     }
 
     #[test]

@@ -8,9 +8,11 @@ use toml::{Table, Value};
 
 use super::arguments::Arguments;
 use super::faults::{ConfigError, Fault};
+use super::lifetime::Lifetime;
 use super::settings::{
-    CACHE_VALID_MS_MAX, DISK_THREADS_MAX, FRAME_BYTES_MAX_LIMIT, STREAM_BYTES_MAX_LIMIT, STREAMS_MAX_LIMIT,
-    Settings, SinkChoice, TIMEOUT_MS_MAX, WORKERS_MAX,
+    CACHE_VALID_MS_MAX, DISK_THREADS_MAX, FRAME_BYTES_MAX_LIMIT, PARTIAL_TTL_MAX, PARTIAL_TTL_MIN,
+    STREAM_BYTES_MAX_LIMIT, STREAMS_MAX_LIMIT, Settings, SinkChoice, TIMEOUT_MS_MAX, UPLOAD_BYTES_MAX_LIMIT,
+    UPLOADS_MAX_LIMIT, WORKERS_MAX,
 };
 use super::target::TargetRule;
 
@@ -93,6 +95,8 @@ fn check_ranges(settings: &Settings, faults: &mut Vec<Fault>) {
         ("connections_max", settings.connections_max, usize::MAX),
         ("control_connections_max", settings.control_connections_max, usize::MAX),
         ("disk_threads", settings.disk_threads, DISK_THREADS_MAX),
+        ("uploads_max", settings.uploads_max, UPLOADS_MAX_LIMIT),
+        ("uploads_per_destination_max", settings.uploads_per_destination_max, UPLOADS_MAX_LIMIT),
     ];
     for (setting, value, max) in counts {
         if value == 0 || value > max {
@@ -131,6 +135,19 @@ fn check_ranges(settings: &Settings, faults: &mut Vec<Fault>) {
             faults.push(Fault::new(setting, format!("{value} is above {max} (2^56 - 1)")));
         }
     }
+    check_upload_ranges(settings, faults);
+}
+
+fn check_upload_ranges(settings: &Settings, faults: &mut Vec<Fault>) {
+    let bytes = settings.upload_bytes_max;
+    if !(1..=UPLOAD_BYTES_MAX_LIMIT).contains(&bytes) {
+        let reason = format!("{bytes} is outside 1 to {UPLOAD_BYTES_MAX_LIMIT} (10^15 - 1)");
+        faults.push(Fault::new("upload_bytes_max", reason));
+    }
+    let (min, max) = (Lifetime(PARTIAL_TTL_MIN), Lifetime(PARTIAL_TTL_MAX));
+    if !(min..=max).contains(&settings.partial_ttl) {
+        faults.push(Fault::new("partial_ttl", format!("{} is outside {min} to {max}", settings.partial_ttl)));
+    }
 }
 
 fn check_combinations(settings: &Settings, faults: &mut Vec<Fault>) {
@@ -143,6 +160,16 @@ fn check_combinations(settings: &Settings, faults: &mut Vec<Fault>) {
             settings.control_listen
         );
         faults.push(Fault::new("control_listen", reason));
+    }
+    if settings.uploads && settings.root.is_none() {
+        faults.push(Fault::new("uploads", "there is no directory to put files into: set root"));
+    }
+    if settings.uploads && !settings.data_is_local() && settings.token_file.is_none() {
+        let reason = format!(
+            "data_listen {} can be reached from other hosts: set token_file, or listen on 127.0.0.1",
+            settings.data_listen
+        );
+        faults.push(Fault::new("uploads", reason));
     }
     if settings.data_listen == settings.control_listen && settings.data_listen.port() != 0 {
         faults.push(Fault::new("control_listen", "the same address and port as data_listen"));
@@ -171,10 +198,11 @@ fn check_paths(settings: &Settings, faults: &mut Vec<Fault>) {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::time::Duration;
 
     use clap::Parser;
 
-    use super::super::{Arguments, ConfigError, EngineChoice, Settings};
+    use super::super::{Arguments, ConfigError, Durability, EngineChoice, Lifetime, Settings};
     use super::load;
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -223,6 +251,85 @@ mod tests {
             assert!(reported, "{setting} is missing in:\n{message}");
         }
         assert_eq!(message.lines().count(), 8, "{message}");
+    }
+
+    fn faults(text: &str, flags: &[&str]) -> Vec<String> {
+        match load_with(text, flags) {
+            Ok(settings) => panic!("{text:?} {flags:?} gave {settings:?}"),
+            Err(error) => error.to_string().lines().map(str::to_owned).collect(),
+        }
+    }
+
+    #[test]
+    fn settings_of_uploads_are_read() {
+        let text = "uploads = true\ncreate_dirs = true\ndurability = \"none\"\npartial_ttl = \"90m\"\n\
+                    upload_bytes_max = \"5GB\"\nuploads_max = 7\nuploads_per_destination_max = 3\n\
+                    min_free_bytes = \"0\"\nroot = \"/\"\ndata_listen = \"127.0.0.1:8080\"\n";
+        let settings = load_with(text, &["--partial-ttl", "1h 30s", "--uploads-max=8"]).unwrap();
+        let expected = Settings {
+            uploads: true,
+            create_dirs: true,
+            durability: Durability::None,
+            partial_ttl: Lifetime(Duration::from_secs(3630)),
+            upload_bytes_max: 5_000_000_000,
+            uploads_max: 8,
+            uploads_per_destination_max: 3,
+            min_free_bytes: 0,
+            root: Some("/".into()),
+            data_listen: "127.0.0.1:8080".parse().unwrap(),
+            ..Settings::default()
+        };
+        assert_eq!(settings, expected);
+        assert_eq!(load_with("partial_ttl = \"24h\"", &[]).unwrap(), Settings::default());
+        for span in ["1m", "30days"] {
+            assert!(load_with(&format!("partial_ttl = {span:?}"), &[]).is_ok(), "{span}");
+        }
+    }
+
+    #[test]
+    fn limits_of_uploads_have_limits() {
+        let table = [
+            ("uploads_max = 0", "uploads_max: 0 is outside 1 to 65536"),
+            ("uploads_max = 65537", "uploads_max: 65537 is outside 1 to 65536"),
+            ("uploads_per_destination_max = 0", "uploads_per_destination_max: 0 is outside 1 to 65536"),
+            ("upload_bytes_max = 0", "upload_bytes_max: 0 is outside 1 to 999999999999999 (10^15 - 1)"),
+            (
+                "upload_bytes_max = \"1PB\"",
+                "upload_bytes_max: 1000000000000000 is outside 1 to 999999999999999 (10^15 - 1)",
+            ),
+            ("partial_ttl = \"59s\"", "partial_ttl: 59s is outside 1m to 30days"),
+            ("partial_ttl = \"31days\"", "partial_ttl: 1month 13h 26m 24s is outside 1m to 30days"),
+            (
+                "partial_ttl = \"90\"",
+                "partial_ttl: \"90\": \"90\" is no time span: write a number and a unit (90s, 24h, 7days)",
+            ),
+            ("partial_ttl = 90", "partial_ttl: 90: invalid type: integer `90`, expected a string"),
+            (
+                "durability = \"hope\"",
+                "durability: \"hope\": unknown variant `hope`, expected `fsync` or `none`",
+            ),
+        ];
+        for (text, expected) in table {
+            assert_eq!(faults(text, &[]), [expected], "{text}");
+        }
+    }
+
+    #[test]
+    fn uploads_need_a_place_and_a_guard() {
+        let no_root = "uploads: there is no directory to put files into: set root";
+        let no_token = "uploads: data_listen 0.0.0.0:8080 can be reached from other hosts: set token_file, or \
+                        listen on 127.0.0.1";
+        assert_eq!(faults("", &["--uploads"]), [no_root, no_token]);
+        assert_eq!(faults("root = \"/\"", &["--uploads"]), [no_token]);
+        assert_eq!(faults("data_listen = \"[::1]:8080\"", &["--uploads"]), [no_root]);
+        for flags in [
+            ["--uploads", "--root=/", "--data-listen=127.0.0.1:8080"],
+            ["--uploads", "--root=/", "--data-listen=[::1]:8080"],
+            ["--uploads", "--root=/", "--token-file=/some/file"],
+            ["--uploads=false", "--durability=none", "--create-dirs"],
+        ] {
+            assert!(load_with("", &flags).is_ok(), "{flags:?}");
+        }
     }
 
     #[test]

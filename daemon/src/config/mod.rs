@@ -7,6 +7,7 @@ pub mod arguments;
 pub mod bytes;
 mod defaults;
 mod faults;
+mod lifetime;
 mod live;
 mod load;
 pub mod settings;
@@ -15,8 +16,9 @@ mod token;
 
 pub use arguments::Arguments;
 pub use faults::{ConfigError, Fault};
+pub use lifetime::Lifetime;
 pub use live::Live;
 pub use load::{CONFIG_FILE_DEFAULT, load};
-pub use settings::{DriverChoice, EngineChoice, LogFormat, LogLevel, Settings, SinkChoice};
+pub use settings::{DriverChoice, Durability, EngineChoice, LogFormat, LogLevel, Settings, SinkChoice};
 pub use target::TargetRule;
 pub use token::Token;

@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::bytes;
+use super::lifetime::Lifetime;
 
 /// How the data plane moves a transfer's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -41,6 +43,16 @@ pub enum SinkChoice {
     Discard,
     /// Written to the spool directory; acknowledged once it is durable.
     Store,
+}
+
+/// What an upload is that was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// On disk, with its name.
+    Fsync,
+    /// In the page cache: a host that loses power within the next half minute loses it too.
+    None,
 }
 
 /// How log lines look.
@@ -89,6 +101,24 @@ pub struct Settings {
     pub spool: Option<PathBuf>,
     /// Whether a directory below the root is answered with its listing.
     pub listing: bool,
+    /// Whether PUT, POST, PATCH and DELETE are offered below the root.
+    pub uploads: bool,
+    /// Whether an upload makes the directories that its name goes through.
+    pub create_dirs: bool,
+    /// What an upload is that was acknowledged.
+    pub durability: Durability,
+    /// How long an upload that isn't gone on with is kept, [`PARTIAL_TTL_MIN`] to [`PARTIAL_TTL_MAX`].
+    pub partial_ttl: Lifetime,
+    /// Longest upload, in bytes, 1 to [`UPLOAD_BYTES_MAX_LIMIT`].
+    #[serde(deserialize_with = "bytes::deserialize")]
+    pub upload_bytes_max: u64,
+    /// Uploads that aren't done at once, those that wait to be gone on with among them, 1 to [`UPLOADS_MAX_LIMIT`].
+    pub uploads_max: usize,
+    /// Those of them that are to get the same name, 1 to [`UPLOADS_MAX_LIMIT`].
+    pub uploads_per_destination_max: usize,
+    /// Bytes of the file system that uploads leave free.
+    #[serde(deserialize_with = "bytes::deserialize")]
+    pub min_free_bytes: u64,
     /// How bytes move.
     pub engine: EngineChoice,
     /// What drives the workers.
@@ -99,7 +129,7 @@ pub struct Settings {
     pub log_level: LogLevel,
     /// Whether each transfer writes an access line.
     pub access_log: bool,
-    /// File that holds the bearer token of the control plane.
+    /// File that holds the bearer token of the control plane and of uploads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
     /// Where streams may go besides the own data plane: `HOST:PORT`, `NETWORK/BITS:PORT`, port `*` for any.
@@ -157,7 +187,26 @@ pub const FRAME_BYTES_MAX_LIMIT: u64 = (1 << 56) - 1;
 /// Highest value of the stream limit: a stream to a frame target is one frame.
 pub const STREAM_BYTES_MAX_LIMIT: u64 = FRAME_BYTES_MAX_LIMIT;
 
+/// Shortest lifetime of an upload that isn't gone on with: a client needs some time to notice and come back.
+pub const PARTIAL_TTL_MIN: Duration = Duration::from_secs(60);
+/// Longest lifetime of one: 30 days. What lies longer is forgotten, and its disk space with it.
+pub const PARTIAL_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Highest value of the upload limit, 10^15 - 1: `Upload-Offset` can't name a later byte (RFC 9651 3.3.1).
+pub const UPLOAD_BYTES_MAX_LIMIT: u64 = 999_999_999_999_999;
+/// Most uploads at once: each has a file and an entry in memory, and more are looked through in one sweep.
+pub const UPLOADS_MAX_LIMIT: usize = 65_536;
+
 impl Settings {
+    /// Whether the data plane can be reached from this host alone.
+    pub fn data_is_local(&self) -> bool {
+        is_loopback(self.data_listen.ip())
+    }
+
+    /// Whether something that only a token guards can be reached from other hosts.
+    pub fn needs_token(&self) -> bool {
+        !self.control_is_local() || (self.uploads && !self.data_is_local())
+    }
+
     /// Whether the control plane can be reached from this host alone.
     pub fn control_is_local(&self) -> bool {
         is_loopback(self.control_listen.ip())

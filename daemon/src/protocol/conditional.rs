@@ -1,4 +1,5 @@
-//! Conditional requests (RFC 9110 13): whether a GET or HEAD is answered, found unchanged, or refused.
+//! Conditional requests (RFC 9110 13): whether a GET or HEAD is answered, found unchanged, or refused, and whether a
+//! write may go on.
 
 use std::time::SystemTime;
 
@@ -58,6 +59,22 @@ pub fn evaluate(preconditions: &Preconditions, validators: &Validators) -> Verdi
         (None, None) => false,
     };
     if current { Verdict::NotModified } else { Verdict::Proceed }
+}
+
+/// Whether a PUT, POST, PATCH or DELETE may change a file that is now `current`, or that doesn't exist, in the order of
+/// RFC 9110 13.2.2; if not, the answer is 412.
+///
+/// `If-Modified-Since` is for reads alone (13.1.3). A file that doesn't exist was not left unmodified: its removal is a
+/// change that `If-Unmodified-Since` guards against like any other.
+#[must_use]
+pub fn permits_write(preconditions: &Preconditions, current: Option<&Validators>) -> bool {
+    let names_current = |list: &[u8], comparison| current.is_some_and(|file| matches(list, file, comparison));
+    let fits = match (&preconditions.if_match, preconditions.if_unmodified_since) {
+        (Some(list), _) => names_current(list, Comparison::Strong),
+        (None, Some(date)) => current.is_some_and(|file| whole_seconds(file.modified) <= whole_seconds(date)),
+        (None, None) => true,
+    };
+    fits && !preconditions.if_none_match.as_deref().is_some_and(|list| names_current(list, Comparison::Weak))
 }
 
 /// Whether `Range` is to be obeyed (RFC 9110 13.1.5): without `If-Range` always; with a tag when it is strong

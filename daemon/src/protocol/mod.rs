@@ -5,18 +5,23 @@
 //! |---|---|
 //! | [`detect`] | frame or HTTP, from the first 8 bytes of a connection |
 //! | [`frame`] | the 8-byte size header and the 4-byte acknowledgement |
-//! | [`http1`] | request heads, chunked bodies that nobody wants, response heads |
+//! | [`http1`] | request heads, chunked bodies, response heads |
 //! | [`name`] | which file below the root a request path means; escaping for logs |
-//! | [`conditional`] | 200, 304 or 412 |
+//! | [`conditional`] | 200, 304 or 412; whether a write may go on |
 //! | [`range`] | 200, 206 or 416, and which bytes |
+//! | [`content_range`] | which bytes of a file the body of a request is |
+//! | [`digest`] | what a file or a body must hash to |
+//! | [`upload`] | resumable uploads: what a request asks, and the rules of the answer |
 //! | [`multipart`] | the body of a 206 with several ranges |
 //! | [`media_type`] | the `Content-Type` of a name |
 //! | [`date`] | HTTP dates, without the panics outside the years 1970 to 9999 |
 //! | [`problem`] | error bodies and reason phrases |
 
 pub mod conditional;
+pub mod content_range;
 pub mod date;
 pub mod detect;
+pub mod digest;
 pub mod frame;
 pub mod http1;
 pub mod media_type;
@@ -24,3 +29,4 @@ pub mod multipart;
 pub mod name;
 pub mod problem;
 pub mod range;
+pub mod upload;

@@ -1,9 +1,15 @@
 //! Names: which file below the root a request path means, and how foreign bytes are written into a log.
 
-use percent_encoding::percent_decode;
+use std::fmt;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 
 /// How many bytes [`escape_for_log`] looks at. A target may have 8 KiB; a log line that long helps nobody.
 pub const LOGGED_BYTES_MAX: usize = 512;
+
+/// The segment that only uploads may have in their names: the directory in which what has arrived of them lies. It is
+/// never served nor listed.
+pub const RESERVED_SEGMENT: &str = ".streamd-uploads";
 
 /// A path relative to the root, decoded and normalised: no leading `/`, no empty, `.` or `..` segment, no
 /// NUL, no control character, no backslash. The root itself is the empty name.
@@ -48,6 +54,84 @@ impl Name {
     #[must_use]
     pub fn is_directory(&self) -> bool {
         self.0.is_empty() || self.0.ends_with('/')
+    }
+
+    /// Whether any segment is [`RESERVED_SEGMENT`], in whatever case: a file system may know none.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.0.split('/').any(is_reserved_segment)
+    }
+
+    /// The upload that the name means, where it is `DIRECTORY/.streamd-uploads/ID`.
+    #[must_use]
+    pub fn upload_resource(&self) -> Option<UploadResource> {
+        let (home, id) = self.0.rsplit_once('/')?;
+        let id = UploadId::parse(id)?;
+        let directory = home.strip_suffix(RESERVED_SEGMENT)?;
+        let is_whole_segment = directory.is_empty() || directory.ends_with('/');
+        let home = Name(home.to_owned());
+        (is_whole_segment && !Name(directory.to_owned()).is_reserved()).then_some(UploadResource { home, id })
+    }
+}
+
+/// Whether one segment of a name is [`RESERVED_SEGMENT`], in whatever case.
+#[must_use]
+pub fn is_reserved_segment(segment: &str) -> bool {
+    segment.eq_ignore_ascii_case(RESERVED_SEGMENT)
+}
+
+/// An upload that can be gone on with under a name of its own, until it gets the one that it was made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadResource {
+    /// The directory that what has arrived lies in; its last segment is [`RESERVED_SEGMENT`].
+    pub home: Name,
+    /// Which upload of that directory it is.
+    pub id: UploadId,
+}
+
+/// What a path segment may hold without an escape (RFC 3986 3.3: `unreserved`).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+impl UploadResource {
+    /// An upload whose home is that of the root.
+    #[must_use]
+    pub fn of_root(id: UploadId) -> UploadResource {
+        UploadResource { home: Name(RESERVED_SEGMENT.to_owned()), id }
+    }
+
+    /// An upload whose home is in the directory of the name that it will get.
+    #[must_use]
+    pub fn beside(destination: &Name, id: UploadId) -> UploadResource {
+        let directory = destination.0.rfind('/').map_or("", |slash| &destination.0[..=slash]);
+        UploadResource { home: Name(format!("{directory}{RESERVED_SEGMENT}")), id }
+    }
+
+    /// Its path as a URL has it, for `Location`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("/{}/{}", utf8_percent_encode(&self.home.0, ESCAPED), self.id)
+    }
+}
+
+/// Which upload: 32 lower-case hexadecimal digits. Drawn at random, since whoever knows one may go on with its upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UploadId(pub u128);
+
+impl UploadId {
+    /// The id that is spelled as [`fmt::Display`] spells it, and in no other way.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<UploadId> {
+        let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        (text.len() == UPLOAD_ID_DIGITS && digits)
+            .then(|| u128::from_str_radix(text, 16).ok().map(UploadId))?
+    }
+}
+
+const UPLOAD_ID_DIGITS: usize = 32;
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:0UPLOAD_ID_DIGITS$x}", self.0)
     }
 }
 

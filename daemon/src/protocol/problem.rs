@@ -1,15 +1,81 @@
-//! Error bodies (RFC 9457) and reason phrases (RFC 9110 15).
+//! Error bodies (RFC 9457) and reason phrases (RFC 9110 15; 104 as
+//! [`upload`](crate::protocol::upload) has it).
+
+use serde_json::Value;
 
 /// The media type of [`document`].
 pub const CONTENT_TYPE: &str = "application/problem+json";
+
+/// What kind of problem a document tells of: its `type`, by which a program knows what its members mean. All but the
+/// first are of the registry at <https://www.iana.org/assignments/http-problem-types>, or on their way there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing more than the status says (RFC 9457 4.2.1).
+    AboutBlank,
+    /// An upload goes on at another offset; members `expected-offset` and `provided-offset`
+    /// (draft-ietf-httpbis-resumable-upload 7.1).
+    MismatchingOffset,
+    /// An upload that is complete takes nothing more (the same, 7.2).
+    CompletedUpload,
+    /// The lengths that a client gave for one upload differ (the same, 7.3).
+    InconsistentLength,
+    /// A digest that its algorithm can't have computed; member `invalid_digests`
+    /// (draft-ietf-httpapi-digest-fields-problem-types-06 3.2).
+    InvalidDigest,
+    /// What came has another digest than was sent along; member `mismatched_digests` (the same, 3.3). The digest that
+    /// was computed stays here, as that section advises.
+    MismatchedDigest,
+}
+
+impl Kind {
+    /// Type and title; about:blank has its title from the status.
+    fn registered(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Kind::AboutBlank => ("about:blank", None),
+            Kind::MismatchingOffset => (
+                "https://iana.org/assignments/http-problem-types#mismatching-upload-offset",
+                Some("Mismatching Upload Offset"),
+            ),
+            Kind::CompletedUpload => (
+                "https://iana.org/assignments/http-problem-types#completed-upload",
+                Some("Upload Is Completed"),
+            ),
+            Kind::InconsistentLength => (
+                "https://iana.org/assignments/http-problem-types#inconsistent-upload-length",
+                Some("Inconsistent Upload Length Values"),
+            ),
+            Kind::InvalidDigest => (
+                "https://iana.org/assignments/http-problem-types#digest-invalid-values",
+                Some("Invalid Digest Values"),
+            ),
+            Kind::MismatchedDigest => (
+                "https://iana.org/assignments/http-problem-types#digest-mismatched-values",
+                Some("Mismatched Digest Values"),
+            ),
+        }
+    }
+}
+
+/// One problem document of `kind` as a line of JSON, its extension members (RFC 9457 3.2) last and in their order.
+/// Their names must not be those of the four members that every document has.
+#[must_use]
+pub fn document_of(kind: Kind, status: u16, detail: &str, members: &[(&str, Value)]) -> String {
+    let (uri, title) = kind.registered();
+    let (title, detail) = (title.unwrap_or_else(|| reason(status)), Value::from(detail));
+    let mut text = format!(r#"{{"type":"{uri}","title":"{title}","status":{status},"detail":{detail}"#);
+    for (name, value) in members {
+        debug_assert!(!["type", "title", "status", "detail"].contains(name));
+        text.push_str(&format!(",{}:{value}", Value::from(*name)));
+    }
+    text.push_str("}\n");
+    text
+}
 
 /// One problem document as a line of JSON: `about:blank`, so that the title is the status's own phrase and
 /// `detail` says what was wrong with this request.
 #[must_use]
 pub fn document(status: u16, detail: &str) -> String {
-    let detail = serde_json::Value::from(detail);
-    let title = reason(status);
-    format!("{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},\"detail\":{detail}}}\n")
+    document_of(Kind::AboutBlank, status, detail, &[])
 }
 
 /// The phrase registered for a status code; `Unassigned` for one this daemon never sends.
@@ -17,8 +83,10 @@ pub fn document(status: u16, detail: &str) -> String {
 pub fn reason(status: u16) -> &'static str {
     match status {
         100 => "Continue",
+        104 => "Upload Resumption Supported",
         200 => "OK",
         201 => "Created",
+        202 => "Accepted",
         204 => "No Content",
         206 => "Partial Content",
         301 => "Moved Permanently",
@@ -31,6 +99,7 @@ pub fn reason(status: u16) -> &'static str {
         405 => "Method Not Allowed",
         408 => "Request Timeout",
         409 => "Conflict",
+        410 => "Gone",
         411 => "Length Required",
         412 => "Precondition Failed",
         413 => "Content Too Large",
@@ -66,7 +135,32 @@ mod tests {
     }
 
     #[test]
+    fn a_kind_brings_its_type_title_and_members() {
+        let members =
+            [("expected-offset", Value::from(12_500_000)), ("provided-offset", Value::from(u64::MAX))];
+        assert_eq!(
+            document_of(Kind::MismatchingOffset, 409, "go on at 12500000", &members),
+            "{\"type\":\"https://iana.org/assignments/http-problem-types#mismatching-upload-offset\",\
+             \"title\":\"Mismatching Upload Offset\",\"status\":409,\"detail\":\"go on at 12500000\",\
+             \"expected-offset\":12500000,\"provided-offset\":18446744073709551615}\n"
+        );
+        let kinds = [
+            (Kind::CompletedUpload, "completed-upload", "Upload Is Completed"),
+            (Kind::InconsistentLength, "inconsistent-upload-length", "Inconsistent Upload Length Values"),
+            (Kind::InvalidDigest, "digest-invalid-values", "Invalid Digest Values"),
+            (Kind::MismatchedDigest, "digest-mismatched-values", "Mismatched Digest Values"),
+        ];
+        for (kind, fragment, title) in kinds {
+            let document: Value = serde_json::from_str(&document_of(kind, 400, "x", &[])).unwrap();
+            let uri = format!("https://iana.org/assignments/http-problem-types#{fragment}");
+            assert_eq!((document["type"].as_str(), document["title"].as_str()), (Some(&*uri), Some(title)));
+        }
+        assert_eq!(document_of(Kind::AboutBlank, 400, "x", &[]), document(400, "x"));
+    }
+
+    #[test]
     fn phrases_are_the_registered_ones() {
+        assert_eq!(reason(104), "Upload Resumption Supported");
         assert_eq!(reason(206), "Partial Content");
         assert_eq!(reason(414), "URI Too Long");
         assert_eq!(reason(431), "Request Header Fields Too Large");
@@ -76,10 +170,11 @@ mod tests {
     proptest! {
         #[test]
         fn any_detail_survives_a_json_parser(detail in ".*") {
-            let text = document(400, &detail);
+            let text = document_of(Kind::AboutBlank, 400, &detail, &[("found", Value::from(detail.as_str()))]);
             prop_assert_eq!(text.matches('\n').count(), 1);
-            let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let parsed: Value = serde_json::from_str(&text).unwrap();
             prop_assert_eq!(parsed["detail"].as_str(), Some(detail.as_str()));
+            prop_assert_eq!(parsed["found"].as_str(), Some(detail.as_str()));
             prop_assert_eq!(parsed["status"].as_u64(), Some(400));
             prop_assert_eq!(parsed["title"].as_str(), Some("Bad Request"));
         }

@@ -119,6 +119,8 @@ fn version_and_usage() {
         (&["--engine", "warp"], "[possible values: auto, sendfile, splice, copy]"),
         (&["--frame-bytes-max", "1 parsec"], "is no byte count: write bytes (169) or a suffix (64MiB, 1GB)"),
         (&["--data-listen", "localhost"], "invalid value 'localhost' for '--data-listen <ADDR:PORT>'"),
+        (&["--partial-ttl", "90"], "is no time span: write a number and a unit (90s, 24h, 7days)"),
+        (&["--durability", "hope"], "[possible values: fsync, none]"),
     ] {
         let output = run_streamd(arguments);
         assert_eq!(code(&output), 2, "{arguments:?}");
@@ -174,8 +176,10 @@ fn files_that_can_not_be_read_are_configuration_faults() {
 #[test]
 fn print_config_reads_back_as_the_same() {
     let (_fixture, path) = file("streams_max = 3\ntargets_allowed = [\"10.0.0.0/8:*\"]\nlisting = true\n");
-    let first = run_streamd(&["--config", &path, "--frame-bytes-max", "64MiB", "--print-config"]);
+    let flags = ["--frame-bytes-max", "64MiB", "--partial-ttl", "36h", "--durability", "none"];
+    let first = run_streamd(&[&["--config", &path, "--print-config"], &flags[..]].concat());
     let settings = printed(&first);
+    assert_eq!(settings["partial_ttl"].as_str(), Some("1day 12h"));
     assert_eq!(settings["frame_bytes_max"].as_integer(), Some(64 << 20));
     let (_fixture, path) = file(stdout(&first));
     let second = run_streamd(&["--config", &path, "--print-config"]);
@@ -213,6 +217,11 @@ fn switches_take_a_value_or_none() {
             "--access-log",
             "access_log",
             [("--access-log", true), ("--access-log=true", true), ("--access-log=false", false)],
+        ),
+        (
+            "--create-dirs",
+            "create_dirs",
+            [("--create-dirs", true), ("--create-dirs=true", true), ("--create-dirs=false", false)],
         ),
     ] {
         for (argument, expected) in values {
@@ -257,4 +266,25 @@ fn a_control_plane_that_others_can_reach_needs_a_token() {
     let with_token = [&flags[..], &["--token-file", token_file.to_str().unwrap()]].concat();
     assert_eq!(code(&run_streamd(&with_token)), 0);
     assert_eq!(code(&run_streamd(&[&TEST_FLAGS[..], &["--check"]].concat())), 0);
+}
+
+#[test]
+fn uploads_need_a_root_and_where_others_can_reach_them_a_token() {
+    let fixture = Fixture::new();
+    let root = fixture.path().to_str().unwrap();
+    let token_file = fixture.write("token", b"secret");
+    let token_file = token_file.to_str().unwrap();
+    let check = |flags: &[&str]| run_streamd(&[&["--check", "--uploads"], flags].concat());
+    let output = check(&["--data-listen", "127.0.0.1:0"]);
+    let fault = "streamd: uploads: there is no directory to put files into: set root\n";
+    assert_eq!((code(&output), stderr(&output)), (78, fault));
+    let output = check(&["--root", root, "--data-listen", "0.0.0.0:0"]);
+    let fault = "streamd: uploads: data_listen 0.0.0.0:0 can be reached from other hosts: set token_file, or listen \
+                 on 127.0.0.1\n";
+    assert_eq!((code(&output), stderr(&output)), (78, fault));
+    for flags in
+        [["--root", root, "--data-listen", "127.0.0.1:0"], ["--root", root, "--token-file", token_file]]
+    {
+        assert_eq!(code(&check(&flags)), 0, "{flags:?}");
+    }
 }

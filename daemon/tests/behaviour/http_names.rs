@@ -15,6 +15,8 @@ fn fixture() -> Fixture {
     fixture.write("root/sub/deep/file", b"deep");
     fixture.write("root/..file", b"dots");
     fixture.write("root/%2e%2e", b"escapes");
+    fixture.write("root/.streamd-uploads/partial", b"partial");
+    fixture.write("root/sub/.streamd-uploads/partial", b"partial");
     let root = fixture.path().join("root");
     symlink("../secret", root.join("link_outside")).unwrap();
     symlink(fixture.path().join("secret"), root.join("link_absolute")).unwrap();
@@ -106,6 +108,12 @@ fn outside_and_absent_and_no_file_are_told_apart_by_nobody() {
             "/file/",
             "/file/.",
             "/file/absent",
+            "/.streamd-uploads",
+            "/.streamd-uploads/",
+            "/.streamd-uploads/partial",
+            "/%2estreamd-uploads/partial",
+            "/sub/.streamd-uploads/partial",
+            "/sub/../.streamd-uploads/partial",
             "/sub/../",
             "/?file",
             "http://test/../secret",

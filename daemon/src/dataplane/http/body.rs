@@ -4,7 +4,7 @@ use super::super::error::TransferError;
 use super::super::input::{Input, Patience};
 use super::super::registry::Connection;
 use super::super::worker::Worker;
-use crate::protocol::http1::chunked::ChunkedSkipper;
+use crate::protocol::http1::chunked::ChunkedDecoder;
 use crate::protocol::http1::request::{Body, Request};
 
 /// The largest body of a GET or HEAD that is received and dropped so that the connection can be kept.
@@ -52,11 +52,11 @@ async fn drain_chunked(
     connection: &Connection,
     input: &mut Input,
 ) -> Result<bool, TransferError> {
-    let mut skipper = ChunkedSkipper::new();
+    let mut decoder = ChunkedDecoder::new();
     let mut dropped = 0;
     let mut patience = Patience::new(worker, worker.live().settings.receive_timeout_ms);
     loop {
-        let Ok((consumed, ended)) = skipper.advance(input.bytes()) else { return Ok(false) };
+        let Ok((consumed, ended)) = decoder.skip(input.bytes()) else { return Ok(false) };
         input.consume(consumed);
         dropped += consumed as u64;
         if ended {

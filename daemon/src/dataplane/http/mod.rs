@@ -105,12 +105,9 @@ fn serve_next<'a>(
 /// The usual request: its head is there, it brings no body, its file is known and the answer fits into the socket.
 /// What isn't usual is given back as it is by then.
 fn begin(worker: &Worker, connection: &Registered, input: &mut Input) -> Begun {
-    let request = match parse(input.bytes()) {
-        Ok(Progress::Complete { request, head_bytes }) => {
-            input.consume(head_bytes);
-            request
-        }
-        Ok(Progress::Incomplete) => return Begun::Incomplete,
+    let request = match take_request(input) {
+        Ok(Some(request)) => request,
+        Ok(None) => return Begun::Incomplete,
         Err(error) => return Begun::Refused(error),
     };
     if request.body != Body::None {
@@ -179,14 +176,25 @@ async fn rest_of_head(
         if !patience.receive(worker, connection, input).await? {
             return Ok(Next::Ended);
         }
-        match parse(input.bytes()) {
-            Ok(Progress::Complete { request, head_bytes }) => {
-                input.consume(head_bytes);
-                return Ok(Next::Request(request));
-            }
-            Ok(Progress::Incomplete) => {}
+        match take_request(input) {
+            Ok(Some(request)) => return Ok(Next::Request(request)),
+            Ok(None) => {}
             Err(error) => return Ok(Next::Refused(error)),
         }
+    }
+}
+
+/// Takes a request's head out of the input, if it is whole. A method that writes is refused.
+fn take_request(input: &mut Input) -> Result<Option<Request>, RequestError> {
+    match parse(input.bytes())? {
+        Progress::Complete { request, .. } if !request.method.is_read() => {
+            Err(RequestError::MethodNotOffered { method: request.method.as_str() })
+        }
+        Progress::Complete { request, head_bytes } => {
+            input.consume(head_bytes);
+            Ok(Some(request))
+        }
+        Progress::Incomplete => Ok(None),
     }
 }
 
@@ -283,5 +291,5 @@ async fn refuse(worker: &Rc<Worker>, connection: &Registered, response: Response
 
 /// Whether an answer to `method` has a body.
 fn has_body(method: Method) -> bool {
-    method == Method::Get
+    method != Method::Head
 }

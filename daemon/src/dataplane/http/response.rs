@@ -111,7 +111,8 @@ impl Response {
     /// A request that could not be understood, or whose method isn't offered.
     pub(super) fn refused(asked: &Asked<'_>, error: &RequestError) -> Response {
         Self::problem_with(asked, error.status(), &error.to_string(), |head| {
-            if let Some(methods) = error.allow() {
+            // No method that writes is served, whatever the settings say.
+            if let Some(methods) = error.allow(false) {
                 head.field("Allow", methods);
             }
         })
@@ -213,6 +214,9 @@ pub(in super::super) async fn find(
     root: &Arc<Root>,
     name: &Name,
 ) -> Result<Found, FileError> {
+    if name.is_reserved() {
+        return Err(FileError::NotFound);
+    }
     if let Some(found) = root.find_cached(name) {
         return found;
     }

@@ -134,6 +134,45 @@ fn tags_overrule_dates_and_failure_overrules_not_modified() {
 }
 
 #[test]
+fn writes_proceed_where_every_condition_holds() {
+    let none = Preconditions::default;
+    let if_match = |text| Preconditions { if_match: list(text), ..none() };
+    let if_none_match = |text| Preconditions { if_none_match: list(text), ..none() };
+    let unmodified = |date| Preconditions { if_unmodified_since: Some(at(date)), ..none() };
+    // Conditions, whether the file of `validators` may be written, whether an absent one may.
+    let table = [
+        (none(), true, true),
+        (if_match("*"), true, false),
+        (if_match("\"a-1\""), true, false),
+        (if_match("\"x\", \"a-1\""), true, false),
+        (if_match("\"x\""), false, false),
+        (if_match("W/\"a-1\""), false, false),
+        (if_match(""), false, false),
+        (if_none_match("*"), false, true),
+        (if_none_match(" * "), false, true),
+        (if_none_match("\"a-1\""), false, true),
+        (if_none_match("W/\"a-1\""), false, true),
+        (if_none_match("\"x\""), true, true),
+        (if_none_match(""), true, true),
+        (unmodified(MODIFIED), true, false),
+        (unmodified(MODIFIED + 1), true, false),
+        (unmodified(MODIFIED - 1), false, false),
+        // If-Modified-Since means nothing to a write.
+        (Preconditions { if_modified_since: Some(at(MODIFIED)), ..none() }, true, true),
+        // The tag overrules the date.
+        (Preconditions { if_match: list("\"a-1\""), ..unmodified(0) }, true, false),
+        (Preconditions { if_match: list("\"x\""), ..unmodified(MODIFIED) }, false, false),
+        (Preconditions { if_none_match: list("\"x\""), ..unmodified(0) }, false, false),
+        (Preconditions { if_none_match: list("*"), ..if_match("*") }, false, false),
+        (Preconditions { if_none_match: list("\"x\""), ..if_match("\"a-1\"") }, true, false),
+    ];
+    for (preconditions, existing, absent) in table {
+        assert_eq!(permits_write(&preconditions, Some(&validators())), existing, "{preconditions:?}");
+        assert_eq!(permits_write(&preconditions, None), absent, "absent: {preconditions:?}");
+    }
+}
+
+#[test]
 fn if_range_wants_the_very_file() {
     let table = [
         ("\"a-1\"", true),
@@ -172,9 +211,27 @@ proptest! {
         prop_assert_eq!(matches(text.as_bytes(), &validators, Comparison::Weak), weak);
     }
 
+    /// A write with a condition is refused exactly where a read would have failed or found nothing new.
+    #[test]
+    fn a_write_is_refused_where_a_read_has_nothing_to_do(
+        if_match in prop::option::of("(\\*|(W/)?\"[ax]-1\"(, \"[ax]-1\")?)?"),
+        if_none_match in prop::option::of("(\\*|(W/)?\"[ax]-1\"(, \"[ax]-1\")?)?"),
+        unmodified in prop::option::of(MODIFIED - 1..=MODIFIED + 1),
+    ) {
+        let preconditions = Preconditions {
+            if_match: if_match.as_deref().and_then(list),
+            if_none_match: if_none_match.as_deref().and_then(list),
+            if_unmodified_since: unmodified.map(at),
+            ..Default::default()
+        };
+        let read = evaluate(&preconditions, &validators());
+        prop_assert_eq!(permits_write(&preconditions, Some(&validators())), read == Verdict::Proceed);
+    }
+
     #[test]
     fn no_list_panics(field: Vec<u8>) {
         let _ = matches(&field, &validators(), Comparison::Weak);
         let _ = range_applies(Some(&field), &validators());
+        let _ = permits_write(&Preconditions { if_match: Some(field.into()), ..Default::default() }, None);
     }
 }

@@ -1,4 +1,4 @@
-//! Skipping a chunked body (RFC 9112 7.1) that nobody wants, to find where the next request begins.
+//! Chunked bodies (RFC 9112 7.1): their payload for an upload, or only their end, where nobody wants them.
 
 use crate::protocol::http1::method::is_token_byte;
 
@@ -82,63 +82,90 @@ enum State {
     Ended,
 }
 
-/// Follows a chunked body piece by piece; keeps counts, no bytes.
+/// What comes next in the bytes of a chunked body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece<'i> {
+    /// Payload, at least one byte of it.
+    Payload(&'i [u8]),
+    /// The input is used up and the body goes on.
+    Incomplete,
+    /// The body has ended; what is left of the input is the next request's.
+    Ended,
+}
+
+/// Follows a chunked body piece by piece; keeps counts, no bytes. Trailer fields are checked and dropped
+/// (RFC 9110 6.5.1).
 #[derive(Debug, Clone)]
-pub struct ChunkedSkipper {
+pub struct ChunkedDecoder {
     state: State,
     payload_bytes: u64,
     extension_bytes: u32,
     trailer_bytes: u32,
 }
 
-impl Default for ChunkedSkipper {
+impl Default for ChunkedDecoder {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl ChunkedSkipper {
+impl ChunkedDecoder {
     /// At the first byte after the head.
     #[must_use]
     pub fn new() -> Self {
         Self { state: SIZE_START, payload_bytes: 0, extension_bytes: 0, trailer_bytes: 0 }
     }
 
-    /// Takes the next bytes; returns how many of them belong to the body and whether it ended with them. What
-    /// follows the end is the next request's and never consumed; before the end all of `input` is.
+    /// The next piece of the body in `input`, which then begins behind it. To be called until it is
+    /// [`Piece::Incomplete`] or [`Piece::Ended`].
     ///
     /// # Errors
-    /// [`ChunkError`] at the first byte that no chunked body can have there.
-    pub fn advance(&mut self, input: &[u8]) -> Result<(usize, bool), ChunkError> {
-        let mut rest = input;
-        while self.state != State::Ended
-            && let Some((&byte, after)) = rest.split_first()
-        {
-            rest = match self.state {
-                State::Data { remaining } => self.skip_data(remaining, rest),
-                _ => {
-                    self.state = self.step(byte)?;
-                    after
-                }
-            };
+    /// [`ChunkError`] at the first byte that no chunked body can have there; the payload before it has been handed
+    /// out.
+    pub fn next_piece<'i>(&mut self, input: &mut &'i [u8]) -> Result<Piece<'i>, ChunkError> {
+        while self.state != State::Ended {
+            let Some((&byte, after)) = input.split_first() else { return Ok(Piece::Incomplete) };
+            if let State::Data { remaining } = self.state {
+                return Ok(Piece::Payload(self.take_data(remaining, input)));
+            }
+            self.state = self.step(byte)?;
+            *input = after;
         }
-        Ok((input.len() - rest.len(), self.state == State::Ended))
+        Ok(Piece::Ended)
     }
 
-    /// Payload bytes skipped so far; size lines, extensions and trailers aren't payload.
+    /// Drops the payload in the next bytes; returns how many of them belong to the body and whether it ended with
+    /// them. What follows the end is the next request's and never consumed; before the end all of `input` is.
+    ///
+    /// # Errors
+    /// As [`ChunkedDecoder::next_piece`].
+    pub fn skip(&mut self, input: &[u8]) -> Result<(usize, bool), ChunkError> {
+        let mut rest = input;
+        loop {
+            match self.next_piece(&mut rest)? {
+                Piece::Payload(_) => {}
+                Piece::Incomplete => return Ok((input.len(), false)),
+                Piece::Ended => return Ok((input.len() - rest.len(), true)),
+            }
+        }
+    }
+
+    /// Payload bytes so far; size lines, extensions and trailers aren't payload.
     #[must_use]
     pub fn payload_bytes(&self) -> u64 {
         self.payload_bytes
     }
 
-    /// Skips what is there of a chunk's data; returns what follows.
-    fn skip_data<'i>(&mut self, remaining: u64, input: &'i [u8]) -> &'i [u8] {
-        let skipped = usize::try_from(remaining).unwrap_or(usize::MAX).min(input.len());
-        let left = remaining - skipped as u64;
+    /// Takes what is there of a chunk's data out of the input.
+    fn take_data<'i>(&mut self, remaining: u64, input: &mut &'i [u8]) -> &'i [u8] {
+        let here = usize::try_from(remaining).unwrap_or(usize::MAX).min(input.len());
+        let left = remaining - here as u64;
         // A body of 2^64 bytes takes longer than any connection lasts.
-        self.payload_bytes = self.payload_bytes.saturating_add(skipped as u64);
+        self.payload_bytes = self.payload_bytes.saturating_add(here as u64);
         self.state = if left == 0 { State::DataCarriageReturn } else { State::Data { remaining: left } };
-        &input[skipped..]
+        let (data, rest) = input.split_at(here);
+        *input = rest;
+        data
     }
 
     fn step(&mut self, byte: u8) -> Result<State, ChunkError> {

@@ -1,7 +1,7 @@
 //! Why a request is refused. After each of these the connection is closed: where the next request would begin
 //! is either unknown or not worth trusting.
 
-use crate::protocol::http1::method::ALLOWED;
+use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::{FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 use crate::protocol::name::NameError;
 
@@ -23,9 +23,9 @@ pub enum RequestError {
     RequestLine { line: String },
     #[error("the method `{method}` is no token: HTTP methods are letters such as GET")]
     MethodInvalid { method: String },
-    #[error("the method `{method}` is unknown here; GET and HEAD are offered")]
+    #[error("the method `{method}` is unknown here")]
     MethodUnknown { method: String },
-    #[error("the method {method} is not offered here; GET and HEAD are")]
+    #[error("the method {method} is not offered here; the Allow field names those that are")]
     MethodNotOffered { method: &'static str },
     #[error("the version `{version}` is not of the form `HTTP/1.1`, in capitals and with nothing after it")]
     VersionInvalid { version: String },
@@ -59,6 +59,9 @@ pub enum RequestError {
     FieldName { line: String },
     #[error("the field `{line}` holds a control character")]
     FieldValue { line: String },
+
+    #[error("there is more than one {name} field, and they need not agree")]
+    FieldRepeated { name: &'static str },
 
     #[error("there is no Host field, which HTTP/1.1 requires")]
     HostMissing,
@@ -105,6 +108,7 @@ impl RequestError {
             | Self::FoldedLine
             | Self::FieldName { .. }
             | Self::FieldValue { .. }
+            | Self::FieldRepeated { .. }
             | Self::HostMissing
             | Self::HostRepeated
             | Self::HostInvalid { .. }
@@ -115,9 +119,9 @@ impl RequestError {
         }
     }
 
-    /// What `Allow` must say: only in a 405 (RFC 9110 15.5.6).
+    /// What `Allow` must say, by whether uploads are on: only in a 405 (RFC 9110 15.5.6).
     #[must_use]
-    pub fn allow(&self) -> Option<&'static str> {
-        matches!(self, Self::MethodNotOffered { .. }).then_some(ALLOWED)
+    pub fn allow(&self, uploads: bool) -> Option<&'static str> {
+        matches!(self, Self::MethodNotOffered { .. }).then(|| Method::allowed(uploads))
     }
 }

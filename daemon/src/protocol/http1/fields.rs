@@ -7,8 +7,9 @@ use crate::protocol::date::parse_http_date;
 use crate::protocol::http1::authority::is_authority;
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::line::Version;
-use crate::protocol::http1::method::is_token_byte;
+use crate::protocol::http1::method::{Method, is_token_byte};
 use crate::protocol::http1::request::{Body, FIELDS_MAX};
+use crate::protocol::http1::write_fields::WriteFields;
 use crate::protocol::name::escape_for_log;
 
 /// Length of the longest name in [`Fields::add`], `if-unmodified-since`: a longer one is none of them.
@@ -36,25 +37,33 @@ pub(super) struct Fields<'b> {
     if_modified_since: Option<&'b [u8]>,
     if_unmodified_since: Option<&'b [u8]>,
     accepts_json: bool,
+    want_repr_digest: Option<Vec<u8>>,
+    write: Option<Box<WriteFields>>,
 }
 
 /// A field whose repetition is an error, or at least means something.
 #[derive(Default)]
-struct Once<'b> {
+pub(super) struct Once<'b> {
     value: Option<&'b [u8]>,
     repeated: bool,
 }
 
 impl<'b> Once<'b> {
-    fn add(&mut self, value: &'b [u8]) {
+    pub(super) fn add(&mut self, value: &'b [u8]) {
         self.repeated = self.value.is_some();
         self.value.get_or_insert(value);
+    }
+
+    /// The value of a field that may stand in a head once.
+    pub(super) fn single(&self, name: &'static str) -> Result<Option<&'b [u8]>, RequestError> {
+        if self.repeated { Err(RequestError::FieldRepeated { name }) } else { Ok(self.value) }
     }
 }
 
 impl<'b> Fields<'b> {
-    /// Reads the field lines of a head, up to and with the empty line.
-    pub(super) fn parse(lines: &'b [u8]) -> Result<Self, RequestError> {
+    /// Reads the field lines of a head, up to and with the empty line. Those that mean something to a write alone are
+    /// looked for in nothing else.
+    pub(super) fn parse(lines: &'b [u8], method: Method) -> Result<Self, RequestError> {
         let (mut few, mut many);
         let headers: &mut [_] = if memchr_iter(b'\n', lines).count() <= FIELDS_USUAL_MAX {
             few = [httparse::EMPTY_HEADER; FIELDS_USUAL_MAX];
@@ -69,15 +78,16 @@ impl<'b> Fields<'b> {
         for header in headers {
             fields.add(header.name, header.value);
         }
+        if !method.is_read() {
+            fields.write = Some(Box::new(WriteFields::parse(headers)?));
+        }
         Ok(fields)
     }
 
     fn add(&mut self, name: &str, value: &'b [u8]) {
-        let mut lower_case = [0; NAME_BYTES_MAX];
-        let Some(lower_case) = lower_case.get_mut(..name.len()) else { return };
-        lower_case.copy_from_slice(name.as_bytes());
-        lower_case.make_ascii_lowercase();
-        match &*lower_case {
+        let mut room = [0; NAME_BYTES_MAX];
+        let Some(lower_case) = lower_case(name, &mut room) else { return };
+        match lower_case {
             b"host" => self.host.add(value),
             b"content-length" => self.content_length.add(value),
             b"transfer-encoding" => self.transfer_encoding.add(value),
@@ -90,6 +100,7 @@ impl<'b> Fields<'b> {
             b"if-modified-since" => keep_first(&mut self.if_modified_since, value),
             b"if-unmodified-since" => keep_first(&mut self.if_unmodified_since, value),
             b"accept" => self.accepts_json |= members(value).any(is_json),
+            b"want-repr-digest" => join(&mut self.want_repr_digest, value),
             _ => {}
         }
     }
@@ -170,6 +181,14 @@ impl<'b> Fields<'b> {
         self.if_range.map(Box::from)
     }
 
+    pub(super) fn want_repr_digest(&mut self) -> Option<Box<[u8]>> {
+        self.want_repr_digest.take().map(Vec::into_boxed_slice)
+    }
+
+    pub(super) fn write(&mut self) -> Option<Box<WriteFields>> {
+        self.write.take()
+    }
+
     pub(super) fn preconditions(&mut self) -> Preconditions {
         Preconditions {
             if_match: self.if_match.take().map(Vec::into_boxed_slice),
@@ -178,6 +197,14 @@ impl<'b> Fields<'b> {
             if_unmodified_since: self.if_unmodified_since.and_then(parse_http_date),
         }
     }
+}
+
+/// A field's name in lower case; `None` when there isn't room for it.
+pub(super) fn lower_case<'r>(name: &str, room: &'r mut [u8]) -> Option<&'r [u8]> {
+    let lower_case = room.get_mut(..name.len())?;
+    lower_case.copy_from_slice(name.as_bytes());
+    lower_case.make_ascii_lowercase();
+    Some(lower_case)
 }
 
 /// Which line httparse could not read, and why.
@@ -205,7 +232,7 @@ fn keep_first<'b>(field: &mut Option<&'b [u8]>, value: &'b [u8]) {
     field.get_or_insert(value);
 }
 
-fn join(list: &mut Option<Vec<u8>>, value: &[u8]) {
+pub(super) fn join(list: &mut Option<Vec<u8>>, value: &[u8]) {
     match list {
         Some(list) => {
             list.extend_from_slice(b", ");

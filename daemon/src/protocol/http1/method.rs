@@ -9,28 +9,49 @@ use crate::protocol::name::escape_for_log;
 /// RFC 9112 3 has a longer one than the server knows answered with 501.
 pub const METHOD_BYTES_MAX: usize = 32;
 
-/// What `Allow` says in a 405.
-pub const ALLOWED: &str = "GET, HEAD";
+/// The methods of RFC 9110 9.3 that are known and never offered.
+const NOT_OFFERED: [&str; 3] = ["OPTIONS", "TRACE", "CONNECT"];
 
-/// The methods of RFC 9110 9.3 and PATCH (RFC 5789) that are known and not offered.
-const NOT_OFFERED: [&str; 7] = ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"];
-
-/// A method on offer.
+/// A method on offer, those that write only where uploads are on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
     /// The file.
     Get,
     /// What GET would say, without the file's bytes.
     Head,
+    /// The body becomes the file.
+    Put,
+    /// Begins a resumable upload.
+    Post,
+    /// Goes on with one.
+    Patch,
+    /// Removes the file, or gives up an upload.
+    Delete,
 }
 
 impl Method {
+    /// What `Allow` says in a 405, by whether uploads are on.
+    #[must_use]
+    pub fn allowed(uploads: bool) -> &'static str {
+        if uploads { "GET, HEAD, PUT, POST, PATCH, DELETE" } else { "GET, HEAD" }
+    }
+
+    /// Whether the method leaves everything as it is.
+    #[must_use]
+    pub fn is_read(self) -> bool {
+        matches!(self, Method::Get | Method::Head)
+    }
+
     /// The method as it stands in a request line.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Method::Get => "GET",
             Method::Head => "HEAD",
+            Method::Put => "PUT",
+            Method::Post => "POST",
+            Method::Patch => "PATCH",
+            Method::Delete => "DELETE",
         }
     }
 
@@ -39,6 +60,10 @@ impl Method {
         match name {
             b"GET" => return Ok(Method::Get),
             b"HEAD" => return Ok(Method::Head),
+            b"PUT" => return Ok(Method::Put),
+            b"POST" => return Ok(Method::Post),
+            b"PATCH" => return Ok(Method::Patch),
+            b"DELETE" => return Ok(Method::Delete),
             _ => {}
         }
         match NOT_OFFERED.into_iter().find(|method| method.as_bytes() == name) {

@@ -7,10 +7,11 @@
 //! | `line` | the request line |
 //! | `target` | from a request target to a name |
 //! | `fields` | the header fields that matter, and what they say together |
+//! | [`write_fields`] | those that matter to a method that writes |
 //! | [`authority`] | `host:port` in `Host` and absolute targets |
-//! | [`method`] | the methods on offer, and those only known |
+//! | [`method`] | the methods on offer, with uploads and without, and those only known |
 //! | [`error`] | every reason to refuse a request, with its status |
-//! | [`chunked`] | skipping a chunked body that nobody wants |
+//! | [`chunked`] | chunked bodies: their payload, or only their end |
 //! | [`response`] | response heads |
 
 pub mod authority;
@@ -23,3 +24,4 @@ pub mod method;
 pub mod request;
 pub mod response;
 mod target;
+pub mod write_fields;

@@ -3,6 +3,7 @@
 pub use crate::protocol::http1::error::RequestError;
 pub use crate::protocol::http1::line::Version;
 pub use crate::protocol::http1::method::Method;
+pub use crate::protocol::http1::write_fields::WriteFields;
 
 use crate::protocol::conditional::Preconditions;
 use crate::protocol::http1::fields::Fields;
@@ -20,14 +21,14 @@ pub const TARGET_BYTES_MAX: usize = 8 * 1024;
 /// dozens at most.
 pub const FIELDS_MAX: usize = 100;
 
-/// The body that a GET or HEAD brings along. Nobody wants it, but the next request begins after it.
+/// The body that a request brings along. Nobody wants that of a GET or HEAD, but the next request begins after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {
     /// None, or one of length 0.
     None,
     /// This many bytes, at least 1.
     Length(u64),
-    /// See [`ChunkedSkipper`](crate::protocol::http1::chunked::ChunkedSkipper).
+    /// See [`ChunkedDecoder`](crate::protocol::http1::chunked::ChunkedDecoder).
     Chunked,
 }
 
@@ -56,6 +57,10 @@ pub struct Request {
     pub preconditions: Preconditions,
     /// Whether `Accept` names `application/json`, by its name and with a weight above zero.
     pub accepts_json: bool,
+    /// `Want-Repr-Digest`, its lines joined with `, `, for [`wanted`](crate::protocol::digest::wanted).
+    pub want_repr_digest: Option<Box<[u8]>>,
+    /// The fields that mean something to a write; `None` for [reads](Method::is_read), and for nothing else.
+    pub write: Option<Box<WriteFields>>,
 }
 
 /// What the bytes received so far amount to.
@@ -83,7 +88,7 @@ pub fn parse(buffer: &[u8]) -> Result<Progress, RequestError> {
     let Some(head) = head::locate(buffer)? else { return Ok(Progress::Incomplete) };
     let version = head.line.version;
     let (target, name) = target::parse(head.line.target)?;
-    let mut fields = Fields::parse(head.fields)?;
+    let mut fields = Fields::parse(head.fields, head.line.method)?;
     let body = fields.body(version)?;
     fields.check(version)?;
     let request = Request {
@@ -98,6 +103,8 @@ pub fn parse(buffer: &[u8]) -> Result<Progress, RequestError> {
         if_range: fields.if_range(),
         preconditions: fields.preconditions(),
         accepts_json: fields.accepts_json(),
+        want_repr_digest: fields.want_repr_digest(),
+        write: fields.write(),
     };
     Ok(Progress::Complete { request, head_bytes: head.bytes })
 }

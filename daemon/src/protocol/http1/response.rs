@@ -22,14 +22,20 @@ impl<'o> ResponseHead<'o> {
     /// client speaks (RFC 9110 2.5). `date` is an IMF-fixdate
     /// ([`http_date`](crate::protocol::date::http_date)), which the caller makes once a second.
     pub fn new(out: &'o mut Vec<u8>, status: u16, date: &str) -> Self {
+        let mut head = Self::interim(out, status);
+        head.field("Server", SERVER).field("Date", date);
+        head
+    }
+
+    /// Appends the status line of an interim answer (RFC 9110 15.2), which says nothing but what the answer to come
+    /// can't wait for. [`ResponseHead::finish_interim`] ends it.
+    pub fn interim(out: &'o mut Vec<u8>, status: u16) -> Self {
         out.extend_from_slice(b"HTTP/1.1 ");
         push_number(out, u64::from(status));
         out.push(b' ');
         out.extend_from_slice(reason(status).as_bytes());
         out.extend_from_slice(b"\r\n");
-        let mut head = Self { out };
-        head.field("Server", SERVER).field("Date", date);
-        head
+        Self { out }
     }
 
     /// Appends a field. Neither name nor value may come from outside unchecked: a line break in it would
@@ -76,6 +82,11 @@ impl<'o> ResponseHead<'o> {
         } else if version == Version::Http10 {
             self.field("Connection", "keep-alive");
         }
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    /// Ends the head of an interim answer: the connection stays for the answer to come.
+    pub fn finish_interim(&mut self) {
         self.out.extend_from_slice(b"\r\n");
     }
 
@@ -157,6 +168,19 @@ mod tests {
             head.content_range_unsatisfied(0);
         });
         assert!(text.ends_with("\r\nContent-Range: bytes */0\r\n"), "{text}");
+    }
+
+    #[test]
+    fn an_interim_head_says_only_what_it_is_for() {
+        let mut out = Vec::new();
+        let mut head = ResponseHead::interim(&mut out, 104);
+        head.field("Location", "/a").field_number("Upload-Draft-Interop-Version", 9).finish_interim();
+        let expected = "HTTP/1.1 104 Upload Resumption Supported\r\nLocation: /a\r\n\
+                        Upload-Draft-Interop-Version: 9\r\n\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let mut out = Vec::new();
+        ResponseHead::interim(&mut out, 100).finish_interim();
+        assert_eq!(out, CONTINUE);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Request targets (RFC 9112 3.2): origin-form and absolute-form, which GET and HEAD may have.
+//! Request targets (RFC 9112 3.2): origin-form and absolute-form, which all methods on offer may have.
 
 use crate::protocol::http1::authority::names_host;
 use crate::protocol::http1::error::RequestError;

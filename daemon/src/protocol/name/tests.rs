@@ -95,11 +95,107 @@ fn logs_are_cut_after_512_bytes() {
     assert_eq!(escape_for_log(&[b'a'; 513]), format!("{}...", "a".repeat(512)));
 }
 
+#[test]
+fn the_segment_of_uploads_is_reserved_wherever_it_stands() {
+    let table = [
+        ("/.streamd-uploads", true),
+        ("/.streamd-uploads/", true),
+        ("/.streamd-uploads/0123456789abcdef0123456789abcdef", true),
+        ("/a/.streamd-uploads/b", true),
+        ("/a/.streamd-uploads", true),
+        ("/%2estreamd-upload%73/x", true),
+        ("/a%2f.streamd-uploads", true),
+        ("/.STREAMD-Uploads/x", true),
+        ("/a/../.streamd-uploads", true),
+        ("/.streamd-uploads/..", false),
+        ("/.streamd-uploads/../a", false),
+        ("/streamd-uploads", false),
+        ("/.streamd-uploads2", false),
+        ("/a.streamd-uploads", false),
+        ("/.streamd-uploads.txt", false),
+        ("/.streamd-uploads%20", false),
+        ("/", false),
+    ];
+    for (path, expected) in table {
+        assert_eq!(Name::parse(path.as_bytes()).unwrap().is_reserved(), expected, "{path}");
+    }
+}
+
+#[test]
+fn uploads_have_names_below_their_home() {
+    const ID: &str = "0123456789abcdef0123456789abcdef";
+    let resource = |path: &str| Name::parse(path.as_bytes()).unwrap().upload_resource();
+    let homes = [
+        (format!("/.streamd-uploads/{ID}"), ".streamd-uploads"),
+        (format!("//.streamd-uploads//{ID}"), ".streamd-uploads"),
+        (format!("/a/b%20c/.streamd-uploads/{ID}"), "a/b c/.streamd-uploads"),
+        (format!("/a/../b/%2estreamd-uploads%2f{ID}"), "b/.streamd-uploads"),
+    ];
+    for (path, home) in homes {
+        let found = resource(&path).unwrap();
+        assert_eq!((found.home.as_str(), found.id.to_string().as_str()), (home, ID), "{path}");
+    }
+    let none = [
+        "/".to_owned(),
+        format!("/{ID}"),
+        "/.streamd-uploads".to_owned(),
+        "/.streamd-uploads/".to_owned(),
+        format!("/.streamd-uploads/{ID}/"),
+        format!("/.streamd-uploads/{ID}/x"),
+        format!("/.streamd-uploads/x/{ID}"),
+        format!("/x.streamd-uploads/{ID}"),
+        format!("/.Streamd-Uploads/{ID}"),
+        format!("/.streamd-uploads/a/.streamd-uploads/{ID}"),
+        format!("/.STREAMD-UPLOADS/.streamd-uploads/{ID}"),
+        format!("/.streamd-uploads/{}", &ID[1..]),
+        format!("/.streamd-uploads/0{ID}"),
+        format!("/.streamd-uploads/{}", ID.to_uppercase()),
+        format!("/.streamd-uploads/+{}", &ID[1..]),
+        format!("/.streamd-uploads/{}g", &ID[1..]),
+    ];
+    for path in none {
+        assert_eq!(resource(&path), None, "{path}");
+    }
+}
+
+#[test]
+fn an_upload_knows_its_path() {
+    let id = UploadId(1);
+    assert_eq!(UploadResource::of_root(id).path(), "/.streamd-uploads/00000000000000000000000000000001");
+    let table = [
+        ("/a", "/.streamd-uploads/"),
+        ("/a/b", "/a/.streamd-uploads/"),
+        ("/a%20b/100%25/%C3%A4?/c", "/a%20b/100%25/%C3%A4%3F/.streamd-uploads/"),
+    ];
+    for (path, home) in table {
+        let destination = Name::parse(path.replace('?', "%3f").as_bytes()).unwrap();
+        assert_eq!(UploadResource::beside(&destination, id).path(), format!("{home}{id}"), "{path}");
+    }
+}
+
 /// Paths made of the pieces that matter, so that escapes and dot segments meet often.
 fn path() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
-        "/", "//", ".", "..", "%2e", "%2E%2e", "%2f", "%5c", "%25", "%00", "%", "a", "b.txt", "ä", "%c3%a4",
-        "%ff", "\\", " ",
+        "/",
+        "//",
+        ".",
+        "..",
+        "%2e",
+        "%2E%2e",
+        "%2f",
+        "%5c",
+        "%25",
+        "%00",
+        "%",
+        "a",
+        "b.txt",
+        "ä",
+        "%c3%a4",
+        "%ff",
+        "\\",
+        " ",
+        ".streamd-uploads",
+        "?",
     ]);
     prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
 }
@@ -121,6 +217,18 @@ proptest! {
         if let Ok(name) = Name::parse(path.as_bytes()) {
             let encoded = percent_encode(name.as_str().as_bytes(), NON_ALPHANUMERIC).to_string();
             prop_assert_eq!(Name::parse(encoded.as_bytes()), Ok(name));
+        }
+    }
+
+    #[test]
+    fn the_path_of_an_upload_means_that_upload(path in path(), id: u128) {
+        if let Ok(destination) = Name::parse(path.as_bytes())
+            && !destination.is_reserved()
+        {
+            let resource = UploadResource::beside(&destination, UploadId(id));
+            let name = Name::parse(resource.path().as_bytes()).unwrap();
+            prop_assert!(name.is_reserved());
+            prop_assert_eq!(name.upload_resource(), Some(resource));
         }
     }
 

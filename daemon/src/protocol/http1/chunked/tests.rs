@@ -3,9 +3,9 @@ use proptest::prelude::*;
 
 /// Feeds the whole input; consumed bytes, end, payload.
 fn skip(input: &[u8]) -> Result<(usize, bool, u64), ChunkError> {
-    let mut skipper = ChunkedSkipper::new();
-    let (consumed, ended) = skipper.advance(input)?;
-    Ok((consumed, ended, skipper.payload_bytes()))
+    let mut decoder = ChunkedDecoder::new();
+    let (consumed, ended) = decoder.skip(input)?;
+    Ok((consumed, ended, decoder.payload_bytes()))
 }
 
 #[test]
@@ -76,10 +76,10 @@ fn malformed_bodies_are_refused() {
 
 #[test]
 fn the_largest_size_is_followed_without_overflow() {
-    let mut skipper = ChunkedSkipper::new();
-    assert_eq!(skipper.advance(b"ffffffffffffffff\r\n"), Ok((18, false)));
-    assert_eq!(skipper.advance(&[0; 100]), Ok((100, false)));
-    assert_eq!(skipper.payload_bytes(), 100);
+    let mut decoder = ChunkedDecoder::new();
+    assert_eq!(decoder.skip(b"ffffffffffffffff\r\n"), Ok((18, false)));
+    assert_eq!(decoder.skip(&[0; 100]), Ok((100, false)));
+    assert_eq!(decoder.payload_bytes(), 100);
 }
 
 #[test]
@@ -98,23 +98,46 @@ fn extensions_and_trailers_are_limited_over_the_whole_body() {
 
 #[test]
 fn after_the_end_nothing_more_is_consumed() {
-    let mut skipper = ChunkedSkipper::new();
-    assert_eq!(skipper.advance(b"0\r\n\r\n"), Ok((5, true)));
-    assert_eq!(skipper.advance(b"GET"), Ok((0, true)));
-    assert_eq!(skipper.advance(b""), Ok((0, true)));
+    let mut decoder = ChunkedDecoder::new();
+    assert_eq!(decoder.skip(b"0\r\n\r\n"), Ok((5, true)));
+    assert_eq!(decoder.skip(b"GET"), Ok((0, true)));
+    assert_eq!(decoder.skip(b""), Ok((0, true)));
 }
 
-fn body() -> impl Strategy<Value = (Vec<u8>, u64)> {
+#[test]
+fn payload_is_handed_out_piece_by_piece() {
+    let mut decoder = ChunkedDecoder::new();
+    let input = &mut b"5;x\r\nhello\r\n3\r\nwo".as_slice();
+    assert_eq!(decoder.next_piece(input), Ok(Piece::Payload(b"hello")));
+    assert_eq!(decoder.next_piece(input), Ok(Piece::Payload(b"wo")));
+    assert_eq!(decoder.next_piece(input), Ok(Piece::Incomplete));
+    let input = &mut b"r\r\n0\r\nDigest: a\r\n\r\nGET".as_slice();
+    assert_eq!(decoder.next_piece(input), Ok(Piece::Payload(b"r")));
+    assert_eq!(decoder.next_piece(input), Ok(Piece::Ended));
+    assert_eq!(*input, b"GET");
+    assert_eq!(decoder.next_piece(input), Ok(Piece::Ended));
+    assert_eq!((*input, decoder.payload_bytes()), (b"GET".as_slice(), 8));
+}
+
+#[test]
+fn payload_before_a_fault_is_handed_out() {
+    let mut decoder = ChunkedDecoder::new();
+    let input = &mut b"2\r\nhi!".as_slice();
+    assert_eq!(decoder.next_piece(input), Ok(Piece::Payload(b"hi")));
+    assert_eq!(decoder.next_piece(input), Err(ChunkError::LineBreak { byte: b'!' }));
+}
+
+fn body() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
     let chunk = (prop::collection::vec(any::<u8>(), 1..40), "(;[a-z]{0,5}(=[a-z]{1,3})?)?");
     (prop::collection::vec(chunk, 0..8), "([a-z]{1,5}: [a-z]{0,5}\r\n){0,3}").prop_map(
         |(chunks, trailers)| {
             let mut body = Vec::new();
-            let mut payload = 0;
+            let mut payload = Vec::new();
             for (data, extension) in chunks {
                 body.extend_from_slice(format!("{:x}{extension}\r\n", data.len()).as_bytes());
                 body.extend_from_slice(&data);
                 body.extend_from_slice(b"\r\n");
-                payload += data.len() as u64;
+                payload.extend_from_slice(&data);
             }
             body.extend_from_slice(format!("0\r\n{trailers}\r\n").as_bytes());
             (body, payload)
@@ -125,28 +148,75 @@ fn body() -> impl Strategy<Value = (Vec<u8>, u64)> {
 /// Feeds the input in pieces of the given lengths, in turn, until it is used up, the body ends or an error
 /// comes.
 fn skip_in_pieces(input: &[u8], lengths: &[usize]) -> Result<(usize, bool, u64), ChunkError> {
-    let mut skipper = ChunkedSkipper::new();
+    let mut decoder = ChunkedDecoder::new();
     let mut at = 0;
     for &length in lengths.iter().cycle() {
         let piece = &input[at..input.len().min(at + length)];
-        let (consumed, ended) = skipper.advance(piece)?;
+        let (consumed, ended) = decoder.skip(piece)?;
         at += consumed;
         if ended || at == input.len() {
-            return Ok((at, ended, skipper.payload_bytes()));
+            return Ok((at, ended, decoder.payload_bytes()));
         }
         assert_eq!(consumed, piece.len());
     }
     unreachable!("lengths are not empty")
 }
 
+/// The payload of the input, fed in pieces as in [`skip_in_pieces`], up to its end or first fault.
+fn payload_in_pieces(input: &[u8], lengths: &[usize]) -> (Vec<u8>, Result<bool, ChunkError>) {
+    let mut decoder = ChunkedDecoder::new();
+    let mut payload = Vec::new();
+    let mut at = 0;
+    for &length in lengths.iter().cycle() {
+        let mut piece = &input[at..input.len().min(at + length)];
+        at += piece.len();
+        loop {
+            match decoder.next_piece(&mut piece) {
+                Ok(Piece::Payload(bytes)) => {
+                    assert!(!bytes.is_empty());
+                    payload.extend_from_slice(bytes);
+                }
+                Ok(Piece::Incomplete) if at == input.len() => return (payload, Ok(false)),
+                Ok(Piece::Incomplete) => break,
+                Ok(Piece::Ended) => return (payload, Ok(true)),
+                Err(error) => return (payload, Err(error)),
+            }
+        }
+        assert!(piece.is_empty());
+    }
+    unreachable!("lengths are not empty")
+}
+
 proptest! {
+    #[test]
+    fn any_split_gives_the_same_payload(
+        body in body(),
+        follower: Vec<u8>,
+        lengths in prop::collection::vec(1..9usize, 1..9),
+    ) {
+        let (bytes, payload) = body;
+        let stream = [bytes.as_slice(), &follower].concat();
+        prop_assert_eq!(payload_in_pieces(&stream, &lengths), (payload, Ok(true)));
+    }
+
+    #[test]
+    fn any_split_of_any_input_gives_the_same_payload_and_verdict(
+        input in "([0-9a-f]\r\n)?[0-9a-f;: \r\nxG\0]{0,60}",
+        lengths in prop::collection::vec(1..9usize, 1..9),
+    ) {
+        let input = input.as_bytes();
+        let whole = payload_in_pieces(input, &[input.len().max(1)]);
+        prop_assert_eq!(&payload_in_pieces(input, &lengths), &whole);
+        prop_assert_eq!(skip(input).map(|(_, ended, _)| ended), whole.1);
+    }
+
     #[test]
     fn valid_bodies_end_exactly(
         body in body(),
         follower: Vec<u8>,
         lengths in prop::collection::vec(1..9usize, 1..9),
     ) {
-        let (bytes, payload) = body;
+        let (bytes, payload) = (body.0, body.1.len() as u64);
         let stream = [bytes.as_slice(), &follower].concat();
         prop_assert_eq!(skip(&stream), Ok((bytes.len(), true, payload)));
         prop_assert_eq!(skip_in_pieces(&stream, &lengths), Ok((bytes.len(), true, payload)));

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::*;
 
 mod properties;
+mod writes;
 
 /// A whole request of HTTP/1.1 with the given lines after `Host`.
 fn with_fields(lines: &str) -> Vec<u8> {
@@ -41,6 +42,8 @@ fn a_plain_request_is_read() {
         if_range: None,
         preconditions: Preconditions::default(),
         accepts_json: false,
+        want_repr_digest: None,
+        write: None,
     };
     assert_eq!(request, expected);
     assert_eq!(complete("HEAD / HTTP/1.0\r\n\r\n").method, Method::Head);
@@ -116,12 +119,13 @@ fn a_misplaced_space_is_told_by_the_whole_line() {
 
 #[test]
 fn known_methods_that_are_not_offered_say_which_are() {
-    for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"] {
+    for method in ["OPTIONS", "TRACE", "CONNECT"] {
         let error = parse(format!("{method} * HTTP/1.1\r\n").as_bytes()).unwrap_err();
-        assert_eq!((error.status(), error.allow()), (405, Some("GET, HEAD")), "{method}");
+        assert_eq!((error.status(), error.allow(false)), (405, Some("GET, HEAD")), "{method}");
+        assert_eq!(error.allow(true), Some("GET, HEAD, PUT, POST, PATCH, DELETE"), "{method}");
     }
     let error = parse(b"BREW / HTTP/1.1\r\n").unwrap_err();
-    assert_eq!((error.status(), error.allow()), (501, None));
+    assert_eq!((error.status(), error.allow(false), error.allow(true)), (501, None, None));
 }
 
 #[test]
@@ -357,6 +361,8 @@ fn ranges_and_conditions_are_handed_on() {
     assert_eq!(request.preconditions.if_unmodified_since, Some(date));
     let request = complete(with_fields("If-Modified-Since: yesterday\r\nIf-Unmodified-Since: 0\r\n"));
     assert_eq!(request.preconditions, Preconditions::default());
+    let request = complete(with_fields("Want-Repr-Digest: sha-256=1\r\nwant-repr-digest: crc32c=2\r\n"));
+    assert_eq!(request.want_repr_digest.as_deref(), Some(b"sha-256=1, crc32c=2".as_slice()));
 }
 
 #[test]

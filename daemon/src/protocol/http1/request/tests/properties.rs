@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 /// Valid heads of every shape.
 fn head() -> impl Strategy<Value = String> {
-    let method = prop::sample::select(vec!["GET", "HEAD"]);
+    let method = prop::sample::select(vec!["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"]);
     let target = prop::sample::select(vec!["/", "/a/b.txt?q", "/../%61", "http://a:80/b", "https://[::1]"]);
     let version = prop::sample::select(vec!["HTTP/1.0", "HTTP/1.1", "HTTP/1.3"]);
     let field = prop::sample::select(vec![
@@ -16,6 +16,8 @@ fn head() -> impl Strategy<Value = String> {
         "Expect: 100-continue",
         "Empty:",
         "User-Agent: a (b; c)",
+        "Repr-Digest: sha-256=:AAAA:",
+        "Want-Repr-Digest: crc32c=1",
     ]);
     (
         prop::sample::select(vec!["", "\r\n", "\r\n\r\n"]),
@@ -81,6 +83,7 @@ proptest! {
             let line_feeds = memchr::memchr_iter(b'\n', &bytes[..head_bytes]);
             prop_assert!(line_feeds.into_iter().all(|at| at > 0 && bytes[at - 1] == b'\r'));
             prop_assert!(!bytes[..head_bytes].contains(&0));
+            prop_assert_eq!(request.write.is_some(), !request.method.is_read());
             prop_assert!(!request.name.as_str().split('/').any(|segment| segment == ".."));
         }
     }

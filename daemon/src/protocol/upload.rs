@@ -1,0 +1,305 @@
+//! Resumable uploads (draft-ietf-httpbis-resumable-upload): what a request asks, and the rules of the answer.
+//!
+//! Written from the editors' text before -12 (July 2026, interop version 9) and from what they changed in it and soon
+//! after it. The newest is -15 of 2026-11-02; its own text has not been compared yet. Sections below are the draft's;
+//! "here" marks what it leaves open and this daemon decides.
+//!
+//! **Fields** (4.1). `Upload-Offset` and `Upload-Length` are integers of structured fields from 0 to
+//! [`INTEGER_MAX`], `Upload-Complete` is a boolean. A field with any other value counts as absent. Here: one that
+//! repeats is 400.
+//!
+//! **Length** (4.1.3). It is `Upload-Length`, or offset + `Content-Length` with `Upload-Complete: ?1`. All that a
+//! client says about it must agree, within a request and across them, or the answer is 400 with
+//! [`Kind::InconsistentLength`]. Once it is known no byte past it is taken: the upload is given up and its name
+//! answers 404. At completion the offset must be the length, with a chunked body too; if not, the upload stays
+//! incomplete and the answer is the same 400.
+//!
+//! **Creation** (4.2): any request that can have a body, with `Upload-Complete`. Here PUT and POST of a file's name.
+//! - If the client [announces](UploadFields::announced) a version that is known here, 104 with `Location` and
+//!   `Upload-Limit` before the body is read; it doesn't stand in for a 100 that the client waits for (5). Further
+//!   104s may name the `Upload-Offset`. All have `Upload-Draft-Interop-Version` with the version that the client named.
+//! - `?1` and the whole body: the answer that the request would have had without the draft, with `Upload-Complete: ?1`.
+//! - `?0` and the whole body: 201 with the same `Location`, `Upload-Limit`, `Upload-Complete: ?0`, and here
+//!   `Upload-Offset`, which older versions ask for.
+//! - A body that breaks off is kept as far as it came, and the upload is not complete.
+//!
+//! **Offset retrieval** (4.3): HEAD, and GET the same, of the upload's name. 204 with `Upload-Offset`,
+//! `Upload-Complete`, `Upload-Length` if it is known, `Upload-Limit` and `Cache-Control: no-store`. The offset must be
+//! accepted from the next append, so whoever writes is stopped first (4.6).
+//!
+//! **Append** (4.4): PATCH of the upload's name with the media type `application/partial-upload`, `Upload-Offset` and
+//! `Upload-Complete`.
+//! - Another offset than the upload's: 409 with the right `Upload-Offset`, `Upload-Complete: ?0` and
+//!   [`Kind::MismatchingOffset`]; no byte is taken.
+//! - The upload is complete: nothing changes. A body makes it 400 with [`Kind::InconsistentLength`]; an empty one with
+//!   `?1` may be answered as the completion was, or with 410 and [`Kind::CompletedUpload`].
+//! - `?0` and the whole body: 204 with `Upload-Complete: ?0` and here `Upload-Offset`.
+//! - `?1` and the whole body: the answer that the creation would have had, with `Upload-Complete: ?1`, be it success or
+//!   failure. The method and the conditions are those of the creation.
+//! - 104s may name the `Upload-Offset`; none has a `Location`.
+//!
+//! `Upload-Complete: ?1` in an answer says that the file's own resource speaks and going on is pointless; `?0` that the
+//! upload does, and that it may be gone on with (4.1.2). So every answer to creation and append has it.
+//!
+//! **Cancellation** (4.5): DELETE of the upload's name. 204; requests that write to it are cut off, and from then on
+//! the name answers 404.
+//!
+//! **Concurrency** (4.6). One writer at a time. The draft recommends that a new request ends the one before; here it
+//! does so where that one has stalled, and is 409 with `Upload-Complete: ?0` while it makes progress.
+//!
+//! **Digests** (10). `Repr-Digest` of the creation is that of the whole file; `Content-Digest` that of one request's
+//! body, which isn't appended where it differs.
+//!
+//! An answer of 413 has `Upload-Limit` (4.1.4).
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use sfv::{Item, Parser};
+
+use crate::protocol::http1::method::Method;
+use crate::protocol::http1::request::{Body, Request, WriteFields};
+use crate::protocol::problem::Kind;
+
+/// The values of `Upload-Draft-Interop-Version` that can be answered: 6 is -04 and -05, 7 to -08, 8 to -11, 9 from -12
+/// on. They differ in which fields an answer must have, and it has them all here.
+pub const INTEROP_VERSIONS: RangeInclusive<u64> = 6..=9;
+
+/// The media type of a body that is appended (draft section 6), and what `Accept-Patch` says in a 415 for any other.
+pub const MEDIA_TYPE: &str = "application/partial-upload";
+
+/// The largest integer of structured fields (RFC 9651 3.3.1), and so the longest upload.
+pub const INTEGER_MAX: u64 = 999_999_999_999_999;
+
+/// The draft's fields in one request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UploadFields {
+    /// `Upload-Offset`: where the body belongs.
+    pub offset: Option<u64>,
+    /// `Upload-Complete`: whether the body's end is the file's.
+    pub complete: Option<bool>,
+    /// `Upload-Length`: bytes of the whole file.
+    pub length: Option<u64>,
+    /// `Upload-Draft-Interop-Version`.
+    pub interop_version: Option<u64>,
+}
+
+impl UploadFields {
+    /// Reads the fields' values. One that can't be read counts as absent.
+    pub(super) fn parse(
+        offset: Option<&[u8]>,
+        complete: Option<&[u8]>,
+        length: Option<&[u8]>,
+        interop_version: Option<&[u8]>,
+    ) -> UploadFields {
+        UploadFields {
+            offset: offset.and_then(integer),
+            complete: complete.and_then(boolean),
+            length: length.and_then(integer),
+            interop_version: interop_version.and_then(integer),
+        }
+    }
+
+    /// The version that a 104 must name; `None` where none may be sent, since the client would not understand it.
+    #[must_use]
+    pub fn announced(&self) -> Option<u64> {
+        self.interop_version.filter(|version| INTEROP_VERSIONS.contains(version))
+    }
+}
+
+fn integer(field: &[u8]) -> Option<u64> {
+    Parser::new(field).parse::<Item>().ok()?.bare_item.as_integer()?.try_into().ok()
+}
+
+fn boolean(field: &[u8]) -> Option<bool> {
+    Parser::new(field).parse::<Item>().ok()?.bare_item.as_boolean()
+}
+
+/// What a request asks of a resumable upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadStep {
+    /// Nothing: it reads, removes, or brings a file in the ordinary way.
+    Neither,
+    /// To begin one.
+    Create {
+        /// Whether this body is the whole file.
+        complete: bool,
+        /// Bytes of the whole file, where the request tells.
+        length: Option<u64>,
+    },
+    /// To go on with one.
+    Append {
+        /// Where the body belongs.
+        offset: u64,
+        /// Whether the body's end is the file's.
+        complete: bool,
+        /// Bytes of the whole file, where the request tells.
+        length: Option<u64>,
+    },
+}
+
+impl UploadStep {
+    /// What `request` asks, by its fields and by whether its name is an upload's. Reserved names that are no upload's
+    /// are no matter of this: they are 404.
+    ///
+    /// # Errors
+    /// [`UploadError`] for requests that contradict themselves. The body is not to be taken then.
+    pub fn of(request: &Request) -> Result<UploadStep, UploadError> {
+        let Some(write) = &request.write else { return Ok(UploadStep::Neither) };
+        match (request.method, request.name.upload_resource().is_some()) {
+            (Method::Patch, true) => append(write, request.body),
+            (Method::Patch, false) => Err(UploadError::PatchOfFile),
+            (Method::Put | Method::Post, true) => Err(UploadError::WriteOfUpload { method: request.method }),
+            (Method::Put | Method::Post, false) => create(write, request.body),
+            (Method::Get | Method::Head | Method::Delete, _) => Ok(UploadStep::Neither),
+        }
+    }
+}
+
+/// A request that contradicts itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UploadError {
+    /// PATCH of anything but an upload.
+    #[error("PATCH goes on with an upload, whose name a creation gives in Location; a file takes PUT")]
+    PatchOfFile,
+    /// PUT or POST of an upload.
+    #[error("{method} of an upload is not offered; PATCH goes on with it")]
+    WriteOfUpload {
+        /// Which of the two.
+        method: Method,
+    },
+    /// An append with another body than [`MEDIA_TYPE`].
+    #[error("the Content-Type of what is appended to an upload must be {MEDIA_TYPE}")]
+    MediaType,
+    /// An append that doesn't say where.
+    #[error("there is no Upload-Offset field with a whole number of at most 15 digits")]
+    NoOffset,
+    /// An append that doesn't say whether it is the last.
+    #[error("there is no Upload-Complete field with ?0 or ?1")]
+    NoComplete,
+    /// An offset where an upload begins or is none: the body would be taken for a file's beginning, or for all of it.
+    #[error("Upload-Offset {offset} has no meaning here; an upload begins at 0 and goes on with PATCH")]
+    Offset {
+        /// As sent.
+        offset: u64,
+    },
+    /// Two ways to upload a file in parts at once.
+    #[error(
+        "there are both Content-Range and Upload-Complete or Upload-Offset; a part is described by one of them"
+    )]
+    ContentRange,
+    /// The length is not what the body makes it.
+    #[error("Upload-Length is {stated}, but this body ends at {end}")]
+    InconsistentLength {
+        /// `Upload-Length`.
+        stated: u64,
+        /// Where the body ends, or at least begins.
+        end: u64,
+    },
+    /// The file would be longer than [`INTEGER_MAX`].
+    #[error("an upload of more than {INTEGER_MAX} bytes can't be described by Upload-Offset")]
+    TooLong,
+}
+
+impl UploadError {
+    /// The status to answer with.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::PatchOfFile | Self::WriteOfUpload { .. } => 405,
+            Self::MediaType => 415,
+            Self::TooLong => 413,
+            Self::NoOffset
+            | Self::NoComplete
+            | Self::Offset { .. }
+            | Self::ContentRange
+            | Self::InconsistentLength { .. } => 400,
+        }
+    }
+
+    /// The problem type of the answer.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::InconsistentLength { .. } => Kind::InconsistentLength,
+            _ => Kind::AboutBlank,
+        }
+    }
+
+    /// What `Allow` must say, which differs for a file and for an upload: only in a 405 (RFC 9110 15.5.6).
+    #[must_use]
+    pub fn allow(&self) -> Option<&'static str> {
+        match self {
+            Self::PatchOfFile => Some("GET, HEAD, PUT, POST, DELETE"),
+            Self::WriteOfUpload { .. } => Some("GET, HEAD, PATCH, DELETE"),
+            _ => None,
+        }
+    }
+}
+
+fn create(write: &WriteFields, body: Body) -> Result<UploadStep, UploadError> {
+    let fields = &write.upload;
+    let is_ranged = !matches!(write.content_range, Ok(None));
+    if is_ranged && (fields.complete.is_some() || fields.offset.is_some()) {
+        return Err(UploadError::ContentRange);
+    }
+    if let Some(offset) = fields.offset.filter(|&offset| offset > 0 || fields.complete.is_none()) {
+        return Err(UploadError::Offset { offset });
+    }
+    let Some(complete) = fields.complete else { return Ok(UploadStep::Neither) };
+    Ok(UploadStep::Create { complete, length: length(fields, 0, complete, body)? })
+}
+
+fn append(write: &WriteFields, body: Body) -> Result<UploadStep, UploadError> {
+    let fields = &write.upload;
+    if !write.has_content_type(MEDIA_TYPE) {
+        return Err(UploadError::MediaType);
+    }
+    if !matches!(write.content_range, Ok(None)) {
+        return Err(UploadError::ContentRange);
+    }
+    let offset = fields.offset.ok_or(UploadError::NoOffset)?;
+    let complete = fields.complete.ok_or(UploadError::NoComplete)?;
+    Ok(UploadStep::Append { offset, complete, length: length(fields, offset, complete, body)? })
+}
+
+/// Bytes of the whole file, as far as one request tells (draft section 4.1.3).
+fn length(
+    fields: &UploadFields,
+    offset: u64,
+    complete: bool,
+    body: Body,
+) -> Result<Option<u64>, UploadError> {
+    let body_bytes = match body {
+        Body::None => Some(0),
+        Body::Length(length) => Some(length),
+        Body::Chunked => None,
+    };
+    let end = offset.checked_add(body_bytes.unwrap_or(0)).filter(|&end| end <= INTEGER_MAX);
+    let end = end.ok_or(UploadError::TooLong)?;
+    let is_the_end = complete && body_bytes.is_some();
+    match fields.length {
+        Some(stated) if stated < end || (is_the_end && stated != end) => {
+            Err(UploadError::InconsistentLength { stated, end })
+        }
+        Some(stated) => Ok(Some(stated)),
+        None => Ok(is_the_end.then_some(end)),
+    }
+}
+
+/// The value of `Upload-Complete` in an answer.
+#[must_use]
+pub fn complete(complete: bool) -> &'static str {
+    if complete { "?1" } else { "?0" }
+}
+
+/// The value of `Upload-Limit` in an answer (draft section 4.1.4): the longest upload, in bytes, and how long one that
+/// isn't gone on with is kept.
+#[must_use]
+pub fn limit(bytes_max: u64, lifetime: Duration) -> String {
+    let (bytes, seconds) = (bytes_max.min(INTEGER_MAX), lifetime.as_secs().min(INTEGER_MAX));
+    format!("max-size={bytes}, max-age={seconds}")
+}
+
+#[cfg(test)]
+mod tests;
