@@ -1,4 +1,4 @@
-//! Names to open files, and what is worth knowing of an open file. Knows no sockets.
+//! Names to open files, what is worth knowing of an open file, and how files come to their names. Knows no sockets.
 
 mod cache;
 pub mod digest;
@@ -12,6 +12,7 @@ mod spool;
 mod stamp;
 mod synthetic;
 mod unpublished;
+pub mod upload;
 
 pub use cache::{CONTENT_BYTES_MAX, FileCache, KnownFile};
 pub use directory::{Entry, list};

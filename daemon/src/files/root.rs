@@ -64,19 +64,25 @@ impl Root {
         if self.place == Place::Elsewhere || (self.reads_digests && self.place != Place::Memory) {
             return None;
         }
-        match self.resolve(name, ResolveFlags::CACHED | ResolveFlags::NO_XDEV) {
+        let path = name.as_str();
+        match self.resolve(path, ResolveFlags::CACHED | ResolveFlags::NO_XDEV) {
             // INVAL: a kernel before 5.12. XDEV: another mount, or outside.
             Err(Errno::AGAIN | Errno::INVAL | Errno::XDEV) => None,
-            Ok(descriptor) => Some(self.inspect(descriptor, name, self.place)),
+            Ok(descriptor) => Some(self.inspect(descriptor, path, self.place)),
             Err(errno) => Some(Err(errno.into())),
         }
     }
 
     /// Finds `name`. Waits for the disk.
     pub fn find(&self, name: &Name) -> Result<Found, FileError> {
-        let descriptor = patiently(|| self.resolve(name, ResolveFlags::empty()))?;
+        self.find_path(name.as_str())
+    }
+
+    /// Finds what a [`Name`] spells.
+    pub(super) fn find_path(&self, path: &str) -> Result<Found, FileError> {
+        let descriptor = patiently(|| self.resolve(path, ResolveFlags::empty()))?;
         let place = place_of(&descriptor);
-        self.inspect(descriptor, name, place)
+        self.inspect(descriptor, path, place)
     }
 
     /// Opens the directory at `path`, which is relative to the root and `.` for the root itself; the descriptor can
@@ -86,11 +92,11 @@ impl Root {
         patiently(|| self.open_beneath(path, flags, ResolveFlags::empty()))
     }
 
-    fn resolve(&self, name: &Name, extra: ResolveFlags) -> Result<OwnedFd, Errno> {
-        if is_reserved(name.as_str()) {
+    fn resolve(&self, path: &str, extra: ResolveFlags) -> Result<OwnedFd, Errno> {
+        if is_reserved(path) {
             return Err(Errno::NOENT);
         }
-        let path = if name.as_str().is_empty() { "." } else { name.as_str() };
+        let path = if path.is_empty() { "." } else { path };
         // NONBLOCK: opening a FIFO must not wait for its writer. NOCTTY: nor take a terminal.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         self.open_beneath(path, flags, extra)
@@ -101,11 +107,11 @@ impl Root {
         openat2(&self.directory, path, flags, Mode::empty(), resolve)
     }
 
-    fn inspect(&self, descriptor: OwnedFd, name: &Name, place: Place) -> Result<Found, FileError> {
+    fn inspect(&self, descriptor: OwnedFd, path: &str, place: Place) -> Result<Found, FileError> {
         let stat = fstat(&descriptor)?;
         match FileType::from_raw_mode(stat.st_mode) {
             // `file/` names no file.
-            FileType::RegularFile if !name.is_directory() => {
+            FileType::RegularFile if !path.ends_with('/') => {
                 let file = SourceFile::new(descriptor, &stat, place);
                 Ok(Found::File(if self.reads_digests { file.with_recorded() } else { file }))
             }

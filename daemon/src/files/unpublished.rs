@@ -4,7 +4,9 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, fsync, linkat, openat, renameat_with, unlinkat};
+use rustix::fs::{
+    AtFlags, Mode, OFlags, RenameFlags, fsync, ftruncate, linkat, openat, renameat_with, unlinkat,
+};
 use rustix::io::{Errno, pwrite};
 
 use crate::sys;
@@ -73,6 +75,14 @@ impl Unpublished {
             }
             self.pieces += 1;
         }
+        Ok(())
+    }
+
+    /// Takes back what is beyond `length`, and blocks allocated there.
+    pub(super) fn truncate(&mut self, length: u64) -> Result<(), Errno> {
+        ftruncate(&self.file, length)?;
+        self.length = length;
+        self.pieces = self.pieces.min(length / PIECE_BYTES);
         Ok(())
     }
 
