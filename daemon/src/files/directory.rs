@@ -24,8 +24,8 @@ pub struct Entry {
     pub modified: SystemTime,
 }
 
-/// Regular files and directories but the reserved one in name order, directories first; and whether there were more than
-/// [`ENTRIES_MAX`]. What links point at isn't looked at: it may lie outside. Waits for the disk.
+/// Regular files and directories in name order, directories first and without the reserved one; and whether there
+/// were more than [`ENTRIES_MAX`]. What links point at isn't looked at: it may lie outside. Waits for the disk.
 pub fn list(directory: &OwnedFd) -> Result<(Vec<Entry>, bool), FileError> {
     let mut entries = Vec::new();
     for item in Dir::read_from(directory)? {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{
     AtFlags, Mode, OFlags, RenameFlags, fsync, ftruncate, linkat, openat, renameat_with, unlinkat,
 };
-use rustix::io::{Errno, pwrite};
+use rustix::io::{Errno, pwrite, retry_on_intr};
 
 use crate::sys;
 
@@ -80,7 +80,7 @@ impl Unpublished {
 
     /// Takes back what is beyond `length`, and blocks allocated there.
     pub(super) fn truncate(&mut self, length: u64) -> Result<(), Errno> {
-        ftruncate(&self.file, length)?;
+        retry_on_intr(|| ftruncate(&self.file, length))?;
         self.length = length;
         self.pieces = self.pieces.min(length / PIECE_BYTES);
         Ok(())

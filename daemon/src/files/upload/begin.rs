@@ -27,8 +27,7 @@ impl Uploads {
         self.check_length(plan.length, limits)?;
         let path = plan.destination.as_str();
         let slot = self.index.admit(path, limits)?;
-        let destination = Destination::resolve(&self.root, path, limits)?;
-        self.check_is_outside(&destination)?;
+        let destination = self.resolve(path, limits)?;
         destination.check()?;
         let is_beside = destination.mount != self.home_mount || self.homes.contains(destination.parent());
         let home = if is_beside {
@@ -64,7 +63,8 @@ impl Uploads {
         length: Option<u64>,
         limits: &UploadLimits,
     ) -> Result<Writer, UploadError> {
-        let destination = Destination::resolve(&self.root, &partial.destination, limits)?;
+        let destination = self.resolve(&partial.destination, limits)?;
+        destination.check()?;
         let mut state = partial.try_lock().ok_or(UploadError::Busy)?;
         if state.is_gone {
             return Err(UploadError::NotFound);
@@ -154,9 +154,10 @@ impl Uploads {
         }
     }
 
-    /// A link may lead into the home.
-    pub(super) fn check_is_outside(&self, destination: &Destination) -> Result<(), UploadError> {
-        if destination.key == self.home_key { Err(UploadError::NotFound) } else { Ok(()) }
+    pub(super) fn resolve(&self, path: &str, limits: &UploadLimits) -> Result<Destination, UploadError> {
+        let destination = Destination::resolve(&self.root, path, limits)?;
+        // A link may lead into the home.
+        if destination.key == self.home_key { Err(UploadError::NotFound) } else { Ok(destination) }
     }
 
     /// Makes room for a new start of the upload to a destination: one that waits to be continued goes, and so does

@@ -50,10 +50,15 @@ impl Index {
         Ok(Slot { index: Arc::clone(self), destination: destination.into() })
     }
 
-    /// Takes a partial in.
+    /// Whether so many are known that no further one can wait to be continued.
+    pub(super) fn is_full(&self) -> bool {
+        self.known().partials.len() > PARTIALS_MAX
+    }
+
+    /// Takes a partial in. A plain PUT always finds room: of those there are no more than writers.
     pub(super) fn insert(&self, partial: &Arc<Partial>) -> Result<(), UploadError> {
         let mut known = self.known();
-        if known.partials.len() >= PARTIALS_MAX {
+        if partial.is_kept_short() && known.partials.len() >= PARTIALS_MAX {
             return Err(UploadError::TooMany);
         }
         known.partials.insert(partial.id, Arc::clone(partial));

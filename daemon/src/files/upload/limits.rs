@@ -21,8 +21,8 @@ pub struct UploadLimits {
     pub stall: Duration,
 }
 
-/// Most uploads known at once, those without a writer too: half a MiB of memory, and no more than a sweep can look at
-/// in one pass.
+/// Most uploads known at once, those without a writer too, but for plain PUTs under way: half a MiB of memory, and no
+/// more than a sweep can look at in one pass.
 pub(super) const PARTIALS_MAX: usize = 4096;
 
 /// Most completed uploads that are remembered, so that whoever lost the answer to its last request can ask: minutes

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::{Instant, SystemTime};
 
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::super::digest::Digests;
 use super::super::unpublished::{PIECE_BYTES, Unpublished};
@@ -221,7 +221,7 @@ impl Active {
         if rest < PREALLOCATED_BYTES_MIN || self.is_preallocated {
             return Ok(());
         }
-        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, offset, rest) {
+        match retry_on_intr(|| fallocate(&self.file, FallocateFlags::KEEP_SIZE, offset, rest)) {
             Ok(()) => self.is_preallocated = true,
             // Not every file system can.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}

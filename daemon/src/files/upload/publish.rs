@@ -13,7 +13,6 @@ use super::super::stamp::Stamp;
 use super::super::unpublished::{Unpublished, give_name};
 use super::Uploads;
 use super::about;
-use super::destination::Destination;
 use super::error::UploadError;
 use super::home::Home;
 use super::limits::UploadLimits;
@@ -250,8 +249,7 @@ impl Uploads {
             error => error,
         };
         let limits = UploadLimits { create_dirs: false, ..*limits };
-        let destination = Destination::resolve(&self.root, name.as_str(), &limits).map_err(absent)?;
-        self.check_is_outside(&destination)?;
+        let destination = self.resolve(name.as_str(), &limits).map_err(absent)?;
         let turn = self.lock(&destination);
         let current = destination.current(&self.root, precondition.is_some())?;
         if precondition.is_some_and(|precondition| !precondition(current.validators.as_ref())) {

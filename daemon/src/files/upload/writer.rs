@@ -1,7 +1,7 @@
 //! Who may append to a partial.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::super::digest::{Algorithms, Digests, Hashers};
 use super::Uploads;
@@ -63,6 +63,12 @@ impl Writer {
         if self.offset() == self.start {
             self.hashers = Hashers::new(self.hashers.digests().algorithms().union(algorithms));
         }
+    }
+
+    /// Says that bytes arrive, though not yet enough to be written: a slow sender isn't a stalled one.
+    pub fn touch(&self) -> Result<(), UploadError> {
+        self.partial.lock().of_writer(self.lease)?.last_progress = Instant::now();
+        Ok(())
     }
 
     /// Appends `bytes`. A system's error ends the upload for good and gives its space back; so does reaching the
@@ -150,8 +156,10 @@ impl Writer {
         if self.partial.is_resource {
             return true;
         }
-        let enough = if self.partial.is_kept_short() { 1 } else { KEPT_BYTES_MIN };
-        self.partial.length().is_some() && offset >= enough
+        if self.partial.is_kept_short() {
+            return offset > 0;
+        }
+        self.partial.length().is_some() && offset >= KEPT_BYTES_MIN && !self.uploads.index.is_full()
     }
 
     fn put_aside(&self, state: &mut State) -> Result<(), UploadError> {

@@ -59,6 +59,11 @@ fn so_many_resources_are_known_and_no_more() {
     }
     assert_eq!(fixture.uploads.create(&plan("/file", None), &limits).unwrap_err(), UploadError::TooMany);
     assert_eq!(fixture.partials().len(), super::super::limits::PARTIALS_MAX);
+    // A plain PUT goes on all the same; only cut short it isn't kept.
+    let mut writer = fixture.uploads.begin(&plan("/file", Some(2 * LONG as u64)), &limits).unwrap();
+    writer.write(&pattern(LONG)).unwrap();
+    assert!(!writer.keep().unwrap().is_resumable);
+    fixture.put("/file", b"content").unwrap();
     fixture.uploads.sweep(Duration::ZERO);
     fixture.assert_clean();
 }

@@ -172,6 +172,33 @@ fn a_stalled_writer_is_taken_over_and_can_do_no_more() {
 }
 
 #[test]
+fn a_slow_sender_is_not_a_stalled_one() {
+    let fixture = Fixture::new();
+    let limits = UploadLimits { stall: Duration::from_millis(20), ..limits() };
+    let first = fixture.uploads.create(&plan("/file", None), &limits).unwrap();
+    let take = || fixture.uploads.resume(first.id(), 0, None, &limits);
+    let end = std::time::Instant::now() + Duration::from_millis(60);
+    while std::time::Instant::now() < end {
+        let since = std::time::Instant::now();
+        first.touch().unwrap();
+        let taken = take();
+        // On a busy host the moment may be over.
+        assert!(taken.is_err() || since.elapsed() >= limits.stall);
+        if taken.is_ok() {
+            return;
+        }
+    }
+    let second = loop {
+        match take() {
+            Ok(second) => break second,
+            Err(error) => assert_eq!(error, UploadError::Busy),
+        }
+    };
+    assert_eq!(first.touch(), Err(UploadError::TakenOver));
+    drop(second);
+}
+
+#[test]
 fn a_stalled_plain_put_is_continued_by_its_destination() {
     let fixture = Fixture::new();
     let plan = plan("/file", Some(10));
