@@ -5,21 +5,24 @@ use std::process::Command;
 use super::super::destination::{Destination, identify};
 use super::*;
 
-/// A tmpfs, unmounted when dropped.
-struct Tmpfs(PathBuf);
+/// A mounted file system, unmounted when dropped.
+struct Mounted(PathBuf);
 
-impl Tmpfs {
+impl Mounted {
     /// None, with a line that says so, where the process may not mount.
-    fn mount(path: PathBuf, options: &str) -> Option<Tmpfs> {
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", options, "none"]).arg(&path);
-        match mount.output() {
-            Ok(output) if output.status.success() => Some(Tmpfs(path)),
-            result => {
-                println!("skipped: mounting a tmpfs: {result:?}");
-                None
-            }
-        }
+    fn tmpfs(path: PathBuf, options: &str) -> Option<Mounted> {
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(&path))?;
+        Some(Mounted(path))
+    }
+
+    /// An ext4 in an image that promises far more than its own file system, a tmpfs, has: what is written beyond that
+    /// fails when it is written back, as on a failing disk.
+    fn failing(path: PathBuf, tmpfs: &Mounted) -> Option<Mounted> {
+        let image = tmpfs.0.join("image");
+        std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
+        run(Command::new("mkfs.ext4").args(["-q", "-O", "^has_journal"]).arg(&image))?;
+        run(Command::new("mount").args(["-o", "loop"]).args([&image, &path]))?;
+        Some(Mounted(path))
     }
 
     fn remount(&self, options: &str) {
@@ -28,27 +31,37 @@ impl Tmpfs {
     }
 }
 
-impl Drop for Tmpfs {
+fn run(command: &mut Command) -> Option<()> {
+    match command.output() {
+        Ok(output) if output.status.success() => Some(()),
+        result => {
+            println!("skipped: {command:?}: {result:?}");
+            None
+        }
+    }
+}
+
+impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }
 
 /// A fixture whose root is a tmpfs.
-fn on_tmpfs(options: &str) -> Option<(Fixture, Tmpfs)> {
+fn on_tmpfs(options: &str) -> Option<(Fixture, Mounted)> {
     let outer = tempfile::tempdir().unwrap();
     let path = outer.path().join("root");
     std::fs::create_dir(&path).unwrap();
-    let mount = Tmpfs::mount(path.clone(), options)?;
+    let mount = Mounted::tmpfs(path.clone(), options)?;
     Some((Fixture::at(path, outer), mount))
 }
 
 /// A fixture with a tmpfs at `mnt`.
-fn with_mount() -> Option<(Fixture, Tmpfs)> {
+fn with_mount() -> Option<(Fixture, Mounted)> {
     let fixture = Fixture::new();
     let path = fixture.path.join("mnt");
     std::fs::create_dir(&path).unwrap();
-    let mount = Tmpfs::mount(path, "size=64m")?;
+    let mount = Mounted::tmpfs(path, "size=64m")?;
     Some((fixture, mount))
 }
 
@@ -203,4 +216,35 @@ fn a_copy_that_finds_no_room_leaves_both_directories_clean() {
     assert_eq!(fixture.read("mnt/file").unwrap(), b"before");
     assert!(names(&mount.0.join(".streamd-uploads")).is_empty());
     assert_eq!(fixture.partials(), ["homes"]);
+}
+
+#[test]
+fn a_sync_that_fails_fails_the_upload_for_good() {
+    let outer = tempfile::tempdir().unwrap();
+    let [small, path] = ["small", "root"].map(|name| outer.path().join(name));
+    std::fs::create_dir(&small).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let Some(small) = Mounted::tmpfs(small, "size=16m") else { return };
+    let Some(mount) = Mounted::failing(path.clone(), &small) else { return };
+    let fixture = Fixture::at(path, outer);
+    let durable = UploadLimits { is_durable: true, ..limits() };
+    let put = |bytes: &[u8]| {
+        let mut writer = fixture.uploads.begin(&plan("/file", Some(bytes.len() as u64)), &durable)?;
+        bytes.chunks(256 << 10).try_for_each(|chunk| writer.write(chunk))?;
+        writer.publish(&Publication::default())
+    };
+    put(b"before").unwrap();
+    // Too short for the pieces of write-back, so that the sync at the end finds it; then found on the way.
+    std::fs::write(small.0.join("filler"), pattern(14 << 20)).ok();
+    for length in [6 << 20, 40 << 20] {
+        let error = put(&pattern(length)).unwrap_err();
+        // The loop device says what its image's file system said.
+        assert!(
+            matches!(error, UploadError::NoSpace | UploadError::Failed { .. } | UploadError::ReadOnly),
+            "{error}"
+        );
+        assert_eq!(fixture.read("file").unwrap(), b"before");
+        assert_eq!(fixture.uploads.usage(), UploadUsage { writers: 0, partials: 0 });
+    }
+    drop((mount, small));
 }

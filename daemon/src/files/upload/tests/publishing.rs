@@ -250,6 +250,23 @@ fn names_that_no_file_can_have_are_told_before_the_body() {
 }
 
 #[test]
+fn a_directory_that_may_not_be_written_is_told_before_the_body() {
+    if rustix::process::geteuid().is_root() {
+        println!("skipped: root may write everywhere");
+        return;
+    }
+    let fixture = Fixture::new();
+    let directory = fixture.path.join("closed");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o555)).unwrap();
+    assert_eq!(
+        fixture.uploads.begin(&plan("/closed/file", None), &limits()).unwrap_err(),
+        UploadError::Denied
+    );
+    fixture.assert_clean();
+}
+
+#[test]
 fn missing_directories_are_created_where_that_is_wanted() {
     let fixture = Fixture::new();
     let limits = UploadLimits { create_dirs: true, ..limits() };
