@@ -48,7 +48,7 @@ fn range_selection(bencher: Bencher<'_, '_>, field: &str) {
 #[divan::bench]
 fn cache_look_up(bencher: Bencher<'_, '_>) {
     let Some((cache, name, _directory)) = cache_of_one() else { return };
-    bencher.bench_local(|| cache.get(black_box(&name), black_box(0)));
+    bencher.bench_local(|| cache.get(black_box(&name), black_box(0), black_box(0)));
 }
 
 fn cache_of_one() -> Option<(FileCache, Name, tempfile::TempDir)> {
@@ -57,7 +57,7 @@ fn cache_of_one() -> Option<(FileCache, Name, tempfile::TempDir)> {
     let (root, name) = (Root::open(directory.path()).ok()?, Name::parse(b"/file").ok()?);
     let cache = FileCache::default();
     if let Ok(Found::File(file)) = root.find(&name) {
-        cache.add(&name, file, 0, 1);
+        cache.add(&name, file, 0, 1, 0);
     }
     Some((cache, name, directory))
 }

@@ -2,9 +2,10 @@
 //! no read either.
 //!
 //! Entries live for a fixed time, however often they are used, so a file that is replaced or changed from outside is
-//! seen when that time is over, and a file that was unlinked gives its blocks back. There is nothing to invalidate
-//! and no order of use to keep. A file whose bytes aren't kept is asked at each use whether it is still the same: its
-//! old length must not promise what its new bytes can't keep.
+//! seen when that time is over, and a file that was unlinked gives its blocks back. There is no order of use to keep.
+//! What the daemon itself publishes or deletes raises a generation, and entries of an earlier one aren't believed:
+//! whoever was told that an upload is published finds it on every worker. A file whose bytes aren't kept is asked at
+//! each use whether it is still the same: its old length must not promise what its new bytes can't keep.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -72,30 +73,35 @@ struct Kept {
     file: Rc<KnownFile>,
     /// The first tick at which it is too old.
     end: u64,
+    /// What had been published before it was opened.
+    generation: u64,
 }
 
 impl FileCache {
-    /// What is known of `name` and not too old at tick `now`.
-    pub fn get(&self, name: &Name, now: u64) -> Option<Rc<KnownFile>> {
+    /// What is known of `name` and not too old, at tick `now` and in this generation.
+    pub fn get(&self, name: &Name, now: u64, generation: u64) -> Option<Rc<KnownFile>> {
         // `file/` names no file, and `file` is what is known.
         if name.is_directory() {
             return None;
         }
         let entries = self.entries.borrow();
-        let known = &entries.get(name.as_str()).filter(|kept| now < kept.end)?.file;
+        let is_current = |kept: &&Kept| now < kept.end && generation == kept.generation;
+        let known = &entries.get(name.as_str()).filter(is_current)?.file;
         (known.content.is_some() || known.file.is_unchanged()).then(|| Rc::clone(known))
     }
 
     /// Takes a file that was just opened, and keeps it until tick `end` if there is room; `end` may be `now`.
-    pub fn add(&self, name: &Name, file: SourceFile, now: u64, end: u64) -> Rc<KnownFile> {
+    /// `generation` is the one of a moment before the opening: what was published since then may not be what was
+    /// opened.
+    pub fn add(&self, name: &Name, file: SourceFile, now: u64, end: u64, generation: u64) -> Rc<KnownFile> {
         let mut entries = self.entries.borrow_mut();
         let has_room = entries.len() < ENTRIES_MAX && self.content_bytes.get() < CONTENTS_BYTES_MAX;
         let is_kept = now < end && (has_room || entries.contains_key(name.as_str()));
         let known = Rc::new(KnownFile::new(name, file, is_kept));
         if is_kept {
             self.content_bytes.set(self.content_bytes.get() + known.content_bytes());
-            if let Some(former) = entries.insert(name.as_str().into(), Kept { file: Rc::clone(&known), end })
-            {
+            let kept = Kept { file: Rc::clone(&known), end, generation };
+            if let Some(former) = entries.insert(name.as_str().into(), kept) {
                 self.content_bytes.set(self.content_bytes.get() - former.file.content_bytes());
                 self.former.borrow_mut().push(former.file);
             }
@@ -150,16 +156,31 @@ mod tests {
         let cache = FileCache::default();
         for (path, content_bytes) in [("/small", Some(100)), ("/large", None)] {
             let name = name(path);
-            let added = cache.add(&name, open(&root, &name), 5, 8);
+            let added = cache.add(&name, open(&root, &name), 5, 8, 0);
             assert_eq!(added.content.as_ref().map(|content| content.len()), content_bytes);
-            let known = cache.get(&name, 7).unwrap();
+            let known = cache.get(&name, 7, 0).unwrap();
             assert!(Rc::ptr_eq(&known, &added));
-            assert!(cache.get(&name, 8).is_none(), "{path} at its end");
+            assert!(cache.get(&name, 8, 0).is_none(), "{path} at its end");
         }
-        assert!(cache.get(&name("/small/"), 7).is_none());
+        assert!(cache.get(&name("/small/"), 7, 0).is_none());
         assert!(cache.expire(7).is_empty());
         assert_eq!(cache.expire(8).len(), 2);
         assert_eq!(cache.content_bytes.get(), 0);
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_generation_is_not_known() {
+        let (_keep, root) = fixture(&[("file", 10)]);
+        let cache = FileCache::default();
+        let file = name("/file");
+        cache.add(&file, open(&root, &file), 0, 2, 7);
+        assert!(cache.get(&file, 1, 7).is_some());
+        assert!(cache.get(&file, 1, 8).is_none());
+        // Opened before the publication, and added after it by another request's look.
+        cache.add(&file, open(&root, &file), 1, 2, 7);
+        assert!(cache.get(&file, 1, 8).is_none());
+        cache.add(&file, open(&root, &file), 1, 2, 8);
+        assert!(cache.get(&file, 1, 8).is_some());
     }
 
     #[test]
@@ -167,10 +188,10 @@ mod tests {
         let (_keep, root) = fixture(&[("file", 10)]);
         let cache = FileCache::default();
         let file = name("/file");
-        cache.add(&file, open(&root, &file), 5, 5);
-        assert!(cache.get(&file, 5).is_none());
+        cache.add(&file, open(&root, &file), 5, 5, 0);
+        assert!(cache.get(&file, 5, 0).is_none());
         for number in 0..ENTRIES_MAX + 10 {
-            cache.add(&name(&format!("/{number}")), open(&root, &file), 0, 1);
+            cache.add(&name(&format!("/{number}")), open(&root, &file), 0, 1, 0);
         }
         assert_eq!(cache.expire(1).len(), ENTRIES_MAX);
     }
@@ -181,8 +202,8 @@ mod tests {
         let cache = FileCache::default();
         let paths = ["/written", "/replaced", "/removed"].map(name);
         for path in &paths {
-            cache.add(path, open(&root, path), 0, 1);
-            assert!(cache.get(path, 0).is_some());
+            cache.add(path, open(&root, path), 0, 1, 0);
+            assert!(cache.get(path, 0, 0).is_some());
         }
         let at = |name: &str| directory.path().join(name);
         std::fs::write(at("written"), [8; 1000]).unwrap();
@@ -190,7 +211,7 @@ mod tests {
         std::fs::rename(at("new"), at("replaced")).unwrap();
         std::fs::remove_file(at("removed")).unwrap();
         for path in &paths {
-            assert!(cache.get(path, 0).is_none(), "{path:?}");
+            assert!(cache.get(path, 0, 0).is_none(), "{path:?}");
         }
     }
 
@@ -200,8 +221,8 @@ mod tests {
         let cache = FileCache::default();
         let file = name("/file");
         // Two requests may find at the same time that the file isn't known.
-        cache.add(&file, open(&root, &file), 0, 1);
-        cache.add(&file, open(&root, &file), 0, 1);
+        cache.add(&file, open(&root, &file), 0, 1, 0);
+        cache.add(&file, open(&root, &file), 0, 1, 0);
         assert_eq!(cache.content_bytes.get(), 10);
         cache.expire(1);
         assert_eq!(cache.content_bytes.get(), 0);

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, Dir, FileType, statat};
 
 use super::error::FileError;
+use super::reserved::is_reserved;
 
 /// Entries of one listing. A larger directory is cut off, and says so.
 pub(super) const ENTRIES_MAX: usize = 10_000;
@@ -23,14 +24,14 @@ pub struct Entry {
     pub modified: SystemTime,
 }
 
-/// Regular files and directories in name order, directories first; and whether there were more than
-/// [`ENTRIES_MAX`]. What links point at isn't looked at: it may lie outside. Waits for the disk.
+/// Regular files and directories in name order, directories first and without the reserved one; and whether there
+/// were more than [`ENTRIES_MAX`]. What links point at isn't looked at: it may lie outside. Waits for the disk.
 pub fn list(directory: &OwnedFd) -> Result<(Vec<Entry>, bool), FileError> {
     let mut entries = Vec::new();
     for item in Dir::read_from(directory)? {
         let item = item?;
         let Ok(name) = item.file_name().to_str() else { continue };
-        if name == "." || name == ".." {
+        if name == "." || name == ".." || is_reserved(name) {
             continue;
         }
         if entries.len() == ENTRIES_MAX {

@@ -1,17 +1,23 @@
-//! Names to open files, and what is worth knowing of an open file. Knows no sockets.
+//! Names to open files, what is worth knowing of an open file, and how files come to their names. Knows no sockets.
 
 mod cache;
+pub mod digest;
 mod directory;
 mod error;
+mod reserved;
 pub mod residency;
 mod root;
 mod source;
 mod spool;
+mod stamp;
 mod synthetic;
+mod unpublished;
+pub mod upload;
 
 pub use cache::{CONTENT_BYTES_MAX, FileCache, KnownFile};
 pub use directory::{Entry, list};
 pub use error::{FileError, SpoolError};
+pub use reserved::RESERVED_SEGMENT;
 pub use root::{Found, Root};
 pub use source::SourceFile;
 pub use spool::{Spool, SpoolFile};

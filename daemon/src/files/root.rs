@@ -8,6 +8,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, opena
 use rustix::io::Errno;
 
 use super::error::FileError;
+use super::reserved::is_reserved;
 use super::residency::place_of;
 use super::source::{Place, SourceFile};
 use crate::protocol::name::Name;
@@ -30,6 +31,7 @@ pub enum Found {
 pub struct Root {
     directory: OwnedFd,
     place: Place,
+    reads_digests: bool,
 }
 
 impl Root {
@@ -37,58 +39,97 @@ impl Root {
     pub fn open(path: &Path) -> Result<Root, FileError> {
         let directory = openat(CWD, path, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let place = place_of(&directory);
-        Ok(Root { directory, place })
+        Ok(Root { directory, place, reads_digests: false })
+    }
+
+    /// The same, but what it finds has its recorded digests with it, and the entity tag that follows from them.
+    #[must_use]
+    pub fn reading_digests(self) -> Root {
+        Root { reads_digests: true, ..self }
+    }
+
+    pub(super) fn reads_digests(&self) -> bool {
+        self.reads_digests
+    }
+
+    pub(super) fn directory(&self) -> &OwnedFd {
+        &self.directory
     }
 
     /// Finds `name` if that needs no disk: every part is in the dentry cache (RESOLVE_CACHED, 5.12) and on the
     /// root's own mount, and that is local, since open(2) and fstat(2) on FUSE or a network file system ask a
     /// server. None where it might wait, and then [`Root::find`] has the answer.
     pub fn find_cached(&self, name: &Name) -> Option<Result<Found, FileError>> {
-        if self.place == Place::Elsewhere {
+        // An attribute may have to be read from the disk even where the inode is in memory.
+        if self.place == Place::Elsewhere || (self.reads_digests && self.place != Place::Memory) {
             return None;
         }
-        match self.resolve(name, ResolveFlags::CACHED | ResolveFlags::NO_XDEV) {
+        let path = name.as_str();
+        match self.resolve(path, ResolveFlags::CACHED | ResolveFlags::NO_XDEV) {
             // INVAL: a kernel before 5.12. XDEV: another mount, or outside.
             Err(Errno::AGAIN | Errno::INVAL | Errno::XDEV) => None,
-            Ok(descriptor) => Some(inspect(descriptor, name, self.place)),
+            Ok(descriptor) => Some(self.inspect(descriptor, path, self.place)),
             Err(errno) => Some(Err(errno.into())),
         }
     }
 
     /// Finds `name`. Waits for the disk.
     pub fn find(&self, name: &Name) -> Result<Found, FileError> {
-        for _ in 0..TRIES_MAX {
-            match self.resolve(name, ResolveFlags::empty()) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Ok(descriptor) => {
-                    let place = place_of(&descriptor);
-                    return inspect(descriptor, name, place);
-                }
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        Err(FileError::Failed(Errno::AGAIN))
+        self.find_path(name.as_str())
     }
 
-    fn resolve(&self, name: &Name, extra: ResolveFlags) -> Result<OwnedFd, Errno> {
-        let path = if name.as_str().is_empty() { "." } else { name.as_str() };
+    /// Finds what a [`Name`] spells.
+    pub(super) fn find_path(&self, path: &str) -> Result<Found, FileError> {
+        let descriptor = patiently(|| self.resolve(path, ResolveFlags::empty()))?;
+        let place = place_of(&descriptor);
+        self.inspect(descriptor, path, place)
+    }
+
+    /// Opens the directory at `path`, which is relative to the root and `.` for the root itself; the descriptor can
+    /// be synced. Waits for the disk.
+    pub(super) fn open_directory(&self, path: &str) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        patiently(|| self.open_beneath(path, flags, ResolveFlags::empty()))
+    }
+
+    fn resolve(&self, path: &str, extra: ResolveFlags) -> Result<OwnedFd, Errno> {
+        if is_reserved(path) {
+            return Err(Errno::NOENT);
+        }
+        let path = if path.is_empty() { "." } else { path };
         // NONBLOCK: opening a FIFO must not wait for its writer. NOCTTY: nor take a terminal.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        self.open_beneath(path, flags, extra)
+    }
+
+    fn open_beneath(&self, path: &str, flags: OFlags, extra: ResolveFlags) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | extra;
         openat2(&self.directory, path, flags, Mode::empty(), resolve)
     }
+
+    fn inspect(&self, descriptor: OwnedFd, path: &str, place: Place) -> Result<Found, FileError> {
+        let stat = fstat(&descriptor)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            // `file/` names no file.
+            FileType::RegularFile if !path.ends_with('/') => {
+                let file = SourceFile::new(descriptor, &stat, place);
+                Ok(Found::File(if self.reads_digests { file.with_recorded() } else { file }))
+            }
+            FileType::Directory => Ok(Found::Directory(descriptor)),
+            _ => Err(FileError::NotFound),
+        }
+    }
 }
 
-fn inspect(descriptor: OwnedFd, name: &Name, place: Place) -> Result<Found, FileError> {
-    let stat = fstat(&descriptor)?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        // `file/` names no file.
-        FileType::RegularFile if !name.is_directory() => {
-            Ok(Found::File(SourceFile::new(descriptor, &stat, place)))
+/// Opens again where a race with a rename or a signal was in the way.
+fn patiently(open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+    for _ in 0..TRIES_MAX {
+        match open() {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            result => return result,
         }
-        FileType::Directory => Ok(Found::Directory(descriptor)),
-        _ => Err(FileError::NotFound),
     }
+    Err(Errno::AGAIN)
 }
 
 #[cfg(test)]
@@ -134,6 +175,25 @@ mod tests {
         let (_keep, root) = fixture();
         for path in ["/outside", "/absolute", "/absent", "/file/", "/file/below", "/fifo", "/%2e%2e/secret"] {
             assert_eq!(find(&root, path).unwrap_err(), FileError::NotFound, "{path}");
+        }
+    }
+
+    #[test]
+    fn reserved_names_are_absent() {
+        let (keep, root) = fixture();
+        let outer = keep.path().join("root/.streamd-uploads");
+        std::fs::create_dir(&outer).unwrap();
+        std::fs::write(outer.join("partial"), "part").unwrap();
+        for path in [
+            "/.streamd-uploads",
+            "/.streamd-uploads/",
+            "/.streamd-uploads/partial",
+            "/%2Estreamd-uploads/partial",
+        ] {
+            let name = Name::parse(path.as_bytes()).unwrap();
+            assert_eq!(root.find(&name).unwrap_err(), FileError::NotFound, "{path}");
+            let cached = root.find_cached(&name);
+            assert!(cached.is_none_or(|found| found.is_err()), "{path}");
         }
     }
 

@@ -4,10 +4,13 @@ use std::cell::RefCell;
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustix::fs::{Stat, fstat};
 use rustix::io::{ReadWriteFlags, preadv2};
+
+use super::digest::{self, Digests};
+use super::stamp::Stamp;
 
 /// What kind of file system a file lies on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +38,9 @@ const HOT_WINDOWS_MAX: u64 = 64 << 10;
 #[derive(Clone, Debug)]
 pub struct SourceFile {
     descriptor: Arc<OwnedFd>,
-    size: u64,
+    stamp: Stamp,
+    recorded: Digests,
     place: Place,
-    modified_s: u64,
-    modified_ns: u32,
     hot: RefCell<HotWindows>,
 }
 
@@ -57,18 +59,31 @@ impl SourceFile {
     pub(super) fn new(descriptor: OwnedFd, stat: &Stat, place: Place) -> SourceFile {
         SourceFile {
             descriptor: Arc::new(descriptor),
-            size: u64::try_from(stat.st_size).unwrap_or(0),
+            stamp: Stamp::of(stat),
+            recorded: Digests::default(),
             place,
-            // Times before 1970 count as 1970: HTTP dates can't tell them.
-            modified_s: u64::try_from(stat.st_mtime).unwrap_or(0),
-            modified_ns: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
             hot: RefCell::default(),
         }
     }
 
+    /// The same with the digests that are recorded of it. Waits for the disk, where it lies on one.
+    pub(super) fn with_recorded(mut self) -> SourceFile {
+        self.recorded = digest::recorded(self.as_fd(), self.stamp);
+        self
+    }
+
+    pub(super) fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// The digests that were recorded of it when it was opened; none from a root that doesn't read them.
+    pub fn recorded(&self) -> &Digests {
+        &self.recorded
+    }
+
     /// Its length in bytes when it was opened.
     pub fn size(&self) -> u64 {
-        self.size
+        self.stamp.size
     }
 
     /// Whether it lies in memory, so that no part of it is ever cold.
@@ -107,17 +122,12 @@ impl SourceFile {
         if self.place == Place::Elsewhere {
             return true;
         }
-        fstat(self).is_ok_and(|stat| {
-            stat.st_nlink > 0
-                && u64::try_from(stat.st_size) == Ok(self.size)
-                && u64::try_from(stat.st_mtime).unwrap_or(0) == self.modified_s
-                && u32::try_from(stat.st_mtime_nsec).unwrap_or(0) == self.modified_ns
-        })
+        fstat(self).is_ok_and(|stat| stat.st_nlink > 0 && Stamp::of(&stat) == self.stamp)
     }
 
     /// Its whole content, if that is at most `bytes_max` and in memory.
     pub fn read_hot(&self, bytes_max: u64) -> Option<Box<[u8]>> {
-        if self.size > bytes_max || self.place == Place::Elsewhere {
+        if self.stamp.size > bytes_max || self.place == Place::Elsewhere {
             return None;
         }
         // NOWAIT isn't supported by tmpfs (before Linux 6.6), where nothing waits anyway.
@@ -125,7 +135,7 @@ impl SourceFile {
             Place::Memory => ReadWriteFlags::empty(),
             _ => ReadWriteFlags::NOWAIT,
         };
-        let mut content = vec![0; usize::try_from(self.size).ok()?];
+        let mut content = vec![0; usize::try_from(self.stamp.size).ok()?];
         let read = preadv2(self, &mut [IoSliceMut::new(&mut content)], 0, flags);
         (read == Ok(content.len())).then(|| content.into_boxed_slice())
     }
@@ -141,7 +151,7 @@ impl SourceFile {
         match self.place {
             Place::Elsewhere => true,
             Place::LocalDisk | Place::Memory => {
-                self.size >= UNLINKED_BYTES_MIN
+                self.stamp.size >= UNLINKED_BYTES_MIN
                     && fstat(&self.descriptor).is_ok_and(|stat| stat.st_nlink == 0)
             }
         }
@@ -149,12 +159,13 @@ impl SourceFile {
 
     /// When it was last written, to the second, as HTTP dates are.
     pub fn modified(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(self.modified_s)
+        self.stamp.modified()
     }
 
-    /// A strong entity tag (RFC 9110 8.8.3), with its quotes: changes with size and modification time.
+    /// A strong entity tag (RFC 9110 8.8.3), with its quotes: of the content where its digest is recorded, else it
+    /// changes with size and modification time.
     pub fn etag(&self) -> String {
-        format!("\"{:x}-{:x}.{:x}\"", self.size, self.modified_s, self.modified_ns)
+        self.stamp.etag(&self.recorded)
     }
 
     /// The descriptor, to be shared with a thread that reads for this transfer.

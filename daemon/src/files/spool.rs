@@ -1,19 +1,18 @@
 //! Stored frames: written under a temporary name, made durable, and only then given their name.
 
 use std::ffi::CStr;
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, flock, fsync, openat,
-    renameat_with, statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, flock, fsync, openat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
 use super::error::SpoolError;
+use super::unpublished::{Unpublished, give_name};
 
 /// Names of frames that are still being written begin like this; no finished frame's does.
 const TEMPORARY_PREFIX: &str = ".incoming-";
@@ -64,16 +63,10 @@ impl Spool {
         })?;
         let id = format!("{:032x}", u128::from_ne_bytes(id));
         let temporary = format!("{TEMPORARY_PREFIX}{id}");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(&self.directory, &temporary, flags, Mode::RUSR | Mode::WUSR | Mode::RGRP)
+        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP;
+        let file = Unpublished::create(self.directory.as_fd(), &temporary, mode, true)
             .map_err(|reason| SpoolError::Failed { step: "creating the file", reason: reason.into() })?;
-        Ok(SpoolFile {
-            file: File::from(file),
-            temporary,
-            name: format!("{size}_{id}"),
-            promise,
-            published: false,
-        })
+        Ok(SpoolFile { file, temporary, name: format!("{size}_{id}"), promise, published: false })
     }
 }
 
@@ -164,7 +157,7 @@ impl Drop for Promise {
 /// call waits for the disk.
 #[derive(Debug)]
 pub struct SpoolFile {
-    file: File,
+    file: Unpublished,
     temporary: String,
     name: String,
     promise: Promise,
@@ -174,18 +167,17 @@ pub struct SpoolFile {
 impl SpoolFile {
     /// Appends `bytes`.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
-        use std::io::Write;
-        self.file.write_all(bytes).map_err(|reason| SpoolError::Failed { step: "writing", reason })
+        self.file
+            .append(bytes)
+            .map_err(|reason| SpoolError::Failed { step: "writing", reason: reason.into() })
     }
 
-    /// Makes the frame durable and gives it its name, which is returned. A failed fsync is final: the kernel
-    /// may have dropped the pages, so that a second one would succeed over missing bytes.
+    /// Makes the frame durable and gives it its name, which is returned.
     pub fn publish(mut self) -> Result<String, SpoolError> {
         let failed = |step| move |reason: Errno| SpoolError::Failed { step, reason: reason.into() };
-        let directory = &self.promise.spool.directory;
-        fsync(self.file.as_fd()).map_err(failed("fsync"))?;
-        renameat_with(directory, &self.temporary, directory, &self.name, RenameFlags::NOREPLACE)
-            .map_err(failed("renaming"))?;
+        let directory = self.promise.spool.directory.as_fd();
+        self.file.sync().map_err(failed("fsync"))?;
+        give_name((directory, &self.temporary), (directory, &self.name), true).map_err(failed("renaming"))?;
         self.published = true;
         self.promise.published = true;
         fsync(directory).map_err(failed("fsync of the spool"))?;

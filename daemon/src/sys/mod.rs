@@ -1,5 +1,6 @@
 //! The only unsafe code, and only what rustix lacks: borrowing a descriptor that monoio owns, asking a socket for
-//! its unacknowledged bytes, telling it how much to gather, and asking the kernel whether it grants an io_uring.
+//! its unacknowledged bytes, telling it how much to gather, having a range of a file written to its disk, and asking
+//! the kernel whether it grants an io_uring.
 
 #![allow(
     unsafe_code,
@@ -10,7 +11,9 @@ mod descriptor;
 mod receive_low_water;
 mod socket_queue;
 pub mod uring;
+mod write_back;
 
 pub use descriptor::borrow;
 pub use receive_low_water::set_receive_low_water;
 pub use socket_queue::unacknowledged_bytes;
+pub use write_back::{finish_write_back, start_write_back};

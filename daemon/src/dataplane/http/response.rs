@@ -171,7 +171,7 @@ impl Response {
 
 /// What answers a request for a file that is known.
 pub(super) fn of_known_file(worker: &Worker, request: &Request, keep_alive: bool) -> Option<Response> {
-    let known = worker.files.get(&request.name, worker.clock.ticks())?;
+    let known = worker.files.get(&request.name, worker.clock.ticks(), 0)?;
     Some(of_file(request, &Asked::new(worker, request, keep_alive), &known))
 }
 
@@ -205,7 +205,7 @@ pub(super) async fn prepare(worker: &Worker, request: &Request, keep_alive: bool
 fn keep(worker: &Worker, name: &Name, file: SourceFile) -> Rc<KnownFile> {
     let now = worker.clock.ticks();
     let valid_ms = worker.live().settings.cache_valid_ms;
-    worker.files.add(name, file, now, now + worker.clock.ticks_within(valid_ms))
+    worker.files.add(name, file, now, now + worker.clock.ticks_within(valid_ms), 0)
 }
 
 /// Resolves a name, at once where that needs no disk.

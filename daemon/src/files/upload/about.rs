@@ -1,0 +1,132 @@
+//! What is known of a partial, written into an extended attribute of it, so that a daemon that starts anew can go on
+//! with it. Where the file system has no such attributes, a restart loses partials.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::super::digest::Digests;
+
+/// The attribute.
+const ATTRIBUTE: &str = "user.streamd.upload";
+
+/// Most bytes of a description: ext4 keeps all attributes of a file in one block of 4 KiB.
+const ABOUT_BYTES_MAX: usize = 3 << 10;
+
+/// The description.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct About {
+    pub(super) destination: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) length: Option<u64>,
+    /// Whether it is continued by its id alone, not by its destination.
+    pub(super) is_resource: bool,
+    #[serde(flatten)]
+    pub(super) digests: Digests,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) note: String,
+    /// The boot of the host in which it was written: the page cache is that one's.
+    pub(super) boot: String,
+    /// Bytes that are on the disk whatever happens. In another boot the rest can't be trusted: a file system may
+    /// have recorded the length before the content.
+    pub(super) durable: u64,
+}
+
+/// The identity of this boot; empty where there is none to be had, which is no boot's.
+pub(super) fn boot() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+impl About {
+    /// Writes it into the file. Waits for the disk.
+    pub(super) fn store(&self, file: impl AsFd) -> Result<(), Errno> {
+        let text = serde_json::to_vec(self).map_err(|_| Errno::INVAL)?;
+        if text.len() > ABOUT_BYTES_MAX {
+            return Err(Errno::TOOBIG);
+        }
+        fsetxattr(file, ATTRIBUTE, &text, XattrFlags::empty())
+    }
+
+    /// Reads it from the file; None where there is none that makes sense. Waits for the disk.
+    pub(super) fn load(file: impl AsFd) -> Option<About> {
+        let mut buffer = vec![0; ABOUT_BYTES_MAX];
+        let length = fgetxattr(file, ATTRIBUTE, buffer.as_mut_slice()).ok()?;
+        serde_json::from_slice(buffer.get(..length)?).ok()
+    }
+
+    /// How many of `size` bytes can be trusted in this boot.
+    pub(super) fn trusted(&self, size: u64, boot: &str) -> u64 {
+        let received = size.min(self.length.unwrap_or(u64::MAX));
+        if self.boot == boot && !boot.is_empty() { received } else { received.min(self.durable) }
+    }
+}
+
+/// Removes it: what gets its name is a partial no more. Waits for the disk.
+pub(super) fn erase(file: impl AsFd) {
+    // Left there it would harm nobody: it is read in homes alone.
+    let _ = fremovexattr(file, ATTRIBUTE);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about() -> About {
+        About {
+            destination: "a/b".to_owned(),
+            length: Some(100),
+            is_resource: true,
+            digests: Digests { sha256: Some([7; 32]), crc32c: None },
+            note: "note".to_owned(),
+            boot: "this".to_owned(),
+            durable: 30,
+        }
+    }
+
+    #[test]
+    fn a_description_is_read_as_it_was_written() {
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(About::load(&file), None);
+        match about().store(&file) {
+            Err(Errno::OPNOTSUPP) => println!("skipped: no extended attributes on this file system"),
+            result => {
+                result.unwrap();
+                assert_eq!(About::load(&file), Some(about()));
+                let plain =
+                    About { length: None, note: String::new(), digests: Digests::default(), ..about() };
+                plain.store(&file).unwrap();
+                assert_eq!(About::load(&file), Some(plain));
+                erase(&file);
+                assert_eq!(About::load(&file), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_description_that_is_too_long_or_makes_no_sense_is_none() {
+        let file = tempfile::tempfile().unwrap();
+        let long = About { note: "x".repeat(ABOUT_BYTES_MAX), ..about() };
+        assert_eq!(long.store(&file), Err(Errno::TOOBIG));
+        if fsetxattr(&file, ATTRIBUTE, b"{}", XattrFlags::empty()).is_ok() {
+            assert_eq!(About::load(&file), None);
+        }
+    }
+
+    #[test]
+    fn another_boot_trusts_what_was_synced() {
+        for (size, boot, trusted) in [
+            (50, "this", 50),
+            (50, "other", 30),
+            (20, "other", 20),
+            (50, "", 30),
+            (500, "this", 100),
+            (0, "this", 0),
+        ] {
+            assert_eq!(about().trusted(size, boot), trusted, "{size} in {boot}");
+        }
+        assert_eq!(About { boot: String::new(), ..about() }.trusted(50, ""), 30, "no boot is no boot's");
+    }
+}

@@ -1,0 +1,143 @@
+//! What can go wrong with uploads.
+
+use rustix::io::Errno;
+
+use super::super::digest::Algorithm;
+
+/// Why an upload, or what was asked of one, failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UploadError {
+    /// No such upload, no such file, or a reserved name.
+    #[error("no such file or upload")]
+    NotFound,
+    /// The directory that the destination would lie in doesn't exist, isn't a directory or isn't beneath the root: the
+    /// three are told apart by nobody.
+    #[error("the directory of the destination does not exist")]
+    ParentMissing,
+    /// The destination is a directory, or something else that isn't replaced by a file.
+    #[error("the destination is a directory or no regular file")]
+    NotAFile,
+    /// The file system can't hold so long a name.
+    #[error("the name is too long for the file system")]
+    NameTooLong,
+    /// The daemon's user may not write there.
+    #[error("the daemon may not write there")]
+    Denied,
+    /// The disk, a quota or the reserve is exhausted.
+    #[error("there is not enough free space")]
+    NoSpace,
+    /// Longer than uploads may be.
+    #[error("the upload is longer than {limit} bytes, the most that is taken")]
+    TooLarge {
+        /// The most that is taken.
+        limit: u64,
+    },
+    /// So many uploads run, or wait to be continued, that no further one is begun.
+    #[error("too many uploads are under way")]
+    TooMany,
+    /// Another writer is at it and makes progress.
+    #[error("the upload is being written by another request")]
+    Busy,
+    /// Another writer has taken over, or the upload was removed.
+    #[error("the upload was taken over by another request, or removed")]
+    TakenOver,
+    /// The bytes don't follow those that are there.
+    #[error("the upload continues at byte {expected}, not at byte {provided}")]
+    WrongOffset {
+        /// How many bytes are there.
+        expected: u64,
+        /// Where the request would have continued.
+        provided: u64,
+    },
+    /// The length isn't the one that was given before, or shorter than what is there, or more bytes came.
+    #[error("the upload has {expected} bytes, not {provided}")]
+    LengthConflict {
+        /// The length given before, or the bytes that are there.
+        expected: u64,
+        /// The other length.
+        provided: u64,
+    },
+    /// Bytes are missing; what is there stays, where it can be continued.
+    #[error("the upload has {received} bytes of {expected}")]
+    Incomplete {
+        /// How many bytes are there.
+        received: u64,
+        /// How many there have to be.
+        expected: u64,
+    },
+    /// The upload is published already.
+    #[error("the upload is complete")]
+    Completed,
+    /// The destination isn't in the state that was asked for.
+    #[error("the file is not in the state that was asked for")]
+    PreconditionFailed,
+    /// The content isn't what its sender meant to send.
+    #[error("the content does not have the {algorithm} digest that was sent with it")]
+    DigestMismatch {
+        /// By which it isn't.
+        algorithm: Algorithm,
+    },
+    /// The file system can only be read.
+    #[error("the file system is read-only")]
+    ReadOnly,
+    /// Out of descriptors or memory; may work in a moment.
+    #[error("out of descriptors or memory: {0}")]
+    Exhausted(Errno),
+    /// Anything else: the disk, or something of its owner's making.
+    #[error("{step}: {reason}")]
+    Failed {
+        /// What was tried.
+        step: &'static str,
+        /// What the system said.
+        reason: Errno,
+    },
+}
+
+impl UploadError {
+    /// What an errno means that a system call on the way to a destination gave.
+    pub(super) fn at(step: &'static str) -> impl Fn(Errno) -> UploadError + Copy {
+        move |reason| match reason {
+            // XDEV and LOOP from openat2: a symbolic link that leaves the root, a magic link or too many links.
+            Errno::NOENT | Errno::NOTDIR | Errno::XDEV | Errno::LOOP => UploadError::ParentMissing,
+            Errno::ISDIR => UploadError::NotAFile,
+            Errno::NAMETOOLONG => UploadError::NameTooLong,
+            // PERM: an immutable directory too.
+            Errno::ACCESS | Errno::PERM => UploadError::Denied,
+            // FBIG: longer than this file system's files can be.
+            Errno::NOSPC | Errno::DQUOT | Errno::FBIG => UploadError::NoSpace,
+            Errno::ROFS => UploadError::ReadOnly,
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS => UploadError::Exhausted(reason),
+            _ => UploadError::Failed { step, reason },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_errno_has_one_meaning() {
+        let failed = |reason| UploadError::Failed { step: "trying", reason };
+        for (errno, error) in [
+            (Errno::NOENT, UploadError::ParentMissing),
+            (Errno::NOTDIR, UploadError::ParentMissing),
+            (Errno::XDEV, UploadError::ParentMissing),
+            (Errno::LOOP, UploadError::ParentMissing),
+            (Errno::ISDIR, UploadError::NotAFile),
+            (Errno::NAMETOOLONG, UploadError::NameTooLong),
+            (Errno::ACCESS, UploadError::Denied),
+            (Errno::PERM, UploadError::Denied),
+            (Errno::NOSPC, UploadError::NoSpace),
+            (Errno::DQUOT, UploadError::NoSpace),
+            (Errno::FBIG, UploadError::NoSpace),
+            (Errno::ROFS, UploadError::ReadOnly),
+            (Errno::MFILE, UploadError::Exhausted(Errno::MFILE)),
+            (Errno::NFILE, UploadError::Exhausted(Errno::NFILE)),
+            (Errno::IO, failed(Errno::IO)),
+            (Errno::STALE, failed(Errno::STALE)),
+        ] {
+            assert_eq!(UploadError::at("trying")(errno), error);
+        }
+    }
+}

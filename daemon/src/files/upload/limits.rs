@@ -1,0 +1,60 @@
+//! What an upload may take. Given with each call, since settings change while the daemon runs.
+
+use std::time::Duration;
+
+/// The settings that uploads heed.
+#[derive(Clone, Copy, Debug)]
+pub struct UploadLimits {
+    /// Longest upload.
+    pub upload_bytes_max: u64,
+    /// Most uploads with a writer at once.
+    pub uploads_max: usize,
+    /// Most of them to one destination, and most that are kept for one.
+    pub uploads_per_destination_max: usize,
+    /// Bytes of the file system that uploads leave free.
+    pub min_free_bytes: u64,
+    /// Whether a published upload is durable: file and directory are synced.
+    pub is_durable: bool,
+    /// Whether missing directories on the way to a destination are created.
+    pub create_dirs: bool,
+    /// How long a writer may make no progress before another one takes over.
+    pub stall: Duration,
+}
+
+/// Most uploads known at once, those without a writer too, but for plain PUTs under way: half a MiB of memory, and no
+/// more than a sweep can look at in one pass.
+pub(super) const PARTIALS_MAX: usize = 4096;
+
+/// Most completed uploads that are remembered, so that whoever lost the answer to its last request can ask: minutes
+/// of a busy daemon, and 12 KiB.
+pub(super) const COMPLETED_MAX: usize = 512;
+
+/// Shortest partial of a plain PUT that is kept: less than this is sent again in a moment.
+pub(super) const KEPT_BYTES_MIN: u64 = 1 << 20;
+
+/// Shortest rest whose blocks are allocated ahead: of less than this a full disk is told soon enough.
+pub(super) const PREALLOCATED_BYTES_MIN: u64 = 1 << 20;
+
+/// Bytes of a durable upload after which what has arrived is synced and noted: a host that crashes loses no more of
+/// it, for one further sync of what is on the disk already but for the last pieces.
+pub(super) const CHECKPOINT_BYTES: u64 = 256 << 20;
+
+/// Locks that destinations share: enough that two uploads that end at once seldom wait for each other.
+pub(super) const LOCKS: usize = 64;
+
+/// Most directories that are created on the way to one destination: each costs a sync, and a deeper new tree is a
+/// mistake.
+pub(super) const CREATED_DIRECTORIES_MAX: usize = 64;
+
+/// Most directories known to have a home of their own: those on mounts below the root.
+pub(super) const HOMES_MAX: usize = 64;
+
+/// Entries of a home that one pass looks at: more than uploads that are known and run can leave there.
+pub(super) const SWEPT_ENTRIES_MAX: usize = 2 * PARTIALS_MAX;
+
+/// Bytes that one pass removes: freeing this takes a second or so, during which a disk thread does nothing else.
+pub(super) const SWEPT_BYTES_MAX: u64 = 64 << 30;
+
+/// Youngest file without a description that is taken for left behind: the moment between creating a file and locking
+/// it is shorter.
+pub(super) const UNKNOWN_AGE_MIN: Duration = Duration::from_secs(60);

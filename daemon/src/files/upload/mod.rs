@@ -1,0 +1,318 @@
+//! Uploads: bytes on their way to a name below the root.
+//!
+//! What arrives is appended to a file of its own, the partial, in a reserved directory (`home`), and gets its name, the
+//! destination, in one step when it is whole (`publish`). A partial that is cut short stays, described in an extended
+//! attribute (`about`), and is continued by its id or by its destination, after a restart too (`sweep`). It has one
+//! writer at a time (`writer`, `partial`).
+//!
+//! Everything here but [`Uploads::generation`] and [`Uploads::usage`] may wait for the disk. Knows no sockets.
+
+mod about;
+mod begin;
+mod destination;
+mod error;
+mod home;
+mod id;
+mod index;
+mod limits;
+mod partial;
+mod publish;
+mod sweep;
+mod writer;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use rustix::fs::Timespec;
+use rustix::process::{Resource, getrlimit};
+
+pub use error::UploadError;
+pub use id::UploadId;
+pub use limits::UploadLimits;
+pub use publish::{Precondition, Publication, Published};
+pub use sweep::Swept;
+pub use writer::{Kept, Writer};
+
+use super::digest::Digests;
+use super::root::Root;
+use crate::protocol::name::Name;
+use destination::{Destination, FileKey, Mount, identify};
+use home::{Home, Homes};
+use index::Index;
+use limits::LOCKS;
+use partial::{Partial, State};
+
+/// The uploads below one root, shared by all workers.
+#[derive(Debug)]
+pub struct Uploads {
+    root: Arc<Root>,
+    index: Arc<Index>,
+    /// Held from the look at a destination to the rename over it.
+    locks: [Mutex<()>; LOCKS],
+    generation: AtomicU64,
+    /// Where the root's home is, and which directory it is.
+    home_mount: Mount,
+    home_key: FileKey,
+    homes: Homes,
+    boot: String,
+    /// The newest modification time that an upload got, in nanoseconds since 1970.
+    newest_ns: AtomicU64,
+    /// RLIMIT_FSIZE: a write beyond it would end the process by SIGXFSZ.
+    file_bytes_max: u64,
+}
+
+/// What is known of an upload when it begins.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The name it will get.
+    pub destination: Name,
+    /// How long it will be.
+    pub length: Option<u64>,
+    /// What its content must turn out to be.
+    pub digests: Digests,
+    /// What the caller wants back from [`Writer::note`] when the upload is continued, after a restart too; up to 1 KiB
+    /// of text is sure to be kept.
+    pub note: String,
+}
+
+/// What there is of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartialStatus {
+    /// How many bytes.
+    pub offset: u64,
+    /// How many there will be, if that is known.
+    pub length: Option<u64>,
+    /// Whether it is published.
+    pub complete: bool,
+}
+
+/// How many uploads there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UploadUsage {
+    /// With a writer.
+    pub writers: usize,
+    /// With one and without.
+    pub partials: usize,
+}
+
+/// How a new upload is continued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// By its destination, if much of it has arrived: a plain PUT.
+    Whole,
+    /// By its destination: its sender says at which byte.
+    Ranged,
+    /// By its id.
+    Resource,
+}
+
+impl Uploads {
+    /// Takes the root's uploads over from an earlier run: whatever it left that can be continued can be. Waits for
+    /// the disk.
+    pub fn open(root: Arc<Root>) -> Result<Arc<Uploads>, UploadError> {
+        let home = Home::open_or_create(root.directory())?;
+        let (home_key, home_mount) =
+            identify(&home).map_err(UploadError::at("looking at .streamd-uploads"))?;
+        let uploads = Uploads {
+            root,
+            index: Arc::default(),
+            locks: std::array::from_fn(|_| Mutex::default()),
+            generation: AtomicU64::new(0),
+            home_mount,
+            home_key,
+            homes: Homes::load(&home),
+            boot: about::boot(),
+            newest_ns: AtomicU64::new(0),
+            file_bytes_max: getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX),
+        };
+        uploads.adopt(&home)?;
+        Ok(Arc::new(uploads))
+    }
+
+    /// Counts publications and deletions. Read before a file is opened and compared later, it tells whether the name
+    /// may mean another file by then. Doesn't wait.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// How many uploads there are. Doesn't wait for a disk.
+    pub fn usage(&self) -> UploadUsage {
+        let (writers, partials) = self.index.counts();
+        UploadUsage { writers, partials }
+    }
+
+    /// Begins a plain PUT: the whole content in one request.
+    pub fn begin(self: &Arc<Self>, plan: &Plan, limits: &UploadLimits) -> Result<Writer, UploadError> {
+        self.start(plan, Kind::Whole, limits)
+    }
+
+    /// Begins an upload that is continued by its id.
+    pub fn create(self: &Arc<Self>, plan: &Plan, limits: &UploadLimits) -> Result<Writer, UploadError> {
+        self.start(plan, Kind::Resource, limits)
+    }
+
+    /// Continues the upload to a destination at `offset`: of those of the plan's length the one that is there. Offset
+    /// 0 starts anew; what was left of others is removed then.
+    pub fn resume_destination(
+        self: &Arc<Self>,
+        plan: &Plan,
+        offset: u64,
+        limits: &UploadLimits,
+    ) -> Result<Writer, UploadError> {
+        let path = plan.destination.as_str();
+        let candidates = self.index.of_destination(path).into_iter().filter(|partial| !partial.is_resource);
+        if offset == 0 {
+            for partial in candidates {
+                self.remove_former(&partial, limits)?;
+            }
+            return self.start(plan, Kind::Ranged, limits);
+        }
+        let (mut expected, mut is_busy) = (None, false);
+        for partial in candidates.filter(|partial| partial.length() == plan.length) {
+            match self.take(&partial, offset, None, limits) {
+                Err(UploadError::WrongOffset { expected: there, .. }) => expected = expected.max(Some(there)),
+                Err(UploadError::Busy) => is_busy = true,
+                Err(UploadError::NotFound) => {}
+                result => return result,
+            }
+        }
+        match expected {
+            None if is_busy => Err(UploadError::Busy),
+            expected => Err(UploadError::WrongOffset { expected: expected.unwrap_or(0), provided: offset }),
+        }
+    }
+
+    /// Continues an upload at `offset`. `length` is given where the request says how long the upload will be.
+    pub fn resume(
+        self: &Arc<Self>,
+        id: UploadId,
+        offset: u64,
+        length: Option<u64>,
+        limits: &UploadLimits,
+    ) -> Result<Writer, UploadError> {
+        let partial = self.find(id)?;
+        self.check_length(length, limits)?;
+        self.take(&partial, offset, length, limits)
+    }
+
+    /// What there is of an upload. Doesn't wait for a write that is under way.
+    pub fn status(&self, id: UploadId) -> Result<PartialStatus, UploadError> {
+        match self.find(id) {
+            Ok(partial) => {
+                Ok(PartialStatus { offset: partial.offset(), length: partial.length(), complete: false })
+            }
+            Err(UploadError::Completed) => {
+                let length = self.index.completed(id).ok_or(UploadError::NotFound)?;
+                Ok(PartialStatus { offset: length, length: Some(length), complete: true })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes an upload, whoever writes to it. What was published stays.
+    pub fn remove(&self, id: UploadId) -> Result<(), UploadError> {
+        match self.find(id) {
+            Ok(partial) => {
+                let mut state = partial.lock();
+                if state.is_gone {
+                    return Err(UploadError::NotFound);
+                }
+                self.remove_locked(&partial, &mut state);
+                Ok(())
+            }
+            Err(UploadError::Completed) if self.index.forget_completed(id) => Ok(()),
+            Err(_) => Err(UploadError::NotFound),
+        }
+    }
+
+    fn find(&self, id: UploadId) -> Result<Arc<Partial>, UploadError> {
+        let missing = || match self.index.completed(id) {
+            Some(_) => UploadError::Completed,
+            None => UploadError::NotFound,
+        };
+        self.index.find(id).ok_or_else(missing)
+    }
+
+    /// Removes the partials of a destination that have waited longest to be continued, until at most `count` wait.
+    fn remove_oldest(&self, destination: &str, count: usize) {
+        let mut left: Vec<_> = self.index.of_destination(destination);
+        left.retain(|partial| !partial.is_resource);
+        let since = |partial: &Arc<Partial>| {
+            let state = partial.try_lock()?;
+            (state.active.is_none() && !state.is_gone).then_some(state.idle_since)
+        };
+        let mut waiting: Vec<_> =
+            left.iter().filter_map(|partial| Some((since(partial)?, partial))).collect();
+        waiting.sort_by_key(|(since, _)| *since);
+        let surplus = waiting.len().saturating_sub(count);
+        for (_, partial) in waiting.into_iter().take(surplus) {
+            if let Some(mut state) = partial.try_lock().filter(|state| state.active.is_none()) {
+                self.remove_locked(partial, &mut state);
+            }
+        }
+    }
+
+    /// Ends a partial and gives its space back.
+    fn remove_locked(&self, partial: &Partial, state: &mut State) {
+        let active = state.end();
+        self.index.forget(partial);
+        let removed = match &active {
+            Some(active) => active.home.remove(partial.id),
+            None => self.home_of(partial).and_then(|home| match home {
+                Some(home) => home.remove(partial.id),
+                None => Ok(()),
+            }),
+        };
+        if let Err(error) = removed {
+            tracing::warn!(upload = %partial.id, %error, "an upload could not be removed; a sweep tries again");
+        }
+    }
+
+    /// The home that a partial lies in.
+    fn home_of(&self, partial: &Partial) -> Result<Option<Home>, UploadError> {
+        if !partial.is_beside {
+            return Home::open(self.root.directory());
+        }
+        let parent = partial.destination.rfind('/').map_or(".", |slash| &partial.destination[..slash]);
+        let failed = UploadError::at("opening the directory of the destination");
+        Home::open(self.root.open_directory(parent).map_err(failed)?)
+    }
+
+    /// The home beside a destination, which a restart will find too.
+    fn home_beside(&self, destination: &Destination) -> Result<Home, UploadError> {
+        let home = Home::open_or_create(destination.directory())?;
+        if !self.homes.contains(destination.parent())
+            && let Some(root_home) = Home::open(self.root.directory())?
+        {
+            self.homes.add(&root_home, destination.parent());
+        }
+        Ok(home)
+    }
+
+    fn lock(&self, destination: &Destination) -> MutexGuard<'_, ()> {
+        let count = LOCKS as u64;
+        let lock = usize::try_from(destination.hash() % count).unwrap_or(0);
+        self.locks[lock].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time now, and later than any time returned before: uploads of one size that are published within a tick
+    /// of the file system's clock have entity tags of their own.
+    fn distinct_now(&self) -> Timespec {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(since.as_nanos()).unwrap_or(0);
+        let newest = self.newest_ns.fetch_max(now, Ordering::Relaxed);
+        let distinct = if newest < now { now } else { self.newest_ns.fetch_add(1, Ordering::Relaxed) + 1 };
+        Timespec {
+            tv_sec: i64::try_from(distinct / 1_000_000_000).unwrap_or(0),
+            tv_nsec: i64::try_from(distinct % 1_000_000_000).unwrap_or(0),
+        }
+    }
+
+    fn raise_generation(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests;

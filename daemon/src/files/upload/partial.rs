@@ -1,0 +1,254 @@
+//! What has arrived of an upload that isn't published.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::time::{Instant, SystemTime};
+
+use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::super::digest::Digests;
+use super::super::unpublished::{PIECE_BYTES, Unpublished};
+use super::about::About;
+use super::error::UploadError;
+use super::home::Home;
+use super::id::UploadId;
+use super::index::Slot;
+use super::limits::{PREALLOCATED_BYTES_MIN, UploadLimits};
+
+/// A partial. Its file is named by its id, and has one writer at most: the one with the newest lease.
+#[derive(Debug)]
+pub(super) struct Partial {
+    pub(super) id: UploadId,
+    /// The path of the destination, relative to the root.
+    pub(super) destination: Box<str>,
+    /// Whether it is continued by its id alone.
+    pub(super) is_resource: bool,
+    /// Whether its home is beside the destination.
+    pub(super) is_beside: bool,
+    /// What it must turn out to be.
+    pub(super) promised: Digests,
+    pub(super) note: Box<str>,
+    /// How long it will be, once that is known.
+    length: OnceLock<u64>,
+    /// How long it is: told without waiting for a write that is under way.
+    offset: AtomicU64,
+    /// Whether it is kept however short it is, since its sender was told so: any but a plain PUT that nobody has
+    /// continued yet.
+    is_kept_short: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// What changes about a partial.
+#[derive(Debug)]
+pub(super) struct State {
+    lease: u64,
+    /// There while there is a writer.
+    pub(super) active: Option<Active>,
+    /// Published or removed: whoever waited for the lock comes too late.
+    pub(super) is_gone: bool,
+    /// Whether its file was described, or at least couldn't be.
+    pub(super) is_described: bool,
+    /// Bytes that were synced.
+    pub(super) durable: u64,
+    /// When it last had a writer.
+    pub(super) idle_since: SystemTime,
+}
+
+/// What a writer has open. It belongs to the partial, so that whoever takes over goes on with it.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) file: Unpublished,
+    pub(super) home: Home,
+    pub(super) last_progress: Instant,
+    pub(super) is_preallocated: bool,
+    _slot: Slot,
+}
+
+/// Who the partial is for and what was said of it; the same for its whole life.
+#[derive(Debug)]
+pub(super) struct Described {
+    pub(super) destination: Box<str>,
+    pub(super) is_resource: bool,
+    pub(super) is_beside: bool,
+    pub(super) promised: Digests,
+    pub(super) note: Box<str>,
+    pub(super) length: Option<u64>,
+}
+
+impl Partial {
+    pub(super) fn new(id: UploadId, described: Described, is_kept_short: bool) -> Partial {
+        let Described { destination, is_resource, is_beside, promised, note, length } = described;
+        Partial {
+            id,
+            destination,
+            is_resource,
+            is_beside,
+            promised,
+            note,
+            length: length.map_or_else(OnceLock::new, OnceLock::from),
+            offset: AtomicU64::new(0),
+            is_kept_short: AtomicBool::new(is_kept_short),
+            state: Mutex::new(State {
+                lease: 0,
+                active: None,
+                is_gone: false,
+                is_described: false,
+                durable: 0,
+                idle_since: SystemTime::now(),
+            }),
+        }
+    }
+
+    /// One that an earlier run left, with `offset` bytes.
+    pub(super) fn left(
+        id: UploadId,
+        about: About,
+        is_beside: bool,
+        offset: u64,
+        idle_since: SystemTime,
+    ) -> Partial {
+        let described = Described {
+            destination: about.destination.into(),
+            is_resource: about.is_resource,
+            is_beside,
+            promised: about.digests,
+            note: about.note.into(),
+            length: about.length,
+        };
+        let partial = Partial::new(id, described, true);
+        partial.set_offset(offset);
+        let mut state = partial.lock();
+        state.idle_since = idle_since;
+        state.is_described = true;
+        state.durable = about.durable.min(offset);
+        drop(state);
+        partial
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// None while a write or a publication is under way.
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    pub(super) fn length(&self) -> Option<u64> {
+        self.length.get().copied()
+    }
+
+    /// Notes the length; it can't be another one than before.
+    pub(super) fn set_length(&self, provided: u64) -> Result<(), UploadError> {
+        let expected = *self.length.get_or_init(|| provided);
+        if expected == provided { Ok(()) } else { Err(UploadError::LengthConflict { expected, provided }) }
+    }
+
+    pub(super) fn offset(&self) -> u64 {
+        self.offset.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_offset(&self, offset: u64) {
+        self.offset.store(offset, Ordering::Release);
+    }
+
+    pub(super) fn is_kept_short(&self) -> bool {
+        self.is_kept_short.load(Ordering::Acquire)
+    }
+
+    pub(super) fn keep_short(&self) {
+        self.is_kept_short.store(true, Ordering::Release);
+    }
+
+    /// Describes the partial in its file, so that a restart finds it. Waits for the disk.
+    pub(super) fn describe(&self, state: &mut State, boot: &str) {
+        let Some(active) = &state.active else { return };
+        state.is_described = true;
+        let about = About {
+            destination: self.destination.to_string(),
+            length: self.length(),
+            is_resource: self.is_resource,
+            digests: self.promised,
+            note: self.note.to_string(),
+            boot: boot.to_owned(),
+            durable: state.durable,
+        };
+        if let Err(errno) = about.store(&active.file) {
+            tracing::debug!(upload = %self.id, %errno, "an upload would not survive a restart");
+        }
+    }
+}
+
+impl State {
+    /// Makes the next writer, whose lease is returned.
+    pub(super) fn lend(&mut self, active: Active) -> u64 {
+        self.lease += 1;
+        self.active = Some(active);
+        self.lease
+    }
+
+    /// Ends the partial and whatever lease there is.
+    pub(super) fn end(&mut self) -> Option<Active> {
+        self.is_gone = true;
+        self.active.take()
+    }
+
+    /// What the writer with this lease has open.
+    pub(super) fn of_writer(&mut self, lease: u64) -> Result<&mut Active, UploadError> {
+        match &mut self.active {
+            Some(active) if self.lease == lease => Ok(active),
+            _ => Err(UploadError::TakenOver),
+        }
+    }
+}
+
+impl Active {
+    pub(super) fn new(file: Unpublished, home: Home, slot: Slot) -> Active {
+        Active { file, home, last_progress: Instant::now(), is_preallocated: false, _slot: slot }
+    }
+
+    /// Allocates the blocks for what is to come, where that is known and much: a full disk is told before the body is
+    /// taken. The length stays as it is. Waits for the disk.
+    pub(super) fn reserve(&mut self, length: Option<u64>, limits: &UploadLimits) -> Result<(), UploadError> {
+        let offset = self.file.length();
+        let rest = length.map_or(0, |length| length.saturating_sub(offset));
+        self.check_free(rest, limits)?;
+        if rest < PREALLOCATED_BYTES_MIN || self.is_preallocated {
+            return Ok(());
+        }
+        match retry_on_intr(|| fallocate(&self.file, FallocateFlags::KEEP_SIZE, offset, rest)) {
+            Ok(()) => self.is_preallocated = true,
+            // Not every file system can.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            Err(errno) => return Err(UploadError::at("allocating the blocks of an upload")(errno)),
+        }
+        Ok(())
+    }
+
+    /// Appends bytes. Waits for the disk.
+    pub(super) fn append(&mut self, bytes: &[u8], limits: &UploadLimits) -> Result<(), UploadError> {
+        let before = self.file.length();
+        self.file.append(bytes).map_err(UploadError::at("writing an upload"))?;
+        self.last_progress = Instant::now();
+        if !self.is_preallocated && self.file.length() / PIECE_BYTES != before / PIECE_BYTES {
+            self.check_free(0, limits)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the file system has room for `bytes` more and the reserve. Waits for the disk.
+    fn check_free(&self, bytes: u64, limits: &UploadLimits) -> Result<(), UploadError> {
+        let stat = fstatvfs(&self.file).map_err(UploadError::at("asking for free space"))?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        // No blocks at all: a tmpfs without a limit, or a file system that doesn't tell.
+        if stat.f_blocks != 0 && free.saturating_sub(bytes) < limits.min_free_bytes {
+            return Err(UploadError::NoSpace);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,271 @@
+//! An upload gets its name, whole and verified, or not at all; and a name is taken away.
+
+use std::fmt;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_OMIT, fstat, fsync, futimens, unlinkat};
+use rustix::io::{Errno, pread};
+
+use super::super::digest::{self, Algorithms, Digests};
+use super::super::stamp::Stamp;
+use super::super::unpublished::{Unpublished, give_name};
+use super::Uploads;
+use super::about;
+use super::error::UploadError;
+use super::home::Home;
+use super::limits::UploadLimits;
+use super::partial::State;
+use super::writer::Writer;
+use crate::protocol::conditional::Validators;
+use crate::protocol::name::Name;
+
+/// Bytes that are copied at once, where a file can't be renamed to its destination.
+const COPY_BYTES: usize = 256 << 10;
+
+/// Says whether the destination's state, None where no file is there, is the one that was asked for.
+pub type Precondition<'p> = &'p dyn Fn(Option<&Validators>) -> bool;
+
+/// What must hold for an upload to be published, and what is recorded of it.
+#[derive(Clone, Copy, Default)]
+pub struct Publication<'p> {
+    /// Whether nothing may have the name (`If-None-Match: *`): not even something made from outside at the last
+    /// moment is replaced.
+    pub is_new: bool,
+    /// Asked under the destination's lock right before the rename; between uploads and deletions of this daemon
+    /// nothing comes in between.
+    pub precondition: Option<Precondition<'p>>,
+    /// What the content must turn out to be, besides what was promised when the upload began.
+    pub digests: Digests,
+    /// Digests that are computed and recorded in any case.
+    pub recorded: Algorithms,
+}
+
+impl fmt::Debug for Publication<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Publication").field("is_new", &self.is_new).finish_non_exhaustive()
+    }
+}
+
+/// What was published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Whether nothing had the name before.
+    pub created: bool,
+    /// Its length in bytes.
+    pub size: u64,
+    /// When it was last written, to the second.
+    pub modified: SystemTime,
+    /// Its entity tag, as a GET has it.
+    pub etag: String,
+    /// The digests that were computed.
+    pub digests: Digests,
+}
+
+/// What a file is, once nothing of it will change.
+struct Sealed {
+    stamp: Stamp,
+    /// Those that its entity tag follows from.
+    recorded: Digests,
+}
+
+impl Writer {
+    /// Gives the upload its name: verified, durable if it has to be, and in one step, so that whoever opens the name
+    /// gets the former file or the whole new one. After any error but [`UploadError::Incomplete`] and
+    /// [`UploadError::TakenOver`] the upload is removed and the destination as it was; save for a failed fsync of the
+    /// directory, after which the destination is the new file, and whether it stays so in a crash isn't known.
+    pub fn publish(mut self, publication: &Publication<'_>) -> Result<Published, UploadError> {
+        let partial = Arc::clone(&self.partial);
+        let mut state = partial.lock();
+        let received = state.of_writer(self.lease)?.file.length();
+        if let Some(expected) = partial.length().filter(|length| *length != received) {
+            return Err(UploadError::Incomplete { received, expected });
+        }
+        self.is_over = true;
+        let result = self.publish_locked(&mut state, publication);
+        if !state.is_gone {
+            self.uploads.remove_locked(&partial, &mut state);
+        }
+        result
+    }
+
+    fn publish_locked(
+        &self,
+        state: &mut State,
+        publication: &Publication<'_>,
+    ) -> Result<Published, UploadError> {
+        let is_described = state.is_described;
+        let active = state.of_writer(self.lease)?;
+        let digests = self.verify(&active.file, publication)?;
+        let sealed = self.seal(&active.file, &digests)?;
+        let (sealed, created) = match self.name_from(&active.home, &active.file, is_described, publication)? {
+            Some(created) => (sealed, created),
+            None => self.publish_copy(&active.file, &digests, publication)?,
+        };
+        state.end();
+        self.uploads.index.forget(&self.partial);
+        if self.limits.is_durable {
+            fsync(self.destination.directory()).map_err(UploadError::at("fsync of a directory"))?;
+        }
+        self.uploads.index.complete(&self.partial, sealed.stamp.size);
+        let shown = if self.uploads.root.reads_digests() { sealed.recorded } else { Digests::default() };
+        Ok(Published {
+            created,
+            size: sealed.stamp.size,
+            modified: sealed.stamp.modified(),
+            etag: sealed.stamp.etag(&shown),
+            digests,
+        })
+    }
+
+    /// The digests that are promised, asked for or to be recorded; those that no writer computed from the first byte
+    /// on are computed from the file.
+    fn verify(&self, file: &Unpublished, publication: &Publication<'_>) -> Result<Digests, UploadError> {
+        let promises = [&self.partial.promised, &publication.digests];
+        let wanted =
+            promises.iter().fold(publication.recorded, |sum, digests| sum.union(digests.algorithms()));
+        let passed = if self.start == 0 { self.hashers.digests() } else { Digests::default() };
+        let missing = wanted.without(passed.algorithms());
+        let failed = UploadError::at("reading an upload");
+        let read = if missing.is_empty() {
+            Digests::default()
+        } else {
+            let read = digest::of_file(file.as_fd(), file.length(), missing).map_err(failed)?;
+            read.ok_or(failed(Errno::IO))?
+        };
+        let digests = passed.or(&read);
+        match promises.into_iter().find_map(|promised| digests.mismatch(promised)) {
+            Some(algorithm) => Err(UploadError::DigestMismatch { algorithm }),
+            None => Ok(digests),
+        }
+    }
+
+    /// Sets its time, records the digests and makes the file durable.
+    fn seal(&self, file: &Unpublished, digests: &Digests) -> Result<Sealed, UploadError> {
+        let times = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: self.uploads.distinct_now(),
+        };
+        futimens(file, &times).map_err(UploadError::at("setting the time of an upload"))?;
+        let stamp = Stamp::of(&fstat(file).map_err(UploadError::at("looking at an upload"))?);
+        let mut recorded = Digests::default();
+        if !digests.algorithms().is_empty() {
+            match digest::record(file.as_fd(), stamp, digests) {
+                Ok(()) => recorded = *digests,
+                Err(errno) => tracing::debug!(%errno, "the digests of an upload could not be recorded"),
+            }
+        }
+        if self.limits.is_durable {
+            file.sync().map_err(UploadError::at("fsync of an upload"))?;
+        }
+        Ok(Sealed { stamp, recorded })
+    }
+
+    /// Names the file that lies in `home`, if the destination's state allows; true where nothing had the name, None
+    /// where files can't be renamed from there.
+    fn name_from(
+        &self,
+        home: &Home,
+        file: &Unpublished,
+        is_described: bool,
+        publication: &Publication<'_>,
+    ) -> Result<Option<bool>, UploadError> {
+        let destination = &self.destination;
+        let _turn = self.uploads.lock(destination);
+        let current = destination.current(&self.uploads.root, publication.precondition.is_some())?;
+        let is_refused = |precondition: Precondition<'_>| !precondition(current.validators.as_ref());
+        if publication.is_new && current.exists || publication.precondition.is_some_and(is_refused) {
+            return Err(UploadError::PreconditionFailed);
+        }
+        if is_described {
+            about::erase(file);
+        }
+        let from = (home.as_fd(), self.partial.id.to_string());
+        let to = (destination.directory(), destination.leaf());
+        match give_name((from.0, &from.1), to, publication.is_new) {
+            Ok(()) => {
+                self.uploads.raise_generation();
+                Ok(Some(!current.exists))
+            }
+            Err(Errno::EXIST) if publication.is_new => Err(UploadError::PreconditionFailed),
+            Err(Errno::XDEV) => Ok(None),
+            Err(errno) => Err(UploadError::at("naming an upload")(errno)),
+        }
+    }
+
+    /// Publishes a copy made beside the destination. Whether two directories of one mount let files be renamed
+    /// between them isn't known before it is tried: project quotas of ext4 and XFS forbid it.
+    fn publish_copy(
+        &self,
+        file: &Unpublished,
+        digests: &Digests,
+        publication: &Publication<'_>,
+    ) -> Result<(Sealed, bool), UploadError> {
+        let home = self.uploads.home_beside(&self.destination)?;
+        let id = self.partial.id;
+        let mut copy = home.create(id, self.limits.is_durable)?;
+        let mut publish = || {
+            copy_to(&mut copy, file).map_err(UploadError::at("copying an upload"))?;
+            let sealed = self.seal(&copy, digests)?;
+            match self.name_from(&home, &copy, false, publication)? {
+                Some(created) => Ok((sealed, created)),
+                None => Err(UploadError::Failed { step: "naming an upload", reason: Errno::XDEV }),
+            }
+        };
+        let result = publish();
+        if result.is_err() {
+            let _ = home.remove(id);
+        } else if let Some(home) = self.uploads.home_of(&self.partial)? {
+            let _ = home.remove(id);
+        }
+        result
+    }
+}
+
+fn copy_to(copy: &mut Unpublished, file: &Unpublished) -> Result<(), Errno> {
+    let mut buffer = vec![0; COPY_BYTES];
+    while copy.length() < file.length() {
+        match pread(file, &mut buffer, copy.length()) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => copy.append(&buffer[..count])?,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+impl Uploads {
+    /// Removes the file of this name, or the link. Waits for the disk.
+    pub fn delete(
+        &self,
+        name: &Name,
+        precondition: Option<Precondition<'_>>,
+        limits: &UploadLimits,
+    ) -> Result<(), UploadError> {
+        let absent = |error| match error {
+            UploadError::ParentMissing => UploadError::NotFound,
+            error => error,
+        };
+        let limits = UploadLimits { create_dirs: false, ..*limits };
+        let destination = self.resolve(name.as_str(), &limits).map_err(absent)?;
+        let turn = self.lock(&destination);
+        let current = destination.current(&self.root, precondition.is_some())?;
+        if precondition.is_some_and(|precondition| !precondition(current.validators.as_ref())) {
+            return Err(UploadError::PreconditionFailed);
+        }
+        if !current.exists {
+            return Err(UploadError::NotFound);
+        }
+        unlinkat(destination.directory(), destination.leaf(), AtFlags::empty())
+            .map_err(UploadError::at("removing a file"))
+            .map_err(absent)?;
+        self.raise_generation();
+        drop(turn);
+        if limits.is_durable {
+            fsync(destination.directory()).map_err(UploadError::at("fsync of a directory"))?;
+        }
+        Ok(())
+    }
+}

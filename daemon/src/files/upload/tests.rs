@@ -1,0 +1,164 @@
+//! Each fault is really made: files changed from outside, processes that end, full and read-only file systems.
+
+mod faults;
+mod mounts;
+mod publishing;
+mod races;
+mod restart;
+mod resuming;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::digest::{Algorithms, Digests, Hashers};
+use super::super::root::{Found, Root};
+use super::*;
+
+const ALL: Algorithms = Algorithms { sha256: true, crc32c: true };
+
+/// Long enough that a plain PUT of it is kept when it is cut short.
+const LONG: usize = 3 << 20;
+
+fn limits() -> UploadLimits {
+    UploadLimits {
+        upload_bytes_max: 1 << 30,
+        uploads_max: 100,
+        uploads_per_destination_max: 100,
+        min_free_bytes: 0,
+        is_durable: false,
+        create_dirs: false,
+        stall: Duration::from_secs(3600),
+    }
+}
+
+/// With writers that are stalled at once.
+fn impatient() -> UploadLimits {
+    UploadLimits { stall: Duration::ZERO, ..limits() }
+}
+
+fn name(path: &str) -> Name {
+    Name::parse(path.as_bytes()).unwrap()
+}
+
+fn plan(path: &str, length: Option<u64>) -> Plan {
+    Plan { destination: name(path), length, digests: Digests::default(), note: String::new() }
+}
+
+fn digests_of(bytes: &[u8]) -> Digests {
+    let mut hashers = Hashers::new(ALL);
+    hashers.update(bytes);
+    hashers.digests()
+}
+
+/// Bytes that tell where they stand.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|index| u8::try_from((index * 31 + index / 251) % 251).unwrap()).collect()
+}
+
+struct Fixture {
+    /// Its parent lies outside the root.
+    path: PathBuf,
+    root: Arc<Root>,
+    uploads: Arc<Uploads>,
+    _outer: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        let outer = tempfile::tempdir().unwrap();
+        let path = outer.path().join("root");
+        std::fs::create_dir(&path).unwrap();
+        Fixture::at(path, outer)
+    }
+
+    fn at(path: PathBuf, outer: tempfile::TempDir) -> Fixture {
+        let root = Arc::new(Root::open(&path).unwrap().reading_digests());
+        let uploads = Uploads::open(Arc::clone(&root)).unwrap();
+        Fixture { path, root, uploads, _outer: outer }
+    }
+
+    /// As after a restart of the daemon.
+    fn restart(&mut self) {
+        self.uploads = Uploads::open(Arc::clone(&self.root)).unwrap();
+    }
+
+    fn put(&self, path: &str, bytes: &[u8]) -> Result<Published, UploadError> {
+        self.put_if(path, bytes, &Publication::default())
+    }
+
+    fn put_if(
+        &self,
+        path: &str,
+        bytes: &[u8],
+        publication: &Publication<'_>,
+    ) -> Result<Published, UploadError> {
+        let mut writer = self.uploads.begin(&plan(path, Some(bytes.len() as u64)), &limits())?;
+        writer.write(bytes)?;
+        writer.publish(publication)
+    }
+
+    /// An upload of `total` bytes by its destination, cut short after `bytes`.
+    fn cut_short(&self, path: &str, bytes: &[u8], total: usize) -> Kept {
+        let plan = plan(path, Some(total as u64));
+        let mut writer = self.uploads.resume_destination(&plan, 0, &limits()).unwrap();
+        writer.write(bytes).unwrap();
+        writer.keep().unwrap()
+    }
+
+    fn read(&self, path: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.path.join(path)).ok()
+    }
+
+    fn home(&self) -> PathBuf {
+        self.path.join(".streamd-uploads")
+    }
+
+    /// The names in the root's home.
+    fn partials(&self) -> Vec<String> {
+        names(&self.home())
+    }
+
+    /// The entity tag that a GET shows.
+    fn etag(&self, path: &str) -> Option<String> {
+        match self.root.find(&name(path)) {
+            Ok(Found::File(file)) => Some(file.etag()),
+            _ => None,
+        }
+    }
+
+    /// Nothing is left of any upload.
+    fn assert_clean(&self) {
+        assert_eq!(self.partials(), Vec::<String>::new());
+        assert_eq!(self.uploads.usage(), UploadUsage { writers: 0, partials: 0 });
+    }
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Whether partials are described on the file system of a fixture.
+fn has_attributes(fixture: &Fixture) -> bool {
+    let path = fixture.path.join("probe");
+    std::fs::write(&path, "").unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    let flags = rustix::fs::XattrFlags::empty();
+    let is_supported = rustix::fs::fsetxattr(&file, "user.streamd.test", b"1", flags).is_ok();
+    std::fs::remove_file(&path).unwrap();
+    if !is_supported {
+        println!("skipped: no extended attributes on this file system");
+    }
+    is_supported
+}
+
+impl Writer {
+    /// Ends as when the process is killed: the file is closed and nothing else done.
+    fn crash(mut self) {
+        self.is_over = true;
+        self.partial.lock().active = None;
+    }
+}

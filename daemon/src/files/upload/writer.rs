@@ -1,0 +1,201 @@
+//! Who may append to a partial.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::super::digest::{Algorithms, Digests, Hashers};
+use super::Uploads;
+use super::destination::Destination;
+use super::error::UploadError;
+use super::id::UploadId;
+use super::limits::{CHECKPOINT_BYTES, KEPT_BYTES_MIN, UploadLimits};
+use super::partial::{Partial, State};
+
+/// The right to append to a partial, until another writer takes over. Every call but [`Writer::offset`] and those
+/// that only tell may wait for the disk; so does dropping it, which keeps the partial ([`Writer::keep`]).
+#[derive(Debug)]
+pub struct Writer {
+    pub(super) uploads: Arc<Uploads>,
+    pub(super) partial: Arc<Partial>,
+    pub(super) destination: Destination,
+    pub(super) lease: u64,
+    pub(super) limits: UploadLimits,
+    /// Where this writer began.
+    pub(super) start: u64,
+    /// Of the bytes since then.
+    pub(super) hashers: Hashers,
+    /// Kept, discarded or published.
+    pub(super) is_over: bool,
+}
+
+/// What became of a partial whose writer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// How many bytes there were.
+    pub offset: u64,
+    /// Whether they are still there, to be continued.
+    pub is_resumable: bool,
+}
+
+impl Writer {
+    /// The upload's name.
+    pub fn id(&self) -> UploadId {
+        self.partial.id
+    }
+
+    /// How many bytes of the upload are there.
+    pub fn offset(&self) -> u64 {
+        self.partial.offset()
+    }
+
+    /// How many there will be, if that is known.
+    pub fn length(&self) -> Option<u64> {
+        self.partial.length()
+    }
+
+    /// What was noted of the upload when it began ([`Plan::note`](super::Plan::note)).
+    pub fn note(&self) -> &str {
+        &self.partial.note
+    }
+
+    /// Computes these digests while the bytes pass; to be said before the first of them.
+    pub fn hash(&mut self, algorithms: Algorithms) {
+        if self.offset() == self.start {
+            self.hashers = Hashers::new(self.hashers.digests().algorithms().union(algorithms));
+        }
+    }
+
+    /// Says that bytes arrive, though not yet enough to be written: a slow sender isn't a stalled one.
+    pub fn touch(&self) -> Result<(), UploadError> {
+        self.partial.lock().of_writer(self.lease)?.last_progress = Instant::now();
+        Ok(())
+    }
+
+    /// Appends `bytes`. A system's error ends the upload for good and gives its space back; so does reaching the
+    /// reserve of free space.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
+        let partial = &self.partial;
+        let mut state = partial.lock();
+        let active = state.of_writer(self.lease)?;
+        let end = active.file.length().saturating_add(bytes.len() as u64);
+        if let Some(expected) = partial.length().filter(|length| *length < end) {
+            return Err(UploadError::LengthConflict { expected, provided: end });
+        }
+        if end > self.limits.upload_bytes_max {
+            return Err(UploadError::TooLarge { limit: self.limits.upload_bytes_max });
+        }
+        if let Err(error) =
+            active.append(bytes, &self.limits).and_then(|()| self.note_progress(&mut state, end))
+        {
+            self.is_over = true;
+            self.uploads.remove_locked(partial, &mut state);
+            return Err(error);
+        }
+        drop(state);
+        self.hashers.update(bytes);
+        Ok(())
+    }
+
+    /// What follows from having `end` bytes.
+    fn note_progress(&self, state: &mut State, end: u64) -> Result<(), UploadError> {
+        self.partial.set_offset(end);
+        if !state.is_described && end >= KEPT_BYTES_MIN && self.partial.length().is_some() {
+            self.partial.describe(state, &self.uploads.boot);
+        }
+        if self.limits.is_durable && state.is_described && end - state.durable >= CHECKPOINT_BYTES {
+            let active = state.of_writer(self.lease)?;
+            active.file.sync().map_err(UploadError::at("fsync of an upload"))?;
+            state.durable = end;
+            self.partial.describe(state, &self.uploads.boot);
+        }
+        Ok(())
+    }
+
+    /// Compares the digests of what this writer has written, which [`Writer::hash`] has to have been told of. Where
+    /// they differ, that is taken back, and the upload has as many bytes as before.
+    pub fn check_content(&mut self, expected: &Digests) -> Result<(), UploadError> {
+        let computed = self.hashers.digests();
+        let Some(algorithm) = computed.mismatch(expected) else { return Ok(()) };
+        let mut state = self.partial.lock();
+        let active = state.of_writer(self.lease)?;
+        active.file.truncate(self.start).map_err(UploadError::at("taking bytes back"))?;
+        active.is_preallocated = false;
+        state.durable = state.durable.min(self.start);
+        self.partial.set_offset(self.start);
+        self.hashers = Hashers::new(computed.algorithms());
+        Err(UploadError::DigestMismatch { algorithm })
+    }
+
+    /// Ends the writing of an upload that isn't complete. What is there stays until it is continued or swept, and
+    /// blocks allocated ahead are given back. A plain PUT of unknown length or with less than a MiB is removed, since
+    /// it can't or needn't be continued. With durability what is kept is synced.
+    pub fn keep(mut self) -> Result<Kept, UploadError> {
+        self.keep_now()
+    }
+
+    fn keep_now(&mut self) -> Result<Kept, UploadError> {
+        self.is_over = true;
+        let mut state = self.partial.lock();
+        let offset = state.of_writer(self.lease)?.file.length();
+        if !self.is_worth_keeping(offset) {
+            self.uploads.remove_locked(&self.partial, &mut state);
+            return Ok(Kept { offset, is_resumable: false });
+        }
+        if let Err(error) = self.put_aside(&mut state) {
+            self.uploads.remove_locked(&self.partial, &mut state);
+            return Err(error);
+        }
+        drop(state);
+        if !self.partial.is_resource {
+            self.uploads.remove_oldest(&self.partial.destination, self.limits.uploads_per_destination_max);
+        }
+        Ok(Kept { offset, is_resumable: true })
+    }
+
+    fn is_worth_keeping(&self, offset: u64) -> bool {
+        if self.partial.is_resource {
+            return true;
+        }
+        if self.partial.is_kept_short() {
+            return offset > 0;
+        }
+        self.partial.length().is_some() && offset >= KEPT_BYTES_MIN && !self.uploads.index.is_full()
+    }
+
+    fn put_aside(&self, state: &mut State) -> Result<(), UploadError> {
+        let active = state.of_writer(self.lease)?;
+        let offset = active.file.length();
+        if active.is_preallocated {
+            active.file.truncate(offset).map_err(UploadError::at("giving blocks back"))?;
+        }
+        if self.limits.is_durable {
+            active.file.sync().map_err(UploadError::at("fsync of an upload"))?;
+            state.durable = offset;
+        }
+        self.partial.keep_short();
+        self.partial.describe(state, &self.uploads.boot);
+        state.idle_since = SystemTime::now();
+        state.active = None;
+        Ok(())
+    }
+
+    /// Ends the upload: what is there of it is removed.
+    pub fn discard(mut self) {
+        self.is_over = true;
+        let mut state = self.partial.lock();
+        if state.of_writer(self.lease).is_ok() {
+            self.uploads.remove_locked(&self.partial, &mut state);
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.is_over
+            && let Err(error) = self.keep_now()
+            && error != UploadError::TakenOver
+        {
+            tracing::warn!(upload = %self.partial.id, %error, "an upload that was cut short could not be kept");
+        }
+    }
+}
