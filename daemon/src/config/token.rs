@@ -1,8 +1,10 @@
-//! The bearer token of the control plane, read from a file so that it never stands in a process list.
+//! The bearer token of the control plane and of uploads, read from a file so that it never stands in a process list.
 
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
+
+use subtle::ConstantTimeEq;
 
 /// Longest token: headers of more than a few KiB are refused anyway.
 const TOKEN_BYTES_MAX: u64 = 4096;
@@ -36,9 +38,12 @@ impl Token {
         Ok(Token(bytes.into()))
     }
 
-    /// The secret itself, for comparing.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+    /// Whether `presented` is it. Takes a time that depends on the length of `presented` alone: subtle's comparison of
+    /// slices returns at once where lengths differ, which would tell the token's length.
+    pub fn is(&self, presented: &[u8]) -> bool {
+        let lengths = presented.len().ct_eq(&self.0.len());
+        let pairs = presented.iter().zip(self.0.iter().cycle());
+        pairs.fold(lengths, |equal, (left, right)| equal & left.ct_eq(right)).into()
     }
 }
 

@@ -49,12 +49,19 @@ pub(super) struct DiskBusy;
 /// A worker's access to the disk threads: its share of the queue.
 pub(super) struct Disk {
     places: Semaphore,
+    long: Semaphore,
 }
+
+/// Tasks of one worker that may hold a thread for as long as reading a whole file takes: others need the threads too.
+const LONG_TASKS_MAX: usize = 2;
 
 impl Disk {
     /// For one of `workers` workers.
     pub(super) fn new(workers: usize) -> Disk {
-        Disk { places: Semaphore::new((TASKS_WAITING_MAX / workers.max(1)).max(1)) }
+        Disk {
+            places: Semaphore::new((TASKS_WAITING_MAX / workers.max(1)).max(1)),
+            long: Semaphore::new(LONG_TASKS_MAX),
+        }
     }
 
     /// Runs `work` on a disk thread, or turns it away at once: for what has not begun, so that its client can be
@@ -65,6 +72,15 @@ impl Disk {
     ) -> Result<R, DiskBusy> {
         let _place = self.places.try_acquire().map_err(|_| DiskBusy)?;
         on_disk_thread(work).await
+    }
+
+    /// Runs `work`, which takes long, on a disk thread, or turns it away at once.
+    pub(super) async fn run_long<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, DiskBusy> {
+        let _place = self.long.try_acquire().map_err(|_| DiskBusy)?;
+        self.run_or_refuse(work).await
     }
 
     /// Runs `work` on a disk thread when its turn comes: for what is under way and must not be broken off.

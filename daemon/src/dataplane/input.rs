@@ -30,6 +30,19 @@ impl Input {
         }
     }
 
+    /// Takes all that is there.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        let mut taken = std::mem::take(self);
+        taken.buffer.drain(..taken.used);
+        taken.buffer
+    }
+
+    /// Puts bytes back that belong to what comes next; nothing may have come meanwhile.
+    pub(super) fn put_back(&mut self, bytes: Vec<u8>) {
+        debug_assert!(self.is_empty());
+        *self = Input { buffer: bytes, used: 0 };
+    }
+
     fn append(&mut self, bytes: &[u8]) {
         if self.used > 0 {
             self.buffer.drain(..self.used);

@@ -24,11 +24,15 @@ use super::error::PeerGone;
 use super::worker::TICK;
 use crate::sys;
 
+/// Bytes of a long body that gather before its worker is woken: a wake-up costs as much as dropping these.
+pub(super) const GATHERED_BYTES: u32 = 256 << 10;
+
 /// A connected socket. Closed when dropped.
 pub(super) struct Socket {
     stream: TcpStream,
     peer: SocketAddr,
     arrival: Cell<Arrival>,
+    gathers: Cell<bool>,
 }
 
 /// What is known of bytes to receive.
@@ -48,7 +52,7 @@ impl Socket {
     /// Takes over a descriptor that is non-blocking and close-on-exec already.
     pub(super) fn new(descriptor: OwnedFd, peer: SocketAddr) -> std::io::Result<Socket> {
         let stream = TcpStream::from_std(descriptor.into())?;
-        Ok(Socket { stream, peer, arrival: Cell::new(Arrival::Untold) })
+        Ok(Socket { stream, peer, arrival: Cell::new(Arrival::Untold), gathers: Cell::new(false) })
     }
 
     /// The other end.
@@ -86,6 +90,19 @@ impl Socket {
         } else if self.arrival.get() == Arrival::Nothing {
             self.arrival.set(Arrival::Something);
         }
+    }
+
+    /// From now on a waiter is woken for [`GATHERED_BYTES`] at once, or for each byte. Says whether bytes gather: refused,
+    /// they don't.
+    pub(super) fn gather(&self, wanted: bool) -> bool {
+        if self.gathers.get() != wanted {
+            let bytes = if wanted { GATHERED_BYTES } else { 1 };
+            let result = sys::set_receive_low_water(self, bytes);
+            self.gathers.set(wanted && result.is_ok());
+            // Too few to be told of until now.
+            self.arrived(false);
+        }
+        self.gathers.get()
     }
 
     /// Sorts what a receive into room for `room` bytes gave. A full buffer may have left bytes in the socket, and of

@@ -10,18 +10,15 @@ use super::error::TransferError;
 use super::input::{Input, Patience};
 use super::linger::{linger, settle};
 use super::registry::{Connection, Phase};
+use super::socket::GATHERED_BYTES;
 use super::worker::Worker;
 use crate::config::SinkChoice;
 use crate::protocol::frame::{ACKNOWLEDGEMENT, FrameError, HEADER_BYTES, decode_header};
-use crate::sys;
 use crate::telemetry::FrameRefusal;
 
 /// Acknowledgements that are held back while further frames lie ready, so that a burst of small frames is
 /// answered in one segment.
 const ACKNOWLEDGEMENTS_HELD_MAX: usize = 256;
-
-/// Bytes of a long payload that gather before its worker is woken: a wake-up costs as much as dropping these.
-const GATHERED_BYTES: u32 = 256 << 10;
 
 /// A connection that brings frames.
 struct Frames<'a> {
@@ -92,14 +89,14 @@ impl Frames<'_> {
     /// Drops a payload inside the kernel.
     async fn discard(&mut self, size: u64, received: &mut u64) -> Result<(), TransferError> {
         self.take_from_input(size, received);
-        let mut gathers = false;
+        let socket = &self.connection.socket;
         let mut is_slow = false;
         while *received < size {
             *received += self.discard_now(size - *received)?;
             if *received == size {
                 break;
             }
-            self.gather(&mut gathers, !is_slow && size - *received > u64::from(GATHERED_BYTES));
+            let gathers = socket.gather(!is_slow && size - *received > u64::from(GATHERED_BYTES));
             match self.wait_readable().await {
                 // What has come is too little to be woken for, but it has come.
                 Err(TransferError::TimedOut) if gathers => {
@@ -113,7 +110,7 @@ impl Frames<'_> {
                 result => result?,
             }
         }
-        self.gather(&mut gathers, false);
+        socket.gather(false);
         Ok(())
     }
 
@@ -125,17 +122,6 @@ impl Frames<'_> {
             Some(0) => Err(TransferError::PeerGone),
             count => Ok(count.unwrap_or(0) as u64),
         }
-    }
-
-    /// From now on the worker is woken for many bytes at once, or for each.
-    fn gather(&self, gathers: &mut bool, wanted: bool) {
-        if *gathers == wanted {
-            return;
-        }
-        let bytes = if wanted { GATHERED_BYTES } else { 1 };
-        let result = sys::set_receive_low_water(&self.connection.socket, bytes);
-        // Refused, it is woken as before: for each.
-        *gathers = wanted && result.is_ok();
     }
 
     /// Drops what of the payload has been received already.

@@ -1,12 +1,15 @@
 //! HTTP/1.1 on a connection: requests one after the other, each answered once.
 
 mod body;
+mod digest;
 mod listing;
 mod response;
 mod send;
+mod upload;
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::account::{Access, Tally};
@@ -105,12 +108,12 @@ fn serve_next<'a>(
 /// The usual request: its head is there, it brings no body, its file is known and the answer fits into the socket.
 /// What isn't usual is given back as it is by then.
 fn begin(worker: &Worker, connection: &Registered, input: &mut Input) -> Begun {
-    let request = match take_request(input) {
+    let request = match take_request(worker, input) {
         Ok(Some(request)) => request,
         Ok(None) => return Begun::Incomplete,
         Err(error) => return Begun::Refused(error),
     };
-    if request.body != Body::None {
+    if request.body != Body::None || !request.method.is_read() || request.want_repr_digest.is_some() {
         return Begun::Request(request);
     }
     let exchange = Exchange::new(worker, request, true);
@@ -176,7 +179,7 @@ async fn rest_of_head(
         if !patience.receive(worker, connection, input).await? {
             return Ok(Next::Ended);
         }
-        match take_request(input) {
+        match take_request(worker, input) {
             Ok(Some(request)) => return Ok(Next::Request(request)),
             Ok(None) => {}
             Err(error) => return Ok(Next::Refused(error)),
@@ -184,10 +187,12 @@ async fn rest_of_head(
     }
 }
 
-/// Takes a request's head out of the input, if it is whole. A method that writes is refused.
-fn take_request(input: &mut Input) -> Result<Option<Request>, RequestError> {
+/// Takes a request's head out of the input, if it is whole. A method that writes is refused where uploads are off.
+fn take_request(worker: &Worker, input: &mut Input) -> Result<Option<Request>, RequestError> {
     match parse(input.bytes())? {
-        Progress::Complete { request, .. } if !request.method.is_read() => {
+        Progress::Complete { request, .. }
+            if !request.method.is_read() && worker.resources.uploads.is_none() =>
+        {
             Err(RequestError::MethodNotOffered { method: request.method.as_str() })
         }
         Progress::Complete { request, head_bytes } => {
@@ -200,6 +205,9 @@ fn take_request(input: &mut Input) -> Result<Option<Request>, RequestError> {
 
 /// Answers a request.
 async fn answer(worker: &Rc<Worker>, connection: &Registered, request: Request, input: &mut Input) -> After {
+    if let Some(uploads) = worker.resources.uploads.as_ref().filter(|_| upload::concerns(&request)) {
+        return Box::pin(upload::serve(worker, connection, request, input, Arc::clone(uploads))).await;
+    }
     let Ok(is_drained) = body::drain(worker, connection, input, &request).await else {
         connection.socket.abort();
         return After::Close;
@@ -228,12 +236,25 @@ struct Exchange {
     /// Whether the request's body, if any, is out of the way.
     is_drained: bool,
     keep_alive: bool,
+    /// Of a body that somebody wanted.
+    received_bytes: u64,
 }
 
 impl Exchange {
+    /// One that brought `received_bytes` of an upload.
+    fn of_upload(
+        worker: &Worker,
+        request: Request,
+        is_drained: bool,
+        received_bytes: u64,
+        started: Instant,
+    ) -> Exchange {
+        Exchange { received_bytes, started, ..Exchange::new(worker, request, is_drained) }
+    }
+
     fn new(worker: &Worker, request: Request, is_drained: bool) -> Exchange {
         let keep_alive = request.keep_alive && is_drained && !worker.is_draining();
-        Exchange { request, started: Instant::now(), is_drained, keep_alive }
+        Exchange { request, started: Instant::now(), is_drained, keep_alive, received_bytes: 0 }
     }
 
     /// Accounts for the answer, whole or not.
@@ -252,7 +273,7 @@ impl Exchange {
             method: self.request.method.as_str(),
             path: &self.request.target,
             status,
-            bytes: tally.total(),
+            bytes: tally.total() + self.received_bytes,
             started: self.started,
             engine: tally.engine(),
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::super::engine::{self, Facts};
 use super::super::worker::Worker;
-use super::{has_body, listing};
+use super::{digest, has_body, listing};
 use crate::files::residency::Residency;
 use crate::files::{FileError, Found, KnownFile, Root, SourceFile};
 use crate::protocol::conditional::{Verdict, evaluate, range_applies};
@@ -30,7 +30,7 @@ pub(super) struct Asked<'w> {
 }
 
 impl<'w> Asked<'w> {
-    fn new(worker: &'w Worker, request: &Request, keep_alive: bool) -> Asked<'w> {
+    pub(super) fn new(worker: &'w Worker, request: &Request, keep_alive: bool) -> Asked<'w> {
         let date = worker.clock.date();
         Asked { worker, method: request.method, version: request.version, keep_alive, date }
     }
@@ -111,8 +111,7 @@ impl Response {
     /// A request that could not be understood, or whose method isn't offered.
     pub(super) fn refused(asked: &Asked<'_>, error: &RequestError) -> Response {
         Self::problem_with(asked, error.status(), &error.to_string(), |head| {
-            // No method that writes is served, whatever the settings say.
-            if let Some(methods) = error.allow(false) {
+            if let Some(methods) = error.allow(asked.worker.resources.uploads.is_some()) {
                 head.field("Allow", methods);
             }
         })
@@ -148,6 +147,32 @@ impl Response {
         response
     }
 
+    /// An answer to a request that wrote: these fields, and a problem document where there is one.
+    pub(super) fn made(
+        asked: &Asked<'_>,
+        status: u16,
+        fields: &[(&'static str, String)],
+        document: Option<&str>,
+    ) -> Response {
+        let more_fields = |head: &mut ResponseHead<'_>| {
+            for (name, value) in fields {
+                head.field(name, value);
+            }
+        };
+        if let Some(document) = document {
+            return Self::text_with(asked, status, problem::CONTENT_TYPE, document.as_bytes(), more_fields);
+        }
+        let mut out = asked.buffer();
+        let mut head = asked.head(&mut out, status);
+        // A 204 has none (RFC 9110 8.6).
+        if status != 204 {
+            head.field_number("Content-Length", 0);
+        }
+        more_fields(&mut head);
+        head.finish(asked.keep_alive, asked.version);
+        Response::bare(status, out)
+    }
+
     fn append(&mut self, text: &[u8]) {
         self.head.extend_from_slice(text);
         self.text_bytes += text.len() as u64;
@@ -171,23 +196,28 @@ impl Response {
 
 /// What answers a request for a file that is known.
 pub(super) fn of_known_file(worker: &Worker, request: &Request, keep_alive: bool) -> Option<Response> {
-    let known = worker.files.get(&request.name, worker.clock.ticks(), 0)?;
-    Some(of_file(request, &Asked::new(worker, request, keep_alive), &known))
+    let known = known_file(worker, request)?;
+    Some(of_file(request, &Asked::new(worker, request, keep_alive), &known, None))
+}
+
+fn known_file(worker: &Worker, request: &Request) -> Option<Rc<KnownFile>> {
+    worker.files.get(&request.name, worker.clock.ticks(), worker.generation())
 }
 
 /// Finds out what answers `request`.
 pub(super) async fn prepare(worker: &Worker, request: &Request, keep_alive: bool) -> Response {
-    if let Some(response) = of_known_file(worker, request, keep_alive) {
-        return response;
-    }
     let asked = &Asked::new(worker, request, keep_alive);
+    if let Some(known) = known_file(worker, request) {
+        return of_found(worker, request, asked, &known).await;
+    }
     let Some(root) = &worker.resources.root else {
         return Response::problem(asked, 404, "no files are served: no root is configured");
     };
+    let generation = worker.generation();
     match find(worker, root, &request.name).await {
         Ok(Found::File(file)) => {
-            let known = keep(worker, &request.name, file);
-            let response = of_file(request, asked, &known);
+            let known = keep(worker, &request.name, file, generation);
+            let response = of_found(worker, request, asked, &known).await;
             worker.disk.release(known);
             response
         }
@@ -201,11 +231,16 @@ pub(super) async fn prepare(worker: &Worker, request: &Request, keep_alive: bool
     }
 }
 
-/// Keeps a file that was just opened for the requests that follow.
-fn keep(worker: &Worker, name: &Name, file: SourceFile) -> Rc<KnownFile> {
+async fn of_found(worker: &Worker, request: &Request, asked: &Asked<'_>, known: &Rc<KnownFile>) -> Response {
+    let repr_digest = digest::of(worker, request, &known.file).await;
+    of_file(request, asked, known, repr_digest.as_deref())
+}
+
+/// Keeps a file that was just opened for the requests that follow; `generation` is the one before the opening.
+fn keep(worker: &Worker, name: &Name, file: SourceFile, generation: u64) -> Rc<KnownFile> {
     let now = worker.clock.ticks();
     let valid_ms = worker.live().settings.cache_valid_ms;
-    worker.files.add(name, file, now, now + worker.clock.ticks_within(valid_ms), 0)
+    worker.files.add(name, file, now, now + worker.clock.ticks_within(valid_ms), generation)
 }
 
 /// Resolves a name, at once where that needs no disk.
@@ -214,9 +249,6 @@ pub(in super::super) async fn find(
     root: &Arc<Root>,
     name: &Name,
 ) -> Result<Found, FileError> {
-    if name.is_reserved() {
-        return Err(FileError::NotFound);
-    }
     if let Some(found) = root.find_cached(name) {
         return found;
     }
@@ -224,7 +256,12 @@ pub(in super::super) async fn find(
     worker.disk.run_or_refuse(move || root.find(&name)).await.map_err(|_| FileError::Busy)?
 }
 
-fn of_file(request: &Request, asked: &Asked<'_>, known: &Rc<KnownFile>) -> Response {
+fn of_file(
+    request: &Request,
+    asked: &Asked<'_>,
+    known: &Rc<KnownFile>,
+    repr_digest: Option<&str>,
+) -> Response {
     match evaluate(&request.preconditions, &known.validators) {
         Verdict::Proceed => {}
         Verdict::NotModified => return not_modified(asked, known),
@@ -234,7 +271,7 @@ fn of_file(request: &Request, asked: &Asked<'_>, known: &Rc<KnownFile>) -> Respo
     }
     let size = known.file.size();
     let whole = ByteRange { start: 0, length: size };
-    let content = Content { asked, known };
+    let content = Content { asked, known, repr_digest };
     let selection = match &request.range {
         // Ranges are defined for GET alone (RFC 9110 14.2).
         Some(field) if request.method == Method::Get && applies(request, known) => select(field, size),
@@ -273,6 +310,7 @@ fn unsatisfiable(asked: &Asked<'_>, size: u64) -> Response {
 struct Content<'a> {
     asked: &'a Asked<'a>,
     known: &'a Rc<KnownFile>,
+    repr_digest: Option<&'a str>,
 }
 
 impl Content<'_> {
@@ -321,6 +359,9 @@ impl Content<'_> {
         head.field("Content-Type", media_type).field_number("Content-Length", content_length);
         head.field("Last-Modified", &self.known.last_modified);
         head.field("ETag", &self.known.validators.etag).field("Accept-Ranges", "bytes");
+        if let Some(digest) = self.repr_digest {
+            head.field("Repr-Digest", digest);
+        }
         more_fields(&mut head);
         head.finish(self.asked.keep_alive, self.asked.version);
         Response::bare(status, out)

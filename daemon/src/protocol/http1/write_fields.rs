@@ -26,6 +26,8 @@ pub struct WriteFields {
     pub content_range: Result<Option<ContentRange>, ContentRangeError>,
     /// The media type of the body.
     pub content_type: Option<Box<[u8]>>,
+    /// How the body is coded, where it is.
+    pub content_encoding: Option<Box<[u8]>>,
     /// What the whole file must hash to.
     pub repr_digest: Result<Vec<Digest>, DigestError>,
     /// What the body must hash to.
@@ -83,6 +85,7 @@ struct Found<'b> {
     origin: Once<'b>,
     content_range: Once<'b>,
     content_type: Once<'b>,
+    content_encoding: Option<Vec<u8>>,
     repr_digest: Option<Vec<u8>>,
     content_digest: Option<Vec<u8>>,
     upload_offset: Once<'b>,
@@ -101,6 +104,7 @@ impl<'b> Found<'b> {
             b"origin" => self.origin.add(value),
             b"content-range" => self.content_range.add(value),
             b"content-type" => self.content_type.add(value),
+            b"content-encoding" => join(&mut self.content_encoding, value),
             b"repr-digest" => join(&mut self.repr_digest, value),
             b"content-digest" => join(&mut self.content_digest, value),
             b"upload-offset" => self.upload_offset.add(value),
@@ -121,6 +125,7 @@ impl<'b> Found<'b> {
                 .single("Content-Range")?
                 .map_or(Ok(None), |value| ContentRange::parse(value).map(Some)),
             content_type: self.content_type.single("Content-Type")?.map(Box::from),
+            content_encoding: self.content_encoding.map(Vec::into_boxed_slice),
             repr_digest: self.repr_digest.map_or(Ok(Vec::new()), |value| digest::parse(&value)),
             content_digest: self.content_digest.map_or(Ok(Vec::new()), |value| digest::parse(&value)),
             upload: UploadFields::parse(

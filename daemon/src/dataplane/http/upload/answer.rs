@@ -1,0 +1,115 @@
+//! Answers to requests that write, and what each error becomes.
+
+use serde_json::{Value, json};
+
+use super::super::response::{Asked, Response};
+use super::receive::BodyError;
+use crate::files::upload::UploadError;
+use crate::protocol::digest::Digest;
+use crate::protocol::problem::{self, Kind};
+use crate::protocol::upload;
+
+/// An answer that isn't written yet: what it says of the connection is known last.
+#[derive(Debug)]
+pub(super) struct Answer {
+    status: u16,
+    fields: Vec<(&'static str, String)>,
+    document: Option<String>,
+}
+
+impl Answer {
+    /// One without a body.
+    pub(super) fn new(status: u16) -> Answer {
+        Answer { status, fields: Vec::new(), document: None }
+    }
+
+    /// A problem document (RFC 9457).
+    pub(super) fn problem(status: u16, detail: &str) -> Answer {
+        Answer::problem_of(Kind::AboutBlank, status, detail, &[])
+    }
+
+    /// A problem document of a kind with members of its own.
+    pub(super) fn problem_of(kind: Kind, status: u16, detail: &str, members: &[(&str, Value)]) -> Answer {
+        Answer { document: Some(problem::document_of(kind, status, detail, members)), ..Answer::new(status) }
+    }
+
+    /// Adds a field.
+    pub(super) fn field(mut self, name: &'static str, value: impl Into<String>) -> Answer {
+        self.fields.push((name, value.into()));
+        self
+    }
+
+    /// Adds a field that may be missing.
+    pub(super) fn field_if(self, name: &'static str, value: Option<String>) -> Answer {
+        match value {
+            Some(value) => self.field(name, value),
+            None => self,
+        }
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Writes it.
+    pub(super) fn respond(self, asked: &Asked<'_>) -> Response {
+        Response::made(asked, self.status, &self.fields, self.document.as_deref())
+    }
+
+    /// What an error of the storage means to the client. `digests`: those that came with the request.
+    pub(super) fn of_error(error: &UploadError, digests: &[(&'static str, Digest)]) -> Answer {
+        let detail = error.to_string();
+        let problem = |status| Answer::problem(status, &detail);
+        match error {
+            UploadError::NotFound => problem(404),
+            UploadError::ParentMissing | UploadError::NotAFile | UploadError::TakenOver => problem(409),
+            UploadError::Busy => problem(409).field("Retry-After", "5"),
+            UploadError::NameTooLong => problem(414),
+            UploadError::Denied => problem(403),
+            UploadError::NoSpace => problem(507),
+            UploadError::TooLarge { .. } => problem(413),
+            UploadError::TooMany => problem(429).field("Retry-After", "1"),
+            UploadError::WrongOffset { expected, provided } => {
+                let members = [("expected-offset", json!(expected)), ("provided-offset", json!(provided))];
+                Answer::problem_of(Kind::MismatchingOffset, 409, &detail, &members)
+                    .field("Upload-Offset", expected.to_string())
+            }
+            UploadError::LengthConflict { .. } | UploadError::Incomplete { .. } => {
+                Answer::problem_of(Kind::InconsistentLength, 400, &detail, &[])
+            }
+            UploadError::Completed => Answer::problem_of(Kind::CompletedUpload, 410, &detail, &[]),
+            UploadError::PreconditionFailed => problem(412),
+            UploadError::DigestMismatch { algorithm } => {
+                let sent = digests.iter().filter(|(_, digest)| digest.algorithm() == *algorithm);
+                let mismatched: Vec<Value> = sent
+                    .map(|(header, digest)| {
+                        json!({"algorithm": algorithm.key(), "provided_digest": digest.to_string(), "header": header})
+                    })
+                    .collect();
+                let members = [("mismatched_digests", Value::from(mismatched))];
+                Answer::problem_of(Kind::MismatchedDigest, 400, &detail, &members)
+            }
+            UploadError::Exhausted(_) => problem(503).field("Retry-After", "1"),
+            UploadError::ReadOnly | UploadError::Failed { .. } => {
+                tracing::warn!(%error, "an upload failed");
+                problem(500)
+            }
+        }
+    }
+
+    /// What a body that did not become whole is answered with; None where nobody is there to be answered.
+    pub(super) fn of_body_error(error: &BodyError, digests: &[(&'static str, Digest)]) -> Option<Answer> {
+        match error {
+            BodyError::PeerGone | BodyError::Drained => None,
+            BodyError::TimedOut => Some(Answer::problem(408, &error.to_string())),
+            BodyError::Busy => Some(Answer::problem(503, &error.to_string()).field("Retry-After", "1")),
+            BodyError::Malformed(error) => Some(Answer::problem(400, &error.to_string())),
+            BodyError::Upload(error) => Some(Answer::of_error(error, digests)),
+        }
+    }
+
+    /// What the draft wants in each answer to a creation or an append (draft section 4.1.2).
+    pub(super) fn upload_complete(self, complete: bool) -> Answer {
+        self.field("Upload-Complete", upload::complete(complete))
+    }
+}

@@ -1,0 +1,325 @@
+//! Requests that write: PUT, POST, PATCH and DELETE, and what is asked of an upload that isn't complete.
+//!
+//! Each is checked (`permission`), gets a writer of the storage, has its body received by disk threads (`receive`) and is
+//! answered once the storage says what became of it (`answer`). Every call of the storage is made on a disk thread.
+
+mod answer;
+mod conditions;
+mod permission;
+mod receive;
+mod resource;
+mod whole;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::super::account::Tally;
+use super::super::error::TransferError;
+use super::super::input::Input;
+use super::super::registry::Registered;
+use super::super::worker::Worker;
+use super::response::Asked;
+use super::{After, Exchange, body, send_rest};
+use crate::files::digest::{Algorithms, Digests};
+use crate::files::upload::{UploadError, UploadLimits, Uploads, Writer};
+use crate::protocol::digest::{self, Digest};
+use crate::protocol::http1::method::Method;
+use crate::protocol::http1::request::{Body, Request, Version, WriteFields};
+use crate::protocol::http1::response::{CONTINUE, ResponseHead};
+use crate::protocol::name::UploadResource;
+use crate::protocol::problem::Kind;
+use crate::protocol::upload::{self, UploadStep};
+use answer::Answer;
+use conditions::Conditions;
+use receive::BodyError;
+
+/// Whether a request is one for this module, uploads being on.
+pub(super) fn concerns(request: &Request) -> bool {
+    !request.method.is_read() || request.name.upload_resource().is_some()
+}
+
+/// How much of a request's body was received.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BodyState {
+    Untouched,
+    Partly,
+    Whole,
+}
+
+/// Why a request stays without the answer that it would have had.
+enum Stop {
+    /// Answered with an error.
+    Refused(Answer),
+    /// Nobody is there to be answered, or the daemon stops.
+    Ended(TransferError),
+}
+
+impl From<Answer> for Stop {
+    fn from(answer: Answer) -> Stop {
+        Stop::Refused(answer)
+    }
+}
+
+/// A request that is being served.
+struct Call<'a> {
+    worker: &'a Worker,
+    connection: &'a Registered,
+    input: &'a mut Input,
+    request: &'a Request,
+    uploads: Arc<Uploads>,
+    body: BodyState,
+    received_bytes: u64,
+}
+
+/// Serves a request that [`concerns`] uploads.
+pub(super) async fn serve(
+    worker: &Rc<Worker>,
+    connection: &Registered,
+    request: Request,
+    input: &mut Input,
+    uploads: Arc<Uploads>,
+) -> After {
+    let started = Instant::now();
+    let body = if request.body == Body::None { BodyState::Whole } else { BodyState::Untouched };
+    let mut call = Call { worker, connection, input, request: &request, uploads, body, received_bytes: 0 };
+    let result = call.answer().await;
+    let (state, received_bytes) = (call.body, call.received_bytes);
+    // Bytes behind the body may have come with it, and nobody was told of them.
+    connection.socket.arrived(false);
+    let answer = match result {
+        Ok(answer) | Err(Stop::Refused(answer)) => answer,
+        Err(Stop::Ended(error)) => {
+            let exchange = Exchange::of_upload(worker, request, false, received_bytes, started);
+            return exchange.finish(worker, connection, input, 0, Tally::default(), Err(error));
+        }
+    };
+    let is_drained = match state {
+        BodyState::Whole => true,
+        BodyState::Partly => false,
+        BodyState::Untouched => match body::drain(worker, connection, input, &request).await {
+            Ok(is_drained) => is_drained,
+            Err(_) => {
+                connection.socket.abort();
+                return After::Close;
+            }
+        },
+    };
+    worker.counters.uploads.add(outcome(answer.status()), 1);
+    worker.counters.bytes_uploaded.add(received_bytes);
+    let exchange = Exchange::of_upload(worker, request, is_drained, received_bytes, started);
+    let response = answer.respond(&Asked::new(worker, &exchange.request, exchange.keep_alive));
+    send_rest(worker, connection, input, exchange, response).await
+}
+
+impl Call<'_> {
+    async fn answer(&mut self) -> Result<Answer, Stop> {
+        if let Some(resource) = self.request.name.upload_resource() {
+            if self.request.method.is_read() {
+                return self.status(resource).await;
+            }
+            permission::check(self.worker, self.fields()?)?;
+            return match self.request.method {
+                Method::Delete => self.cancel(resource).await,
+                _ => self.append(resource).await,
+            };
+        }
+        permission::check(self.worker, self.fields()?)?;
+        if self.request.name.is_reserved() {
+            return Err(Answer::of_error(&UploadError::NotFound, &[]).into());
+        }
+        if self.request.method == Method::Delete {
+            return self.delete().await;
+        }
+        self.check_content_encoding()?;
+        match self.step()? {
+            UploadStep::Create { complete, length } => self.create(complete, length).await,
+            UploadStep::Neither if self.request.method == Method::Put => self.put().await,
+            UploadStep::Neither | UploadStep::Append { .. } => {
+                let detail = "POST begins an upload in several requests; it needs Upload-Complete: ?0 or ?1";
+                Err(Answer::problem(400, detail).into())
+            }
+        }
+    }
+
+    /// Removes a file.
+    async fn delete(&mut self) -> Result<Answer, Stop> {
+        let (uploads, limits, name) = (Arc::clone(&self.uploads), self.limits(), self.request.name.clone());
+        let conditions = Conditions::of(&self.request.preconditions);
+        self.on_disk(move || {
+            let permits = |current: Option<&_>| conditions.permit(current);
+            uploads.delete(&name, (!conditions.are_none()).then_some(&permits), &limits)
+        })
+        .await?;
+        Ok(Answer::new(204))
+    }
+
+    fn fields(&self) -> Result<&WriteFields, Stop> {
+        self.request.write.as_deref().ok_or_else(|| Answer::problem(400, "the request writes nothing").into())
+    }
+
+    /// Coded bytes would be served as if they were the file.
+    fn check_content_encoding(&self) -> Result<(), Stop> {
+        let is_coded = self.fields()?.content_encoding.as_deref().is_some_and(|coding| {
+            !coding.trim_ascii().is_empty() && !coding.trim_ascii().eq_ignore_ascii_case(b"identity")
+        });
+        if is_coded {
+            return Err(Answer::problem(415, "bodies with a Content-Encoding are not taken").into());
+        }
+        Ok(())
+    }
+
+    /// What the request asks of a resumable upload.
+    fn step(&self) -> Result<UploadStep, Stop> {
+        UploadStep::of(self.request).map_err(|error| {
+            let answer = Answer::problem_of(error.kind(), error.status(), &error.to_string(), &[]);
+            let accepted = (error.status() == 415).then(|| upload::MEDIA_TYPE.to_owned());
+            let answer = answer.field_if("Allow", error.allow().map(str::to_owned));
+            self.limited(answer.field_if("Accept-Patch", accepted)).into()
+        })
+    }
+
+    fn limits(&self) -> UploadLimits {
+        UploadLimits::of(&self.worker.live().settings)
+    }
+
+    /// `Upload-Limit` of this daemon.
+    fn upload_limit(&self) -> String {
+        let settings = &self.worker.live().settings;
+        upload::limit(settings.upload_bytes_max, settings.partial_ttl.0)
+    }
+
+    /// A 413 says what would have been taken (draft section 4.1.4).
+    fn limited(&self, answer: Answer) -> Answer {
+        if answer.status() == 413 { answer.field("Upload-Limit", self.upload_limit()) } else { answer }
+    }
+
+    /// The digests of the whole file that the request names.
+    fn repr_digests(&self) -> Result<Vec<Digest>, Stop> {
+        let fields = self.fields()?;
+        fields.repr_digest.clone().map_err(|error| malformed_digest(&error).into())
+    }
+
+    /// The digests of the body that the request names.
+    fn content_digests(&self) -> Result<Vec<Digest>, Stop> {
+        let fields = self.fields()?;
+        fields.content_digest.clone().map_err(|error| malformed_digest(&error).into())
+    }
+
+    /// What the request sent of digests, to be named where one doesn't fit.
+    fn sent_digests(&self) -> Vec<(&'static str, Digest)> {
+        let Some(fields) = self.request.write.as_deref() else { return Vec::new() };
+        let of = |header, digests: &Result<Vec<Digest>, _>| {
+            digests.iter().flatten().map(move |digest| (header, *digest)).collect::<Vec<_>>()
+        };
+        [of("Repr-Digest", &fields.repr_digest), of("Content-Digest", &fields.content_digest)].concat()
+    }
+
+    /// The digests that the client wants to hear of.
+    fn wanted_digests(&self) -> Algorithms {
+        let wanted = self.request.want_repr_digest.as_deref().map(digest::wanted).unwrap_or_default();
+        wanted.first().map_or(Algorithms::default(), |algorithm| Algorithms::of(&[*algorithm]))
+    }
+
+    /// Runs a call of the storage on a disk thread.
+    async fn on_disk<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<R, UploadError> + Send + 'static,
+    ) -> Result<R, Stop> {
+        let done = self.worker.disk.run(work).await;
+        let result = done.map_err(|_| Answer::problem(503, "too many requests wait for the disk"))?;
+        result.map_err(|error| self.refusal(&error).into())
+    }
+
+    fn refusal(&self, error: &UploadError) -> Answer {
+        self.limited(Answer::of_error(error, &self.sent_digests()))
+    }
+
+    /// Receives the body into `writer`, which comes back with it. A client that waits for a 100 gets it first.
+    async fn receive(&mut self, writer: Writer) -> Result<Writer, Stop> {
+        if self.body == BodyState::Whole {
+            return Ok(writer);
+        }
+        if self.request.expects_continue && self.input.is_empty() {
+            self.send_interim(CONTINUE).await?;
+        }
+        self.body = BodyState::Partly;
+        let received =
+            receive::receive(self.worker, self.connection, self.input, self.request.body, writer).await;
+        self.received_bytes = received.bytes;
+        match (received.result, received.writer) {
+            (Ok(()), Some(writer)) => {
+                self.body = BodyState::Whole;
+                Ok(writer)
+            }
+            (Ok(()), None) => Err(self.stop(&BodyError::Busy)),
+            (Err(error), writer) => {
+                self.put_aside(writer, &error).await;
+                Err(self.stop(&error))
+            }
+        }
+    }
+
+    fn stop(&self, error: &BodyError) -> Stop {
+        match (Answer::of_body_error(error, &self.sent_digests()), error) {
+            (Some(answer), _) => Stop::Refused(self.limited(answer)),
+            (None, BodyError::Drained) => Stop::Ended(TransferError::Drained),
+            (None, _) => Stop::Ended(TransferError::PeerGone),
+        }
+    }
+
+    /// Ends a writer whose body broke off: what can be gone on with stays, and what contradicts itself doesn't.
+    async fn put_aside(&self, writer: Option<Writer>, error: &BodyError) {
+        let Some(writer) = writer else { return };
+        let contradicts_itself =
+            matches!(error, BodyError::Malformed(_) | BodyError::Upload(UploadError::LengthConflict { .. }));
+        let is_resource = self.is_resource();
+        let ended = self
+            .worker
+            .disk
+            .run(move || if contradicts_itself && !is_resource { writer.discard() } else { drop(writer) });
+        // Refused only where the daemon ends.
+        let _ = ended.await;
+    }
+
+    /// Whether the request creates or continues an upload of the draft's.
+    fn is_resource(&self) -> bool {
+        !matches!(UploadStep::of(self.request), Ok(UploadStep::Neither))
+    }
+
+    /// Announces the upload's own name to a client that understands it, before its body is read.
+    async fn announce(&mut self, resource: &UploadResource) -> Result<(), Stop> {
+        let Some(version) = self.fields()?.upload.announced() else { return Ok(()) };
+        // A client of HTTP/1.0 knows no interim answers (RFC 9110 15.2).
+        if self.request.version == Version::Http10 {
+            return Ok(());
+        }
+        let mut out = Vec::new();
+        ResponseHead::interim(&mut out, 104)
+            .field("Location", &resource.path())
+            .field("Upload-Limit", &self.upload_limit())
+            .field_number("Upload-Draft-Interop-Version", version)
+            .finish_interim();
+        self.send_interim(&out).await
+    }
+
+    async fn send_interim(&self, bytes: &[u8]) -> Result<(), Stop> {
+        let mut transfer = super::super::engine::Transfer::new(self.worker, self.connection);
+        transfer.send_all(bytes, false).await.map_err(Stop::Ended)
+    }
+}
+
+fn malformed_digest(error: &digest::DigestError) -> Answer {
+    Answer::problem_of(Kind::InvalidDigest, 400, &error.to_string(), &[])
+}
+
+/// What the counters say of an answer.
+fn outcome(status: u16) -> crate::telemetry::UploadOutcome {
+    use crate::telemetry::UploadOutcome;
+    match status {
+        201 | 204 => UploadOutcome::Published,
+        200..=299 => UploadOutcome::Kept,
+        500.. => UploadOutcome::Failed,
+        _ => UploadOutcome::Refused,
+    }
+}

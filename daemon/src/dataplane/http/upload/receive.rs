@@ -1,0 +1,265 @@
+//! A request's body on its way into a partial. A disk thread receives and writes, turn by turn, and the worker waits
+//! between the turns for more to arrive: no byte passes through the ring thread, and none waits there for a disk.
+
+use std::cell::RefCell;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
+use super::super::super::error::TransferError;
+use super::super::super::input::Input;
+use super::super::super::registry::{Connection, Deadline, Phase};
+use super::super::super::socket::GATHERED_BYTES;
+use super::super::super::worker::Worker;
+use crate::files::upload::{UploadError, Writer};
+use crate::protocol::http1::chunked::{ChunkError, ChunkedDecoder, Piece};
+use crate::protocol::http1::request::Body;
+
+/// Bytes received and written at a time: few calls, and they stay in the second-level cache between the two copies.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Bytes of one turn, after which other uploads get the disk thread: some milliseconds of it.
+const TURN_BYTES: usize = 8 << 20;
+
+/// Time after which what has gathered is taken, however little it is, in milliseconds: whoever asks for an upload sees
+/// that it goes on.
+const GATHER_MS: u64 = 1_000;
+
+thread_local! {
+    /// Of a disk thread, for one turn at a time.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Why a body didn't become whole.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    /// The peer closed or reset the connection.
+    #[error("the client closed the connection")]
+    PeerGone,
+    /// Nothing came for too long.
+    #[error("the body did not come in time")]
+    TimedOut,
+    /// The daemon stops.
+    #[error("the daemon stops")]
+    Drained,
+    /// The disk threads take nothing.
+    #[error("too many requests wait for the disk")]
+    Busy,
+    /// The chunks can't be told apart.
+    #[error(transparent)]
+    Malformed(#[from] ChunkError),
+    /// The partial can't take it.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+}
+
+/// What there is of a body, and who has it.
+pub(super) struct Received {
+    /// None where a disk thread took it along.
+    pub(super) writer: Option<Writer>,
+    /// Bytes of payload.
+    pub(super) bytes: u64,
+    pub(super) result: Result<(), BodyError>,
+}
+
+/// Receives a body and gives it to `writer`.
+pub(super) async fn receive(
+    worker: &Worker,
+    connection: &Connection,
+    input: &mut Input,
+    body: Body,
+    writer: Writer,
+) -> Received {
+    let socket = match connection.socket.as_fd().try_clone_to_owned() {
+        Ok(socket) => Arc::new(socket),
+        Err(error) => {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::MFILE);
+            let result = Err(BodyError::Upload(UploadError::Exhausted(errno)));
+            return Received { writer: Some(writer), bytes: 0, result };
+        }
+    };
+    let turn = Turn { writer, socket, framing: Framing::of(body), ahead: input.take(), bytes: 0 };
+    let received = turns(worker, connection, input, turn).await;
+    connection.socket.gather(false);
+    received
+}
+
+async fn turns(worker: &Worker, connection: &Connection, input: &mut Input, mut turn: Turn) -> Received {
+    let timeout_ms = worker.live().settings.receive_timeout_ms;
+    let mut patience = worker.clock.deadline(timeout_ms);
+    let mut is_late = false;
+    let result = loop {
+        let bytes = turn.bytes;
+        let done = worker.disk.run(move || {
+            let pause = turn.run();
+            (turn, pause)
+        });
+        let Ok((back, pause)) = done.await else {
+            return Received { writer: None, bytes, result: Err(BodyError::Busy) };
+        };
+        turn = back;
+        if turn.bytes > bytes {
+            (patience, is_late) = (worker.clock.deadline(timeout_ms), false);
+        }
+        match pause {
+            Ok(Pause::TurnOver) => {}
+            Ok(Pause::Whole) => break Ok(()),
+            Ok(Pause::PeerEnded) => break Err(BodyError::PeerGone),
+            Ok(Pause::NothingThere) if is_late => break Err(BodyError::TimedOut),
+            Ok(Pause::NothingThere) => match arrival(worker, connection, &turn, patience).await {
+                Ok(late) => is_late = late,
+                Err(error) => break Err(error),
+            },
+            Err(error) => break Err(error),
+        }
+    };
+    input.put_back(turn.ahead);
+    Received { writer: Some(turn.writer), bytes: turn.bytes, result }
+}
+
+/// Waits for more. True: `patience` is over, and only what has gathered unseen can still save the upload.
+async fn arrival(
+    worker: &Worker,
+    connection: &Connection,
+    turn: &Turn,
+    patience: Deadline,
+) -> Result<bool, BodyError> {
+    let gathers = connection.socket.gather(turn.framing.can_gather());
+    let until = match worker.clock.deadline(GATHER_MS) {
+        soon if gathers && soon.tick < patience.tick => soon,
+        _ => patience,
+    };
+    match connection.readable(Phase::Receiving, until).await {
+        Ok(()) => Ok(false),
+        Err(TransferError::TimedOut) => Ok(worker.clock.ticks() >= patience.tick),
+        Err(TransferError::Drained) => Err(BodyError::Drained),
+        Err(_) => Err(BodyError::PeerGone),
+    }
+}
+
+/// Where a body ends.
+enum Framing {
+    /// After so many bytes.
+    Length(u64),
+    /// Where its chunks say.
+    Chunked { decoder: ChunkedDecoder, is_whole: bool },
+}
+
+impl Framing {
+    fn of(body: Body) -> Framing {
+        match body {
+            Body::None => Framing::Length(0),
+            Body::Length(length) => Framing::Length(length),
+            Body::Chunked => Framing::Chunked { decoder: ChunkedDecoder::new(), is_whole: false },
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        match self {
+            Framing::Length(left) => *left == 0,
+            Framing::Chunked { is_whole, .. } => *is_whole,
+        }
+    }
+
+    /// Bytes to ask for: of a body with a length none of the next request's.
+    fn wanted(&self, room: usize) -> usize {
+        match self {
+            Framing::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX).min(room),
+            Framing::Chunked { .. } => room,
+        }
+    }
+
+    /// Whether so much is still to come that it may gather. The end of a chunked body can't be foreseen.
+    fn can_gather(&self) -> bool {
+        matches!(self, Framing::Length(left) if *left > u64::from(GATHERED_BYTES))
+    }
+}
+
+/// Why a disk thread gave a turn back.
+enum Pause {
+    Whole,
+    NothingThere,
+    TurnOver,
+    PeerEnded,
+}
+
+/// What a disk thread needs for a turn.
+struct Turn {
+    writer: Writer,
+    socket: Arc<OwnedFd>,
+    framing: Framing,
+    /// Received before: at first with the head, at last of the next request.
+    ahead: Vec<u8>,
+    bytes: u64,
+}
+
+impl Turn {
+    /// Receives and writes what is there. Waits for the disk, not for the peer.
+    fn run(&mut self) -> Result<Pause, BodyError> {
+        let ahead = std::mem::take(&mut self.ahead);
+        let used = self.take(&ahead)?;
+        if self.framing.is_whole() {
+            self.ahead = ahead[used..].to_vec();
+            return Ok(Pause::Whole);
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(BUFFER_BYTES, 0);
+            self.receive(buffer)
+        })
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<Pause, BodyError> {
+        let mut received = 0;
+        while received < TURN_BYTES {
+            let wanted = self.framing.wanted(buffer.len());
+            match recv(&self.socket, &mut buffer[..wanted], RecvFlags::DONTWAIT).map(|(_, count)| count) {
+                Ok(0) => return Ok(Pause::PeerEnded),
+                Ok(count) => {
+                    received += count;
+                    let used = self.take(&buffer[..count])?;
+                    if self.framing.is_whole() {
+                        self.ahead = buffer[used..count].to_vec();
+                        return Ok(Pause::Whole);
+                    }
+                }
+                Err(Errno::AGAIN) => return Ok(Pause::NothingThere),
+                Err(Errno::INTR) => {}
+                Err(_) => return Ok(Pause::PeerEnded),
+            }
+        }
+        Ok(Pause::TurnOver)
+    }
+
+    /// Writes what of `bytes` belongs to the body, and says how many of them do.
+    fn take(&mut self, bytes: &[u8]) -> Result<usize, BodyError> {
+        match &mut self.framing {
+            Framing::Length(left) => {
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                if count > 0 {
+                    self.writer.write(&bytes[..count])?;
+                }
+                *left -= count as u64;
+                self.bytes += count as u64;
+                Ok(count)
+            }
+            Framing::Chunked { decoder, is_whole } => {
+                let mut rest = bytes;
+                loop {
+                    match decoder.next_piece(&mut rest)? {
+                        Piece::Payload(payload) => {
+                            self.writer.write(payload)?;
+                            self.bytes += payload.len() as u64;
+                        }
+                        Piece::Incomplete => return Ok(bytes.len()),
+                        Piece::Ended => {
+                            *is_whole = true;
+                            return Ok(bytes.len() - rest.len());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Uploads in several requests, each with a name of its own (draft-ietf-httpbis-resumable-upload; its rules stand in
+//! [`upload`](crate::protocol::upload)).
+
+use std::sync::Arc;
+
+use super::answer::Answer;
+use super::conditions::Conditions;
+use super::{Call, Digests, Stop};
+use crate::files::upload::{Plan, UploadError, Writer};
+use crate::protocol::http1::request::Body;
+use crate::protocol::name::UploadResource;
+use crate::protocol::problem::Kind;
+use crate::protocol::upload::UploadStep;
+
+impl Call<'_> {
+    /// Begins an upload (draft section 4.2). `complete`: this body is all of it.
+    pub(super) async fn create(&mut self, complete: bool, length: Option<u64>) -> Result<Answer, Stop> {
+        let content = Digests::from_fields(&self.content_digests()?);
+        let conditions = Conditions::of(&self.request.preconditions);
+        let plan = Plan {
+            destination: self.request.name.clone(),
+            length,
+            digests: Digests::from_fields(&self.repr_digests()?),
+            note: conditions.note(),
+        };
+        let (uploads, limits) = (Arc::clone(&self.uploads), self.limits());
+        let root = self.worker.resources.root.clone();
+        let algorithms = content.algorithms().union(self.wanted_digests());
+        let begun = self.on_disk(move || {
+            if root.is_some_and(|root| !conditions.hold(&root, &plan.destination)) {
+                return Err(UploadError::PreconditionFailed);
+            }
+            let mut writer = uploads.create(&plan, &limits)?;
+            writer.hash(algorithms);
+            Ok(writer)
+        });
+        let writer = begun.await.map_err(|stop| marked(stop, true))?;
+        let resource = writer.resource();
+        self.announce(&resource).await?;
+        let answer = self.take(writer, content, complete).await?;
+        match answer {
+            Taken::Published(answer) => Ok(answer.upload_complete(true)),
+            Taken::Kept(offset) => Ok(Answer::new(201)
+                .field("Location", resource.path())
+                .field("Upload-Limit", self.upload_limit())
+                .field("Upload-Offset", offset.to_string())
+                .upload_complete(false)),
+        }
+    }
+
+    /// Goes on with an upload (draft section 4.4).
+    pub(super) async fn append(&mut self, resource: UploadResource) -> Result<Answer, Stop> {
+        let UploadStep::Append { offset, complete, length } = self.step()? else {
+            return Err(Answer::of_error(&UploadError::NotFound, &[]).into());
+        };
+        let content = Digests::from_fields(&self.content_digests()?);
+        let (uploads, limits) = (Arc::clone(&self.uploads), self.limits());
+        let algorithms = content.algorithms();
+        let resumed = self.on_disk(move || {
+            let mut writer = uploads.resume(&resource, offset, length, &limits)?;
+            writer.hash(algorithms);
+            Ok(writer)
+        });
+        let writer = resumed.await.map_err(|stop| self.of_completed(marked(stop, false)))?;
+        match self.take(writer, content, complete).await? {
+            Taken::Published(answer) => Ok(answer.upload_complete(true)),
+            Taken::Kept(offset) => {
+                Ok(Answer::new(204).field("Upload-Offset", offset.to_string()).upload_complete(false))
+            }
+        }
+    }
+
+    /// Receives the body, checks it, and publishes the upload if this was the last of it.
+    async fn take(&mut self, writer: Writer, content: Digests, complete: bool) -> Result<Taken, Stop> {
+        let result = self.receive(writer).await;
+        let writer = result.map_err(|stop| marked(stop, false))?;
+        let writer = self.check_content(writer, content).await.map_err(|stop| marked(stop, false))?;
+        if !complete {
+            return self.keep(writer).await.map(Taken::Kept).map_err(|stop| marked(stop, false));
+        }
+        if let Some(expected) = writer.length().filter(|length| *length != writer.offset()) {
+            let error = UploadError::Incomplete { received: writer.offset(), expected };
+            self.keep(writer).await?;
+            return Err(marked(self.refusal(&error).into(), false));
+        }
+        let conditions = Conditions::from_note(writer.note());
+        self.publish(writer, conditions).await.map(Taken::Published).map_err(|stop| marked(stop, true))
+    }
+
+    /// A request that goes on with an upload that is complete already: its bytes are too many, and without any it says
+    /// what is known.
+    fn of_completed(&self, stop: Stop) -> Stop {
+        match stop {
+            Stop::Refused(answer) if answer.status() == 410 && self.request.body != Body::None => {
+                let detail = "the upload is complete: there is no room for more";
+                let answer = Answer::problem_of(Kind::InconsistentLength, 400, detail, &[]);
+                Stop::Refused(answer.upload_complete(true))
+            }
+            stop => stop,
+        }
+    }
+
+    /// Tells how far an upload came (draft section 4.3).
+    pub(super) async fn status(&mut self, resource: UploadResource) -> Result<Answer, Stop> {
+        let uploads = Arc::clone(&self.uploads);
+        let status = self.on_disk(move || uploads.status(&resource)).await?;
+        Ok(Answer::new(204)
+            .field("Upload-Offset", status.offset.to_string())
+            .upload_complete(status.complete)
+            .field_if("Upload-Length", status.length.map(|length| length.to_string()))
+            .field("Upload-Limit", self.upload_limit())
+            .field("Cache-Control", "no-store"))
+    }
+
+    /// Gives an upload up (draft section 4.5).
+    pub(super) async fn cancel(&mut self, resource: UploadResource) -> Result<Answer, Stop> {
+        let uploads = Arc::clone(&self.uploads);
+        self.on_disk(move || uploads.remove(&resource)).await?;
+        Ok(Answer::new(204))
+    }
+}
+
+/// What became of a body.
+enum Taken {
+    /// It completed the upload; this is the answer to that.
+    Published(Answer),
+    /// There are so many bytes by now.
+    Kept(u64),
+}
+
+/// Says in a refusal who speaks: the file's own name, and going on is pointless, or the upload (draft section 4.1.2).
+fn marked(stop: Stop, complete: bool) -> Stop {
+    match stop {
+        Stop::Refused(answer) => Stop::Refused(answer.upload_complete(complete)),
+        ended => ended,
+    }
+}
