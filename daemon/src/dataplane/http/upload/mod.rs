@@ -83,7 +83,7 @@ pub(super) async fn serve(
     let started = Instant::now();
     let body = if request.body == Body::None { BodyState::Whole } else { BodyState::Untouched };
     let mut call = Call { worker, connection, input, request: &request, uploads, body, received_bytes: 0 };
-    let result = call.answer().await;
+    let result = Box::pin(call.answer()).await;
     let (state, received_bytes) = (call.body, call.received_bytes);
     // Bytes behind the body may have come with it, and nobody was told of them.
     connection.socket.arrived(false);
@@ -121,7 +121,7 @@ impl Call<'_> {
             permission::check(self.worker, self.fields()?)?;
             return match self.request.method {
                 Method::Delete => self.cancel(resource).await,
-                _ => self.append(resource).await,
+                _ => Box::pin(self.append(resource)).await,
             };
         }
         permission::check(self.worker, self.fields()?)?;
@@ -133,7 +133,7 @@ impl Call<'_> {
         }
         self.check_content_encoding()?;
         match self.step()? {
-            UploadStep::Create { complete, length } => self.create(complete, length).await,
+            UploadStep::Create { complete, length } => Box::pin(self.create(complete, length)).await,
             UploadStep::Neither if self.request.method == Method::Put => self.put().await,
             UploadStep::Neither | UploadStep::Append { .. } => {
                 let detail = "POST begins an upload in several requests; it needs Upload-Complete: ?0 or ?1";

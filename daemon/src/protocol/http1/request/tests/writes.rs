@@ -26,6 +26,7 @@ fn methods_are_reads_or_writes() {
             origin: None,
             content_range: Ok(None),
             content_type: None,
+            content_encoding: None,
             repr_digest: Ok(vec![]),
             content_digest: Ok(vec![]),
             upload: UploadFields::default(),
