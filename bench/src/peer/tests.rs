@@ -36,6 +36,7 @@ impl Fixture {
             workers: 1,
             streamd: streamd(),
             streamd_arguments: Vec::new(),
+            uploads: None,
         };
         Fixture { directory, setup, sha256: Sha256::digest(&bytes).into() }
     }

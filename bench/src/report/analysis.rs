@@ -170,6 +170,22 @@ impl<'a> ScenarioAnalysis<'a> {
         self.rows.iter().find(|row| row.metric == metric)
     }
 
+    /// Why peers have no value of any metric, with the peers: those that can't do the work first, then those of which
+    /// nothing is known.
+    pub(crate) fn without(&self, peers: &[&'a str]) -> Vec<(Option<&'a str>, Vec<&'a str>)> {
+        let mut reasons: Vec<(Option<&str>, Vec<&str>)> = Vec::new();
+        for peer in peers.iter().filter(|peer| !self.has(peer)) {
+            let left_out = self.scenario.left_out.iter().find(|absent| absent.name == **peer);
+            let reason = left_out.map(|absent| absent.reason.as_str());
+            match reasons.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, peers)) => peers.push(peer),
+                None => reasons.push((reason, vec![peer])),
+            }
+        }
+        reasons.sort_by_key(|(reason, _)| reason.is_none());
+        reasons
+    }
+
     /// Whether `peer` has a value of any metric.
     pub(crate) fn has(&self, peer: &str) -> bool {
         self.rows.iter().any(|row| row.cell(peer).is_some())
@@ -183,13 +199,15 @@ impl<'a> MetricRow<'a> {
     }
 }
 
-/// The peers that the run lists, then those that only samples name.
+/// The peers that the run lists, then those that only samples or gaps name.
 fn names(run: &Run) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     let listed = run.peers.iter().map(|peer| peer.name.as_str());
     let sampled =
         run.scenarios.iter().flat_map(|scenario| &scenario.samples).map(|sample| sample.peer.as_str());
-    for name in listed.chain(sampled) {
+    let left_out =
+        run.scenarios.iter().flat_map(|scenario| &scenario.left_out).map(|peer| peer.name.as_str());
+    for name in listed.chain(sampled).chain(left_out) {
         if !names.contains(&name) {
             names.push(name);
         }
