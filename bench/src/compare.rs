@@ -107,7 +107,13 @@ fn run_group(
         peer.stop();
     }
     let names: Vec<&str> = options.peers.iter().map(String::as_str).collect();
-    targets.into_iter().try_for_each(|to| scenario::tidy_up(&options.setup.root, to, &names))
+    for to in targets {
+        if let Err(error) = scenario::tidy_up(&options.setup.root, to, &names) {
+            // What was measured holds.
+            progress.say(&format!("{error:#}"));
+        }
+    }
+    Ok(())
 }
 
 /// Starts the peers that are installed. One that is and can't be started ends the run before it costs half an
