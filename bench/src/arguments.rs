@@ -233,7 +233,7 @@ pub struct CompareArguments {
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub workers: usize,
     /// Minutes after which no further measurement is begun
-    #[arg(long, default_value_t = 25, value_name = "MINUTES")]
+    #[arg(long, default_value_t = 40, value_name = "MINUTES")]
     pub time_max: u64,
     /// What is common to all.
     #[command(flatten)]
