@@ -21,8 +21,8 @@ use super::{Phase, connection};
 /// Submission entries; a full queue is flushed by one more call.
 const RING_ENTRIES: u32 = 4096;
 
-/// Time without a further first answer, or a byte of an upload, after which the start has failed. A segment that was lost is sent again after
-/// one, three and seven seconds (tcp(7)).
+/// Time without a further first answer, or a byte of an upload, after which the start has failed. A segment that was
+/// lost is sent again after one, three and seven seconds (tcp(7)).
 const STALL_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Connects under way at once: what overflows a server's queue of new connections (1,024 and more) is dropped, and

@@ -1,4 +1,5 @@
-//! streamd, with its defaults: only the access log is off, as everybody's is, and uploads are on where they are measured.
+//! streamd, with its defaults: only the access log is off, as everybody's is, and uploads are on where they are
+//! measured.
 
 use std::path::PathBuf;
 

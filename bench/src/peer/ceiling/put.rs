@@ -1,5 +1,5 @@
-//! Uploads: recv(2) and write(2) in turn to a temporary file, and its rename. Nothing is synced, unless the file's bytes
-//! are made here.
+//! Uploads: recv(2) and write(2) in turn to a temporary file, and its rename. Nothing is synced, unless the file's
+//! bytes are made here.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,8 +11,8 @@ use rustix::net::{RecvFlags, recv};
 
 use crate::load::Body;
 
-/// Bytes that one recv waits for (MSG_WAITALL) and one write takes: 0.43 s of CPU for 1 GB into tmpfs, 0.47 with 256 KiB,
-/// 0.55 with 256 KiB without waiting, which leaves pages half written (2026-11-25, Linux 6.18).
+/// Bytes that one recv waits for (MSG_WAITALL) and one write takes: 0.43 s of CPU for 1 GB into tmpfs, 0.47 with
+/// 256 KiB, 0.55 with 256 KiB without waiting, which leaves pages half written (2026-11-25, Linux 6.18).
 const RECEIVE_BYTES: usize = 512 << 10;
 
 /// Bytes of one write of a file that is made here, as of `dd bs=1M`.
