@@ -21,7 +21,7 @@ pub struct Arguments {
 pub enum Command {
     /// Fetch files over HTTP
     Pull(PullArguments),
-    /// Send frames
+    /// Send frames, or upload over HTTP
     Push(PushArguments),
     /// Ask a control plane for streams
     Stream(StreamArguments),
@@ -104,6 +104,9 @@ pub struct PushArguments {
     /// The server.
     #[command(flatten)]
     pub server: Server,
+    /// Upload over HTTP instead, each connection to this path with its number: PATH-0, PATH-1. Removed at the end
+    #[arg(long, value_name = "PATH")]
+    pub put: Option<String>,
     /// Bytes of each payload (64MiB, 1GB)
     #[arg(long, default_value = "1GiB", value_parser = parse_bytes, value_name = "BYTES")]
     pub size: u64,
@@ -222,6 +225,10 @@ pub struct CompareArguments {
     /// The cgroup.procs file of the cgroup that slows that device (scripts/slow-device.sh names it)
     #[arg(long, requires = "slow", value_name = "FILE")]
     pub slow_cgroup: Option<PathBuf>,
+    /// Directories below root/ of --directory that are uploaded to, separated by commas, each on a file system to be
+    /// measured; without them no uploads are. With --slow some go to the slow device, which must write slowly too
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub put_directory: Vec<String>,
     /// Cores of the servers, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "0", value_name = "CORE")]
     pub server_cores: Vec<usize>,
@@ -229,7 +236,7 @@ pub struct CompareArguments {
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub workers: usize,
     /// Minutes after which no further measurement is begun
-    #[arg(long, default_value_t = 25, value_name = "MINUTES")]
+    #[arg(long, default_value_t = 40, value_name = "MINUTES")]
     pub time_max: u64,
     /// What is common to all.
     #[command(flatten)]

@@ -1,5 +1,6 @@
 //! Every peer does every scenario in turn: A B C, A B C, so that the machine's drift hits all alike.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -8,10 +9,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::host::Host;
 use crate::load::INTERRUPTED;
-use crate::peer::{self, RunningPeer, Setup, StartError};
+use crate::peer::{self, RunningPeer, Setup, StartError, UploadSetup};
 use crate::progress::Progress;
-use crate::result::{Absent, FORMAT_VERSION, Run, Sample, Scenario};
-use crate::scenario::{self, Client, Plan, Subject, Timing};
+use crate::result::{Absent, FORMAT_VERSION, PeerFacts, Run, Sample, Scenario};
+use crate::scenario::{self, Client, Plan, Serving, Subject, Timing, UploadTo};
 
 /// Bytes by which answer heads may differ in a fair comparison.
 const HEAD_BYTES_APART_MAX: u64 = 100;
@@ -42,63 +43,115 @@ pub fn compare(options: &Options, plans: &[Plan]) -> Result<Run> {
     if options.rounds == 0 || options.rounds > ROUNDS_MAX {
         bail!("{} rounds are outside 1 to {ROUNDS_MAX}", options.rounds);
     }
-    let (peers, absent) = start_all(options)?;
-    if peers.is_empty() {
-        bail!("none of the peers is installed");
+    for name in &options.peers {
+        peer::check_name(name).with_context(|| name.clone())?;
     }
-    check_heads(plans, &peers)?;
-    if let Some(procs) = &options.slow_cgroup {
-        throttle(procs, &peers)?;
-    }
-    let steps = plans.len() * peers.len() * (options.rounds + 1);
+    let steps = plans.len() * options.peers.len() * (options.rounds + 1);
     let progress = Progress::new(steps as u64);
     let deadline = Instant::now() + options.time_max;
-    let mut scenarios = Vec::new();
-    for plan in plans {
-        let samples = run_plan(plan, &peers, options, deadline, &progress);
-        scenarios.push(Scenario { id: plan.id.clone(), title: plan.title.clone(), work: plan.work, samples });
-        if must_end(deadline) {
-            break;
-        }
-    }
-    let run = Run {
+    let mut run = Run {
         format_version: FORMAT_VERSION,
         started: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
         command_line: std::env::args().collect(),
         host: Host::observe(&options.setup.cores, &options.client.cores),
-        peers: peers.iter().map(|peer| peer.facts.clone()).collect(),
-        absent,
-        interrupted: must_end(deadline),
-        scenarios,
+        peers: Vec::new(),
+        absent: Vec::new(),
+        interrupted: false,
+        scenarios: Vec::new(),
     };
-    peers.into_iter().for_each(RunningPeer::stop);
+    for serving in Serving::ALL {
+        let plans: Vec<&Plan> = plans.iter().filter(|plan| plan.serving() == serving).collect();
+        if !plans.is_empty() && !must_end(deadline) {
+            run_group(&mut run, serving, &plans, options, deadline, &progress)?;
+        }
+    }
+    run.interrupted = must_end(deadline);
     Ok(run)
 }
 
+/// The peers that run, and why the others don't.
+struct Started {
+    peers: Vec<RunningPeer>,
+    unable: Vec<Absent>,
+}
+
+/// Runs the plans that need the same servers.
+fn run_group(
+    run: &mut Run,
+    serving: Serving,
+    plans: &[&Plan],
+    options: &Options,
+    deadline: Instant,
+    progress: &Progress,
+) -> Result<()> {
+    let targets: Vec<&UploadTo> = plans.iter().filter_map(|plan| plan.uploads.as_ref()).collect();
+    let directories: BTreeSet<&str> = targets.iter().map(|to| to.directory.as_str()).collect();
+    let uploads = (serving != Serving::Files).then(|| UploadSetup {
+        directories: directories.into_iter().map(str::to_owned).collect(),
+        durable: serving == Serving::DurableUploads,
+    });
+    let setup = Setup { uploads, ..options.setup.clone() };
+    let started = start_all(options, &setup, &mut run.absent)?;
+    check_heads(plans, &started.peers)?;
+    if let Some(procs) = &options.slow_cgroup {
+        throttle(procs, &started.peers)?;
+    }
+    for plan in plans {
+        run.scenarios.push(run_plan(plan, &started, options, deadline, progress));
+        if must_end(deadline) {
+            break;
+        }
+    }
+    for peer in started.peers {
+        run.peers.push(PeerFacts { setup: serving.describe().to_owned(), ..peer.facts.clone() });
+        peer.stop();
+    }
+    let names: Vec<&str> = options.peers.iter().map(String::as_str).collect();
+    for to in targets {
+        if let Err(error) = scenario::tidy_up(&options.setup.root, to, &names) {
+            // What was measured holds.
+            progress.say(&format!("{error:#}"));
+        }
+    }
+    Ok(())
+}
+
 /// Starts the peers that are installed. One that is and can't be started ends the run before it costs half an
-/// hour; the others are stopped then.
-fn start_all(options: &Options) -> Result<(Vec<RunningPeer>, Vec<Absent>)> {
-    let (mut peers, mut absent) = (Vec::new(), Vec::new());
+/// hour; the others are stopped then. Uploads are what not every server, and not every version of one, is up to: that
+/// is a finding.
+fn start_all(options: &Options, setup: &Setup, absent: &mut Vec<Absent>) -> Result<Started> {
+    let (mut peers, mut unable) = (Vec::new(), Vec::new());
     for name in &options.peers {
-        match peer::start(name, &options.setup) {
+        let because = |reason| Absent { name: name.clone(), reason };
+        match peer::start(name, setup) {
             Ok(peer) => peers.push(peer),
-            Err(StartError::NotInstalled(reason)) => absent.push(Absent { name: name.clone(), reason }),
+            Err(StartError::NotInstalled(reason)) => {
+                if absent.iter().all(|known| known.name != *name) {
+                    absent.push(because(reason));
+                }
+            }
+            Err(StartError::Unable(reason)) => unable.push(because(reason)),
+            Err(StartError::Failed(reason)) if setup.uploads.is_some() => unable.push(because(reason)),
             Err(StartError::Failed(reason)) => bail!("{name}: {reason}"),
         }
     }
-    Ok((peers, absent))
+    if peers.is_empty() && unable.is_empty() {
+        bail!("none of the peers is installed");
+    }
+    Ok(Started { peers, unable })
 }
 
 fn run_plan(
     plan: &Plan,
-    peers: &[RunningPeer],
+    started: &Started,
     options: &Options,
     deadline: Instant,
     progress: &Progress,
-) -> Vec<Sample> {
+) -> Scenario {
     let (mut samples, mut failed): (_, Vec<&str>) = (Vec::new(), Vec::new());
+    let mut left_out = started.unable.clone();
     for round in 0..=options.rounds {
-        for peer in peers {
+        for peer in &started.peers {
             progress.step();
             let subject = Subject {
                 name: &peer.facts.name,
@@ -106,16 +159,21 @@ fn run_plan(
                 frames: peer.frames,
                 control: peer.control,
                 connections_max: peer.connections_max,
+                uploads: peer.uploads,
                 memory_at_start_bytes: peer.memory_at_start_bytes,
                 cost: &|| peer.cost(),
             };
-            if must_end(deadline) || !scenario::can(&plan.work, &subject) {
+            let is_left_out = left_out.iter().any(|peer| peer.name == subject.name);
+            if must_end(deadline) || is_left_out || failed.contains(&subject.name) {
+                continue;
+            }
+            if round == 0
+                && let Err(reason) = scenario::can(plan, &subject)
+            {
+                left_out.push(Absent { name: subject.name.to_owned(), reason });
                 continue;
             }
             progress.say(&format!("{} · round {round} of {} · {}", plan.title, options.rounds, subject.name));
-            if failed.contains(&subject.name) {
-                continue;
-            }
             let measured = measure(plan, peer, &subject, round, options, progress);
             samples.push(measured.unwrap_or_else(|error| {
                 // One peer that can't do it must not cost the others' results.
@@ -130,7 +188,7 @@ fn run_plan(
             }));
         }
     }
-    samples
+    Scenario { id: plan.id.clone(), title: plan.title.clone(), work: plan.work, samples, left_out }
 }
 
 /// Lengths are checked with each answer; digests once a scenario, before the clock runs.
@@ -145,8 +203,12 @@ fn measure(
     let digests_checked = if round == 0 { verify(plan, peer)? } else { 0 };
     peer.reset_memory_peak();
     let timing = plan.timing(options.timing);
-    let sample = scenario::measure(plan, subject, &options.client, timing, progress)?;
-    Ok(Sample { round, digests_checked, ..sample })
+    let sample = scenario::measure(plan, subject, &options.client, timing, progress);
+    if let Some(to) = &plan.uploads {
+        scenario::tidy(&options.setup.root, to)?;
+    }
+    let sample = sample?;
+    Ok(Sample { round, digests_checked: digests_checked + sample.digests_checked, ..sample })
 }
 
 /// Compares the bytes of each hot file with their source, before the clock runs; returns how many.
@@ -161,7 +223,7 @@ fn verify(plan: &Plan, peer: &RunningPeer) -> Result<u64> {
 }
 
 /// Servers that send longer heads do more work for the same bytes.
-fn check_heads(plans: &[Plan], peers: &[RunningPeer]) -> Result<()> {
+fn check_heads(plans: &[&Plan], peers: &[RunningPeer]) -> Result<()> {
     let Some(file) = plans.iter().flat_map(|plan| &plan.files).find(|file| file.source.is_some()) else {
         return Ok(());
     };

@@ -1,7 +1,7 @@
 //! The files that servers are asked for: random bytes, one file a size, with their digests.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -25,6 +25,9 @@ const COLD_TIME_MAX: Duration = Duration::from_secs(5);
 /// Bytes of cold files that have left for each that may stay: a server that died or hangs keeps a send buffer full.
 const COLD_BYTES_PER_HOT_MIN: u64 = 50;
 
+/// Bytes that are read and hashed at a time.
+const HASHED_BYTES: usize = 256 << 10;
+
 /// What a body must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
@@ -38,9 +41,15 @@ impl Expected {
     /// What a server must send for this file.
     pub fn of_file(path: &std::path::Path) -> Result<Expected> {
         let mut file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
-        let mut digest = Sha256::new();
-        let bytes = std::io::copy(&mut file, &mut digest)?;
-        Ok(Expected { bytes, sha256: digest.finalize().into() })
+        let (mut digest, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; HASHED_BYTES]);
+        loop {
+            let count = file.read(&mut buffer)?;
+            if count == 0 {
+                return Ok(Expected { bytes, sha256: digest.finalize().into() });
+            }
+            digest.update(&buffer[..count]);
+            bytes += count as u64;
+        }
     }
 }
 

@@ -13,7 +13,8 @@ use clap::Parser;
 
 use stream_bench::arguments::{Arguments, Command, CompareArguments, ReportArguments, Set};
 use stream_bench::result::{Run, Sample};
-use stream_bench::scenario::{Client, Plan, Timing, standard};
+use stream_bench::scenario::standard::{self, PutDirectory};
+use stream_bench::scenario::{Client, Plan, Timing};
 use stream_bench::{compare, load, peer, report, single};
 
 fn main() -> ExitCode {
@@ -116,7 +117,9 @@ fn run_set(arguments: &CompareArguments) -> Result<Run> {
     let root = arguments.directory.join("root");
     std::fs::create_dir_all(&root).with_context(|| root.display().to_string())?;
     let root = root.canonicalize()?;
-    let plans: Vec<Plan> = standard::outlines(arguments.slow.is_some())
+    let put_directories = arguments.put_directory.iter().map(|name| PutDirectory::look(&root, name));
+    let put_directories = put_directories.collect::<Result<Vec<_>>>()?;
+    let plans: Vec<Plan> = standard::outlines(arguments.slow.as_deref(), &put_directories)
         .into_iter()
         .filter(|outline| arguments.only.as_deref().is_none_or(|text| outline.id.contains(text)))
         .map(|outline| outline.plan(&root, arguments.slow.as_deref()))
@@ -138,6 +141,7 @@ fn run_set(arguments: &CompareArguments) -> Result<Run> {
             streamd: arguments.streamd.clone(),
             streamd_before: arguments.streamd_before.clone(),
             streamd_arguments: Vec::new(),
+            uploads: None,
         },
         slow_cgroup: arguments.slow_cgroup.clone(),
         time_max: Duration::from_secs(arguments.time_max * 60),

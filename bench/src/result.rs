@@ -34,6 +34,9 @@ pub struct Run {
 pub struct PeerFacts {
     /// Its name in samples and tables.
     pub name: String,
+    /// What it was set up for besides files, where it was: one that was started several times is listed as often.
+    #[serde(default)]
+    pub setup: String,
     /// What it says of its version.
     pub version: String,
     /// How it was started.
@@ -62,6 +65,9 @@ pub struct Scenario {
     pub work: Work,
     /// The samples, in the order in which they were taken; round 0 is the uncounted warm-up.
     pub samples: Vec<Sample>,
+    /// The servers that can't do this work, with the reason.
+    #[serde(default)]
+    pub left_out: Vec<Absent>,
 }
 
 /// The kind of work and its size.
@@ -112,6 +118,26 @@ pub enum Work {
         #[serde(default)]
         rate_per_s: Option<f64>,
     },
+    /// PUT, each connection to a name of its own.
+    Put {
+        /// Bytes of each body.
+        body_bytes: u64,
+        /// Connections at once.
+        connections: usize,
+        /// Whether an answer means that the body is on the disk.
+        durable: bool,
+    },
+    /// Hot small requests while bodies are uploaded to a slow device.
+    MixedPut {
+        /// Bytes of each hot body.
+        body_bytes: u64,
+        /// Connections with hot requests.
+        connections: usize,
+        /// Uploads at the same time.
+        uploads: usize,
+        /// Bytes of each upload.
+        upload_bytes: u64,
+    },
 }
 
 /// What one peer did in one round.
@@ -143,7 +169,13 @@ pub struct Sample {
     pub memory_per_connection_bytes: Option<f64>,
     /// Cold bytes a second that were pulled meanwhile.
     pub cold_bytes_per_s: Option<f64>,
-    /// Bodies whose SHA-256 was compared with the source.
+    /// Bytes a second that were uploaded meanwhile.
+    #[serde(default)]
+    pub upload_bytes_per_s: Option<f64>,
+    /// 99th percentile beside the uploads by the one without them, taken one after the other.
+    #[serde(default)]
+    pub latency_p99_ratio: Option<f64>,
+    /// Bodies that were compared with their source: by SHA-256 what was fetched, byte by byte what was uploaded.
     pub digests_checked: u64,
 }
 

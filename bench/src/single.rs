@@ -1,5 +1,6 @@
 //! One measurement on a server that runs already.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
@@ -10,11 +11,11 @@ use crate::arguments::{
 };
 use crate::host::Host;
 use crate::load::probe_length;
-use crate::peer::{Cost, cost_of_tree};
+use crate::peer::{Cost, Uploads, cost_of_tree};
 use crate::progress::Progress;
 use crate::result::{FORMAT_VERSION, PeerFacts, Run, Scenario, Work};
 use crate::scenario::standard::describe_bytes;
-use crate::scenario::{self, Client, File, Plan, Subject, Timing};
+use crate::scenario::{self, Client, File, Plan, Subject, Timing, UploadTo, delete};
 
 /// The name of the server in the results.
 const SERVER: &str = "server";
@@ -36,10 +37,33 @@ pub fn pull(arguments: &PullArguments) -> Result<Run> {
 
 /// `push`.
 pub fn push(arguments: &PushArguments) -> Result<Run> {
+    if let Some(path) = &arguments.put {
+        return put(arguments, path);
+    }
     let work = Work::Push { body_bytes: arguments.size, connections: arguments.connections };
     let title =
         format!("frames of {}, {} connections", describe_bytes(arguments.size), arguments.connections);
     measure(&arguments.server, &arguments.common, plan("push", title, work, Vec::new(), Vec::new()))
+}
+
+/// `push --put`. What was uploaded is removed again, whatever became of the measurement.
+fn put(arguments: &PushArguments, path: &str) -> Result<Run> {
+    if !path.starts_with('/') {
+        bail!("--put {path:?} is no path of a URL: it begins with a slash");
+    }
+    let (body_bytes, connections) = (arguments.size, arguments.connections);
+    let work = Work::Put { body_bytes, connections, durable: false };
+    let title = format!("PUT {}, {connections} connections", describe_bytes(body_bytes));
+    let to = UploadTo { path: path.to_owned(), directory: String::new() };
+    let plan = Plan { uploads: Some(to.clone()), ..plan("put", title, work, Vec::new(), Vec::new()) };
+    check_address(&arguments.server)?;
+    let measured = measure(&arguments.server, &arguments.common, plan);
+    let deleted = delete(arguments.server.address, &to, connections);
+    if let (Ok(_), Err(error)) = (&measured, deleted) {
+        // What was measured holds.
+        writeln!(std::io::stderr(), "stream-bench: {error:#}")?;
+    }
+    measured
 }
 
 /// `stream`.
@@ -76,7 +100,7 @@ pub fn mixed(arguments: &MixedArguments) -> Result<Run> {
 }
 
 fn plan(id: &str, title: String, work: Work, files: Vec<File>, cold_files: Vec<File>) -> Plan {
-    Plan { id: id.to_owned(), title, work, files, cold_files }
+    Plan { id: id.to_owned(), title, work, files, cold_files, uploads: None }
 }
 
 /// The lengths that the server promises; their bytes can't be compared with a source that isn't known.
@@ -109,6 +133,7 @@ fn measure(server: &Server, common: &Common, plan: Plan) -> Result<Run> {
         frames: Some(address),
         control: Some(address),
         connections_max: u64::MAX,
+        uploads: Uploads::Taken,
         memory_at_start_bytes: cost().memory_bytes,
         cost: &cost,
     };
@@ -118,6 +143,7 @@ fn measure(server: &Server, common: &Common, plan: Plan) -> Result<Run> {
     drop(progress);
     let facts = PeerFacts {
         name: SERVER.to_owned(),
+        setup: String::new(),
         version: String::new(),
         command_line: vec![address.to_string()],
         configuration: String::new(),
@@ -136,6 +162,7 @@ fn measure(server: &Server, common: &Common, plan: Plan) -> Result<Run> {
             work: plan.work,
             // A single measurement is its own first counted round.
             samples: vec![crate::result::Sample { round: 1, ..sample }],
+            left_out: Vec::new(),
         }],
     })
 }

@@ -7,13 +7,16 @@
 )]
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::process::{Command, Output, Stdio};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use streamd::Daemon;
 use streamd::config::{Live, Settings};
 use streamd::telemetry::{LogQueue, Outcome};
+
+#[path = "smoke/uploads.rs"]
+mod uploads;
 
 /// Time for anything that should happen.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -226,42 +229,67 @@ fn an_interrupt_ends_the_run_with_what_was_measured() {
     assert!(sample(&run)["elapsed_s"].as_f64().unwrap() < 600.0);
 }
 
+/// The ceiling in a process of its own, with an empty root.
+struct Ceiling {
+    process: Child,
+    http: SocketAddr,
+    root: tempfile::TempDir,
+}
+
+impl Ceiling {
+    fn start() -> Ceiling {
+        let root = tempfile::tempdir().unwrap();
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (http, frames) = (free(), free());
+        let process = Command::new(env!("CARGO_BIN_EXE_stream-bench"))
+            .args(["ceiling-server", "--listen", &http.to_string(), "--push-listen", &frames.to_string()])
+            .args(["--root", root.path().to_str().unwrap()])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let ceiling = Ceiling { process, http, root };
+        let end = Instant::now() + DEADLINE;
+        while TcpStream::connect(http).is_err() {
+            assert!(Instant::now() < end, "the server listens within {DEADLINE:?}");
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        ceiling
+    }
+}
+
+impl Drop for Ceiling {
+    fn drop(&mut self) {
+        // It may have been killed already.
+        let _ = self.process.kill();
+        self.process.wait().unwrap();
+    }
+}
+
 #[test]
 fn a_server_that_dies_ends_the_run_with_what_was_seen() {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("small"), [7; 1024]).unwrap();
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let (http, frames) = (free(), free());
-    let mut server = Command::new(env!("CARGO_BIN_EXE_stream-bench"))
-        .args(["ceiling-server", "--listen", &http, "--push-listen", &frames])
-        .args(["--root", directory.path().to_str().unwrap()])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let end = Instant::now() + DEADLINE;
-    while std::net::TcpStream::connect(&http).is_err() {
-        assert!(Instant::now() < end, "the server listens within {DEADLINE:?}");
-        std::thread::park_timeout(Duration::from_millis(10));
-    }
+    let mut ceiling = Ceiling::start();
+    std::fs::write(ceiling.root.path().join("small"), [7; 1024]).unwrap();
+    let http = ceiling.http.to_string();
     let client = Command::new(env!("CARGO_BIN_EXE_stream-bench"))
         .args(["pull", &http, "/small", "-c", "4", "--duration", "600"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let pid = rustix::process::Pid::from_child(&server);
+    let pid = rustix::process::Pid::from_child(&ceiling.process);
     let cpu_ticks = || {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap();
         let after_name = stat.rsplit_once(')').unwrap().1;
         after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>()
     };
+    let end = Instant::now() + DEADLINE;
     // Half a second of its time: it is well under load.
     while cpu_ticks() < 50 {
         assert!(Instant::now() < end, "the load comes within {DEADLINE:?}");
         std::thread::park_timeout(Duration::from_millis(10));
     }
-    server.kill().unwrap();
-    server.wait().unwrap();
+    ceiling.process.kill().unwrap();
+    ceiling.process.wait().unwrap();
     let output = client.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");

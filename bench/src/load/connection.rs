@@ -13,6 +13,7 @@ use super::frames;
 use super::operation::{self, pause};
 use super::plan::{Answer, Work};
 use super::thread::Client;
+use super::upload;
 
 /// Wait after a failure before the next try, so that a dead server isn't hammered.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -89,6 +90,7 @@ async fn serve(client: &Rc<Client>, index: usize, number: usize) -> io::Result<(
             Ok(())
         }
         Work::Frames { bytes } => frames::send(&mut exchange, *bytes).await,
+        Work::Upload(upload) => upload::send(client, &mut exchange, upload, number).await,
         Work::Slow { request: (head, answer), bytes_per_s } => {
             slow(client, &mut exchange, head, *answer, *bytes_per_s).await
         }

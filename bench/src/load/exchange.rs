@@ -71,15 +71,8 @@ impl Exchange {
 
     /// Sends a request and receives the head of its answer, which must promise what was expected.
     pub(super) async fn begin(&mut self, head: &[u8], answer: Answer) -> io::Result<()> {
-        let (result, _) = self.stream.write_all(head.to_vec()).await;
-        result?;
-        self.buffer.clear();
-        let found = loop {
-            self.receive_into_buffer().await?;
-            if let Some(found) = parse(&self.buffer)? {
-                break found;
-            }
-        };
+        self.send_head(head).await?;
+        let found = self.receive_head().await?;
         if found.status != 200 && found.status != 206 {
             return Err(wrong(format!("status {}", found.status)));
         }
@@ -102,7 +95,41 @@ impl Exchange {
         Ok(())
     }
 
-    fn mark_warm(&mut self) {
+    pub(super) async fn send_head(&self, head: &[u8]) -> io::Result<()> {
+        let (result, _) = self.stream.write_all(head.to_vec()).await;
+        result
+    }
+
+    /// Receives a head, which stays in the buffer with what came behind it.
+    async fn receive_head(&mut self) -> io::Result<Head> {
+        self.buffer.clear();
+        loop {
+            self.receive_into_buffer().await?;
+            if let Some(found) = parse(&self.buffer)? {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Receives the whole answer to an upload, which must say that the body has its name now.
+    pub(super) async fn receive_stored(&mut self) -> io::Result<()> {
+        let found = self.receive_head().await?;
+        if found.status != 201 && found.status != 204 {
+            return Err(wrong(format!("status {}", found.status)));
+        }
+        let whole = found.head_bytes as u64 + found.content_length;
+        while (self.buffer.len() as u64) < whole {
+            self.receive_into_buffer().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether it has had an answer.
+    pub(super) fn is_warm(&self) -> bool {
+        self.is_warm
+    }
+
+    pub(super) fn mark_warm(&mut self) {
         if !std::mem::replace(&mut self.is_warm, true) {
             self.client.warm.set(self.client.warm.get() + 1);
         }
@@ -176,6 +203,19 @@ impl Exchange {
         }
     }
 
+    /// Counts an upload that began while the clock ran, as a whole.
+    pub(super) fn stored(&self, begin: Instant, bytes: u64) {
+        let mut tally = self.client.tally.borrow_mut();
+        tally.answered(begin.elapsed());
+        tally.bytes += bytes;
+        tally.connection_bytes[self.index] += bytes;
+    }
+
+    /// Bytes have gone: the connection isn't stuck.
+    pub(super) fn moved(&self, bytes: u64) {
+        self.client.bytes_moved.set(self.client.bytes_moved.get() + bytes);
+    }
+
     /// Counts payload bytes.
     pub(super) fn count_bytes(&self, bytes: u64) {
         if self.client.phase.is_counting() {
@@ -215,8 +255,11 @@ fn parse(buffer: &[u8]) -> io::Result<Option<Head>> {
     let httparse::Status::Complete(head_bytes) = parsed else { return Ok(None) };
     let length = response.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"));
     let length = length.and_then(|field| std::str::from_utf8(field.value).ok()?.parse().ok());
+    let status = response.code.unwrap_or(0);
+    // 204 has no body (RFC 9110, 15.3.5).
+    let length = if status == 204 { Some(0) } else { length };
     let content_length = length.ok_or_else(|| wrong("an answer without Content-Length".to_owned()))?;
-    Ok(Some(Head { status: response.code.unwrap_or(0), head_bytes, content_length }))
+    Ok(Some(Head { status, head_bytes, content_length }))
 }
 
 #[cfg(test)]
@@ -229,6 +272,8 @@ mod tests {
         let head = parse(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").unwrap().unwrap();
         assert_eq!((head.status, head.content_length, head.head_bytes), (200, 5, 38));
         assert!(parse(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+        let stored = parse(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap().unwrap();
+        assert_eq!((stored.status, stored.content_length), (204, 0));
         assert!(parse(b"done").is_err() || parse(b"done").unwrap().is_none());
     }
 }

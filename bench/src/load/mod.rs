@@ -4,6 +4,7 @@
 //! MSG_TRUNC) unless `--client-mode read` asks for bytes, requests are written once and sent as they are, and
 //! nothing is shared between threads while the clock runs.
 
+mod body;
 mod connection;
 mod exchange;
 mod frames;
@@ -13,8 +14,10 @@ mod plan;
 mod probe;
 mod tally;
 mod thread;
+mod upload;
 
-pub use plan::{Answer, ClientMode, ColdPull, Load, Pace, Work};
+pub use body::Body;
+pub use plan::{Answer, ClientMode, ColdPull, Counted, Load, Pace, Source, Upload, Work};
 pub use probe::probe_length;
 pub use tally::Tally;
 
@@ -34,6 +37,12 @@ const START_TIME_MAX: Duration = Duration::from_secs(60);
 /// fault.
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// Time that uploads which have begun get to be answered once the clock is to stop.
+const WHOLE_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// How often it is looked whether they are.
+const WHOLE_CHECK: Duration = Duration::from_millis(1);
+
 /// Set by Ctrl-C: every load ends at once with what it has measured.
 pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -49,11 +58,35 @@ pub struct Phase {
     counting: AtomicBool,
     /// Connections end.
     stopping: AtomicBool,
+    /// What has begun and counts as a whole.
+    under_way: AtomicUsize,
+    /// What of it the clock didn't wait for any longer.
+    overdue: AtomicUsize,
     /// Threads that have ended, because they were told to or because all their connections have given up.
     threads_ended: AtomicUsize,
 }
 
+/// A piece of work that counts as a whole, for which the clock waits.
+struct Turn<'a>(&'a Phase);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Phase {
+    /// Begins a piece of work that counts as a whole; None while the clock doesn't run. It is counted before the clock
+    /// is looked at, and who stops the clock does so before looking at the count: one of the two sees the other.
+    fn begin(&self) -> Option<Turn<'_>> {
+        if !self.is_counting() {
+            return None;
+        }
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        let turn = Turn(self);
+        self.counting.load(Ordering::SeqCst).then_some(turn)
+    }
+
     fn is_counting(&self) -> bool {
         self.counting.load(Ordering::Relaxed)
     }
@@ -120,9 +153,19 @@ impl RunningLoad {
         Instant::now()
     }
 
-    /// From now on they don't; returns the time since `begin`.
+    /// From now on none that begins does; waits for those that have begun and count as a whole. Returns the time since
+    /// `begin`.
     pub fn stop_clock(&self, begin: Instant) -> Duration {
-        self.phase.counting.store(false, Ordering::Relaxed);
+        self.phase.counting.store(false, Ordering::SeqCst);
+        let deadline = Instant::now() + WHOLE_TIME_MAX;
+        while self.phase.under_way.load(Ordering::SeqCst) > 0
+            && Instant::now() < deadline
+            && !INTERRUPTED.load(Ordering::Relaxed)
+            && !self.has_ended()
+        {
+            std::thread::park_timeout(WHOLE_CHECK);
+        }
+        self.phase.overdue.store(self.phase.under_way.load(Ordering::SeqCst), Ordering::Relaxed);
         begin.elapsed()
     }
 
@@ -134,6 +177,10 @@ impl RunningLoad {
     pub fn stop(self) -> Result<Tally> {
         self.phase.stopping.store(true, Ordering::Relaxed);
         let mut sum = Tally::new()?;
+        let overdue = self.phase.overdue.load(Ordering::Relaxed);
+        if overdue > 0 && !was_interrupted() {
+            sum.failed(format!("{overdue} uploads were not answered within {WHOLE_TIME_MAX:?}"));
+        }
         for _ in 0..self.threads {
             match self.tallies.recv_timeout(STOP_TIME_MAX) {
                 Ok(tally) => sum.add(tally),

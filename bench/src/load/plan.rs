@@ -62,6 +62,59 @@ pub struct ColdPull {
     pub file: Option<Fixture>,
 }
 
+/// Bodies that are uploaded, each connection's to a name of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upload {
+    /// What the names begin with: `/put/file` becomes `/put/file-0` and so on, by the connections' numbers.
+    pub path: String,
+    /// Bytes of each body.
+    pub bytes: u64,
+    /// Where they come from.
+    pub source: Source,
+    /// What the clock counts.
+    pub counted: Counted,
+}
+
+/// Where the bytes of an upload come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// From the client, with PUT.
+    Client,
+    /// The server makes them itself when it is asked to, as the ceiling does to show what the disk gives.
+    Server,
+}
+
+/// What of uploads the clock counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Whole uploads: none is under way when the clock starts, and it stops when the last that has begun is answered.
+    /// What a server does at an upload's end, as the sync and the removal of what had the name before, is in it.
+    Whole,
+    /// Bytes as they go, beside something else that is measured.
+    Bytes,
+}
+
+impl Upload {
+    /// The path of connection `number`.
+    pub fn path_of(&self, number: usize) -> String {
+        format!("{}-{number}", self.path)
+    }
+
+    /// The head of its requests.
+    pub fn head(&self, address: SocketAddr, number: usize) -> Vec<u8> {
+        let (path, bytes) = (self.path_of(number), self.bytes);
+        match self.source {
+            Source::Client => {
+                format!("PUT {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {bytes}\r\n\r\n")
+            }
+            Source::Server => {
+                format!("POST {path}?bytes={bytes} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n")
+            }
+        }
+        .into_bytes()
+    }
+}
+
 /// What each connection does.
 #[derive(Clone, Debug)]
 pub enum Work {
@@ -83,6 +136,8 @@ pub enum Work {
         /// Bytes of each payload.
         bytes: u64,
     },
+    /// Bodies, each to its connection's name.
+    Upload(Upload),
     /// One request, of whose answer so many bytes a second are read; with 0 the connection stays idle after a
     /// first answer.
     Slow {

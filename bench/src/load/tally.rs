@@ -26,14 +26,31 @@ pub struct Tally {
     pub errors: BTreeMap<String, u64>,
     /// Bytes of each connection.
     pub connection_bytes: Vec<u64>,
+    /// What connections uploaded, by their numbers.
+    uploads: BTreeMap<usize, Uploads>,
     latency: Histogram<u64>,
+}
+
+/// What one connection uploaded, each time to the same name.
+#[derive(Clone, Copy, Debug, Default)]
+struct Uploads {
+    begun: u64,
+    /// The one whose body the name has; none while another is under way.
+    stored: Option<u64>,
 }
 
 impl Tally {
     /// Nothing counted yet.
     pub fn new() -> Result<Tally> {
         let latency = Histogram::new_with_bounds(1, LATENCY_NS_MAX, DIGITS)?;
-        Ok(Tally { requests: 0, bytes: 0, errors: BTreeMap::new(), connection_bytes: Vec::new(), latency })
+        Ok(Tally {
+            requests: 0,
+            bytes: 0,
+            errors: BTreeMap::new(),
+            connection_bytes: Vec::new(),
+            uploads: BTreeMap::new(),
+            latency,
+        })
     }
 
     /// Counts an answer that took `latency` from its intended start.
@@ -47,11 +64,32 @@ impl Tally {
         *self.errors.entry(what.into()).or_default() += 1;
     }
 
+    /// Connection `number` begins an upload; returns which of its uploads this is. Until it is stored nobody knows
+    /// what its name has.
+    pub fn begin_upload(&mut self, number: usize) -> u64 {
+        let uploads = self.uploads.entry(number).or_default();
+        uploads.stored = None;
+        uploads.begun += 1;
+        uploads.begun - 1
+    }
+
+    /// Upload `upload` of connection `number` has its name.
+    pub fn stored(&mut self, number: usize, upload: u64) {
+        self.uploads.entry(number).or_default().stored = Some(upload);
+    }
+
+    /// The connections whose names have a known body, with the upload that it came from.
+    pub fn known_uploads(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        self.uploads.iter().filter_map(|(number, uploads)| Some((*number, uploads.stored?)))
+    }
+
     /// Adds another thread's counts.
     pub fn add(&mut self, other: Tally) {
         self.requests += other.requests;
         self.bytes += other.bytes;
         self.connection_bytes.extend(other.connection_bytes);
+        // Numbers count over all threads.
+        self.uploads.extend(other.uploads);
         for (what, count) in other.errors {
             *self.errors.entry(what).or_default() += count;
         }

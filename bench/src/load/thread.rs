@@ -21,8 +21,8 @@ use super::{Phase, connection};
 /// Submission entries; a full queue is flushed by one more call.
 const RING_ENTRIES: u32 = 4096;
 
-/// Time without a further first answer after which the start has failed. A segment that was lost is sent again after
-/// one, three and seven seconds (tcp(7)).
+/// Time without a further first answer, or a byte of an upload, after which the start has failed. A segment that was
+/// lost is sent again after one, three and seven seconds (tcp(7)).
 const STALL_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Connects under way at once: what overflows a server's queue of new connections (1,024 and more) is dropped, and
@@ -43,6 +43,8 @@ pub(super) struct Client {
     pub(super) connects: Semaphore,
     /// Connections that have had their first answer.
     pub(super) warm: Cell<usize>,
+    /// Bytes of uploads that have gone, whether they count or not.
+    pub(super) bytes_moved: Cell<u64>,
     /// The sockets that are open, by connection, so that they can be broken off at the end.
     pub(super) streams: RefCell<Vec<Option<Rc<TcpStream>>>>,
 }
@@ -122,6 +124,7 @@ async fn run(
         tally: RefCell::new(tally),
         connects: Semaphore::new(CONNECTS_AT_ONCE_MAX),
         warm: Cell::new(0),
+        bytes_moved: Cell::new(0),
         streams: RefCell::new(vec![None; connections]),
     });
     client.tally.borrow_mut().connection_bytes = vec![0; connections];
@@ -140,14 +143,15 @@ async fn run(
 
 /// Says `ready` when every connection has had its first answer, or what failed first.
 async fn wait_until_warm(client: &Client, connections: usize, ready: Sender<io::Result<()>>) {
-    let (mut warm, mut last_progress) = (0, Instant::now());
+    let progress = || (client.warm.get(), client.bytes_moved.get());
+    let (mut last, mut last_progress) = (progress(), Instant::now());
     while client.warm.get() < connections && !client.phase.is_stopping() {
         let failure = client.tally.borrow().errors.keys().next().cloned();
-        if client.warm.get() > warm {
-            (warm, last_progress) = (client.warm.get(), Instant::now());
+        if progress() != last {
+            (last, last_progress) = (progress(), Instant::now());
         }
         let stalled = (last_progress.elapsed() > STALL_TIME_MAX)
-            .then(|| format!("no more than {warm} of {connections} connections were answered"));
+            .then(|| format!("no more than {} of {connections} connections were answered", last.0));
         if let Some(what) = failure.or(stalled) {
             let _ = ready.send(Err(io::Error::other(what)));
             return;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Configuration, IDLE_TIMEOUT_S, Place, Recipe};
+use super::{Configuration, IDLE_TIMEOUT_S, Place, Recipe, Uploads};
 
 pub(super) fn recipe(place: &Place<'_>, program: PathBuf) -> Recipe {
     let path = place.file("Caddyfile");
@@ -20,6 +20,7 @@ pub(super) fn recipe(place: &Place<'_>, program: PathBuf) -> Recipe {
         connections_max: place.connections_max(),
         control: None,
         frames: None,
+        uploads: Uploads::Refused,
     }
 }
 

@@ -17,7 +17,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 const HEAD_BYTES_MAX: u64 = 16 << 10;
 
 /// Bytes read at a time.
-const BUFFER_BYTES: usize = 64 << 10;
+const BUFFER_BYTES: usize = 256 << 10;
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,25 +52,71 @@ pub(super) fn answers(address: SocketAddr) -> bool {
 
 /// Fetches a file by its path below the root, on a connection that is kept alive as those of the load are.
 pub(super) fn fetch(address: SocketAddr, name_in_root: &str) -> Result<Fetched> {
-    let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIME_MAX)
-        .with_context(|| format!("connecting to {address}"))?;
-    stream.set_read_timeout(Some(SILENCE_MAX))?;
-    stream.write_all(format!("GET /{name_in_root} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
-    let mut stream = BufReader::with_capacity(BUFFER_BYTES, stream);
-    let head = read_head(&mut stream).with_context(|| format!("GET /{name_in_root} from {address}"))?;
-    let length = content_length(&head).with_context(|| format!("GET /{name_in_root} from {address}"))?;
-    let (mut digest, mut body_bytes, mut buffer) = (Sha256::new(), 0, vec![0; BUFFER_BYTES]);
+    let mut digest = Sha256::new();
+    let (head_bytes, body_bytes) = get(address, &format!("/{name_in_root}"), |bytes| {
+        digest.update(bytes);
+        Ok(())
+    })?;
+    Ok(Fetched { head_bytes, body_bytes, sha256: digest.finalize().into() })
+}
+
+/// Fetches `path` and shows its bytes to `look`, piece by piece. Returns the bytes of head and body.
+pub(crate) fn get(
+    address: SocketAddr,
+    path: &str,
+    mut look: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<(u64, u64)> {
+    let named = || format!("GET {path} from {address}");
+    let (head, stream) = ask(address, &format!("GET {path}"), "", &[]).with_context(named)?;
+    let length = content_length(&head).with_context(named)?;
+    let (mut body_bytes, mut buffer) = (0, vec![0; BUFFER_BYTES]);
     let mut body = stream.take(length);
     loop {
         match body.read(&mut buffer)? {
             0 => break,
             count => {
-                digest.update(&buffer[..count]);
+                look(&buffer[..count])?;
                 body_bytes += count as u64;
             }
         }
     }
-    Ok(Fetched { head_bytes: head.len() as u64, body_bytes, sha256: digest.finalize().into() })
+    Ok((head.len() as u64, body_bytes))
+}
+
+/// Uploads a short body; returns the answer's status line.
+pub(crate) fn put(address: SocketAddr, path: &str, body: &[u8]) -> Result<String> {
+    let fields = format!("Content-Length: {}\r\n", body.len());
+    let (head, _) = ask(address, &format!("PUT {path}"), &fields, body)
+        .with_context(|| format!("PUT {path} to {address}"))?;
+    Ok(status_line(&head).to_owned())
+}
+
+/// Asks for a file's removal; returns the answer's status line.
+pub(crate) fn delete(address: SocketAddr, path: &str) -> Result<String> {
+    let (head, _) = ask(address, &format!("DELETE {path}"), "", &[])
+        .with_context(|| format!("DELETE {path} at {address}"))?;
+    Ok(status_line(&head).to_owned())
+}
+
+/// The number in a status line; 0 where there is none.
+pub(crate) fn status(status_line: &str) -> u16 {
+    status_line.split(' ').nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// Sends a request; returns the head of its answer, and the stream that brings the rest.
+fn ask(
+    address: SocketAddr,
+    request: &str,
+    fields: &str,
+    body: &[u8],
+) -> Result<(String, BufReader<TcpStream>)> {
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIME_MAX)
+        .with_context(|| format!("connecting to {address}"))?;
+    stream.set_read_timeout(Some(SILENCE_MAX))?;
+    let head = format!("{request} HTTP/1.1\r\nHost: {address}\r\n{fields}\r\n");
+    stream.write_all(&[head.as_bytes(), body].concat())?;
+    let mut stream = BufReader::with_capacity(BUFFER_BYTES, stream);
+    Ok((read_head(&mut stream)?, stream))
 }
 
 fn read_head(stream: &mut impl BufRead) -> Result<String> {
@@ -83,13 +129,15 @@ fn read_head(stream: &mut impl BufRead) -> Result<String> {
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
+fn status_line(head: &str) -> &str {
+    head.lines().next().unwrap_or_default()
+}
+
 fn content_length(head: &str) -> Result<u64> {
-    let mut lines = head.lines();
-    let status = lines.next().unwrap_or_default();
-    if status.split(' ').nth(1) != Some("200") {
-        bail!("the answer is {status:?} instead of 200");
+    if status(status_line(head)) != 200 {
+        bail!("the answer is {:?} instead of 200", status_line(head));
     }
-    let mut fields = lines.filter_map(|line| line.split_once(':'));
+    let mut fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
     let field = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     let value = field.and_then(|(_, value)| value.trim().parse().ok());
     value.context("the answer has no Content-Length, so that its body can't be compared")
@@ -97,7 +145,7 @@ fn content_length(head: &str) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{content_length, read_head};
+    use super::{content_length, read_head, status};
 
     #[test]
     fn the_head_ends_where_the_body_begins() {
@@ -112,5 +160,6 @@ mod tests {
     fn other_answers_are_named() {
         assert!(content_length("HTTP/1.1 404 Not Found\r\n\r\n").unwrap_err().to_string().contains("404"));
         assert!(content_length("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+        assert_eq!((status("HTTP/1.1 405 Not Allowed"), status("nonsense")), (405, 0));
     }
 }

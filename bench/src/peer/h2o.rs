@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rustix::process::geteuid;
 
-use super::{Configuration, IDLE_TIMEOUT_S, Place, Recipe};
+use super::{Configuration, IDLE_TIMEOUT_S, Place, Recipe, Uploads};
 
 pub(super) fn recipe(place: &Place<'_>, program: PathBuf) -> Recipe {
     let path = place.file("h2o.yaml");
@@ -17,6 +17,7 @@ pub(super) fn recipe(place: &Place<'_>, program: PathBuf) -> Recipe {
         connections_max: place.connections_max(),
         control: None,
         frames: None,
+        uploads: Uploads::Refused,
     }
 }
 

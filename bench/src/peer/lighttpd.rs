@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Configuration, IDLE_TIMEOUT_S, Place, Recipe};
+use super::{Configuration, IDLE_TIMEOUT_S, Place, Recipe, Uploads};
 
 /// lighttpd keeps the setting in 16 bits; after so many requests it closes the connection.
 const KEEP_ALIVE_REQUESTS_MAX: u16 = u16::MAX;
@@ -18,6 +18,7 @@ pub(super) fn recipe(place: &Place<'_>, program: PathBuf) -> Recipe {
         connections_max: connections_max(place),
         control: None,
         frames: None,
+        uploads: Uploads::Refused,
     }
 }
 

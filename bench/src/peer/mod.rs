@@ -6,7 +6,7 @@
 mod caddy;
 pub mod ceiling;
 mod cost;
-mod fetch;
+pub(crate) mod fetch;
 mod h2o;
 mod lighttpd;
 mod nginx;
@@ -77,6 +77,28 @@ pub struct Setup {
     pub streamd_before: Option<PathBuf>,
     /// Arguments that streamd gets besides those that it needs here.
     pub streamd_arguments: Vec<String>,
+    /// Which uploads they take; none by default.
+    pub uploads: Option<UploadSetup>,
+}
+
+/// Which uploads peers are set up for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadSetup {
+    /// The directories below the root that they go to; each may be a file system of its own.
+    pub directories: Vec<String>,
+    /// Whether they must be on the disk when they are answered.
+    pub durable: bool,
+}
+
+/// What a peer does with uploads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uploads {
+    /// Nothing.
+    Refused,
+    /// It takes PUT.
+    Taken,
+    /// It makes the bytes itself when asked to, and writes and syncs them: what the disk gives without a network.
+    Made,
 }
 
 /// A peer that answers requests. It is stopped when this is dropped.
@@ -95,6 +117,8 @@ pub struct RunningPeer {
     pub frames: Option<SocketAddr>,
     /// Connections that it takes on this host.
     pub connections_max: u64,
+    /// What it does with uploads.
+    pub uploads: Uploads,
     /// Its memory when it had answered its first request.
     pub memory_at_start_bytes: u64,
     process: Process,
@@ -106,6 +130,9 @@ pub enum StartError {
     /// It isn't on this host.
     #[error("{0}")]
     NotInstalled(String),
+    /// It is, and can't do what it would be set up for.
+    #[error("{0}")]
+    Unable(String),
     /// It is, or there is no such peer, and it could not be started.
     #[error("{0}")]
     Failed(String),
@@ -115,6 +142,14 @@ impl From<String> for StartError {
     fn from(reason: String) -> StartError {
         StartError::Failed(reason)
     }
+}
+
+/// Whether there is a peer of this name.
+pub fn check_name(name: &str) -> Result<(), StartError> {
+    if NAMES.contains(&name) {
+        return Ok(());
+    }
+    Err(StartError::Failed(format!("there is no such peer; choose from {}", NAMES.join(", "))))
 }
 
 /// Starts a peer of [`NAMES`] and waits until it answers a GET.
@@ -180,6 +215,7 @@ struct Recipe {
     connections_max: u64,
     control: Option<SocketAddr>,
     frames: Option<SocketAddr>,
+    uploads: Uploads,
 }
 
 struct Configuration {
@@ -222,15 +258,13 @@ fn start_from(name: &str, setup: &Setup, directories: &[PathBuf]) -> Result<Runn
 }
 
 fn start_once(name: &str, setup: &Setup, directories: &[PathBuf]) -> Result<RunningPeer, StartError> {
+    check_name(name)?;
     let place = place(name, setup)?;
     let recipe = recipe(name, &place, directories)?;
     Ok(start_recipe(name, recipe, &place, directories)?)
 }
 
 fn place<'a>(name: &str, setup: &'a Setup) -> Result<Place<'a>, String> {
-    if !NAMES.contains(&name) {
-        return Err(format!("there is no such peer; choose from {}", NAMES.join(", ")));
-    }
     let directory = setup.work_directory.join(name);
     fs::create_dir_all(&directory)
         .map_err(|error| format!("can't create {}: {error}", directory.display()))?;
@@ -265,9 +299,13 @@ fn free_addresses() -> std::io::Result<[SocketAddr; 2]> {
 
 fn recipe(name: &str, place: &Place<'_>, directories: &[PathBuf]) -> Result<Recipe, StartError> {
     let find = |program| process::find_program(program, directories).map_err(StartError::NotInstalled);
+    let takes_uploads = name.starts_with("streamd") || name.starts_with("nginx") || name == "ceiling";
+    if place.setup.uploads.is_some() && !takes_uploads {
+        return Err(StartError::Unable("takes no uploads".to_owned()));
+    }
     match name {
-        "nginx" => Ok(nginx::recipe(place, find("nginx")?, nginx::Reads::ByWorker)),
-        "nginx-aio" => Ok(nginx::recipe(place, find("nginx")?, nginx::Reads::ByThreads)),
+        "nginx" => nginx::recipe(place, find("nginx")?, nginx::Reads::ByWorker),
+        "nginx-aio" => nginx::recipe(place, find("nginx")?, nginx::Reads::ByThreads),
         "h2o" => Ok(h2o::recipe(place, find("h2o")?)),
         "lighttpd" => Ok(lighttpd::recipe(place, find("lighttpd")?)),
         "caddy" => Ok(caddy::recipe(place, find("caddy")?)),
@@ -275,9 +313,9 @@ fn recipe(name: &str, place: &Place<'_>, directories: &[PathBuf]) -> Result<Reci
         "streamd-before" => {
             let program = place.setup.streamd_before.as_ref();
             let program = program.ok_or_else(|| "--streamd-before names no binary".to_owned())?;
-            Ok(streamd::recipe(place, program)?)
+            streamd::recipe(place, program)
         }
-        _ => Ok(streamd::recipe(place, &place.setup.streamd)?),
+        _ => streamd::recipe(place, &place.setup.streamd),
     }
 }
 
@@ -301,13 +339,15 @@ fn start_recipe(
     let log = place.directory.join("log");
     let process = Process::start(&command_line, &recipe.environment, &place.directory, &log)
         .map_err(|error| format!("could not be started: {error}"))?;
-    let facts = PeerFacts { name: name.to_owned(), version, command_line, configuration };
+    let facts =
+        PeerFacts { name: name.to_owned(), setup: String::new(), version, command_line, configuration };
     let peer = RunningPeer {
         facts,
         http: place.http,
         connections_max: recipe.connections_max,
         control: recipe.control,
         frames: recipe.frames,
+        uploads: recipe.uploads,
         memory_at_start_bytes: 0,
         process,
     };

@@ -5,7 +5,13 @@ use std::path::PathBuf;
 
 use rustix::process::geteuid;
 
-use super::{Configuration, IDLE_TIMEOUT_S, Place, Recipe};
+use super::{
+    Configuration, IDLE_TIMEOUT_S, Place, Recipe, StartError, UploadSetup, Uploads, VERSION_TIME_MAX, process,
+};
+use crate::scenario::body_directory;
+
+/// What nginx receives of a body before it writes it to its file.
+const BODY_BUFFER: &str = "1m";
 
 /// Who reads files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,10 +22,23 @@ pub(super) enum Reads {
     ByThreads,
 }
 
-pub(super) fn recipe(place: &Place<'_>, program: PathBuf, reads: Reads) -> Recipe {
+pub(super) fn recipe(place: &Place<'_>, program: PathBuf, reads: Reads) -> Result<Recipe, StartError> {
+    let uploads = match &place.setup.uploads {
+        None => Uploads::Refused,
+        Some(UploadSetup { durable: true, .. }) => {
+            return Err(StartError::Unable("doesn't sync what it takes".to_owned()));
+        }
+        Some(_) => {
+            let facts = process::output(&program, &["-V"], &place.directory, VERSION_TIME_MAX)?;
+            if !facts.contains("http_dav_module") {
+                return Err(StartError::Unable("is built without its dav module".to_owned()));
+            }
+            Uploads::Taken
+        }
+    };
     let path = place.file("nginx.conf");
     let arguments = ["-p", &place.file(""), "-e", "stderr", "-c", &path].map(str::to_owned).to_vec();
-    Recipe {
+    Ok(Recipe {
         program,
         arguments,
         environment: Vec::new(),
@@ -28,7 +47,8 @@ pub(super) fn recipe(place: &Place<'_>, program: PathBuf, reads: Reads) -> Recip
         connections_max: place.connections_max(),
         control: None,
         frames: None,
-    }
+        uploads,
+    })
 }
 
 fn configuration(place: &Place<'_>, reads: Reads) -> String {
@@ -40,6 +60,8 @@ fn configuration(place: &Place<'_>, reads: Reads) -> String {
     let temporary_paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("    {kind}_temp_path \"{}\";\n", place.file(&format!("{kind}_temp"))))
         .concat();
+    let uploads =
+        place.setup.uploads.as_ref().map(|uploads| upload_locations(place, uploads)).unwrap_or_default();
     format!(
         r#"{user}daemon off;
 pid "{pid}";
@@ -63,7 +85,7 @@ http {{
 {temporary_paths}    server {{
         listen {listen} backlog=4096{reuseport};
         root "{root}";
-    }}
+{uploads}    }}
 }}
 "#,
         pid = place.file("nginx.pid"),
@@ -73,4 +95,25 @@ http {{
         listen = place.http,
         root = place.root,
     )
+}
+
+/// Bodies are received in the directory that they go to, so that its file system renames them. Descriptors aren't kept
+/// there: what has been replaced would be served for as long.
+fn upload_locations(place: &Place<'_>, uploads: &UploadSetup) -> String {
+    let name = place.directory.file_name().unwrap_or_default().to_string_lossy();
+    let location = |directory: &String| {
+        format!(
+            r#"        location /{directory}/ {{
+            dav_methods PUT DELETE;
+            client_max_body_size 0;
+            client_body_buffer_size {BODY_BUFFER};
+            client_body_temp_path "{root}/{directory}/{own}";
+            open_file_cache off;
+        }}
+"#,
+            root = place.root,
+            own = body_directory(&name),
+        )
+    };
+    uploads.directories.iter().map(location).collect()
 }

@@ -160,7 +160,19 @@ pub(super) fn version(
     directory: &Path,
     time_max: Duration,
 ) -> Result<String, String> {
-    let log = directory.join("version");
+    let text = output(program, arguments, directory, time_max)?;
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty());
+    line.map(shown).ok_or_else(|| format!("{} {} printed nothing", program.display(), arguments.join(" ")))
+}
+
+/// All that a program prints that ends by itself, as far as a log is read.
+pub(super) fn output(
+    program: &Path,
+    arguments: &[&str],
+    directory: &Path,
+    time_max: Duration,
+) -> Result<String, String> {
+    let log = directory.join("output");
     let mut command_line = vec![program.display().to_string()];
     command_line.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     let process = Process::start(&command_line, &[], directory, &log)
@@ -168,9 +180,8 @@ pub(super) fn version(
     if !process.wait_until_gone(time_max) {
         return Err(format!("{} did not end within {time_max:?}", command_line.join(" ")));
     }
-    let text = fs::read_to_string(&log).unwrap_or_default();
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty());
-    line.map(shown).ok_or_else(|| format!("{} printed nothing", command_line.join(" ")))
+    let text = fs::read(&log).unwrap_or_default();
+    Ok(String::from_utf8_lossy(&text[..text.len().min(LOG_BYTES_MAX)]).into_owned())
 }
 
 /// Files that servers get to open where the bench may raise its own hard limit: lighttpd takes half as many

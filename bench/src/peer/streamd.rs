@@ -1,12 +1,23 @@
-//! streamd, with its defaults: only the access log is off, as everybody's is.
+//! streamd, with its defaults: only the access log is off, as everybody's is, and uploads are on where they are
+//! measured.
 
 use std::path::{Path, PathBuf};
 
-use super::{Configuration, Place, Recipe};
+use super::{Configuration, Place, Recipe, StartError, Uploads, VERSION_TIME_MAX, process};
 
 /// `program` is the build that is measured.
-pub(super) fn recipe(place: &Place<'_>, program: &Path) -> Result<Recipe, String> {
+pub(super) fn recipe(place: &Place<'_>, program: &Path) -> Result<Recipe, StartError> {
     let program = program.canonicalize().map_err(|error| format!("{}: {error}", program.display()))?;
+    let (mut text, mut uploads) = (String::new(), Uploads::Refused);
+    if let Some(setup) = &place.setup.uploads {
+        let help = process::output(&program, &["--help"], &place.directory, VERSION_TIME_MAX)?;
+        if !help.contains("--uploads") {
+            return Err(StartError::Unable("has no --uploads".to_owned()));
+        }
+        let durability = if setup.durable { "fsync" } else { "none" };
+        text = format!("uploads = true\ndurability = \"{durability}\"\n");
+        uploads = Uploads::Taken;
+    }
     // A file of its own, so that one in /etc/streamd doesn't change what is measured.
     let configuration = place.file("streamd.toml");
     let mut arguments = vec![
@@ -22,10 +33,11 @@ pub(super) fn recipe(place: &Place<'_>, program: &Path) -> Result<Recipe, String
         program,
         arguments,
         environment: Vec::new(),
-        configuration: Some(Configuration { path: PathBuf::from(configuration), text: String::new() }),
+        configuration: Some(Configuration { path: PathBuf::from(configuration), text }),
         version_arguments: &["--version"],
         connections_max: place.connections_max(),
         control: Some(place.second),
         frames: Some(place.http),
+        uploads,
     })
 }

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::{NAMES, RunningPeer, Setup, process, start, start_from, start_recipe};
+use super::{
+    NAMES, RunningPeer, Setup, StartError, UploadSetup, fetch, process, start, start_from, start_recipe,
+};
 
 const FILE_BYTES: usize = 1 << 20;
 
@@ -37,6 +39,7 @@ impl Fixture {
             streamd: streamd(),
             streamd_before: None,
             streamd_arguments: Vec::new(),
+            uploads: None,
         };
         Fixture { directory, setup, sha256: Sha256::digest(&bytes).into() }
     }
@@ -115,6 +118,44 @@ fn every_installed_peer_serves_costs_and_leaves_nothing_behind() {
     println!("{heads:?}");
     let sizes = || heads.iter().map(|(_, bytes)| *bytes);
     assert!(sizes().max().unwrap() - sizes().min().unwrap() <= 100, "{heads:?}");
+}
+
+#[test]
+fn who_takes_uploads_takes_them_where_they_go_to_and_the_others_say_why_not() {
+    let fixture = Fixture::new();
+    let directories = ["a", "b"].map(str::to_owned).to_vec();
+    directories.iter().for_each(|name| fs::create_dir(fixture.setup.root.join(name)).unwrap());
+    let setup = |durable| Setup {
+        uploads: Some(UploadSetup { directories: directories.clone(), durable }),
+        ..fixture.setup.clone()
+    };
+    for name in ["nginx", "ceiling"] {
+        let Some(peer) = start_named(name, &setup(false)) else { continue };
+        for (path, body) in [("/a/put-0", "one"), ("/b/put-0", "two"), ("/a/put-0", "three")] {
+            let line = fetch::put(peer.http, path, body.as_bytes()).unwrap();
+            assert!(matches!(fetch::status(&line), 201 | 204), "{name}: {line}");
+            let mut found = Vec::new();
+            fetch::get(peer.http, path, |bytes| Ok(found.extend_from_slice(bytes))).unwrap();
+            assert_eq!(found, body.as_bytes(), "{name}");
+        }
+        let line = fetch::delete(peer.http, "/a/put-0").unwrap();
+        assert_eq!(fetch::status(&line), 204, "{name}: {line}");
+        assert!(!fixture.setup.root.join("a/put-0").exists());
+        assert_stops(peer);
+    }
+    for (name, durable, text) in [
+        ("h2o", false, "takes no uploads"),
+        ("caddy", false, "takes no uploads"),
+        ("nginx", true, "doesn't sync"),
+        ("streamd", false, "has no --uploads"),
+    ] {
+        // It prints nothing, when it is asked for help too.
+        let setup = Setup { streamd: PathBuf::from("/bin/true"), ..setup(durable) };
+        match start(name, &setup).unwrap_err() {
+            StartError::Unable(reason) => assert!(reason.contains(text), "{name}: {reason}"),
+            error => assert!(matches!(error, StartError::NotInstalled(_)), "{name}: {error}"),
+        }
+    }
 }
 
 fn assert_stops(peer: RunningPeer) {

@@ -13,11 +13,13 @@ pub(super) struct ProcessStat {
     pub(super) children_cpu_ticks: u64,
     parent: i32,
     group: i32,
+    threads: u64,
 }
 
 impl ProcessStat {
+    /// A main thread that has ended is shown as a zombie while others still run, or still free what they have open.
     pub(super) fn lives(&self) -> bool {
-        !matches!(self.state, 'Z' | 'X')
+        !matches!(self.state, 'Z' | 'X') || self.threads > 1
     }
 }
 
@@ -53,13 +55,14 @@ fn parse(text: &str) -> Option<ProcessStat> {
     let (id, rest) = text.split_once(" (")?;
     let (_, rest) = rest.rsplit_once(") ")?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    // Fields 3, 4, 5, 16 and 17 of proc_pid_stat(5).
+    // Fields 3, 4, 5, 16, 17 and 20 of proc_pid_stat(5).
     Some(ProcessStat {
         id: id.parse().ok()?,
         state: fields.first()?.chars().next()?,
         parent: fields.get(1)?.parse().ok()?,
         group: fields.get(2)?.parse().ok()?,
         children_cpu_ticks: fields.get(13)?.parse::<u64>().ok()? + fields.get(14)?.parse::<u64>().ok()?,
+        threads: fields.get(17)?.parse().ok()?,
     })
 }
 
@@ -70,8 +73,11 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
         let line = "42 (a) b (c) S 7 40 40 0 -1 4194560 1 2 3 4 11 12 130 17 20 0 1 0 99 1 1";
-        let expected = ProcessStat { id: 42, state: 'S', children_cpu_ticks: 147, parent: 7, group: 40 };
+        let expected =
+            ProcessStat { id: 42, state: 'S', children_cpu_ticks: 147, parent: 7, group: 40, threads: 1 };
         assert_eq!(parse(line), Some(expected));
+        assert!(!ProcessStat { state: 'Z', ..expected }.lives());
+        assert!(ProcessStat { state: 'Z', threads: 2, ..expected }.lives());
         assert_eq!(parse("42 (cut off"), None);
     }
 

@@ -22,7 +22,8 @@ pub(crate) const PAIRS_MIN: usize = 5;
 pub(crate) struct Analysis<'a> {
     /// The run.
     pub(crate) run: &'a Run,
-    /// The peer that the others are compared with: the first named `streamd`, else the first of all.
+    /// The peer that the others are compared with: the one named `streamd`, where it was measured, else the first that
+    /// was.
     pub(crate) reference: Option<&'a str>,
     /// The peers in the order of the run, the reference's second self left out.
     pub(crate) peers: Vec<&'a str>,
@@ -111,7 +112,12 @@ impl<'a> Analysis<'a> {
     /// Analyses `run`.
     pub(crate) fn of(run: &'a Run) -> Analysis<'a> {
         let everyone = names(run);
-        let reference = everyone.iter().find(|name| **name == REFERENCE).or(everyone.first()).copied();
+        let is_measured = |name: &str| {
+            run.scenarios.iter().flat_map(|scenario| &scenario.samples).any(|sample| sample.peer == name)
+        };
+        let mut measured = everyone.iter().copied().filter(|name| is_measured(name)).peekable();
+        let first = measured.peek().or(everyone.first()).copied();
+        let reference = measured.find(|name| *name == REFERENCE).or(first);
         let again = reference.map(|name| format!("{name}{AGAIN_SUFFIX}"));
         let is_again = |name: &str| again.as_deref() == Some(name);
         let peers: Vec<&str> = everyone.into_iter().filter(|name| !is_again(name)).collect();
@@ -170,6 +176,22 @@ impl<'a> ScenarioAnalysis<'a> {
         self.rows.iter().find(|row| row.metric == metric)
     }
 
+    /// Why peers have no value of any metric, with the peers: those that can't do the work first, then those of which
+    /// nothing is known.
+    pub(crate) fn without(&self, peers: &[&'a str]) -> Vec<(Option<&'a str>, Vec<&'a str>)> {
+        let mut reasons: Vec<(Option<&str>, Vec<&str>)> = Vec::new();
+        for peer in peers.iter().filter(|peer| !self.has(peer)) {
+            let left_out = self.scenario.left_out.iter().find(|absent| absent.name == **peer);
+            let reason = left_out.map(|absent| absent.reason.as_str());
+            match reasons.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, peers)) => peers.push(peer),
+                None => reasons.push((reason, vec![peer])),
+            }
+        }
+        reasons.sort_by_key(|(reason, _)| reason.is_none());
+        reasons
+    }
+
     /// Whether `peer` has a value of any metric.
     pub(crate) fn has(&self, peer: &str) -> bool {
         self.rows.iter().any(|row| row.cell(peer).is_some())
@@ -183,13 +205,15 @@ impl<'a> MetricRow<'a> {
     }
 }
 
-/// The peers that the run lists, then those that only samples name.
+/// The peers that the run lists, then those that only samples or gaps name.
 fn names(run: &Run) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     let listed = run.peers.iter().map(|peer| peer.name.as_str());
     let sampled =
         run.scenarios.iter().flat_map(|scenario| &scenario.samples).map(|sample| sample.peer.as_str());
-    for name in listed.chain(sampled) {
+    let left_out =
+        run.scenarios.iter().flat_map(|scenario| &scenario.left_out).map(|peer| peer.name.as_str());
+    for name in listed.chain(sampled).chain(left_out) {
         if !names.contains(&name) {
             names.push(name);
         }
@@ -280,7 +304,7 @@ mod tests {
     use super::{Against, Analysis, Failure, NoiseSource};
     use crate::report::made_up::{bare_run, peer, pull, sample};
     use crate::report::metric::Metric;
-    use crate::result::{Run, Sample, Scenario};
+    use crate::result::{Absent, Run, Sample, Scenario};
     use crate::statistics::{Spread, Verdict};
 
     /// Bytes a second are exactly `bytes`; server CPU is exactly `cpu_s` for each second.
@@ -381,6 +405,27 @@ mod tests {
         let expected = Failure { peer: "caddy", what: "time-out", count: 6 };
         assert_eq!(analysis.scenarios[0].failures, [expected]);
         assert!(analysis.scenarios[0].row(Metric::Throughput).unwrap().cell("caddy").is_none());
+    }
+
+    #[test]
+    fn who_was_never_measured_is_named_but_no_reference() {
+        let mut one = three_rounds();
+        one.samples.retain(|sample| sample.peer == "nginx");
+        one.left_out = ["streamd", "h2o"]
+            .map(|name| Absent { name: name.to_owned(), reason: "takes no uploads".to_owned() })
+            .to_vec();
+        let run = Run {
+            peers: vec![peer("streamd"), peer("nginx"), peer("ceiling")],
+            scenarios: vec![one],
+            ..bare_run()
+        };
+        let analysis = Analysis::of(&run);
+        assert_eq!(
+            (analysis.reference, &analysis.peers[..]),
+            (Some("nginx"), &["streamd", "nginx", "ceiling", "h2o"][..])
+        );
+        let without = analysis.scenarios[0].without(&analysis.peers);
+        assert_eq!(without, [(Some("takes no uploads"), vec!["streamd", "h2o"]), (None, vec!["ceiling"])]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Which plots a run gets: whatever was measured at several sizes or connection counts, latencies, and what cold
-//! load does to hot requests.
+//! Which plots a run gets: whatever was measured at several sizes or connection counts, latencies, and what load
+//! on a slow device does to hot requests.
 
 use super::ReportError;
 use super::analysis::{Analysis, ScenarioAnalysis};
@@ -7,6 +7,7 @@ use super::axis::Axis;
 use super::metric::{Metric, Quantity};
 use super::plot::{self, CEILING_STYLE, LinePlot, PEER_STYLES, Row, RowPlot, Series};
 use super::text;
+use super::uploads;
 use crate::result::Work;
 use crate::statistics::Spread;
 
@@ -66,7 +67,8 @@ pub(crate) fn groups(analysis: &Analysis) -> Result<Vec<Group>, ReportError> {
     let groups = [
         ("By size", by_size(analysis)?),
         ("By number of connections", by_connections(analysis)?),
-        ("Hot requests beside cold load", mixed(analysis)?),
+        ("Uploads", uploads::figures(analysis)?),
+        ("Hot requests beside a slow device", mixed(analysis)?),
         ("Latency", latencies(analysis)?),
     ];
     let filled = groups.into_iter().filter(|(_, figures)| !figures.is_empty());
@@ -263,25 +265,61 @@ fn loop_kind(work: &Work) -> String {
                 text::tick(Quantity::PerSecond, *rate)
             )
         }
-        Work::Pull { .. } | Work::Push { .. } | Work::Stream { .. } => "closed loop".to_owned(),
+        Work::Pull { .. } | Work::Push { .. } | Work::Stream { .. } | Work::Put { .. } => {
+            "closed loop".to_owned()
+        }
         Work::Connections { .. } => "probe requests".to_owned(),
         Work::Mixed { cold_pulls: 0, .. } => "hot requests, no cold load".to_owned(),
         Work::Mixed { .. } => "hot requests beside cold load".to_owned(),
+        Work::MixedPut { uploads: 0, .. } => "hot requests, no uploads".to_owned(),
+        Work::MixedPut { .. } => "hot requests beside uploads".to_owned(),
     }
 }
 
-/// For each mixed scenario with cold load: the latencies beside those of its twin without.
+/// What hot requests have beside them.
+struct Beside {
+    /// The same requests with nothing beside them.
+    twin: Work,
+    /// Size and connections of the hot requests.
+    hot: (u64, usize),
+    /// What it is and how many of it.
+    note: String,
+    /// Names for the two marks.
+    without: &'static str,
+    with: &'static str,
+}
+
+impl Beside {
+    fn of(work: Work) -> Option<Beside> {
+        let several = |count: usize, one: &str| {
+            if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+        };
+        match work {
+            Work::Mixed { body_bytes, connections, cold_pulls: count @ 1.., rate_per_s } => Some(Beside {
+                twin: Work::Mixed { body_bytes, connections, cold_pulls: 0, rate_per_s },
+                hot: (body_bytes, connections),
+                note: several(count, "cold pull"),
+                without: "without cold load",
+                with: "with cold load",
+            }),
+            Work::MixedPut { body_bytes, connections, uploads: count @ 1.., upload_bytes } => Some(Beside {
+                twin: Work::MixedPut { body_bytes, connections, uploads: 0, upload_bytes },
+                hot: (body_bytes, connections),
+                note: several(count, "upload"),
+                without: "without uploads",
+                with: "with uploads",
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// For each scenario with load on a slow device: the hot latencies beside those of its twin without.
 fn mixed(analysis: &Analysis) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
     for with in &analysis.scenarios {
-        let Work::Mixed { body_bytes, connections, cold_pulls, rate_per_s } = with.scenario.work else {
-            continue;
-        };
-        if cold_pulls == 0 {
-            continue;
-        }
-        let twin = Work::Mixed { body_bytes, connections, cold_pulls: 0, rate_per_s };
-        let without = analysis.scenarios.iter().find(|other| other.scenario.work == twin);
+        let Some(beside) = Beside::of(with.scenario.work) else { continue };
+        let without = analysis.scenarios.iter().find(|other| other.scenario.work == beside.twin);
         let rows = mixed_rows(analysis, with, without);
         if rows.is_empty() {
             continue;
@@ -292,12 +330,10 @@ fn mixed(analysis: &Analysis) -> Result<Vec<Figure>, ReportError> {
             text::tick(Quantity::Microseconds, value)
         });
         let title = "Hot latency".to_owned();
-        let size = text::size(body_bytes as f64);
-        let pulls =
-            if cold_pulls == 1 { "1 cold pull".to_owned() } else { format!("{cold_pulls} cold pulls") };
-        let note = format!("{size} over {}, {pulls}", connections_text(connections));
-        let hollow = without.map(|_| Key::Hollow("without cold load"));
-        let legend = hollow.into_iter().chain([Key::Filled("with cold load")]).collect();
+        let size = text::size(beside.hot.0 as f64);
+        let note = format!("{size} over {}, {}", connections_text(beside.hot.1), beside.note);
+        let hollow = without.map(|_| Key::Hollow(beside.without));
+        let legend = hollow.into_iter().chain([Key::Filled(beside.with)]).collect();
         let svg = plot::rows(&RowPlot { title: title.clone(), x, rows, neutral: None })?;
         figures.push(Figure { title, note, legend, svg });
     }

@@ -125,7 +125,7 @@ fn figure(peer: &str, style: usize, metric: Metric, changes: &[&Change]) -> Resu
     Ok(Figure { title, note: "whiskers: worst cases of both spreads".to_owned(), legend, svg })
 }
 
-fn shortened(title: &str) -> String {
+pub(super) fn shortened(title: &str) -> String {
     let title = text::printable(title);
     if title.chars().count() <= LABEL_CHARACTERS_MAX {
         return title;

@@ -47,6 +47,7 @@ pub(crate) fn bare_run() -> Run {
 pub(crate) fn peer(name: &str) -> PeerFacts {
     PeerFacts {
         name: name.to_owned(),
+        setup: String::new(),
         version: format!("{name} 1.2.3"),
         command_line: vec![name.to_owned(), "-c".to_owned(), format!("{name}.conf")],
         configuration: format!(
@@ -64,6 +65,7 @@ pub(crate) fn pull(id: &str, body_bytes: u64, connections: usize) -> Scenario {
         title: format!("{id} hot, {connections} connection{plural}"),
         work,
         samples: Vec::new(),
+        left_out: Vec::new(),
     }
 }
 
@@ -110,6 +112,13 @@ fn shaped(cost: f64) -> Run {
             _ => &PEERS,
         };
         fill(scenario, peers, ROUNDS, cost);
+        if matches!(scenario.work, Work::Put { .. } | Work::MixedPut { .. }) {
+            let cannot = ["lighttpd", "caddy"];
+            scenario.samples.retain(|sample| !cannot.contains(&sample.peer.as_str()));
+            let because = "takes no uploads".to_owned();
+            scenario.left_out =
+                cannot.map(|name| Absent { name: name.to_owned(), reason: because.clone() }).to_vec();
+        }
     }
     // This scenario has no noise of its own.
     scenarios[1].samples.retain(|sample| sample.peer != "streamd-again");
@@ -130,10 +139,14 @@ fn scenarios() -> Vec<Scenario> {
         title: title.to_owned(),
         work,
         samples: Vec::new(),
+        left_out: Vec::new(),
     };
     let open = Work::Pull { body_bytes: KIB, connections: 64, keep_alive: true, rate_per_s: Some(20_000.0) };
     let short = Work::Pull { body_bytes: KIB, connections: 64, keep_alive: false, rate_per_s: None };
     let stream = |body_bytes| Work::Stream { body_bytes, connections: 16 };
+    let put = |body_bytes, connections, durable| Work::Put { body_bytes, connections, durable };
+    let mixed_put =
+        |uploads| Work::MixedPut { body_bytes: KIB, connections: 8, uploads, upload_bytes: 256 * MIB };
     let mixed = |cold_pulls| Work::Mixed { body_bytes: KIB, connections: 8, cold_pulls, rate_per_s: None };
     vec![
         pull("1 GiB", GIB, 1),
@@ -156,6 +169,11 @@ fn scenarios() -> Vec<Scenario> {
         ),
         titled("mixed-0", "1 KiB hot, no cold load", mixed(0)),
         titled("mixed-2", "1 KiB hot beside 2 cold pulls", mixed(2)),
+        titled("put-1GiB-1c-tmpfs", "PUT 1 GiB, 1 connection, tmpfs", put(GIB, 1, false)),
+        titled("put-16MiB-64c-tmpfs", "PUT 16 MiB, 64 connections, tmpfs", put(16 * MIB, 64, false)),
+        titled("put-fsync-1GiB-1c-disk", "PUT 1 GiB, 1 connection, ext4, synced", put(GIB, 1, true)),
+        titled("mixed-put-0", "1 KiB hot beside 0 uploads", mixed_put(0)),
+        titled("mixed-put-4", "1 KiB hot beside 4 uploads", mixed_put(4)),
     ]
 }
 
@@ -176,14 +194,18 @@ fn measured(name: &str, round: usize, work: Work, slowness: f64, cost: f64) -> S
         Work::Pull { body_bytes, connections, .. }
         | Work::Push { body_bytes, connections }
         | Work::Stream { body_bytes, connections }
-        | Work::Mixed { body_bytes, connections, .. } => (body_bytes, connections),
+        | Work::Put { body_bytes, connections, .. }
+        | Work::Mixed { body_bytes, connections, .. }
+        | Work::MixedPut { body_bytes, connections, .. } => (body_bytes, connections),
         Work::Connections { connections, .. } => (KIB, connections),
     };
-    let cold = matches!(work, Work::Mixed { cold_pulls, .. } if cold_pulls > 0);
-    let request_us = (7.0 + body_bytes as f64 / 10_000.0) * slowness * if cold { 1.3 } else { 1.0 };
+    let beside_uploads = matches!(work, Work::MixedPut { uploads: 1.., .. });
+    let cold = matches!(work, Work::Mixed { cold_pulls: 1.., .. });
+    let request_us =
+        (7.0 + body_bytes as f64 / 10_000.0) * slowness * if cold || beside_uploads { 1.3 } else { 1.0 };
     let requests = (5e6 / request_us).max(1.0);
     let p50 = request_us * (connections.min(256) as f64) * 1.1;
-    let tail = if cold { 40.0 * slowness * slowness } else { 3.0 };
+    let tail = if cold || beside_uploads { 40.0 * slowness * slowness } else { 3.0 };
     let small = body_bytes <= MIB;
     Sample {
         elapsed_s: 5.0,
@@ -203,6 +225,8 @@ fn measured(name: &str, round: usize, work: Work, slowness: f64, cost: f64) -> S
         memory_per_connection_bytes: matches!(work, Work::Connections { .. })
             .then_some(540.0 * slowness * cost),
         cold_bytes_per_s: cold.then_some(52e6 / slowness),
+        upload_bytes_per_s: beside_uploads.then_some(50e6),
+        latency_p99_ratio: beside_uploads.then_some(1.5 * slowness * slowness),
         digests_checked: 4,
         ..sample(name, round)
     }

@@ -35,6 +35,10 @@ pub(crate) enum Metric {
     Fairness,
     /// Cold bytes a second meanwhile.
     ColdThroughput,
+    /// Uploaded bytes a second meanwhile.
+    UploadThroughput,
+    /// 99th percentile beside uploads by the one without.
+    LatencyP99Ratio,
 }
 
 /// What a number counts, which decides its units.
@@ -65,7 +69,7 @@ const LATENCIES: [Metric; 5] =
 
 impl Metric {
     /// All, in the order in which tables list them.
-    pub(crate) const ALL: [Metric; 15] = [
+    pub(crate) const ALL: [Metric; 17] = [
         Metric::Throughput,
         Metric::RequestRate,
         Metric::ServerCpuPerGb,
@@ -81,6 +85,8 @@ impl Metric {
         Metric::MemoryPeak,
         Metric::Fairness,
         Metric::ColdThroughput,
+        Metric::UploadThroughput,
+        Metric::LatencyP99Ratio,
     ];
 
     /// The five latency percentiles, ascending.
@@ -106,6 +112,8 @@ impl Metric {
             Metric::MemoryPeak => Some(sample.server_memory_peak_bytes as f64),
             Metric::Fairness => sample.fairness,
             Metric::ColdThroughput => sample.cold_bytes_per_s,
+            Metric::UploadThroughput => sample.upload_bytes_per_s,
+            Metric::LatencyP99Ratio => sample.latency_p99_ratio,
         };
         value.filter(|value| value.is_finite() && *value > 0.0)
     }
@@ -128,6 +136,8 @@ impl Metric {
             Metric::MemoryPeak => "Server memory, peak",
             Metric::Fairness => "Fairness",
             Metric::ColdThroughput => "Cold throughput",
+            Metric::UploadThroughput => "Upload throughput",
+            Metric::LatencyP99Ratio => "Latency p99, with / without",
         }
     }
 
@@ -159,18 +169,24 @@ impl Metric {
             Metric::ColdThroughput => {
                 "Bytes a second of the cold files pulled meanwhile from the slow device."
             }
+            Metric::UploadThroughput => "Bytes a second that are uploaded meanwhile to the slow device.",
+            Metric::LatencyP99Ratio => {
+                "p99 beside the uploads divided by p99 without them, measured one right after the other."
+            }
         }
     }
 
     /// What it counts.
     pub(crate) fn quantity(self) -> Quantity {
         match self {
-            Metric::Throughput | Metric::ColdThroughput => Quantity::BytesPerSecond,
+            Metric::Throughput | Metric::ColdThroughput | Metric::UploadThroughput => {
+                Quantity::BytesPerSecond
+            }
             Metric::RequestRate => Quantity::PerSecond,
             Metric::ServerCpuPerGb | Metric::BothCpuPerGb => Quantity::SecondsPerGb,
             Metric::ServerCpuLoad => Quantity::Cores,
             Metric::MemoryPerConnection | Metric::MemoryPeak => Quantity::Bytes,
-            Metric::Fairness => Quantity::Plain,
+            Metric::Fairness | Metric::LatencyP99Ratio => Quantity::Plain,
             Metric::ServerCpuPerRequest
             | Metric::LatencyP50
             | Metric::LatencyP90
@@ -198,8 +214,8 @@ impl Metric {
 
     /// Whether a larger value is the better one.
     pub(crate) fn more_is_better(self) -> bool {
-        use Metric::{ColdThroughput, Fairness, RequestRate, Throughput};
-        matches!(self, Throughput | RequestRate | Fairness | ColdThroughput)
+        use Metric::{ColdThroughput, Fairness, RequestRate, Throughput, UploadThroughput};
+        matches!(self, Throughput | RequestRate | Fairness | ColdThroughput | UploadThroughput)
     }
 
     /// Whether it says something about `work`. Bytes of probe requests, say, aren't a throughput.
@@ -210,11 +226,16 @@ impl Metric {
         match work {
             Work::Pull { connections, .. }
             | Work::Push { connections, .. }
-            | Work::Stream { connections, .. } => {
-                use Metric::{ColdThroughput, MemoryPerConnection, ServerCpuLoad};
-                !matches!(self, ColdThroughput | MemoryPerConnection | ServerCpuLoad)
-                    && (self != Metric::Fairness || *connections > 1)
-            }
+            | Work::Stream { connections, .. }
+            | Work::Put { connections, .. } => match self {
+                Metric::Fairness => *connections > 1,
+                Metric::Throughput
+                | Metric::RequestRate
+                | Metric::ServerCpuPerGb
+                | Metric::ServerCpuPerRequest
+                | Metric::BothCpuPerGb => true,
+                _ => false,
+            },
             Work::Connections { read_bytes_per_s, .. } => match self {
                 Metric::MemoryPerConnection | Metric::ServerCpuLoad => true,
                 Metric::Throughput | Metric::Fairness => read_bytes_per_s.is_some(),
@@ -222,6 +243,10 @@ impl Metric {
             },
             Work::Mixed { .. } => {
                 matches!(self, Metric::RequestRate | Metric::ServerCpuLoad | Metric::ColdThroughput)
+            }
+            Work::MixedPut { .. } => {
+                use Metric::{LatencyP99Ratio, RequestRate, ServerCpuLoad, UploadThroughput};
+                matches!(self, RequestRate | ServerCpuLoad | UploadThroughput | LatencyP99Ratio)
             }
         }
     }
@@ -233,7 +258,13 @@ pub(crate) fn key_metrics(work: &Work) -> [Metric; 4] {
         Work::Pull { rate_per_s: Some(_), .. } => {
             [Metric::LatencyP50, Metric::LatencyP99, Metric::LatencyP999, Metric::LatencyMax]
         }
-        Work::Pull { body_bytes, .. } | Work::Push { body_bytes, .. } | Work::Stream { body_bytes, .. } => {
+        Work::Put { durable: true, .. } => {
+            [Metric::Throughput, Metric::ServerCpuPerGb, Metric::LatencyP50, Metric::LatencyMax]
+        }
+        Work::Pull { body_bytes, .. }
+        | Work::Push { body_bytes, .. }
+        | Work::Stream { body_bytes, .. }
+        | Work::Put { body_bytes, .. } => {
             if *body_bytes <= SMALL_BODY_BYTES_MAX {
                 [Metric::ServerCpuPerRequest, Metric::RequestRate, Metric::LatencyP50, Metric::LatencyP99]
             } else {
@@ -245,6 +276,12 @@ pub(crate) fn key_metrics(work: &Work) -> [Metric; 4] {
         }
         Work::Mixed { .. } => {
             [Metric::LatencyP99, Metric::RequestRate, Metric::LatencyMax, Metric::ColdThroughput]
+        }
+        Work::MixedPut { uploads: 0, .. } => {
+            [Metric::LatencyP99, Metric::RequestRate, Metric::LatencyMax, Metric::ServerCpuLoad]
+        }
+        Work::MixedPut { .. } => {
+            [Metric::LatencyP99Ratio, Metric::LatencyP99, Metric::RequestRate, Metric::UploadThroughput]
         }
     }
 }

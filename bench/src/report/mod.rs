@@ -16,6 +16,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod text;
+mod uploads;
 
 use std::collections::HashSet;
 use std::fs::File;

@@ -139,10 +139,12 @@ fn peers(html: &mut String, run: &Run) {
     }
     html.push_str("<h2>Peers and their configuration</h2>\n");
     for peer in &run.peers {
+        let setup =
+            if peer.setup.is_empty() { String::new() } else { format!("set up for {}; ", peer.setup) };
         let summary = format!(
             "<strong>{}</strong> <span class=\"quiet\">{}</span>",
             escaped(&peer.name),
-            escaped(&peer.version)
+            escaped(&format!("{setup}{}", peer.version))
         );
         let line = escaped(&command(&peer.command_line));
         let file = if peer.configuration.is_empty() {

@@ -6,6 +6,7 @@ use super::chart::{Figure, Key, style_of};
 use super::metric::key_metrics;
 use super::plot;
 use super::text::{escaped, measured, ratio_range, ratio_spread, verdict};
+use crate::result::Work;
 use crate::statistics::Verdict;
 
 /// Numbers of each scenario in the overview.
@@ -61,9 +62,18 @@ pub(crate) fn scenarios(html: &mut String, analysis: &Analysis) -> Result<(), Re
         html.push_str(&format!("<p class=\"quiet\">{}</p>\n", escaped(&conditions(scenario))));
         if scenario.rows.is_empty() {
             html.push_str("<p>No peer has a counted round.</p>\n");
-            continue;
+        } else {
+            scenario_table(html, analysis, scenario)?;
         }
-        scenario_table(html, analysis, scenario)?;
+        for (reason, peers) in scenario.without(&analysis.peers) {
+            let peers = peers.into_iter().map(escaped).collect::<Vec<_>>().join(", ");
+            if let Some(reason) = reason {
+                html.push_str(&format!(
+                    "<p class=\"quiet\">Not measured: {peers}: {}.</p>\n",
+                    escaped(reason)
+                ));
+            }
+        }
     }
     Ok(())
 }
@@ -113,8 +123,12 @@ fn conditions(scenario: &ScenarioAnalysis) -> String {
         if count == 1 { format!("1 {one}") } else { format!("{count} {several}") }
     };
     let rounds = plural(scenario.rounds as u64, "counted round", "counted rounds");
-    let digests = plural(scenario.digests_checked, "body", "bodies");
-    format!("{}: {rounds}; SHA-256 of {digests} compared with the source", scenario.scenario.id)
+    let bodies = plural(scenario.digests_checked, "body", "bodies");
+    let checked = match scenario.scenario.work {
+        Work::Put { .. } => format!("{bodies} compared with what was uploaded"),
+        _ => format!("SHA-256 of {bodies} compared with the source"),
+    };
+    format!("{}: {rounds}; {checked}", scenario.scenario.id)
 }
 
 fn scenario_table(

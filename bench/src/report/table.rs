@@ -68,10 +68,13 @@ fn scenario_text(out: &mut String, analysis: &Analysis, scenario: &ScenarioAnaly
         line(out, format_args!("  no peer has a counted round"));
     } else {
         line(out, format_args!("{}", grid(analysis, scenario, &rows).trim_fmt()));
-        let without = analysis.peers.iter().filter(|peer| !scenario.has(peer)).map(|peer| printable(peer));
-        let without: Vec<String> = without.collect();
-        if !without.is_empty() {
-            line(out, format_args!("  not measured: {}", without.join(", ")));
+    }
+    for (reason, peers) in scenario.without(&analysis.peers) {
+        let peers = peers.into_iter().map(printable).collect::<Vec<_>>().join(", ");
+        match reason {
+            Some(reason) => line(out, format_args!("  not measured: {peers}: {}", printable(reason))),
+            None if rows.is_empty() => {}
+            None => line(out, format_args!("  not measured: {peers}")),
         }
     }
     for failure in &scenario.failures {
@@ -171,6 +174,7 @@ mod tests {
         assert!(!text.contains("INTERRUPTED") && !text.contains('\u{1b}'), "{text}");
         assert!(text.contains("* not measured in this scenario"), "{text}");
         assert!(text.contains("  not measured: nginx, lighttpd, caddy, ceiling"), "{text}");
+        assert!(text.contains("  not measured: lighttpd, caddy: takes no uploads"), "{text}");
         assert!(!text.contains("streamd-again"), "{text}");
     }
 

@@ -52,9 +52,9 @@ fn full_run_has_every_plot_and_every_peer() {
     let html = page(&[made_up::full()]).unwrap();
     check_well_formed(&html);
     let plots = html.matches("<figure>").count();
-    // Three metrics by size for pull and stream each, two by connections, one mixed, and a latency plot for each of
-    // the scenarios with small bodies.
-    assert_eq!((plots, html.matches("class=\"plot\"").count()), (3 + 3 + 2 + 1 + 11, plots));
+    // Three metrics by size for pull and stream each, two by connections, two of uploads, two mixed, and a latency plot
+    // for each of the scenarios with small bodies.
+    assert_eq!((plots, html.matches("class=\"plot\"").count()), (3 + 3 + 2 + 2 + 2 + 13, plots));
     for expected in [
         "lighttpd 1.2.3",
         "Absent: h2o (not installed).",
@@ -62,6 +62,8 @@ fn full_run_has_every_plot_and_every_peer() {
         "Linux 6.18.2-amd64",
         "stream-bench compare --scenario full",
         "$a &lt; 1 &amp;&amp; $b &gt; 2",
+        "Not measured: lighttpd, caddy: takes no uploads.",
+        "PUT 16 MiB, 64 connections, tmpfs",
     ] {
         assert!(html.contains(expected), "{expected}");
     }

@@ -2,6 +2,8 @@
 
 mod connections;
 mod mixed;
+mod mixed_put;
+mod put;
 mod simple;
 pub mod standard;
 
@@ -13,9 +15,12 @@ use anyhow::{Context, Result, bail};
 use crate::arguments::Common;
 use crate::fixture::Fixture;
 use crate::load::{ClientMode, Load, Pace, Tally, Work as LoadWork};
-use crate::peer::Cost;
+use crate::peer::{Cost, Uploads};
 use crate::progress::Progress;
 use crate::result::{Sample, Work};
+
+pub(crate) use put::body_directory;
+pub use put::{UploadTo, delete, tidy, tidy_up};
 
 /// One piece of work, with the files that it needs.
 #[derive(Clone, Debug)]
@@ -30,21 +35,60 @@ pub struct Plan {
     pub files: Vec<File>,
     /// Files that are pulled cold meanwhile.
     pub cold_files: Vec<File>,
+    /// Where it uploads to.
+    pub uploads: Option<UploadTo>,
 }
 
-/// Times as long as the others that a measurement beside cold pulls takes: in a second some of 64 pulls get nothing
-/// from a device of 50 MiB/s.
-const COLD_DURATION_FACTOR: u32 = 4;
+/// Times as long as the others that a measurement beside a slow device takes: in a second some of 64 pulls get nothing
+/// from one of 50 MiB/s.
+const SLOW_DURATION_FACTOR: u32 = 4;
+
+/// Times as long as the others that uploads take, which count as a whole: the largest take about a second.
+const UPLOAD_DURATION_FACTOR: u32 = 2;
+
+/// What servers are set up for. Each kind has servers of its own, so that what one needs costs another nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serving {
+    /// Files, frames and streams: reading alone.
+    Files,
+    /// Uploads, answered when they have their name.
+    Uploads,
+    /// Uploads, answered when they are on the disk.
+    DurableUploads,
+}
+
+impl Serving {
+    /// All, in the order of their turns.
+    pub const ALL: [Serving; 3] = [Serving::Files, Serving::Uploads, Serving::DurableUploads];
+
+    /// What is said of servers that are set up so.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Serving::Files => "",
+            Serving::Uploads => "uploads",
+            Serving::DurableUploads => "uploads, synced",
+        }
+    }
+}
 
 impl Plan {
+    /// What servers must be set up for.
+    pub fn serving(&self) -> Serving {
+        match self.work {
+            Work::Put { durable: true, .. } => Serving::DurableUploads,
+            Work::Put { .. } | Work::MixedPut { .. } => Serving::Uploads,
+            _ => Serving::Files,
+        }
+    }
+
     /// What of a set's timing this plan needs.
     pub fn timing(&self, set: Timing) -> Timing {
-        match self.work {
-            Work::Mixed { cold_pulls, .. } if cold_pulls > 0 => {
-                Timing { duration: set.duration * COLD_DURATION_FACTOR, ..set }
-            }
-            _ => set,
-        }
+        let factor = match self.work {
+            Work::Mixed { cold_pulls: 1.., .. } | Work::MixedPut { uploads: 1.., .. } => SLOW_DURATION_FACTOR,
+            Work::Put { .. } => UPLOAD_DURATION_FACTOR,
+            _ => 1,
+        };
+        Timing { duration: set.duration * factor, ..set }
     }
 }
 
@@ -77,6 +121,8 @@ pub struct Subject<'a> {
     pub control: Option<SocketAddr>,
     /// Connections that it takes, as far as is known.
     pub connections_max: u64,
+    /// What it does with uploads.
+    pub uploads: Uploads,
     /// Its memory before its first load: what it keeps of former loads isn't free for the next.
     pub memory_at_start_bytes: u64,
     /// What it has cost so far.
@@ -128,14 +174,19 @@ impl Timing {
     }
 }
 
-/// Whether `subject` can do this work at all.
-pub fn can(work: &Work, subject: &Subject<'_>) -> bool {
-    match work {
-        Work::Push { .. } => subject.frames.is_some(),
-        Work::Stream { .. } => subject.control.is_some(),
-        // One more for the probe.
-        Work::Connections { connections, .. } => subject.connections_max > *connections as u64,
-        Work::Pull { .. } | Work::Mixed { .. } => true,
+/// Whether `subject` can do this work at all, or why not.
+pub fn can(plan: &Plan, subject: &Subject<'_>) -> Result<(), String> {
+    let unless = |can: bool, reason: &str| if can { Ok(()) } else { Err(reason.to_owned()) };
+    match plan.work {
+        Work::Push { .. } => unless(subject.frames.is_some(), "takes no frames"),
+        Work::Stream { .. } => unless(subject.control.is_some(), "has no control plane"),
+        Work::Connections { connections, .. } => {
+            // One more for the probe.
+            let most = subject.connections_max;
+            unless(most > connections as u64, &format!("takes {most} connections at most"))
+        }
+        Work::Pull { .. } | Work::Mixed { .. } => Ok(()),
+        Work::Put { .. } | Work::MixedPut { .. } => put::can(plan, subject),
     }
 }
 
@@ -153,6 +204,8 @@ pub fn measure(
         }
         Work::Connections { .. } => connections::measure(plan, subject, client, timing, progress),
         Work::Mixed { .. } => mixed::measure(plan, subject, client, timing, progress),
+        Work::Put { .. } => put::measure(plan, subject, client, timing, progress),
+        Work::MixedPut { .. } => mixed_put::measure(plan, subject, client, timing, progress),
     };
     let sample = sample.with_context(|| format!("{} on {}", plan.id, subject.name))?;
     Ok(Sample { peer: subject.name.to_owned(), ..sample })

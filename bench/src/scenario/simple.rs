@@ -49,6 +49,8 @@ fn load_of(plan: &Plan, subject: &Subject<'_>, client: &Client) -> Result<Load> 
             let work = LoadWork::Requests { requests, keep_alive: true };
             Ok(load(address, work, connections, client, Pace::Closed))
         }
-        Work::Connections { .. } | Work::Mixed { .. } => bail!("{} is no single load", plan.id),
+        Work::Connections { .. } | Work::Mixed { .. } | Work::Put { .. } | Work::MixedPut { .. } => {
+            bail!("{} is no single load", plan.id)
+        }
     }
 }

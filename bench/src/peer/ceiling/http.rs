@@ -1,7 +1,7 @@
-//! Requests: head in, head and file out, corked.
+//! Requests: head in, head and file out, corked; or a body in.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::{Component, Path, PathBuf};
@@ -9,6 +9,8 @@ use std::sync::{Arc, RwLock};
 
 use rustix::fs::sendfile;
 use rustix::net::sockopt::{set_tcp_cork, set_tcp_nodelay};
+
+use super::put::{self, Stored};
 
 /// Files that are kept open; above it requests fail.
 const FILES_MAX: usize = 4096;
@@ -21,6 +23,8 @@ const BODY_BYTES_IN_MEMORY_MAX: u64 = 32 << 10;
 
 /// sendfile(2) transfers at most this much a call.
 const SENDFILE_BYTES_MAX: u64 = 0x7fff_f000;
+
+const REMOVED: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
 
 const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
 
@@ -66,16 +70,28 @@ impl Files {
         open.insert(path.to_vec(), Arc::clone(&file));
         Ok(file)
     }
+
+    /// Where the file lies that is about to change; what is known of it is forgotten.
+    fn change(&self, path: &[u8]) -> io::Result<PathBuf> {
+        let mut open = self.open.write().map_err(|_| io::Error::other("a thread of the ceiling panicked"))?;
+        open.remove(path);
+        locate(&self.root, path)
+    }
+}
+
+/// Where the file of a request lies.
+fn locate(root: &Path, path: &[u8]) -> io::Result<PathBuf> {
+    let name = std::str::from_utf8(path).map_err(|_| io::ErrorKind::NotFound)?.trim_start_matches('/');
+    let name = Path::new(name);
+    if !name.components().all(|part| matches!(part, Component::Normal(_))) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(root.join(name))
 }
 
 impl OpenFile {
     fn new(root: &Path, path: &[u8]) -> io::Result<OpenFile> {
-        let name = std::str::from_utf8(path).map_err(|_| io::ErrorKind::NotFound)?.trim_start_matches('/');
-        let name = Path::new(name);
-        if !name.components().all(|part| matches!(part, Component::Normal(_))) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let file = File::open(root.join(name))?;
+        let file = File::open(locate(root, path)?)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::ErrorKind::NotFound.into());
@@ -115,6 +131,7 @@ pub(super) fn serve(mut stream: &TcpStream, files: &Files) -> io::Result<()> {
     let mut buffer = vec![0; HEAD_BYTES_MAX];
     let mut filled = 0;
     let mut last: Option<Arc<OpenFile>> = None;
+    let mut body_buffer = Vec::new();
     loop {
         let Some(end) = head_end(&buffer[..filled]) else {
             // A full buffer reads 0 as well: heads that don't fit end the connection.
@@ -125,6 +142,15 @@ pub(super) fn serve(mut stream: &TcpStream, files: &Files) -> io::Result<()> {
             continue;
         };
         let head = &buffer[..end];
+        if let Some(change) = change(head) {
+            last = None;
+            let of_body = usize::try_from(change.body_bytes).unwrap_or(usize::MAX).min(filled - end);
+            let first = &buffer[end..end + of_body];
+            stream.write_all(change.make(stream, first, files, &mut body_buffer)?)?;
+            buffer.copy_within(end + of_body..filled, 0);
+            filled -= end + of_body;
+            continue;
+        }
         let path = path(head).ok_or(io::ErrorKind::InvalidData)?;
         let closing = asks_to_close(head);
         let file = match last.take().filter(|file| file.path == path) {
@@ -144,6 +170,57 @@ pub(super) fn serve(mut stream: &TcpStream, files: &Files) -> io::Result<()> {
     }
 }
 
+/// A request that changes a file.
+struct Change<'a> {
+    method: Method,
+    path: &'a [u8],
+    body_bytes: u64,
+}
+
+enum Method {
+    Put,
+    /// POST: this many bytes are made here.
+    Make(u64),
+    Delete,
+}
+
+/// None for all others.
+fn change(head: &[u8]) -> Option<Change<'_>> {
+    let target = path(head)?;
+    let (path, query) = split_at(target, b'?').unwrap_or((target, b""));
+    let number = |digits: &[u8]| std::str::from_utf8(digits).ok()?.trim().parse().ok();
+    let method = match head.split(|byte| *byte == b' ').next()? {
+        b"PUT" => Method::Put,
+        b"POST" => Method::Make(query.strip_prefix(b"bytes=").and_then(number)?),
+        b"DELETE" => Method::Delete,
+        _ => return None,
+    };
+    let mut fields = head.split(|byte| *byte == b'\n').filter_map(|line| split_at(line, b':'));
+    let length = fields.find(|(name, _)| name.eq_ignore_ascii_case(b"content-length"));
+    Some(Change { method, path, body_bytes: length.and_then(|(_, value)| number(value)).unwrap_or(0) })
+}
+
+impl Change<'_> {
+    /// Makes it and returns the answer.
+    fn make(
+        &self,
+        stream: &TcpStream,
+        first: &[u8],
+        files: &Files,
+        buffer: &mut Vec<u8>,
+    ) -> io::Result<&'static [u8]> {
+        let path = files.change(self.path)?;
+        let stored = match self.method {
+            Method::Put => put::receive(stream, first, self.body_bytes, &path, buffer),
+            Method::Make(bytes) => put::make(bytes, &path),
+            Method::Delete => {
+                return Ok(if fs::remove_file(&path).is_ok() { REMOVED } else { NOT_FOUND });
+            }
+        };
+        stored.map(Stored::answer)
+    }
+}
+
 fn head_end(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
 }
@@ -153,6 +230,12 @@ fn path(head: &[u8]) -> Option<&[u8]> {
     head.split(|byte| *byte == b' ').nth(1)
 }
 
+/// Before and behind the first `mark`.
+fn split_at(bytes: &[u8], mark: u8) -> Option<(&[u8], &[u8])> {
+    let at = bytes.iter().position(|byte| *byte == mark)?;
+    Some((&bytes[..at], &bytes[at + 1..]))
+}
+
 fn asks_to_close(head: &[u8]) -> bool {
     head.split(|byte| *byte == b'\n')
         .any(|line| line.trim_ascii_end().eq_ignore_ascii_case(b"connection: close"))
@@ -160,7 +243,7 @@ fn asks_to_close(head: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Files, asks_to_close, head_end, path};
+    use super::{Files, asks_to_close, change, head_end, path};
 
     #[test]
     fn heads_are_split() {
@@ -171,6 +254,19 @@ mod tests {
         assert!(asks_to_close(&bytes[..end]));
         assert!(!asks_to_close(b"GET / HTTP/1.1\r\n\r\n"));
         assert_eq!(head_end(b"GET / HTTP/1.1\r\n"), None);
+    }
+
+    #[test]
+    fn requests_that_change_files_are_told_from_others() {
+        let of = |head: &str| change(head.as_bytes()).map(|found| (found.path.to_vec(), found.body_bytes));
+        assert_eq!(
+            of("PUT /a HTTP/1.1\r\nHost: b\r\ncontent-length: 12\r\n\r\n"),
+            Some((b"/a".to_vec(), 12))
+        );
+        assert_eq!(of("DELETE /a HTTP/1.1\r\n\r\n"), Some((b"/a".to_vec(), 0)));
+        assert_eq!(of("POST /a?bytes=5 HTTP/1.1\r\n\r\n"), Some((b"/a".to_vec(), 0)));
+        assert_eq!(of("POST /a HTTP/1.1\r\n\r\n"), None);
+        assert_eq!(of("GET /a HTTP/1.1\r\nContent-Length: 1\r\n\r\n"), None);
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! The least work that can serve those bytes: blocking calls, a thread for each connection, no request parsed beyond
 //! its path, no file looked at twice. What a real server costs more than this is the price of being one.
 //!
-//! It is not a server for anything else: files never change under it, ranges and methods are ignored.
+//! An upload is a loop of recv(2) and write(2) and a rename(2); to show what the disk gives, it makes and syncs one by
+//! itself (POST), without a network.
+//!
+//! It is not a server for anything else: only its own uploads change files, ranges and other methods are ignored.
 
 mod http;
 mod push;
+mod put;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -17,7 +21,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 
-use super::{Place, Recipe};
+use super::{Place, Recipe, UploadSetup, Uploads};
 
 /// The hidden subcommand by which the bench starts itself as the ceiling.
 pub const SUBCOMMAND: &str = "ceiling-server";
@@ -70,6 +74,11 @@ pub(super) fn recipe(place: &Place<'_>) -> Result<Recipe, String> {
         connections_max: place.connections_max(),
         control: None,
         frames: Some(place.second),
+        uploads: match place.setup.uploads {
+            None => Uploads::Refused,
+            Some(UploadSetup { durable: false, .. }) => Uploads::Taken,
+            Some(UploadSetup { durable: true, .. }) => Uploads::Made,
+        },
     })
 }
 

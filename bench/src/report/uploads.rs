@@ -1,0 +1,70 @@
+//! Uploads of all sizes and file systems in one picture: every peer by the reference.
+
+use super::ReportError;
+use super::analysis::{Analysis, ScenarioAnalysis};
+use super::axis::Axis;
+use super::chart::{Figure, Key, style_of};
+use super::comparison::shortened;
+use super::metric::Metric;
+use super::plot::{self, Row, RowPlot};
+use super::text::printable;
+use crate::result::Work;
+
+/// What uploads are judged by.
+const METRICS: [Metric; 2] = [Metric::ServerCpuPerGb, Metric::Throughput];
+
+/// A figure for each metric of which there are ratios.
+///
+/// # Errors
+/// When a plot can't be drawn.
+pub(crate) fn figures(analysis: &Analysis) -> Result<Vec<Figure>, ReportError> {
+    let mut figures = Vec::new();
+    for metric in METRICS {
+        figures.extend(figure(analysis, metric)?);
+    }
+    Ok(figures)
+}
+
+fn figure(analysis: &Analysis, metric: Metric) -> Result<Option<Figure>, ReportError> {
+    let uploads =
+        analysis.scenarios.iter().filter(|scenario| matches!(scenario.scenario.work, Work::Put { .. }));
+    let rows: Vec<Row> = uploads.flat_map(|scenario| rows(analysis, scenario, metric)).collect();
+    let (Some(reference), false) = (analysis.reference, rows.is_empty()) else { return Ok(None) };
+    let marks = rows.iter().filter_map(|row| row.mark).flat_map(|of| [of.min, of.max]);
+    let bands = rows.iter().filter_map(|row| row.band).flat_map(|(low, high)| [low, high]);
+    // The axis reaches from 0.8 to 1.25 at least, so that noise looks like noise.
+    let values: Vec<f64> = marks.chain(bands).chain([0.8, 1.25]).collect();
+    let mut legend: Vec<Key> = Vec::new();
+    for peer in analysis.others() {
+        let style = style_of(analysis, peer);
+        if rows.iter().any(|row| row.style == style) {
+            legend.push(Key::Peer { name: peer.to_owned(), style });
+        }
+    }
+    if rows.iter().any(|row| row.band.is_some()) {
+        legend.push(Key::Band("noise".to_owned()));
+    }
+    let better = if metric.more_is_better() { "more is better" } else { "less is better" };
+    let title = metric.title().to_owned();
+    let x = Axis::ratio(format!("Peer / {}, {better}", printable(reference)), &values);
+    let svg = plot::rows(&RowPlot { title: title.clone(), x, rows, neutral: Some(1.0) })?;
+    Ok(Some(Figure { title, note: format!("by that of {}", printable(reference)), legend, svg }))
+}
+
+/// One row for each peer that has a ratio; the first bears the scenario's name.
+fn rows(analysis: &Analysis, scenario: &ScenarioAnalysis, metric: Metric) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    let Some(row) = scenario.row(metric) else { return rows };
+    for peer in analysis.others() {
+        let Some(against) = row.cell(peer).and_then(|cell| cell.against) else { continue };
+        let label = if rows.is_empty() { shortened(&scenario.scenario.title) } else { String::new() };
+        rows.push(Row {
+            label,
+            style: style_of(analysis, peer),
+            band: row.noise.map(|noise| (noise.spread.min, noise.spread.max)),
+            hollow: None,
+            mark: Some(against.ratio),
+        });
+    }
+    rows
+}

@@ -1,0 +1,204 @@
+//! Uploads: measured, and compared with what the server gives back; and what they leave behind, removed.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Client, Plan, Subject, Timing, load, sample};
+use crate::load::{self, Body, Counted, Pace, Source, Tally, Upload, Work as LoadWork};
+use crate::peer::{Uploads, fetch, own_cost};
+use crate::progress::Progress;
+use crate::result::{Sample, Work};
+
+/// Where a plan uploads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadTo {
+    /// What the names begin with; `-0` and so on follow.
+    pub path: String,
+    /// The directory below the root in which they lie; empty where the root isn't the bench's.
+    pub directory: String,
+}
+
+impl UploadTo {
+    /// To `directory` below the root.
+    pub fn directory(directory: &str) -> UploadTo {
+        UploadTo { path: format!("/{directory}/{NAME}"), directory: directory.to_owned() }
+    }
+}
+
+/// What the bench's uploads are called.
+const NAME: &str = "put";
+
+/// Where streamd keeps what has arrived of an upload, below the root or in the upload's own directory.
+const PARTIALS_DIRECTORY: &str = ".streamd-uploads";
+
+/// Where a peer of this name keeps what has arrived of an upload, in the upload's own directory.
+pub(crate) fn body_directory(peer: &str) -> String {
+    format!(".{peer}-body")
+}
+
+/// Bytes of the upload that shows whether a server takes any.
+const PROBE_BYTES: u64 = 4096;
+
+pub(super) fn measure(
+    plan: &Plan,
+    subject: &Subject<'_>,
+    client: &Client,
+    timing: Timing,
+    progress: &Progress,
+) -> Result<Sample> {
+    let Work::Put { body_bytes, connections, .. } = plan.work else { bail!("{} uploads nothing", plan.id) };
+    let upload = upload(plan, subject, body_bytes, Counted::Whole)?;
+    let load = load(subject.http, LoadWork::Upload(upload.clone()), connections, client, Pace::Closed);
+    let costs = || ((subject.cost)(), own_cost());
+    let (tally, elapsed, before, after) = load::run(&load, timing.warm_up, timing.duration, progress, costs)?;
+    let digests_checked = compare(subject.http, &upload, &tally)?;
+    Ok(Sample { digests_checked, ..sample(&tally, elapsed, (before.0, after.0), (before.1, after.1)) })
+}
+
+/// What each connection of `plan` uploads.
+pub(super) fn upload(plan: &Plan, subject: &Subject<'_>, bytes: u64, counted: Counted) -> Result<Upload> {
+    let to = plan.uploads.as_ref().with_context(|| format!("{} has nowhere to upload to", plan.id))?;
+    let source = if subject.uploads == Uploads::Made { Source::Server } else { Source::Client };
+    Ok(Upload { path: to.path.clone(), bytes, source, counted })
+}
+
+/// Whether `subject` takes uploads where `plan` wants them, or why not: a short one shows it.
+pub(super) fn can(plan: &Plan, subject: &Subject<'_>) -> Result<(), String> {
+    let path = match (&plan.uploads, subject.uploads) {
+        (Some(to), Uploads::Taken) => format!("{}-probe", to.path),
+        (_, Uploads::Made) => return Ok(()),
+        _ => return Err("takes no uploads".to_owned()),
+    };
+    let body = Body::new(0, 0, PROBE_BYTES);
+    let line = fetch::put(subject.http, &path, body.next_bytes()).map_err(|error| format!("{error:#}"))?;
+    match fetch::status(&line) {
+        201 | 204 => Ok(()),
+        _ => Err(format!("answers PUT with {}", line.trim_start_matches("HTTP/1.1 "))),
+    }
+}
+
+/// Compares what a GET of each name gives back with what was uploaded last; returns how many names.
+fn compare(address: SocketAddr, upload: &Upload, tally: &Tally) -> Result<u64> {
+    let mut compared = 0;
+    for (number, count) in tally.known_uploads() {
+        let path = upload.path_of(number);
+        let mut expected = match upload.source {
+            Source::Client => Body::new(number, count, upload.bytes),
+            Source::Server => Body::new(0, 0, upload.bytes),
+        };
+        let mut is_right = true;
+        let (_, bytes) = fetch::get(address, &path, |bytes| {
+            is_right = is_right && expected.goes_on_with(bytes);
+            Ok(())
+        })?;
+        if bytes != upload.bytes {
+            bail!("GET {path} gives back {bytes} bytes of {} that were uploaded", upload.bytes);
+        }
+        if !is_right {
+            bail!("GET {path} gives back as many bytes as were uploaded, but others");
+        }
+        compared += 1;
+    }
+    Ok(compared)
+}
+
+/// Asks the server to remove what `connections` connections uploaded to `to`.
+pub fn delete(address: SocketAddr, to: &UploadTo, connections: usize) -> Result<()> {
+    for number in 0..connections {
+        let path = format!("{}-{number}", to.path);
+        let line = fetch::delete(address, &path)?;
+        // One whose first upload failed isn't there.
+        if !matches!(fetch::status(&line), 200 | 204 | 404) {
+            bail!("{path} and what else was uploaded stays on the server: DELETE is answered with {line:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Removes what uploads to `to` have left below `root`: the next begin from the same state, and what was broken off
+/// can't fill the disk.
+pub fn tidy(root: &Path, to: &UploadTo) -> Result<()> {
+    let directory = root.join(&to.directory);
+    remove_files(&directory, |name| name.starts_with(&format!("{NAME}-")))?;
+    for home in [root, &directory] {
+        remove_files(&home.join(PARTIALS_DIRECTORY), |_| true)?;
+    }
+    Ok(())
+}
+
+/// Removes the directories that `peers` made for uploads to `to`, too.
+pub fn tidy_up(root: &Path, to: &UploadTo, peers: &[&str]) -> Result<()> {
+    tidy(root, to)?;
+    let directory = root.join(&to.directory);
+    let own = peers.iter().map(|peer| directory.join(body_directory(peer)));
+    for directory in own.chain([root, &directory].map(|home| home.join(PARTIALS_DIRECTORY))) {
+        remove_files(&directory, |_| true)?;
+        ignore_absence(fs::remove_dir(&directory)).with_context(|| directory.display().to_string())?;
+    }
+    Ok(())
+}
+
+fn remove_files(directory: &Path, is_ours: impl Fn(&str) -> bool) -> Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.with_context(|| directory.display().to_string())?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_file() && entry.file_name().to_str().is_some_and(&is_ours) {
+            // A server may remove its own at the same time.
+            ignore_absence(fs::remove_file(entry.path()))
+                .with_context(|| entry.path().display().to_string())?;
+        }
+    }
+    Ok(())
+}
+
+fn ignore_absence(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{UploadTo, body_directory, tidy, tidy_up};
+
+    #[test]
+    fn only_what_uploads_left_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        for directory in ["d/.streamd-uploads", "d/.nginx-body/1", ".streamd-uploads"] {
+            fs::create_dir_all(at(directory)).unwrap();
+        }
+        for file in ["hot", "d/cold", "d/put-0", "d/put-probe", "d/.streamd-uploads/1", ".streamd-uploads/2"]
+        {
+            fs::write(at(file), b"x").unwrap();
+        }
+        let to = UploadTo::directory("d");
+        tidy(root.path(), &to).unwrap();
+        for (name, is_there) in [
+            ("hot", true),
+            ("d/cold", true),
+            ("d/put-0", false),
+            ("d/put-probe", false),
+            ("d/.streamd-uploads", true),
+            ("d/.streamd-uploads/1", false),
+            (".streamd-uploads/2", false),
+        ] {
+            assert_eq!(at(name).exists(), is_there, "{name}");
+        }
+        assert!(tidy_up(root.path(), &to, &["nginx"]).is_err(), "a directory that nobody here made");
+        fs::remove_dir(at("d").join(body_directory("nginx")).join("1")).unwrap();
+        tidy_up(root.path(), &to, &["nginx", "streamd"]).unwrap();
+        assert!(at("d/cold").exists() && !at("d/.nginx-body").exists() && !at(".streamd-uploads").exists());
+        tidy_up(root.path(), &to, &["nginx"]).unwrap();
+    }
+}
