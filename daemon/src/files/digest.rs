@@ -1,7 +1,6 @@
 //! Digests of contents: computed over bytes as they pass or over a whole file, and kept with the file in an extended
 //! attribute (xattr(7)), together with the size and the modification time that they belong to.
 
-use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::error::FileError;
 use super::source::SourceFile;
 use super::stamp::Stamp;
+use crate::protocol::digest::{Algorithm, Digest};
 
 /// The attribute. Writing it changes a file's ctime, but neither its size nor its modification time.
 const ATTRIBUTE: &str = "user.streamd.digest";
@@ -27,24 +27,6 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// most, 2 s on FAT) would leave its modification time as it is.
 const RECORDED_AGE_MIN: Duration = Duration::from_secs(3);
 
-/// How a digest is computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// SHA-256 (FIPS 180-4), `sha-256` in RFC 9530.
-    Sha256,
-    /// CRC-32C (RFC 3720 12.1), `crc32c` in RFC 9530.
-    Crc32c,
-}
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Algorithm::Sha256 => "sha-256",
-            Algorithm::Crc32c => "crc32c",
-        })
-    }
-}
-
 /// Some of the algorithms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Algorithms {
@@ -55,6 +37,14 @@ pub struct Algorithms {
 }
 
 impl Algorithms {
+    /// Those that are named.
+    pub fn of(algorithms: &[Algorithm]) -> Algorithms {
+        Algorithms {
+            sha256: algorithms.contains(&Algorithm::Sha256),
+            crc32c: algorithms.contains(&Algorithm::Crc32c),
+        }
+    }
+
     /// Those of both.
     #[must_use]
     pub fn union(self, other: Algorithms) -> Algorithms {
@@ -85,6 +75,24 @@ pub struct Digests {
 }
 
 impl Digests {
+    /// Those that a digest field names; of two by one algorithm the last.
+    pub fn from_fields(fields: &[Digest]) -> Digests {
+        let mut digests = Digests::default();
+        for field in fields {
+            match field {
+                Digest::Sha256(bytes) => digests.sha256 = Some(*bytes),
+                Digest::Crc32c(bytes) => digests.crc32c = Some(*bytes),
+            }
+        }
+        digests
+    }
+
+    /// What a digest field says of them.
+    pub fn to_fields(&self) -> Vec<Digest> {
+        let (sha256, crc32c) = (self.sha256.map(Digest::Sha256), self.crc32c.map(Digest::Crc32c));
+        sha256.into_iter().chain(crc32c).collect()
+    }
+
     /// Which are known.
     pub fn algorithms(&self) -> Algorithms {
         Algorithms { sha256: self.sha256.is_some(), crc32c: self.crc32c.is_some() }
@@ -224,12 +232,12 @@ pub(super) fn recorded(file: BorrowedFd<'_>, stamp: Stamp) -> Digests {
 }
 
 /// Bytes as lower-case hexadecimal digits, for people who read attributes.
-pub(super) mod hex {
+mod hex {
     use std::fmt::Write;
 
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(in crate::files) fn encode(bytes: &[u8]) -> String {
+    pub(super) fn encode(bytes: &[u8]) -> String {
         let mut text = String::with_capacity(2 * bytes.len());
         for byte in bytes {
             // Writing to a String can't fail.
@@ -238,7 +246,7 @@ pub(super) mod hex {
         text
     }
 
-    pub(in crate::files) fn decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    pub(super) fn decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
         let digit = |byte: u8| match byte {
             b'0'..=b'9' => Some(byte - b'0'),
             b'a'..=b'f' => Some(byte - b'a' + 10),

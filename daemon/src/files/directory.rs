@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, Dir, FileType, statat};
 
 use super::error::FileError;
-use super::reserved::is_reserved;
+use crate::protocol::name::is_reserved_segment;
 
 /// Entries of one listing. A larger directory is cut off, and says so.
 pub(super) const ENTRIES_MAX: usize = 10_000;
@@ -31,7 +31,7 @@ pub fn list(directory: &OwnedFd) -> Result<(Vec<Entry>, bool), FileError> {
     for item in Dir::read_from(directory)? {
         let item = item?;
         let Ok(name) = item.file_name().to_str() else { continue };
-        if name == "." || name == ".." || is_reserved(name) {
+        if name == "." || name == ".." || is_reserved_segment(name) {
             continue;
         }
         if entries.len() == ENTRIES_MAX {

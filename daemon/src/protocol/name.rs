@@ -37,10 +37,17 @@ impl Name {
         let decoded = percent_decode(path)
             .decode_utf8()
             .map_err(|_| NameError::NotUtf8 { path: escape_for_log(path) })?;
-        if let Some(refused) = decoded.chars().find(|&c| c == '\\' || c.is_control()) {
+        if let Some(refused) = decoded.chars().find(|&c| is_refused(c)) {
             return Err(NameError::Refused { code_point: u32::from(refused) });
         }
         Ok(Name(remove_dot_segments(&decoded)))
+    }
+
+    /// The name that [`Name::as_str`] spells like this, where there is one.
+    #[must_use]
+    pub fn of_text(text: &str) -> Option<Name> {
+        let is_name = !text.contains(is_refused) && remove_dot_segments(text) == text;
+        is_name.then(|| Name(text.to_owned()))
     }
 
     /// The name, relative to the root; ends in `/` when the request path did.
@@ -183,6 +190,11 @@ pub fn escape_for_log(bytes: &[u8]) -> String {
         text.push_str("...");
     }
     text
+}
+
+/// Whether no name may hold this character.
+fn is_refused(character: char) -> bool {
+    character == '\\' || character.is_control()
 }
 
 /// Whether `bytes`, which begin with `%`, begin with a whole escape.

@@ -47,6 +47,21 @@ fn digests_are_those_of_the_standards() {
 }
 
 #[test]
+fn digests_are_told_and_read_as_fields() {
+    let digests = digests_of(b"content");
+    let fields = digests.to_fields();
+    assert_eq!(fields.iter().map(Digest::algorithm).collect::<Vec<_>>(), Algorithm::ALL);
+    let sha256 = Digests { crc32c: None, ..digests };
+    let crc32c = Digests { sha256: None, ..digests };
+    for some in [digests, sha256, crc32c, Digests::default()] {
+        let fields = some.to_fields();
+        assert_eq!(Digests::from_fields(&fields), some);
+        let algorithms: Vec<_> = fields.iter().map(Digest::algorithm).collect();
+        assert_eq!(Algorithms::of(&algorithms), some.algorithms());
+    }
+}
+
+#[test]
 fn only_what_is_asked_for_is_compared() {
     let known = digests_of(b"a");
     let other = digests_of(b"b");

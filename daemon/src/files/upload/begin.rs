@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::fs::fstat;
+use rustix::io::Errno;
 
 use super::super::digest::{Algorithms, Hashers};
 use super::super::unpublished::Unpublished;
 use super::destination::Destination;
 use super::error::UploadError;
 use super::home::Home;
-use super::id::UploadId;
 use super::limits::UploadLimits;
 use super::partial::{Active, Described, Partial, State};
 use super::writer::Writer;
 use super::{Kind, Plan, Uploads};
+use crate::protocol::name::{Name, UploadId};
 
 impl Uploads {
     /// Begins an upload with an empty partial.
@@ -25,9 +26,8 @@ impl Uploads {
         limits: &UploadLimits,
     ) -> Result<Writer, UploadError> {
         self.check_length(plan.length, limits)?;
-        let path = plan.destination.as_str();
-        let slot = self.index.admit(path, limits)?;
-        let destination = self.resolve(path, limits)?;
+        let slot = self.index.admit(plan.destination.as_str(), limits)?;
+        let destination = self.resolve(&plan.destination, limits)?;
         destination.check()?;
         let is_beside = destination.mount != self.home_mount || self.homes.contains(destination.parent());
         let home = if is_beside {
@@ -35,10 +35,10 @@ impl Uploads {
         } else {
             Home::open_or_create(self.root.directory())?
         };
-        let id = UploadId::random()?;
+        let id = random_id()?;
         let file = home.create(id, limits.is_durable)?;
         let described = Described {
-            destination: path.into(),
+            destination: plan.destination.clone(),
             is_resource: kind == Kind::Resource,
             is_beside,
             promised: plan.digests,
@@ -103,7 +103,7 @@ impl Uploads {
         state: &mut State,
         limits: &UploadLimits,
     ) -> Result<Active, UploadError> {
-        let slot = self.index.admit(&partial.destination, limits)?;
+        let slot = self.index.admit(partial.destination.as_str(), limits)?;
         let home = self.home_of(partial)?;
         let file = home.as_ref().map_or(Ok(None), |home| home.lock(partial.id))?;
         let (Some(home), Some(file)) = (home, file) else {
@@ -154,8 +154,8 @@ impl Uploads {
         }
     }
 
-    pub(super) fn resolve(&self, path: &str, limits: &UploadLimits) -> Result<Destination, UploadError> {
-        let destination = Destination::resolve(&self.root, path, limits)?;
+    pub(super) fn resolve(&self, name: &Name, limits: &UploadLimits) -> Result<Destination, UploadError> {
+        let destination = Destination::resolve(&self.root, name, limits)?;
         // A link may lead into the home.
         if destination.key == self.home_key { Err(UploadError::NotFound) } else { Ok(destination) }
     }
@@ -176,6 +176,14 @@ impl Uploads {
             }
         }
     }
+}
+
+/// An id that nobody guesses.
+fn random_id() -> Result<UploadId, UploadError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|_| UploadError::Failed { step: "choosing a name", reason: Errno::IO })?;
+    Ok(UploadId(u128::from_ne_bytes(bytes)))
 }
 
 impl Writer {

@@ -10,12 +10,12 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::super::digest;
-use super::super::reserved::is_reserved;
 use super::super::root::{Found, Root};
 use super::super::stamp::Stamp;
 use super::error::UploadError;
 use super::limits::{CREATED_DIRECTORIES_MAX, UploadLimits};
 use crate::protocol::conditional::Validators;
+use crate::protocol::name::Name;
 
 /// A mounted file system, or a part of one between which nothing can be renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +46,16 @@ pub(super) fn identify(directory: impl AsFd) -> Result<(FileKey, Mount), Errno> 
 /// A destination. Its directory is held open: whatever happens to the path meanwhile, nothing is published elsewhere.
 #[derive(Debug)]
 pub(super) struct Destination {
-    path: Box<str>,
+    name: Name,
     directory: OwnedFd,
     pub(super) key: FileKey,
     pub(super) mount: Mount,
+}
+
+/// The path of the directory that a name lies in, relative to the root.
+pub(super) fn parent_of(name: &Name) -> &str {
+    let path = name.as_str();
+    path.rfind('/').map_or(".", |slash| &path[..slash])
 }
 
 /// What has the destination's name now.
@@ -64,24 +70,24 @@ impl Destination {
     /// `limits` has it so. The last segment is never followed. Waits for the disk.
     pub(super) fn resolve(
         root: &Root,
-        path: &str,
+        name: &Name,
         limits: &UploadLimits,
     ) -> Result<Destination, UploadError> {
-        if is_reserved(path) {
+        if name.is_reserved() {
             return Err(UploadError::NotFound);
         }
         // The root itself, or `name/`.
-        if path.is_empty() || path.ends_with('/') {
+        if name.is_directory() {
             return Err(UploadError::NotAFile);
         }
         let failed = UploadError::at("opening the directory of the destination");
-        let parent = path.rfind('/').map_or(".", |slash| &path[..slash]);
+        let parent = parent_of(name);
         let directory = match root.open_directory(parent) {
             Err(Errno::NOENT) if limits.create_dirs => create_directories(root, parent, limits)?,
             result => result.map_err(failed)?,
         };
         let (key, mount) = identify(&directory).map_err(failed)?;
-        Ok(Destination { path: path.into(), directory, key, mount })
+        Ok(Destination { name: name.clone(), directory, key, mount })
     }
 
     /// Whether a file can be given this name, as far as can be told before: so that a refusal doesn't come after the
@@ -96,12 +102,13 @@ impl Destination {
 
     /// The destination's name in its directory.
     pub(super) fn leaf(&self) -> &str {
-        self.path.rfind('/').map_or(&self.path, |slash| &self.path[slash + 1..])
+        let path = self.name.as_str();
+        path.rfind('/').map_or(path, |slash| &path[slash + 1..])
     }
 
     /// The path of its directory, relative to the root.
     pub(super) fn parent(&self) -> &str {
-        self.path.rfind('/').map_or(".", |slash| &self.path[..slash])
+        parent_of(&self.name)
     }
 
     /// The directory.
@@ -134,7 +141,7 @@ impl Destination {
         let validators = match kind {
             Some(FileType::RegularFile) if wants_validators => self.validators(root)?,
             // Seen through the link, and beneath the root, as a GET sees it.
-            Some(FileType::Symlink) if wants_validators => match root.find_path(&self.path) {
+            Some(FileType::Symlink) if wants_validators => match root.find(&self.name) {
                 Ok(Found::File(file)) => Some(Validators { etag: file.etag(), modified: file.modified() }),
                 _ => None,
             },

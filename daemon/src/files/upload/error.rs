@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use super::super::digest::Algorithm;
+use crate::protocol::digest::Algorithm;
 
 /// Why an upload, or what was asked of one, failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

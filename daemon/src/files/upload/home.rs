@@ -11,11 +11,10 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mk
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::super::reserved::RESERVED_SEGMENT;
 use super::super::unpublished::{Unpublished, give_name};
 use super::error::UploadError;
-use super::id::UploadId;
 use super::limits::HOMES_MAX;
+use crate::protocol::name::{RESERVED_SEGMENT, UploadId};
 
 /// A home, open.
 #[derive(Debug)]

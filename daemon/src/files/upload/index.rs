@@ -4,9 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::UploadError;
-use super::id::UploadId;
 use super::limits::{COMPLETED_MAX, PARTIALS_MAX, UploadLimits};
 use super::partial::Partial;
+use crate::protocol::name::{UploadId, UploadResource};
 
 /// The uploads that are known. Nothing here waits for a disk.
 #[derive(Debug, Default)]
@@ -17,8 +17,8 @@ struct Known {
     partials: HashMap<UploadId, Arc<Partial>>,
     destinations: HashMap<Box<str>, OfDestination>,
     writers: usize,
-    /// Ids and lengths, the oldest first.
-    completed: VecDeque<(UploadId, u64)>,
+    /// With their lengths, the oldest first.
+    completed: VecDeque<(UploadResource, u64)>,
 }
 
 /// The uploads to one destination.
@@ -62,7 +62,7 @@ impl Index {
             return Err(UploadError::TooMany);
         }
         known.partials.insert(partial.id, Arc::clone(partial));
-        known.destinations.entry(partial.destination.clone()).or_default().ids.push(partial.id);
+        known.destinations.entry(partial.destination.as_str().into()).or_default().ids.push(partial.id);
         Ok(())
     }
 
@@ -92,18 +92,18 @@ impl Index {
         if known.completed.len() == COMPLETED_MAX {
             known.completed.pop_front();
         }
-        known.completed.push_back((partial.id, length));
+        known.completed.push_back((partial.resource(), length));
     }
 
     /// The length of an upload that was published a while ago.
-    pub(super) fn completed(&self, id: UploadId) -> Option<u64> {
-        self.known().completed.iter().find(|(completed, _)| *completed == id).map(|(_, length)| *length)
+    pub(super) fn completed(&self, upload: &UploadResource) -> Option<u64> {
+        self.known().completed.iter().find(|(completed, _)| completed == upload).map(|(_, length)| *length)
     }
 
-    pub(super) fn forget_completed(&self, id: UploadId) -> bool {
+    pub(super) fn forget_completed(&self, upload: &UploadResource) -> bool {
         let mut known = self.known();
         let before = known.completed.len();
-        known.completed.retain(|(completed, _)| *completed != id);
+        known.completed.retain(|(completed, _)| completed != upload);
         known.completed.len() != before
     }
 
@@ -117,7 +117,7 @@ impl Index {
 impl Known {
     fn forget(&mut self, partial: &Partial) {
         if self.partials.remove(&partial.id).is_some() {
-            self.change(&partial.destination, |of_destination| {
+            self.change(partial.destination.as_str(), |of_destination| {
                 of_destination.ids.retain(|id| *id != partial.id);
             });
         }

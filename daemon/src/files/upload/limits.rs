@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::{Durability, Settings};
+
 /// The settings that uploads heed.
 #[derive(Clone, Copy, Debug)]
 pub struct UploadLimits {
@@ -21,12 +23,31 @@ pub struct UploadLimits {
     pub stall: Duration,
 }
 
+impl UploadLimits {
+    /// What the settings say.
+    pub fn of(settings: &Settings) -> UploadLimits {
+        UploadLimits {
+            upload_bytes_max: settings.upload_bytes_max,
+            uploads_max: settings.uploads_max,
+            uploads_per_destination_max: settings.uploads_per_destination_max,
+            min_free_bytes: settings.min_free_bytes,
+            is_durable: settings.durability == Durability::Fsync,
+            create_dirs: settings.create_dirs,
+            stall: STALL,
+        }
+    }
+}
+
+/// [`UploadLimits::stall`]: a sender that is there is seldom silent for so long, a few retransmissions included, and a
+/// client that lost its connection comes back about as soon.
+const STALL: Duration = Duration::from_secs(5);
+
 /// Most uploads known at once, those without a writer too, but for plain PUTs under way: half a MiB of memory, and no
 /// more than a sweep can look at in one pass.
 pub(super) const PARTIALS_MAX: usize = 4096;
 
 /// Most completed uploads that are remembered, so that whoever lost the answer to its last request can ask: minutes
-/// of a busy daemon, and 12 KiB.
+/// of a busy daemon, and some 50 KiB.
 pub(super) const COMPLETED_MAX: usize = 512;
 
 /// Shortest partial of a plain PUT that is kept: less than this is sent again in a moment.

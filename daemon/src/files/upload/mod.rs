@@ -12,7 +12,6 @@ mod begin;
 mod destination;
 mod error;
 mod home;
-mod id;
 mod index;
 mod limits;
 mod partial;
@@ -28,7 +27,6 @@ use rustix::fs::Timespec;
 use rustix::process::{Resource, getrlimit};
 
 pub use error::UploadError;
-pub use id::UploadId;
 pub use limits::UploadLimits;
 pub use publish::{Precondition, Publication, Published};
 pub use sweep::Swept;
@@ -36,8 +34,8 @@ pub use writer::{Kept, Writer};
 
 use super::digest::Digests;
 use super::root::Root;
-use crate::protocol::name::Name;
-use destination::{Destination, FileKey, Mount, identify};
+use crate::protocol::name::{Name, UploadResource};
+use destination::{Destination, FileKey, Mount, identify, parent_of};
 use home::{Home, Homes};
 use index::Index;
 use limits::LOCKS;
@@ -186,24 +184,24 @@ impl Uploads {
     /// Continues an upload at `offset`. `length` is given where the request says how long the upload will be.
     pub fn resume(
         self: &Arc<Self>,
-        id: UploadId,
+        upload: &UploadResource,
         offset: u64,
         length: Option<u64>,
         limits: &UploadLimits,
     ) -> Result<Writer, UploadError> {
-        let partial = self.find(id)?;
+        let partial = self.find(upload)?;
         self.check_length(length, limits)?;
         self.take(&partial, offset, length, limits)
     }
 
     /// What there is of an upload. Doesn't wait for a write that is under way.
-    pub fn status(&self, id: UploadId) -> Result<PartialStatus, UploadError> {
-        match self.find(id) {
+    pub fn status(&self, upload: &UploadResource) -> Result<PartialStatus, UploadError> {
+        match self.find(upload) {
             Ok(partial) => {
                 Ok(PartialStatus { offset: partial.offset(), length: partial.length(), complete: false })
             }
             Err(UploadError::Completed) => {
-                let length = self.index.completed(id).ok_or(UploadError::NotFound)?;
+                let length = self.index.completed(upload).ok_or(UploadError::NotFound)?;
                 Ok(PartialStatus { offset: length, length: Some(length), complete: true })
             }
             Err(error) => Err(error),
@@ -211,8 +209,8 @@ impl Uploads {
     }
 
     /// Removes an upload, whoever writes to it. What was published stays.
-    pub fn remove(&self, id: UploadId) -> Result<(), UploadError> {
-        match self.find(id) {
+    pub fn remove(&self, upload: &UploadResource) -> Result<(), UploadError> {
+        match self.find(upload) {
             Ok(partial) => {
                 let mut state = partial.lock();
                 if state.is_gone {
@@ -221,17 +219,18 @@ impl Uploads {
                 self.remove_locked(&partial, &mut state);
                 Ok(())
             }
-            Err(UploadError::Completed) if self.index.forget_completed(id) => Ok(()),
+            Err(UploadError::Completed) if self.index.forget_completed(upload) => Ok(()),
             Err(_) => Err(UploadError::NotFound),
         }
     }
 
-    fn find(&self, id: UploadId) -> Result<Arc<Partial>, UploadError> {
-        let missing = || match self.index.completed(id) {
+    /// Found by its id, but only in its own home.
+    fn find(&self, upload: &UploadResource) -> Result<Arc<Partial>, UploadError> {
+        let missing = || match self.index.completed(upload) {
             Some(_) => UploadError::Completed,
             None => UploadError::NotFound,
         };
-        self.index.find(id).ok_or_else(missing)
+        self.index.find(upload.id).filter(|partial| partial.resource() == *upload).ok_or_else(missing)
     }
 
     /// Removes the partials of a destination that have waited longest to be continued, until at most `count` wait.
@@ -274,9 +273,8 @@ impl Uploads {
         if !partial.is_beside {
             return Home::open(self.root.directory());
         }
-        let parent = partial.destination.rfind('/').map_or(".", |slash| &partial.destination[..slash]);
         let failed = UploadError::at("opening the directory of the destination");
-        Home::open(self.root.open_directory(parent).map_err(failed)?)
+        Home::open(self.root.open_directory(parent_of(&partial.destination)).map_err(failed)?)
     }
 
     /// The home beside a destination, which a restart will find too.

@@ -12,16 +12,15 @@ use super::super::unpublished::{PIECE_BYTES, Unpublished};
 use super::about::About;
 use super::error::UploadError;
 use super::home::Home;
-use super::id::UploadId;
 use super::index::Slot;
 use super::limits::{PREALLOCATED_BYTES_MIN, UploadLimits};
+use crate::protocol::name::{Name, UploadId, UploadResource};
 
 /// A partial. Its file is named by its id, and has one writer at most: the one with the newest lease.
 #[derive(Debug)]
 pub(super) struct Partial {
     pub(super) id: UploadId,
-    /// The path of the destination, relative to the root.
-    pub(super) destination: Box<str>,
+    pub(super) destination: Name,
     /// Whether it is continued by its id alone.
     pub(super) is_resource: bool,
     /// Whether its home is beside the destination.
@@ -68,7 +67,7 @@ pub(super) struct Active {
 /// Who the partial is for and what was said of it; the same for its whole life.
 #[derive(Debug)]
 pub(super) struct Described {
-    pub(super) destination: Box<str>,
+    pub(super) destination: Name,
     pub(super) is_resource: bool,
     pub(super) is_beside: bool,
     pub(super) promised: Digests,
@@ -103,13 +102,13 @@ impl Partial {
     /// One that an earlier run left, with `offset` bytes.
     pub(super) fn left(
         id: UploadId,
-        about: About,
+        (destination, about): (Name, About),
         is_beside: bool,
         offset: u64,
         idle_since: SystemTime,
     ) -> Partial {
         let described = Described {
-            destination: about.destination.into(),
+            destination,
             is_resource: about.is_resource,
             is_beside,
             promised: about.digests,
@@ -124,6 +123,15 @@ impl Partial {
         state.durable = about.durable.min(offset);
         drop(state);
         partial
+    }
+
+    /// Its name until it gets the destination's.
+    pub(super) fn resource(&self) -> UploadResource {
+        if self.is_beside {
+            UploadResource::beside(&self.destination, self.id)
+        } else {
+            UploadResource::of_root(self.id)
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -170,7 +178,7 @@ impl Partial {
         let Some(active) = &state.active else { return };
         state.is_described = true;
         let about = About {
-            destination: self.destination.to_string(),
+            destination: self.destination.as_str().to_owned(),
             length: self.length(),
             is_resource: self.is_resource,
             digests: self.promised,

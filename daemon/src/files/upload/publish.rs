@@ -249,7 +249,7 @@ impl Uploads {
             error => error,
         };
         let limits = UploadLimits { create_dirs: false, ..*limits };
-        let destination = self.resolve(name.as_str(), &limits).map_err(absent)?;
+        let destination = self.resolve(name, &limits).map_err(absent)?;
         let turn = self.lock(&destination);
         let current = destination.current(&self.root, precondition.is_some())?;
         if precondition.is_some_and(|precondition| !precondition(current.validators.as_ref())) {

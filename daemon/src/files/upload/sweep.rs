@@ -8,14 +8,13 @@ use rustix::fs::{
     AtFlags, Dir, FileType, Timespec, Timestamps, UTIME_OMIT, fstat, ftruncate, futimens, unlinkat,
 };
 
-use super::super::reserved::RESERVED_SEGMENT;
 use super::Uploads;
 use super::about::About;
 use super::error::UploadError;
 use super::home::Home;
-use super::id::UploadId;
 use super::limits::{SWEPT_BYTES_MAX, SWEPT_ENTRIES_MAX, UNKNOWN_AGE_MIN};
 use super::partial::Partial;
+use crate::protocol::name::{Name, RESERVED_SEGMENT, UploadId};
 
 /// What a pass has removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +68,7 @@ impl Uploads {
         let failed = UploadError::at("taking over an upload");
         let Some(file) = home.lock(id)? else { return Ok(()) };
         let Some(about) = About::load(&file) else { return Ok(()) };
+        let Some(destination) = Name::of_text(&about.destination) else { return Ok(()) };
         let stat = fstat(&file).map_err(failed)?;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let trusted = about.trusted(size, &self.boot);
@@ -85,7 +85,7 @@ impl Uploads {
             },
         };
         futimens(&file, &times).map_err(failed)?;
-        let partial = Partial::left(id, about, is_beside, trusted, modified(stat.st_mtime));
+        let partial = Partial::left(id, (destination, about), is_beside, trusted, modified(stat.st_mtime));
         self.index.insert(&Arc::new(partial))
     }
 
@@ -163,7 +163,7 @@ fn ids(home: &Home) -> Result<(Vec<UploadId>, bool), UploadError> {
         if ids.len() == SWEPT_ENTRIES_MAX {
             return Ok((ids, true));
         }
-        ids.extend(UploadId::parse(entry.file_name().to_bytes()));
+        ids.extend(entry.file_name().to_str().ok().and_then(UploadId::parse));
     }
     Ok((ids, false))
 }

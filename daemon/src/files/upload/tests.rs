@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::super::digest::{Algorithms, Digests, Hashers};
 use super::super::root::{Found, Root};
 use super::*;
+use crate::protocol::digest::Algorithm;
 
 const ALL: Algorithms = Algorithms { sha256: true, crc32c: true };
 

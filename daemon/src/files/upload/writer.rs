@@ -7,9 +7,9 @@ use super::super::digest::{Algorithms, Digests, Hashers};
 use super::Uploads;
 use super::destination::Destination;
 use super::error::UploadError;
-use super::id::UploadId;
 use super::limits::{CHECKPOINT_BYTES, KEPT_BYTES_MIN, UploadLimits};
 use super::partial::{Partial, State};
+use crate::protocol::name::{UploadId, UploadResource};
 
 /// The right to append to a partial, until another writer takes over. Every call but [`Writer::offset`] and those
 /// that only tell may wait for the disk; so does dropping it, which keeps the partial ([`Writer::keep`]).
@@ -38,9 +38,14 @@ pub struct Kept {
 }
 
 impl Writer {
-    /// The upload's name.
+    /// Which upload it is.
     pub fn id(&self) -> UploadId {
         self.partial.id
+    }
+
+    /// The upload's name until it gets the destination's.
+    pub fn resource(&self) -> UploadResource {
+        self.partial.resource()
     }
 
     /// How many bytes of the upload are there.
@@ -147,7 +152,8 @@ impl Writer {
         }
         drop(state);
         if !self.partial.is_resource {
-            self.uploads.remove_oldest(&self.partial.destination, self.limits.uploads_per_destination_max);
+            self.uploads
+                .remove_oldest(self.partial.destination.as_str(), self.limits.uploads_per_destination_max);
         }
         Ok(Kept { offset, is_resumable: true })
     }

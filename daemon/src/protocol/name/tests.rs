@@ -110,6 +110,7 @@ fn the_segment_of_uploads_is_reserved_wherever_it_stands() {
         ("/.streamd-uploads/..", false),
         ("/.streamd-uploads/../a", false),
         ("/streamd-uploads", false),
+        ("/.streamd-upload", false),
         ("/.streamd-uploads2", false),
         ("/a.streamd-uploads", false),
         ("/.streamd-uploads.txt", false),
@@ -119,6 +120,14 @@ fn the_segment_of_uploads_is_reserved_wherever_it_stands() {
     for (path, expected) in table {
         assert_eq!(Name::parse(path.as_bytes()).unwrap().is_reserved(), expected, "{path}");
     }
+}
+
+#[test]
+fn a_text_that_no_name_has_is_no_name() {
+    for text in ["/", "/a", "a//b", ".", "a/./b", "a/..", "../a", "a\\b", "a\n", "\0"] {
+        assert_eq!(Name::of_text(text), None, "{text:?}");
+    }
+    assert_eq!(Name::of_text("a%2fb").unwrap().as_str(), "a%2fb", "nothing is decoded");
 }
 
 #[test]
@@ -144,6 +153,7 @@ fn uploads_have_names_below_their_home() {
         format!("/.streamd-uploads/{ID}/x"),
         format!("/.streamd-uploads/x/{ID}"),
         format!("/x.streamd-uploads/{ID}"),
+        format!("/.streamd-uploads{ID}"),
         format!("/.Streamd-Uploads/{ID}"),
         format!("/.streamd-uploads/a/.streamd-uploads/{ID}"),
         format!("/.STREAMD-UPLOADS/.streamd-uploads/{ID}"),
@@ -216,6 +226,7 @@ proptest! {
     fn a_name_encoded_again_is_the_same_name(path in path()) {
         if let Ok(name) = Name::parse(path.as_bytes()) {
             let encoded = percent_encode(name.as_str().as_bytes(), NON_ALPHANUMERIC).to_string();
+            prop_assert_eq!(Name::of_text(name.as_str()), Some(name.clone()));
             prop_assert_eq!(Name::parse(encoded.as_bytes()), Ok(name));
         }
     }

@@ -13,10 +13,10 @@ fn what_is_too_long_is_refused_at_once_or_when_it_gets_too_long() {
     assert_eq!(writer.write(&[7]).unwrap_err(), refused);
     writer.discard();
     let writer = fixture.uploads.create(&plan("/file", None), &limits).unwrap();
-    let id = writer.id();
+    let upload = writer.resource();
     drop(writer);
-    assert_eq!(fixture.uploads.resume(id, 0, Some(101), &limits).unwrap_err(), refused);
-    assert_eq!(fixture.uploads.status(id).unwrap().length, None);
+    assert_eq!(fixture.uploads.resume(&upload, 0, Some(101), &limits).unwrap_err(), refused);
+    assert_eq!(fixture.uploads.status(&upload).unwrap().length, None);
 }
 
 #[test]

@@ -142,12 +142,14 @@ fn uploads_to_another_mount_lie_beside_their_destination() {
     assert_eq!(fixture.partials(), ["homes"]);
     // Continued after a restart, which finds the home by the list.
     let mut writer = fixture.uploads.create(&plan("/mnt/other", Some(1000)), &limits()).unwrap();
-    let id = writer.id();
+    let upload = writer.resource();
     writer.write(&content[..400]).unwrap();
-    assert_eq!(names(&mount.0.join(".streamd-uploads")), [id.to_string()]);
+    assert_eq!(names(&mount.0.join(".streamd-uploads")), [upload.id.to_string()]);
+    assert_eq!(upload.path(), format!("/mnt/.streamd-uploads/{}", upload.id));
+    assert_eq!(fixture.uploads.status(&UploadResource::of_root(upload.id)), Err(UploadError::NotFound));
     writer.crash();
     fixture.restart();
-    if let Ok(mut writer) = fixture.uploads.resume(id, 400, None, &limits()) {
+    if let Ok(mut writer) = fixture.uploads.resume(&upload, 400, None, &limits()) {
         writer.write(&content[400..]).unwrap();
         writer.publish(&Publication::default()).unwrap();
         assert_eq!(fixture.read("mnt/other").unwrap(), content);
@@ -180,7 +182,7 @@ fn a_sweep_comes_to_the_homes_on_other_mounts() {
 fn what_cannot_be_renamed_is_copied_beside_its_destination() {
     let Some((mut fixture, mount)) = with_mount() else { return };
     // As where two directories of one mount don't let files be renamed between them.
-    let destination = Destination::resolve(&fixture.root, "mnt/file", &limits()).unwrap();
+    let destination = Destination::resolve(&fixture.root, &name("/mnt/file"), &limits()).unwrap();
     let (_, home_mount) = identify(destination.directory()).unwrap();
     Arc::get_mut(&mut fixture.uploads).unwrap().home_mount = home_mount;
     let content = pattern(LONG);
@@ -194,7 +196,7 @@ fn what_cannot_be_renamed_is_copied_beside_its_destination() {
     assert!(names(&mount.0.join(".streamd-uploads")).is_empty());
     assert_eq!(
         fixture.put_if("/mnt/file", b"late", &publication),
-        Err(UploadError::DigestMismatch { algorithm: super::super::super::digest::Algorithm::Sha256 })
+        Err(UploadError::DigestMismatch { algorithm: Algorithm::Sha256 })
     );
     // The next one knows.
     let writer = fixture.uploads.create(&plan("/mnt/file", None), &limits()).unwrap();
@@ -205,7 +207,7 @@ fn what_cannot_be_renamed_is_copied_beside_its_destination() {
 fn a_copy_that_finds_no_room_leaves_both_directories_clean() {
     let Some((mut fixture, mount)) = with_mount() else { return };
     fixture.put("/mnt/file", b"before").unwrap();
-    let destination = Destination::resolve(&fixture.root, "mnt/file", &limits()).unwrap();
+    let destination = Destination::resolve(&fixture.root, &name("/mnt/file"), &limits()).unwrap();
     let (_, home_mount) = identify(destination.directory()).unwrap();
     drop(destination);
     let uploads = Arc::get_mut(&mut fixture.uploads).unwrap();

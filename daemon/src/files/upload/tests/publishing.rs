@@ -95,8 +95,7 @@ fn a_wrong_digest_leaves_the_file_that_was_there() {
     fixture.put("/file", b"before").unwrap();
     let generation = fixture.uploads.generation();
     let wrong = digests_of(b"other");
-    let expected =
-        Err(UploadError::DigestMismatch { algorithm: super::super::super::digest::Algorithm::Sha256 });
+    let expected = Err(UploadError::DigestMismatch { algorithm: Algorithm::Sha256 });
     let mut writer =
         fixture.uploads.begin(&Plan { digests: wrong, ..plan("/file", None) }, &limits()).unwrap();
     writer.write(b"content").unwrap();

@@ -91,14 +91,14 @@ fn of_many_that_take_over_one_writes_at_a_time() {
     let fixture = Fixture::new();
     let total = 200_u64;
     let first = fixture.uploads.create(&plan("/file", Some(total)), &limits()).unwrap();
-    let id = first.id();
+    let upload = first.resource();
     // Each takes the upload from whoever has it and appends a byte that tells where it stands.
     at_once(8, |_| {
-        while let Ok(status) = fixture.uploads.status(id) {
+        while let Ok(status) = fixture.uploads.status(&upload) {
             if status.complete {
                 return;
             }
-            let Ok(mut writer) = fixture.uploads.resume(id, status.offset, None, &impatient()) else {
+            let Ok(mut writer) = fixture.uploads.resume(&upload, status.offset, None, &impatient()) else {
                 continue;
             };
             let offset = writer.offset();

@@ -30,7 +30,7 @@ fn uploads_are_continued_after_a_restart() {
     let promised =
         Plan { digests: digests_of(&content), note: "note".to_owned(), ..plan("/resource", total) };
     let mut resource = fixture.uploads.create(&promised, &limits()).unwrap();
-    let id = resource.id();
+    let upload = resource.resource();
     resource.write(&content[..20]).unwrap();
     resource.crash();
     fixture.restart();
@@ -42,7 +42,7 @@ fn uploads_are_continued_after_a_restart() {
         writer.publish(&Publication::default()).unwrap();
         assert!(fixture.read(&path[1..]).unwrap() == content, "{path}");
     }
-    let mut writer = fixture.uploads.resume(id, 20, None, &limits()).unwrap();
+    let mut writer = fixture.uploads.resume(&upload, 20, None, &limits()).unwrap();
     assert_eq!((writer.length(), writer.note()), (total, "note"));
     writer.write(&content[20..]).unwrap();
     assert_eq!(writer.publish(&Publication::default()).unwrap().digests, digests_of(&content));
@@ -73,10 +73,10 @@ fn another_boot_trusts_only_what_was_synced() {
     }
     let durable = UploadLimits { is_durable: true, ..limits() };
     let mut writer = fixture.uploads.create(&plan("/file", Some(10)), &durable).unwrap();
-    let id = writer.id();
+    let upload = writer.resource();
     writer.write(b"12345").unwrap();
     writer.keep().unwrap();
-    let mut writer = fixture.uploads.resume(id, 5, None, &durable).unwrap();
+    let mut writer = fixture.uploads.resume(&upload, 5, None, &durable).unwrap();
     writer.write(b"678").unwrap();
     writer.crash();
     fixture.cut_short("/unsynced", b"12345", 10);
@@ -86,9 +86,9 @@ fn another_boot_trusts_only_what_was_synced() {
         About { boot: "another".to_owned(), ..about }.store(&file).unwrap();
     }
     fixture.restart();
-    assert_eq!(fixture.uploads.status(id).unwrap().offset, 5);
+    assert_eq!(fixture.uploads.status(&upload).unwrap().offset, 5);
     assert_eq!(fixture.uploads.usage().partials, 1, "nothing of the other can be trusted");
-    let mut writer = fixture.uploads.resume(id, 5, None, &limits()).unwrap();
+    let mut writer = fixture.uploads.resume(&upload, 5, None, &limits()).unwrap();
     writer.write(b"67890").unwrap();
     writer.publish(&Publication::default()).unwrap();
     assert_eq!(fixture.read("file").unwrap(), b"1234567890");
@@ -101,24 +101,24 @@ fn a_second_daemon_leaves_the_first_ones_uploads_alone() {
         return;
     }
     let mut writer = fixture.uploads.create(&plan("/file", None), &limits()).unwrap();
-    let id = writer.id();
+    let upload = writer.resource();
     writer.write(b"12345").unwrap();
     let second = Uploads::open(Arc::clone(&fixture.root)).unwrap();
-    assert_eq!(second.status(id), Err(UploadError::NotFound));
-    make_old(&fixture.home().join(id.to_string()));
+    assert_eq!(second.status(&upload), Err(UploadError::NotFound));
+    make_old(&fixture.home().join(upload.id.to_string()));
     assert_eq!(second.sweep(Duration::ZERO).partials, 0);
     drop(writer);
     // Both know it now; one has it at a time.
     let second = Uploads::open(Arc::clone(&fixture.root)).unwrap();
-    let mut writer = second.resume(id, 5, None, &limits()).unwrap();
-    assert_eq!(fixture.uploads.resume(id, 5, None, &limits()).unwrap_err(), UploadError::Busy);
+    let mut writer = second.resume(&upload, 5, None, &limits()).unwrap();
+    assert_eq!(fixture.uploads.resume(&upload, 5, None, &limits()).unwrap_err(), UploadError::Busy);
     writer.write(b"678").unwrap();
     drop(writer);
-    let error = fixture.uploads.resume(id, 5, None, &limits()).unwrap_err();
+    let error = fixture.uploads.resume(&upload, 5, None, &limits()).unwrap_err();
     assert_eq!(error, UploadError::WrongOffset { expected: 8, provided: 5 });
-    let writer = fixture.uploads.resume(id, 8, None, &limits()).unwrap();
+    let writer = fixture.uploads.resume(&upload, 8, None, &limits()).unwrap();
     writer.publish(&Publication::default()).unwrap();
-    assert_eq!(second.resume(id, 8, None, &limits()).unwrap_err(), UploadError::NotFound);
+    assert_eq!(second.resume(&upload, 8, None, &limits()).unwrap_err(), UploadError::NotFound);
     assert_eq!(fixture.read("file").unwrap(), b"12345678");
 }
 
@@ -198,7 +198,7 @@ proptest! {
         let limits = UploadLimits { is_durable, ..impatient() };
         let mut content = Vec::new();
         let mut writer = fixture.uploads.create(&plan("/file", None), &limits).unwrap();
-        let id = writer.id();
+        let upload = writer.resource();
         for step in steps {
             let offset = content.len() as u64;
             prop_assert_eq!(writer.offset(), offset);
@@ -210,17 +210,17 @@ proptest! {
                 }
                 Step::Keep => {
                     writer.keep().unwrap();
-                    writer = fixture.uploads.resume(id, offset, None, &limits).unwrap();
+                    writer = fixture.uploads.resume(&upload, offset, None, &limits).unwrap();
                 }
                 Step::TakeOver => {
                     let former = std::mem::replace(
                         &mut writer,
-                        fixture.uploads.resume(id, offset, None, &limits).unwrap(),
+                        fixture.uploads.resume(&upload, offset, None, &limits).unwrap(),
                     );
                     drop(former);
                 }
                 Step::Mismatch(count) => {
-                    let mut part = fixture.uploads.resume(id, offset, None, &limits).unwrap();
+                    let mut part = fixture.uploads.resume(&upload, offset, None, &limits).unwrap();
                     part.hash(ALL);
                     part.write(&vec![7; count]).unwrap();
                     part.check_content(&digests_of(b"")).unwrap_err();
@@ -229,11 +229,11 @@ proptest! {
                 Step::Kill if can_restart => {
                     writer.crash();
                     fixture.restart();
-                    writer = fixture.uploads.resume(id, offset, None, &limits).unwrap();
+                    writer = fixture.uploads.resume(&upload, offset, None, &limits).unwrap();
                 }
                 Step::Kill => {}
                 Step::WrongOffset(provided) => if provided != offset {
-                    let error = fixture.uploads.resume(id, provided, None, &limits).unwrap_err();
+                    let error = fixture.uploads.resume(&upload, provided, None, &limits).unwrap_err();
                     prop_assert_eq!(error, UploadError::WrongOffset { expected: offset, provided });
                 }
             }

@@ -75,13 +75,16 @@ fn a_dropped_writer_keeps_and_a_discarded_one_does_not() {
     let fixture = Fixture::new();
     let resource = || fixture.uploads.create(&plan("/file", None), &limits()).unwrap();
     let dropped = resource();
-    let id = dropped.id();
+    let upload = dropped.resource();
     drop(dropped);
-    assert_eq!(fixture.uploads.status(id), Ok(PartialStatus { offset: 0, length: None, complete: false }));
+    assert_eq!(
+        fixture.uploads.status(&upload),
+        Ok(PartialStatus { offset: 0, length: None, complete: false })
+    );
     let discarded = resource();
-    let gone = discarded.id();
+    let gone = discarded.resource();
     discarded.discard();
-    assert_eq!(fixture.uploads.status(gone), Err(UploadError::NotFound));
+    assert_eq!(fixture.uploads.status(&gone), Err(UploadError::NotFound));
     assert_eq!(fixture.uploads.usage(), UploadUsage { writers: 0, partials: 1 });
 }
 
@@ -92,31 +95,57 @@ fn a_resource_is_continued_by_its_id_and_remembered_when_complete() {
     let promised =
         Plan { digests: digests_of(&content), note: "condition".to_owned(), ..plan("/file", None) };
     let mut writer = fixture.uploads.create(&promised, &limits()).unwrap();
-    let id = writer.id();
+    let upload = writer.resource();
     writer.write(&content[..100]).unwrap();
     assert_eq!(writer.keep().unwrap(), Kept { offset: 100, is_resumable: true });
     // A destination's range doesn't continue it.
     let error = fixture.uploads.resume_destination(&plan("/file", None), 100, &limits()).unwrap_err();
     assert_eq!(error, UploadError::WrongOffset { expected: 0, provided: 100 });
-    let error = fixture.uploads.resume(id, 100, Some(99), &limits()).unwrap_err();
+    let error = fixture.uploads.resume(&upload, 100, Some(99), &limits()).unwrap_err();
     assert_eq!(error, UploadError::LengthConflict { expected: 100, provided: 99 });
-    let mut writer = fixture.uploads.resume(id, 100, Some(500), &limits()).unwrap();
+    let mut writer = fixture.uploads.resume(&upload, 100, Some(500), &limits()).unwrap();
     assert_eq!((writer.length(), writer.note()), (Some(500), "condition"));
     writer.write(&content[100..]).unwrap();
     drop(writer);
-    let error = fixture.uploads.resume(id, 500, Some(600), &limits()).unwrap_err();
+    let error = fixture.uploads.resume(&upload, 500, Some(600), &limits()).unwrap_err();
     assert_eq!(error, UploadError::LengthConflict { expected: 500, provided: 600 });
     // Every byte was there, and only the answer lost.
-    let writer = fixture.uploads.resume(id, 500, Some(500), &limits()).unwrap();
+    let writer = fixture.uploads.resume(&upload, 500, Some(500), &limits()).unwrap();
     assert_eq!(writer.publish(&Publication::default()).unwrap().digests, digests_of(&content));
     assert_eq!(fixture.read("file").unwrap(), content);
     let complete = PartialStatus { offset: 500, length: Some(500), complete: true };
-    assert_eq!(fixture.uploads.status(id), Ok(complete));
-    assert_eq!(fixture.uploads.resume(id, 500, None, &limits()).unwrap_err(), UploadError::Completed);
-    assert_eq!(fixture.uploads.remove(id), Ok(()));
-    assert_eq!(fixture.uploads.status(id), Err(UploadError::NotFound));
+    assert_eq!(fixture.uploads.status(&upload), Ok(complete));
+    assert_eq!(fixture.uploads.resume(&upload, 500, None, &limits()).unwrap_err(), UploadError::Completed);
+    assert_eq!(fixture.uploads.remove(&upload), Ok(()));
+    assert_eq!(fixture.uploads.status(&upload), Err(UploadError::NotFound));
     assert_eq!(fixture.read("file").unwrap(), content);
     fixture.assert_clean();
+}
+
+#[test]
+fn an_upload_lies_in_the_home_that_is_named_or_is_not_there() {
+    let fixture = Fixture::new();
+    let writer = fixture.uploads.create(&plan("/file", Some(1)), &limits()).unwrap();
+    let upload = writer.resource();
+    assert_eq!(upload, UploadResource::of_root(writer.id()));
+    assert_eq!(name(&upload.path()).upload_resource().as_ref(), Some(&upload));
+    let elsewhere = UploadResource::beside(&name("/a/file"), upload.id);
+    let assert_absent = || {
+        assert_eq!(fixture.uploads.status(&elsewhere), Err(UploadError::NotFound));
+        assert_eq!(fixture.uploads.remove(&elsewhere), Err(UploadError::NotFound));
+        let error = fixture.uploads.resume(&elsewhere, 0, None, &limits()).unwrap_err();
+        assert_eq!(error, UploadError::NotFound);
+    };
+    assert_absent();
+    drop(writer);
+    assert_absent();
+    let mut writer = fixture.uploads.resume(&upload, 0, None, &limits()).unwrap();
+    writer.write(b"1").unwrap();
+    writer.publish(&Publication::default()).unwrap();
+    assert_absent();
+    assert!(fixture.uploads.status(&upload).unwrap().complete);
+    let other = fixture.uploads.create(&plan("/file", None), &limits()).unwrap();
+    assert_ne!(other.id(), upload.id);
 }
 
 #[test]
@@ -129,7 +158,7 @@ fn a_writer_that_makes_progress_is_not_disturbed() {
         let error = fixture.uploads.resume_destination(&plan, offset, &limits()).unwrap_err();
         assert_eq!(error, UploadError::Busy, "{offset}");
     }
-    assert_eq!(fixture.uploads.resume(first.id(), 5, None, &limits()).unwrap_err(), UploadError::Busy);
+    assert_eq!(fixture.uploads.resume(&first.resource(), 5, None, &limits()).unwrap_err(), UploadError::Busy);
     first.write(b"67890").unwrap();
     first.publish(&Publication::default()).unwrap();
     assert_eq!(fixture.read("file").unwrap(), b"1234567890");
@@ -156,7 +185,7 @@ fn a_stalled_writer_is_taken_over_and_can_do_no_more() {
     assert_eq!(first.keep(), Err(UploadError::TakenOver));
     second.write(b"678").unwrap();
     drop(second);
-    fixture.uploads.remove(fixture.uploads.index.all()[0].id).unwrap();
+    fixture.uploads.remove(&fixture.uploads.index.all()[0].resource()).unwrap();
     // Whatever the first one does last, the second goes on.
     for end in [Writer::discard as fn(Writer), drop, |first| {
         assert_eq!(first.publish(&Publication::default()), Err(UploadError::TakenOver));
@@ -176,7 +205,7 @@ fn a_slow_sender_is_not_a_stalled_one() {
     let fixture = Fixture::new();
     let limits = UploadLimits { stall: Duration::from_millis(20), ..limits() };
     let first = fixture.uploads.create(&plan("/file", None), &limits).unwrap();
-    let take = || fixture.uploads.resume(first.id(), 0, None, &limits);
+    let take = || fixture.uploads.resume(&first.resource(), 0, None, &limits);
     let end = std::time::Instant::now() + Duration::from_millis(60);
     while std::time::Instant::now() < end {
         let since = std::time::Instant::now();
@@ -221,9 +250,9 @@ fn an_upload_is_removed_under_its_writer() {
     let fixture = Fixture::new();
     let mut writer = fixture.uploads.create(&plan("/file", None), &limits()).unwrap();
     writer.write(b"12345").unwrap();
-    fixture.uploads.remove(writer.id()).unwrap();
+    fixture.uploads.remove(&writer.resource()).unwrap();
     assert_eq!(writer.write(b"6"), Err(UploadError::TakenOver));
-    assert_eq!(fixture.uploads.remove(writer.id()), Err(UploadError::NotFound));
+    assert_eq!(fixture.uploads.remove(&writer.resource()), Err(UploadError::NotFound));
     assert_eq!(writer.publish(&Publication::default()), Err(UploadError::TakenOver));
     fixture.assert_clean();
 }
@@ -251,14 +280,14 @@ fn a_part_with_the_wrong_digest_is_taken_back() {
 fn so_many_wait_for_one_destination_and_no_more() {
     let fixture = Fixture::new();
     let limits = UploadLimits { uploads_per_destination_max: 2, ..limits() };
-    let mut ids = Vec::new();
+    let mut uploads = Vec::new();
     for _ in 0..4 {
         let mut writer = fixture.uploads.begin(&plan("/file", Some(2 * LONG as u64)), &limits).unwrap();
-        ids.push(writer.id());
+        uploads.push(writer.resource());
         writer.write(&pattern(LONG)).unwrap();
         writer.keep().unwrap();
     }
-    let there: Vec<_> = ids.iter().filter(|id| fixture.uploads.status(**id).is_ok()).collect();
-    assert_eq!(there, [&ids[2], &ids[3]]);
+    let there: Vec<_> = uploads.iter().filter(|upload| fixture.uploads.status(upload).is_ok()).collect();
+    assert_eq!(there, [&uploads[2], &uploads[3]]);
     assert_eq!(fixture.partials().len(), 2);
 }
