@@ -1,9 +1,11 @@
 //! The daemon as a value: started from checked settings, reloaded, drained. The binary and the tests use it
 //! alike.
 
+mod sweeper;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +15,11 @@ use tokio::sync::{mpsc, watch};
 use crate::config::{DriverChoice, Live, SinkChoice};
 use crate::control::{self, ControlContext, ControlError, ControlPlane};
 use crate::dataplane::{DataPlane, DataPlaneError, Driver, Resources, WorkerEnded};
+use crate::files::upload::{UploadError, Uploads};
 use crate::files::{FileError, Root, Spool, SpoolError, Synthetic};
 use crate::sys::uring::{self, RingRefused};
 use crate::telemetry::{LogQueue, Telemetry};
+use sweeper::Sweeper;
 
 /// Connections that may wait for the control plane to accept them.
 const CONTROL_BACKLOG: i32 = 1024;
@@ -30,6 +34,14 @@ pub enum DaemonError {
         path: PathBuf,
         /// What is wrong with it.
         reason: FileError,
+    },
+    /// Nothing can be uploaded below the root.
+    #[error("uploads below {}: {reason}", path.display())]
+    Uploads {
+        /// The root.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: UploadError,
     },
     /// The spool can't be used.
     #[error("spool {}: {reason}", path.display())]
@@ -59,6 +71,9 @@ pub enum DaemonError {
     /// The source of synthetic bytes could not be made.
     #[error("memory for synthetic streams: {0}")]
     Synthetic(io::Error),
+    /// The thread that sweeps uploads could not be started.
+    #[error("the thread that sweeps uploads: {0}")]
+    Sweeper(io::Error),
 }
 
 fn in_use(reason: &io::Error) -> &'static str {
@@ -72,7 +87,7 @@ fn in_use(reason: &io::Error) -> &'static str {
 impl DaemonError {
     /// Whether the configuration is at fault rather than the moment.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, DaemonError::Root { .. } | DaemonError::Spool { .. })
+        matches!(self, DaemonError::Root { .. } | DaemonError::Uploads { .. } | DaemonError::Spool { .. })
     }
 }
 
@@ -80,6 +95,7 @@ impl DaemonError {
 pub struct Daemon {
     data: DataPlane,
     control: ControlPlane,
+    sweeper: Option<Sweeper>,
     data_address: SocketAddr,
     live: watch::Sender<Arc<Live>>,
     telemetry: Arc<Telemetry>,
@@ -100,12 +116,14 @@ impl Daemon {
         let data = DataPlane::start(bound, driver, &receiver, &telemetry, &resources, &ended_sender)?;
         let control = control::start(ControlContext {
             listener,
-            live: receiver,
+            live: receiver.clone(),
             telemetry: Arc::clone(&telemetry),
             mailboxes: data.mailboxes(),
             data_address,
         })?;
-        let daemon = Daemon { data, control, data_address, live: sender, telemetry, ended };
+        let sweeper = resources.uploads.map(|uploads| Sweeper::start(uploads, receiver, &telemetry));
+        let sweeper = sweeper.transpose().map_err(DaemonError::Sweeper)?;
+        let daemon = Daemon { data, control, sweeper, data_address, live: sender, telemetry, ended };
         daemon.announce(driver);
         Ok(daemon)
     }
@@ -149,6 +167,7 @@ impl Daemon {
         tracing::info!(connections = self.telemetry.connections_open(), "draining");
         self.telemetry.start_draining();
         self.data.drain(timeout);
+        drop(self.sweeper);
         self.control.stop();
         tracing::info!("stopped");
     }
@@ -180,19 +199,27 @@ fn choose_driver(choice: DriverChoice) -> Result<Driver, DaemonError> {
 
 fn resources(live: &Live) -> Result<Resources, DaemonError> {
     let settings = &live.settings;
-    let root = settings
-        .root
-        .as_deref()
-        .map(|path| Root::open(path).map_err(|reason| DaemonError::Root { path: path.to_owned(), reason }));
+    let root = settings.root.as_deref().map(|path| open_root(path, settings.uploads)).transpose()?;
+    let uploads = root.as_ref().filter(|_| settings.uploads).map(|root| {
+        let path = settings.root.clone().unwrap_or_default();
+        Uploads::open(Arc::clone(root)).map_err(|reason| DaemonError::Uploads { path, reason })
+    });
     let spool =
         settings.spool.as_deref().filter(|_| settings.sink == SinkChoice::Store).map(|path| {
             Spool::open(path).map_err(|reason| DaemonError::Spool { path: path.to_owned(), reason })
         });
     Ok(Resources {
-        root: root.transpose()?.map(Arc::new),
+        root,
+        uploads: uploads.transpose()?,
         spool: spool.transpose()?,
         synthetic: Synthetic::new().map_err(DaemonError::Synthetic)?,
     })
+}
+
+fn open_root(path: &Path, with_uploads: bool) -> Result<Arc<Root>, DaemonError> {
+    let root = Root::open(path).map_err(|reason| DaemonError::Root { path: path.to_owned(), reason })?;
+    // Without uploads nobody records digests, and a look for some would only cost time.
+    Ok(Arc::new(if with_uploads { root.reading_digests() } else { root }))
 }
 
 fn bind_control(address: SocketAddr) -> Result<TcpListener, DaemonError> {

@@ -14,6 +14,7 @@ use super::disk::DiskThreads;
 use super::listener;
 use super::worker::{self, Assignment};
 use crate::config::Live;
+use crate::files::upload::Uploads;
 use crate::files::{Root, Spool, Synthetic};
 use crate::job::{MAILBOX_JOBS_MAX, Mailboxes, StreamJob};
 use crate::sys::uring::RingFeatures;
@@ -43,6 +44,8 @@ impl Driver {
 pub struct Resources {
     /// The served directory, where one is configured.
     pub root: Option<Arc<Root>>,
+    /// What is uploaded below it, where that is allowed.
+    pub uploads: Option<Arc<Uploads>>,
     /// The directory of stored frames, where frames are stored.
     pub spool: Option<Arc<Spool>>,
     /// Random bytes for streams.

@@ -190,6 +190,11 @@ impl Worker {
         Rc::clone(&self.live.borrow())
     }
 
+    /// What uploads have changed so far below the root: what is known of a file from before may not be so any more.
+    pub(super) fn generation(&self) -> u64 {
+        self.resources.uploads.as_ref().map_or(0, |uploads| uploads.generation())
+    }
+
     /// Whether the daemon stops: nothing new is begun.
     pub(super) fn is_draining(&self) -> bool {
         self.drain.get().is_some()

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::labels::{EngineLabel, FrameRefusal, Label, Outcome, Status};
+use super::labels::{EngineLabel, FrameRefusal, Label, Outcome, Status, UploadOutcome};
 
 /// A count that only grows. One thread adds to it, so the addition itself needn't be atomic: a locked instruction
 /// costs twenty cycles, several times in each request.
@@ -93,6 +93,10 @@ pub struct WorkerCounters {
     pub frames_refused: CounterFamily<FrameRefusal>,
     /// Payload bytes of frames.
     pub bytes_received: Counter,
+    /// Requests that brought an upload or a part of one, by how they ended.
+    pub uploads: CounterFamily<UploadOutcome>,
+    /// Bytes of uploads that were written, whatever became of them.
+    pub bytes_uploaded: Counter,
 }
 
 impl WorkerCounters {
@@ -103,6 +107,15 @@ impl WorkerCounters {
         let closed = self.connections_closed.get();
         self.connections_accepted.get().saturating_sub(closed)
     }
+}
+
+/// How many uploads there are; told every second, and 0 where uploads are off.
+#[derive(Default)]
+pub struct UploadGauges {
+    /// Uploads that are written to.
+    pub writers: Gauge,
+    /// Uploads that aren't published, those with a writer among them.
+    pub partials: Gauge,
 }
 
 /// What the control plane counts.

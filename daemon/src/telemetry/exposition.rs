@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Telemetry;
-use super::counters::{Counter, CounterFamily, WorkerCounters};
+use super::counters::{Counter, CounterFamily, UploadGauges, WorkerCounters};
 use super::labels::Label;
 
 /// The content type of OpenMetrics 1.0.
@@ -43,6 +43,7 @@ impl Collector for Snapshot {
         self.encode_connections(&mut encoder)?;
         self.encode_transfers(&mut encoder)?;
         self.encode_frames(&mut encoder)?;
+        self.encode_uploads(&mut encoder)?;
         self.encode_control(&mut encoder)
     }
 }
@@ -91,6 +92,18 @@ impl Snapshot {
         let help = "Frames that were not acknowledged.";
         self.family(encoder, "frames_refused", help, "reason", |w| &w.frames_refused)?;
         self.counter(encoder, "bytes_received", "Payload bytes of frames.", |w| &w.bytes_received)
+    }
+
+    fn encode_uploads(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let help = "Requests that brought an upload or a part of one, by how they ended.";
+        self.family(encoder, "uploads", help, "outcome", |w| &w.uploads)?;
+        let help = "Bytes of uploads that were written, whatever became of them.";
+        self.counter(encoder, "bytes_uploaded", help, |w| &w.bytes_uploaded)?;
+        let UploadGauges { writers, partials } = &self.0.uploads;
+        let running = i64::try_from(writers.get()).unwrap_or(i64::MAX);
+        gauge(encoder, "uploads_running", "Uploads that are written to now.", running)?;
+        let help = "Uploads that are not published, those that are written to now among them.";
+        gauge(encoder, "partials", help, i64::try_from(partials.get()).unwrap_or(i64::MAX))
     }
 
     fn encode_control(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {

@@ -63,6 +63,20 @@ label! {
 }
 
 label! {
+    /// How a request ended that brought an upload, or a part of one.
+    UploadOutcome {
+        /// The upload has its name.
+        Published => "published",
+        /// What arrived is kept, to be gone on with.
+        Kept => "kept",
+        /// The request asked for what can't be, or what it brought wasn't what it said.
+        Refused => "refused",
+        /// The disk or the peer failed, and nothing is kept.
+        Failed => "failed",
+    }
+}
+
+label! {
     /// Why a frame got no `done`.
     FrameRefusal {
         /// Its size is below zero.

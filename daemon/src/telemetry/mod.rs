@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use access_log::{AccessLine, AccessLog};
-pub use counters::{ControlCounters, Counter, CounterFamily, Gauge, WorkerCounters};
-pub use labels::{EngineLabel, FrameRefusal, Label, Outcome, Status};
+pub use counters::{ControlCounters, Counter, CounterFamily, Gauge, UploadGauges, WorkerCounters};
+pub use labels::{EngineLabel, FrameRefusal, Label, Outcome, Status, UploadOutcome};
 pub use log_queue::LogQueue;
 
 /// A worker whose last heartbeat is older is stalled: twenty missed ticks of its loop, and above what a loaded
@@ -31,6 +31,8 @@ pub struct Telemetry {
     pub workers: Vec<Arc<WorkerCounters>>,
     /// Counters of the control plane.
     pub control: ControlCounters,
+    /// How many uploads there are.
+    pub uploads: UploadGauges,
     /// Where log lines go.
     pub log: LogQueue,
     draining: AtomicBool,
@@ -55,6 +57,7 @@ impl Telemetry {
             started: Instant::now(),
             workers: (0..workers).map(|_| Arc::new(WorkerCounters::default())).collect(),
             control: ControlCounters::default(),
+            uploads: UploadGauges::default(),
             log,
             draining: AtomicBool::new(false),
             driver,

@@ -288,3 +288,18 @@ fn uploads_need_a_root_and_where_others_can_reach_them_a_token() {
         assert_eq!(code(&check(&flags)), 0, "{flags:?}");
     }
 }
+
+#[test]
+fn uploads_need_a_root_that_can_take_them() {
+    let fixture = Fixture::new();
+    fixture.write(".streamd-uploads", b"no directory");
+    let root = fixture.path().to_str().unwrap();
+    let output = run_streamd(&[&TEST_FLAGS[..], &["--uploads", "--root", root]].concat());
+    let fault = format!(
+        "streamd: uploads below {root}: opening .streamd-uploads, which must be a directory: Not a directory (os \
+         error 20)\n"
+    );
+    assert_eq!(code(&output), 78);
+    // A host with few descriptors gets a warning before it.
+    assert!(stderr(&output).ends_with(&fault), "{}", stderr(&output));
+}

@@ -171,7 +171,7 @@ impl Response {
 
 /// What answers a request for a file that is known.
 pub(super) fn of_known_file(worker: &Worker, request: &Request, keep_alive: bool) -> Option<Response> {
-    let known = worker.files.get(&request.name, worker.clock.ticks(), 0)?;
+    let known = worker.files.get(&request.name, worker.clock.ticks(), worker.generation())?;
     Some(of_file(request, &Asked::new(worker, request, keep_alive), &known))
 }
 
@@ -184,9 +184,10 @@ pub(super) async fn prepare(worker: &Worker, request: &Request, keep_alive: bool
     let Some(root) = &worker.resources.root else {
         return Response::problem(asked, 404, "no files are served: no root is configured");
     };
+    let generation = worker.generation();
     match find(worker, root, &request.name).await {
         Ok(Found::File(file)) => {
-            let known = keep(worker, &request.name, file);
+            let known = keep(worker, &request.name, file, generation);
             let response = of_file(request, asked, &known);
             worker.disk.release(known);
             response
@@ -201,11 +202,11 @@ pub(super) async fn prepare(worker: &Worker, request: &Request, keep_alive: bool
     }
 }
 
-/// Keeps a file that was just opened for the requests that follow.
-fn keep(worker: &Worker, name: &Name, file: SourceFile) -> Rc<KnownFile> {
+/// Keeps a file that was just opened for the requests that follow; `generation` is the one before the opening.
+fn keep(worker: &Worker, name: &Name, file: SourceFile, generation: u64) -> Rc<KnownFile> {
     let now = worker.clock.ticks();
     let valid_ms = worker.live().settings.cache_valid_ms;
-    worker.files.add(name, file, now, now + worker.clock.ticks_within(valid_ms), 0)
+    worker.files.add(name, file, now, now + worker.clock.ticks_within(valid_ms), generation)
 }
 
 /// Resolves a name, at once where that needs no disk.
@@ -214,9 +215,6 @@ pub(in super::super) async fn find(
     root: &Arc<Root>,
     name: &Name,
 ) -> Result<Found, FileError> {
-    if name.is_reserved() {
-        return Err(FileError::NotFound);
-    }
     if let Some(found) = root.find_cached(name) {
         return found;
     }
