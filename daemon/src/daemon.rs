@@ -166,8 +166,8 @@ impl Daemon {
         let timeout = Duration::from_millis(self.live.borrow().settings.drain_timeout_ms);
         tracing::info!(connections = self.telemetry.connections_open(), "draining");
         self.telemetry.start_draining();
-        drop(self.sweeper);
         self.data.drain(timeout);
+        drop(self.sweeper);
         self.control.stop();
         tracing::info!("stopped");
     }

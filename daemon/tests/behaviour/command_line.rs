@@ -299,5 +299,7 @@ fn uploads_need_a_root_that_can_take_them() {
         "streamd: uploads below {root}: opening .streamd-uploads, which must be a directory: Not a directory (os \
          error 20)\n"
     );
-    assert_eq!((code(&output), stderr(&output)), (78, &*fault));
+    assert_eq!(code(&output), 78);
+    // A host with few descriptors gets a warning before it.
+    assert!(stderr(&output).ends_with(&fault), "{}", stderr(&output));
 }

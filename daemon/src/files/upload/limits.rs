@@ -38,8 +38,8 @@ impl UploadLimits {
     }
 }
 
-/// [`UploadLimits::stall`]: longer than a sender that is there says nothing, retransmissions of a lossy path included,
-/// and no longer than a client that lost its connection waits before it comes back.
+/// [`UploadLimits::stall`]: a sender that is there is seldom silent for so long, a few retransmissions included, and a
+/// client that lost its connection comes back about as soon.
 const STALL: Duration = Duration::from_secs(5);
 
 /// Most uploads known at once, those without a writer too, but for plain PUTs under way: half a MiB of memory, and no
