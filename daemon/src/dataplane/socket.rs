@@ -92,8 +92,8 @@ impl Socket {
         }
     }
 
-    /// From now on a waiter is woken for [`GATHERED_BYTES`] at once, or for each byte. Says whether bytes gather: refused,
-    /// they don't.
+    /// From now on a waiter is woken for [`GATHERED_BYTES`] at once, or for each byte. Says whether bytes gather: where
+    /// that was refused they don't.
     pub(super) fn gather(&self, wanted: bool) -> bool {
         if self.gathers.get() != wanted {
             let bytes = if wanted { GATHERED_BYTES } else { 1 };

@@ -181,7 +181,8 @@ impl Uploads {
         }
     }
 
-    /// Continues the upload of this name at `offset`. `length` is given where the request says how long the upload will be.
+    /// Continues the upload of this name at `offset`. `length` is given where the request says how long the upload will
+    /// be.
     pub fn resume(
         self: &Arc<Self>,
         upload: &UploadResource,

@@ -1,7 +1,8 @@
 //! Requests that write: PUT, POST, PATCH and DELETE, and what is asked of an upload that isn't complete.
 //!
-//! Each is checked (`permission`), gets a writer of the storage, has its body received by disk threads (`receive`) and is
-//! answered once the storage says what became of it (`answer`). Every call of the storage is made on a disk thread.
+//! Each is checked (`permission`), gets a writer of the storage, has its body received by disk threads (`receive`)
+//! and is answered once the storage says what became of it (`answer`). Every call of the storage is made on a disk
+//! thread.
 
 mod answer;
 mod conditions;
