@@ -135,7 +135,11 @@ fn who_takes_uploads_takes_them_where_they_go_to_and_the_others_say_why_not() {
             let line = fetch::put(peer.http, path, body.as_bytes()).unwrap();
             assert!(matches!(fetch::status(&line), 201 | 204), "{name}: {line}");
             let mut found = Vec::new();
-            fetch::get(peer.http, path, |bytes| Ok(found.extend_from_slice(bytes))).unwrap();
+            fetch::get(peer.http, path, |bytes| {
+                found.extend_from_slice(bytes);
+                Ok(())
+            })
+            .unwrap();
             assert_eq!(found, body.as_bytes(), "{name}");
         }
         let line = fetch::delete(peer.http, "/a/put-0").unwrap();
