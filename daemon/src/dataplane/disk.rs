@@ -2,6 +2,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use monoio::blocking::{BlockingTask, ThreadPool};
@@ -16,6 +17,9 @@ const TASKS_WAITING_MAX: usize = 1024;
 #[derive(Clone)]
 pub(super) struct DiskThreads {
     tasks: Sender<BlockingTask>,
+    /// Places of uploads, over all workers: half of the threads, since a slow disk holds those that write to it, and
+    /// whoever only reads mustn't wait behind them.
+    uploads: Arc<Semaphore>,
 }
 
 impl DiskThreads {
@@ -28,7 +32,7 @@ impl DiskThreads {
             // Not joined: a thread that hangs in a dead file system must not hold up the end of the daemon.
             std::thread::Builder::new().name(name).spawn(move || queue.iter().for_each(BlockingTask::run))?;
         }
-        Ok(DiskThreads { tasks })
+        Ok(DiskThreads { tasks, uploads: Arc::new(Semaphore::new((count / 2).max(1))) })
     }
 }
 
@@ -50,6 +54,7 @@ pub(super) struct DiskBusy;
 pub(super) struct Disk {
     places: Semaphore,
     long: Semaphore,
+    uploads: Arc<Semaphore>,
 }
 
 /// Tasks of one worker that may hold a thread for as long as reading a whole file takes: others need the threads too.
@@ -57,10 +62,11 @@ const LONG_TASKS_MAX: usize = 2;
 
 impl Disk {
     /// For one of `workers` workers.
-    pub(super) fn new(workers: usize) -> Disk {
+    pub(super) fn new(threads: &DiskThreads, workers: usize) -> Disk {
         Disk {
             places: Semaphore::new((TASKS_WAITING_MAX / workers.max(1)).max(1)),
             long: Semaphore::new(LONG_TASKS_MAX),
+            uploads: Arc::clone(&threads.uploads),
         }
     }
 
@@ -90,6 +96,15 @@ impl Disk {
     ) -> Result<R, DiskBusy> {
         let _place = self.places.acquire().await.map_err(|_| DiskBusy)?;
         on_disk_thread(work).await
+    }
+
+    /// Runs `work` of an upload on a disk thread when its turn comes.
+    pub(super) async fn run_upload<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, DiskBusy> {
+        let _turn = self.uploads.acquire().await.map_err(|_| DiskBusy)?;
+        self.run(work).await
     }
 
     /// Lets go of a file, and closes it if nobody else needs it.

@@ -153,7 +153,7 @@ async fn serve(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Resul
         arrivals,
         clock: Clock::new(TICK),
         pipes: PipePool::default(),
-        disk: Disk::new(workers),
+        disk: Disk::new(&assignment.disk_threads, workers),
         files: FileCache::default(),
         idle_targets: IdleTargets::default(),
         discard: RefCell::new(vec![0; DISCARD_BYTES]),

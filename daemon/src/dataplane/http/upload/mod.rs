@@ -227,7 +227,7 @@ impl Call<'_> {
         &self,
         work: impl FnOnce() -> Result<R, UploadError> + Send + 'static,
     ) -> Result<R, Stop> {
-        let done = self.worker.disk.run(work).await;
+        let done = self.worker.disk.run_upload(work).await;
         let result = done.map_err(|_| Answer::problem(503, "too many requests wait for the disk"))?;
         result.map_err(|error| self.refusal(&error).into())
     }
@@ -278,7 +278,7 @@ impl Call<'_> {
         let ended = self
             .worker
             .disk
-            .run(move || if contradicts_itself && !is_resource { writer.discard() } else { drop(writer) });
+            .run_upload(move || if contradicts_itself && !is_resource { writer.discard() } else { drop(writer) });
         // Refused only where the daemon ends.
         let _ = ended.await;
     }

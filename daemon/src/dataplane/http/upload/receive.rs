@@ -92,7 +92,7 @@ async fn turns(worker: &Worker, connection: &Connection, input: &mut Input, mut 
     let mut is_late = false;
     let result = loop {
         let bytes = turn.bytes;
-        let done = worker.disk.run(move || {
+        let done = worker.disk.run_upload(move || {
             let pause = turn.run();
             (turn, pause)
         });
