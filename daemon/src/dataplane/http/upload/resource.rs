@@ -84,7 +84,8 @@ impl Call<'_> {
             return Err(marked(self.refusal(&error).into(), false));
         }
         let conditions = Conditions::from_note(writer.note());
-        self.publish(writer, conditions).await.map(Taken::Published).map_err(|stop| marked(stop, true))
+        let published = self.publish(writer, conditions, Digests::default()).await;
+        published.map(Taken::Published).map_err(|stop| marked(stop, true))
     }
 
     /// A request that goes on with an upload that is complete already: its bytes are too many, and without any it says
