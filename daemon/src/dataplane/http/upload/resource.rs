@@ -53,6 +53,7 @@ impl Call<'_> {
         let UploadStep::Append { offset, complete, length } = self.step()? else {
             return Err(Answer::of_error(&UploadError::NotFound, &[]).into());
         };
+        self.check_content_encoding()?;
         let content = Digests::from_fields(&self.content_digests()?);
         let (uploads, limits) = (Arc::clone(&self.uploads), self.limits());
         let algorithms = content.algorithms();
