@@ -60,6 +60,16 @@ impl Call<'_> {
         let writer = self.begin(plan, algorithms, Some(range.first)).await?;
         let writer = self.receive(writer).await?;
         let writer = self.check_content(writer, content).await?;
+        if writer.offset() > range.end() {
+            // Which of its bytes are meant nobody knows.
+            let error = UploadError::LengthConflict { expected: range.end(), provided: writer.offset() };
+            return self
+                .on_disk(move || {
+                    writer.discard();
+                    Err(error)
+                })
+                .await;
+        }
         if writer.offset() != range.end() {
             let error = UploadError::Incomplete { received: writer.offset(), expected: range.end() };
             self.keep(writer).await?;
