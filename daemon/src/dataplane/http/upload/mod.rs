@@ -269,16 +269,17 @@ impl Call<'_> {
         }
     }
 
-    /// Ends a writer whose body broke off: what can be gone on with stays, and what contradicts itself doesn't.
+    /// Ends a writer whose body broke off: what can be gone on with stays, and what contradicts itself doesn't. An
+    /// upload with a name of its own outlives broken chunks, but no byte past its length (draft section 4.1.3).
     async fn put_aside(&self, writer: Option<Writer>, error: &BodyError) {
         let Some(writer) = writer else { return };
-        let contradicts_itself =
-            matches!(error, BodyError::Malformed(_) | BodyError::Upload(UploadError::LengthConflict { .. }));
-        let is_resource = self.is_resource();
-        let ended = self
-            .worker
-            .disk
-            .run_upload(move || if contradicts_itself && !is_resource { writer.discard() } else { drop(writer) });
+        let is_given_up = match error {
+            BodyError::Upload(UploadError::LengthConflict { .. }) => true,
+            BodyError::Malformed(_) => !self.is_resource(),
+            _ => false,
+        };
+        let ended =
+            self.worker.disk.run_upload(move || if is_given_up { writer.discard() } else { drop(writer) });
         // Refused only where the daemon ends.
         let _ = ended.await;
     }

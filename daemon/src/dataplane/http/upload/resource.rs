@@ -53,6 +53,7 @@ impl Call<'_> {
         let UploadStep::Append { offset, complete, length } = self.step()? else {
             return Err(Answer::of_error(&UploadError::NotFound, &[]).into());
         };
+        self.check_content_encoding()?;
         let content = Digests::from_fields(&self.content_digests()?);
         let (uploads, limits) = (Arc::clone(&self.uploads), self.limits());
         let algorithms = content.algorithms();
@@ -84,7 +85,8 @@ impl Call<'_> {
             return Err(marked(self.refusal(&error).into(), false));
         }
         let conditions = Conditions::from_note(writer.note());
-        self.publish(writer, conditions).await.map(Taken::Published).map_err(|stop| marked(stop, true))
+        let published = self.publish(writer, conditions, Digests::default()).await;
+        published.map(Taken::Published).map_err(|stop| marked(stop, true))
     }
 
     /// A request that goes on with an upload that is complete already: its bytes are too many, and without any it says

@@ -26,23 +26,24 @@ impl Call<'_> {
     }
 
     async fn put_whole(&mut self) -> Result<Answer, Stop> {
-        // The body is the whole file, so both kinds of digest are the file's.
-        let digests = [self.repr_digests()?, self.content_digests()?].concat();
+        // The body is the whole file, so both kinds of digest are the file's; where they differ, one is wrong.
+        let content = Digests::from_fields(&self.content_digests()?);
+        let digests = Digests::from_fields(&self.repr_digests()?).or(&content);
         let plan = Plan {
             destination: self.request.name.clone(),
             length: self.body_bytes(),
-            digests: Digests::from_fields(&digests),
+            digests,
             note: String::new(),
         };
-        let wanted = self.wanted_digests();
-        let writer = self.begin(plan, wanted, None).await?;
+        let algorithms = content.algorithms().union(self.wanted_digests());
+        let writer = self.begin(plan, algorithms, None).await?;
         let writer = self.receive(writer).await?;
         let conditions = Conditions::of(&self.request.preconditions);
-        self.publish(writer, conditions).await
+        self.publish(writer, conditions, content).await
     }
 
     async fn put_part(&mut self, range: ContentRange) -> Result<Answer, Stop> {
-        let digests = self.repr_digests()?;
+        let digests = Digests::from_fields(&self.repr_digests()?);
         let content = Digests::from_fields(&self.content_digests()?);
         if self.body_bytes().is_some_and(|bytes| bytes != range.length()) {
             let detail =
@@ -52,13 +53,23 @@ impl Call<'_> {
         let plan = Plan {
             destination: self.request.name.clone(),
             length: Some(range.total),
-            digests: Digests::from_fields(&digests),
+            digests,
             note: String::new(),
         };
         let algorithms = content.algorithms().union(self.wanted_digests());
         let writer = self.begin(plan, algorithms, Some(range.first)).await?;
         let writer = self.receive(writer).await?;
         let writer = self.check_content(writer, content).await?;
+        if writer.offset() > range.end() {
+            // Which of its bytes are meant nobody knows.
+            let error = UploadError::LengthConflict { expected: range.end(), provided: writer.offset() };
+            return self
+                .on_disk(move || {
+                    writer.discard();
+                    Err(error)
+                })
+                .await;
+        }
         if writer.offset() != range.end() {
             let error = UploadError::Incomplete { received: writer.offset(), expected: range.end() };
             self.keep(writer).await?;
@@ -66,7 +77,8 @@ impl Call<'_> {
         }
         if range.is_last() {
             let conditions = Conditions::of(&self.request.preconditions);
-            return self.publish(writer, conditions).await;
+            // The first part's were noted; the last one's count too.
+            return self.publish(writer, conditions, digests).await;
         }
         let offset = self.keep(writer).await?;
         Ok(Answer::new(202).field("Upload-Offset", offset.to_string()))
@@ -109,8 +121,13 @@ impl Call<'_> {
         self.on_disk(move || writer.keep()).await.map(|kept| kept.offset)
     }
 
-    /// Gives a whole upload its name.
-    pub(super) async fn publish(&self, writer: Writer, conditions: Conditions) -> Result<Answer, Stop> {
+    /// Gives a whole upload its name, if it has `digests` and those that were noted when it began.
+    pub(super) async fn publish(
+        &self,
+        writer: Writer,
+        conditions: Conditions,
+        digests: Digests,
+    ) -> Result<Answer, Stop> {
         let recorded = self.wanted_digests();
         let published = self
             .on_disk(move || {
@@ -118,8 +135,8 @@ impl Call<'_> {
                 let publication = Publication {
                     is_new: conditions.want_new(),
                     precondition: if conditions.are_none() { None } else { Some(&permits) },
+                    digests,
                     recorded,
-                    ..Publication::default()
                 };
                 writer.publish(&publication)
             })
