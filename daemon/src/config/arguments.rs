@@ -96,12 +96,12 @@ pub struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     upload_bytes_max: Option<u64>,
 
-    /// Uploads at once, those that wait to be gone on with among them
+    /// Uploads that are written at once
     #[arg(long, env = "STREAMD_UPLOADS_MAX", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     uploads_max: Option<usize>,
 
-    /// Uploads at once to one name
+    /// Of them to one name
     #[arg(long, env = "STREAMD_UPLOADS_PER_DESTINATION_MAX", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     uploads_per_destination_max: Option<usize>,

@@ -112,7 +112,7 @@ pub struct Settings {
     /// Longest upload, in bytes, 1 to [`UPLOAD_BYTES_MAX_LIMIT`].
     #[serde(deserialize_with = "bytes::deserialize")]
     pub upload_bytes_max: u64,
-    /// Uploads that aren't done at once, those that wait to be gone on with among them, 1 to [`UPLOADS_MAX_LIMIT`].
+    /// Uploads that are written at once, 1 to [`UPLOADS_MAX_LIMIT`].
     pub uploads_max: usize,
     /// Those of them that are to get the same name, 1 to [`UPLOADS_MAX_LIMIT`].
     pub uploads_per_destination_max: usize,
