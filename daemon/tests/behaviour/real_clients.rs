@@ -20,7 +20,7 @@ const PARTIAL_BYTES: usize = 23_456_789;
 const LARGE_FILE_BYTES: u64 = 5 << 30;
 
 /// Whether a client is there; printed where it isn't.
-fn installed(program: &str) -> bool {
+pub(crate) fn installed(program: &str) -> bool {
     let version = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     let is_there = version.is_ok_and(|status| status.success());
     if !is_there {
@@ -30,7 +30,7 @@ fn installed(program: &str) -> bool {
 }
 
 /// A client that reads no settings of the user's, and no proxy from the environment.
-fn client(program: &str) -> Command {
+pub(crate) fn client(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     match program {

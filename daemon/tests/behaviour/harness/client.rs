@@ -42,10 +42,23 @@ impl Response {
 
     /// The `detail` of a problem document, after checking that it is one for this status.
     pub(crate) fn problem(&self) -> String {
-        assert_eq!(self.field("Content-Type"), Some("application/problem+json"), "{}", self.text());
+        self.problem_document()["detail"].as_str().unwrap().to_owned()
+    }
+
+    /// The registered kind of problem: what follows the `#` in `type`, and nothing for `about:blank`.
+    pub(crate) fn problem_kind(&self) -> String {
+        let uri = self.problem_document()["type"].as_str().unwrap().to_owned();
+        uri.split_once('#').map_or(String::new(), |(_, kind)| kind.to_owned())
+    }
+
+    /// A problem document with all its members, after checking that it is one for this status.
+    pub(crate) fn problem_document(&self) -> serde_json::Value {
+        let content_type = self.field("Content-Type");
+        assert_eq!(content_type, Some("application/problem+json"), "{} {}", self.status, self.text());
         let document: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
         assert_eq!(document["status"], self.status, "{document}");
-        document["detail"].as_str().unwrap().to_owned()
+        assert!(document["title"].is_string() && document["detail"].is_string(), "{document}");
+        document
     }
 }
 
@@ -81,6 +94,11 @@ impl Connection {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
+    /// Sends what the peer may not take to its end.
+    pub(crate) fn send_in_vain(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.stream.write_all(bytes.as_ref());
+    }
+
     /// Ends our direction.
     pub(crate) fn finish(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
@@ -102,6 +120,22 @@ impl Connection {
     /// Receives until the peer closes; panics on a reset.
     pub(crate) fn receive_to_end(&mut self) -> Vec<u8> {
         while self.receive_more() {}
+        std::mem::take(&mut self.received)
+    }
+
+    /// Receives until the connection is over, in order or by a reset.
+    pub(crate) fn receive_what_comes(&mut self) -> Vec<u8> {
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match uninterrupted(|| self.stream.read(&mut buffer)) {
+                Ok(0) => break,
+                Ok(count) => self.received.extend_from_slice(&buffer[..count]),
+                Err(error) => {
+                    assert_ne!(error.kind(), ErrorKind::WouldBlock, "the connection stays");
+                    break;
+                }
+            }
+        }
         std::mem::take(&mut self.received)
     }
 
@@ -142,7 +176,8 @@ impl Connection {
     /// Receives one response to `method`.
     pub(crate) fn response_to(&mut self, method: &str) -> Response {
         let mut response = self.head();
-        if method != "HEAD" && response.status != 304 {
+        // 1xx and these have no body, whatever their fields say (RFC 9112 6.3).
+        if method != "HEAD" && response.status >= 200 && !matches!(response.status, 204 | 304) {
             response.body = self.receive(response.content_length());
         }
         response

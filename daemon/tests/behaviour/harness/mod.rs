@@ -7,6 +7,7 @@ mod multipart;
 mod nginx;
 mod process;
 mod target;
+mod upload;
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ pub(crate) use multipart::{Part, parts};
 pub(crate) use nginx::Nginx;
 pub(crate) use process::{Process, TEST_FLAGS, command, json, lines_with, run_streamd};
 pub(crate) use target::{Target, frame_size};
+pub(crate) use upload::{MIB, chunked, each_uploading, partials, put, put_text, uploading, write_text};
 
 /// Time for anything that should happen; long enough for a loaded machine, and only ever waited for in full by
 /// a test that fails.

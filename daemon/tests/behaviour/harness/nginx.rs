@@ -1,4 +1,4 @@
-//! The real nginx, to compare answers with.
+//! The real nginx, to compare answers with, and as the proxy that many have in between.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -22,16 +22,34 @@ pub(crate) struct Nginx {
 
 impl Nginx {
     /// Serves `root` with byte ranges and conditions; None where nginx isn't installed.
+    ///
+    /// `max_ranges` and `if_modified_since before` are how this daemon treats ranges and RFC 9110 dates; nginx's
+    /// defaults are any number of ranges and the exact date.
     pub(crate) fn serving(root: &Path) -> Option<Nginx> {
-        let program = program()?;
-        (0..TRIES_MAX).find_map(|_| Nginx::start(&program, root)).or_else(|| panic!("nginx does not start"))
+        let root = root.display();
+        Nginx::with("", &format!("root {root}; max_ranges 16; if_modified_since before;"))
     }
 
-    fn start(program: &Path, root: &Path) -> Option<Nginx> {
+    /// Passes requests on to `address`, bodies as they come; None where nginx isn't installed.
+    pub(crate) fn before(address: SocketAddr) -> Option<Nginx> {
+        Nginx::with(
+            &format!("upstream daemon {{ server {address}; keepalive 4; }}"),
+            "client_max_body_size 0; location / { proxy_pass http://daemon; proxy_http_version 1.1; \
+             proxy_set_header Connection \"\"; proxy_request_buffering off; proxy_buffering off; }",
+        )
+    }
+
+    fn with(http: &str, server: &str) -> Option<Nginx> {
+        let program = program()?;
+        let start = |_| Nginx::start(&program, http, server);
+        (0..TRIES_MAX).find_map(start).or_else(|| panic!("nginx does not start"))
+    }
+
+    fn start(program: &Path, http: &str, server: &str) -> Option<Nginx> {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let address = TcpListener::bind(FREE_PORT).unwrap().local_addr().unwrap();
         let config = directory.path().join("nginx.conf");
-        std::fs::write(&config, configuration(directory.path(), root, address)).unwrap();
+        std::fs::write(&config, configuration(directory.path(), address, http, server)).unwrap();
         let child = Command::new(program)
             .arg("-c")
             .arg(&config)
@@ -71,12 +89,10 @@ fn program() -> Option<PathBuf> {
     directories.map(|directory| directory.join("nginx")).find(|program| program.is_file())
 }
 
-/// One process under this test's user, which writes nowhere but below `directory`.
-///
-/// `max_ranges` and `if_modified_since before` are how this daemon treats ranges and RFC 9110 dates; nginx's
-/// defaults are any number of ranges and the exact date.
-fn configuration(directory: &Path, root: &Path, address: SocketAddr) -> String {
-    let (directory, root) = (directory.display(), root.display());
+/// One process under this test's user, which writes nowhere but below `directory`; `http` and `server` are further
+/// directives of those blocks.
+fn configuration(directory: &Path, address: SocketAddr, http: &str, server: &str) -> String {
+    let directory = directory.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
         .map(|name| format!("    {name}_temp_path {directory}/{name};\n"))
@@ -84,8 +100,7 @@ fn configuration(directory: &Path, root: &Path, address: SocketAddr) -> String {
     format!(
         "daemon off;\nmaster_process off;\npid {directory}/pid;\n\
          events {{ worker_connections 64; }}\n\
-         http {{\n{temporary}    access_log off;\n    default_type application/octet-stream;\n    \
-         max_ranges 16;\n    if_modified_since before;\n    \
-         server {{ listen {address}; root {root}; }}\n}}\n"
+         http {{\n{temporary}    access_log off;\n    default_type application/octet-stream;\n    {http}\n    \
+         server {{ listen {address}; {server} }}\n}}\n"
     )
 }

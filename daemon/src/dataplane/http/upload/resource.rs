@@ -15,6 +15,7 @@ use crate::protocol::upload::UploadStep;
 impl Call<'_> {
     /// Begins an upload (draft section 4.2). `complete`: this body is all of it.
     pub(super) async fn create(&mut self, complete: bool, length: Option<u64>) -> Result<Answer, Stop> {
+        self.check_end(0).map_err(|stop| marked(stop, true))?;
         let content = Digests::from_fields(&self.content_digests()?);
         let conditions = Conditions::of(&self.request.preconditions);
         let plan = Plan {
@@ -63,6 +64,10 @@ impl Call<'_> {
             Ok(writer)
         });
         let writer = resumed.await.map_err(|stop| self.of_completed(marked(stop, false)))?;
+        if let Err(stop) = self.check_end(offset) {
+            self.keep(writer).await?;
+            return Err(marked(stop, false));
+        }
         match self.take(writer, content, complete).await? {
             Taken::Published(answer) => Ok(answer.upload_complete(true)),
             Taken::Kept(offset) => {
@@ -87,6 +92,16 @@ impl Call<'_> {
         let conditions = Conditions::from_note(writer.note());
         let published = self.publish(writer, conditions, Digests::default()).await;
         published.map(Taken::Published).map_err(|stop| marked(stop, true))
+    }
+
+    /// Whether a body from `offset` on ends where an upload may: its head tells that before the body is taken, even
+    /// where it isn't the last.
+    fn check_end(&self, offset: u64) -> Result<(), Stop> {
+        let limit = self.limits().upload_bytes_max;
+        if offset.saturating_add(self.body_bytes().unwrap_or(0)) > limit {
+            return Err(self.refusal(&UploadError::TooLarge { limit }).into());
+        }
+        Ok(())
     }
 
     /// A request that goes on with an upload that is complete already: its bytes are too many, and without any it says

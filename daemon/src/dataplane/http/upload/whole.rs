@@ -152,7 +152,7 @@ impl Call<'_> {
     }
 
     /// The body's length, where its head says it.
-    fn body_bytes(&self) -> Option<u64> {
+    pub(super) fn body_bytes(&self) -> Option<u64> {
         match self.request.body {
             Body::None => Some(0),
             Body::Length(length) => Some(length),

@@ -1,0 +1,179 @@
+//! One upload has one writer: a second one waits for the first to finish, or to stall.
+
+use std::time::{Duration, Instant};
+
+use streamd::config::Settings;
+
+use crate::harness::{
+    Connection, Fixture, MIB, Response, TestDaemon, each_uploading, get, partials, put, request,
+    request_text, wait_until, write_text,
+};
+
+/// A writer that makes no progress for this long is no obstacle any more.
+const STALL: Duration = Duration::from_secs(5);
+
+fn each_daemon(test: impl Fn(&TestDaemon, &Fixture) + Sync) {
+    each_uploading(|settings| Settings { cache_valid_ms: 0, ..settings }, test);
+}
+
+/// Begins an upload to `/file` with nothing, and returns its name.
+fn create(daemon: &TestDaemon) -> String {
+    let mut connection = Connection::open(daemon.data());
+    connection.send(write_text("POST", "/file", "Upload-Complete: ?0\r\n", b""));
+    let response = connection.response_to("POST");
+    assert_eq!(response.status, 201);
+    response.field("Location").unwrap().to_owned()
+}
+
+fn append_fields(offset: usize, complete: &str) -> String {
+    format!(
+        "Content-Type: application/partial-upload\r\nUpload-Offset: {offset}\r\nUpload-Complete: {complete}\r\n"
+    )
+}
+
+fn append(daemon: &TestDaemon, name: &str, offset: usize, complete: &str, body: &[u8]) -> Response {
+    let mut connection = Connection::open(daemon.data());
+    connection.send(write_text("PATCH", name, &append_fields(offset, complete), body));
+    connection.response_to("PATCH")
+}
+
+/// A writer that has brought `part` of a body of `length` bytes, all of which is written.
+fn begun(daemon: &TestDaemon, fixture: &Fixture, name: &str, part: &[u8], length: usize) -> Connection {
+    let mut connection = Connection::open(daemon.data());
+    let fields = format!("Content-Length: {length}\r\n{}", append_fields(0, "?0"));
+    connection.send(request_text("PATCH", name, &fields));
+    connection.send(part);
+    wait_until("the part to be written", || {
+        partials(fixture.path()).iter().any(|(_, length)| *length >= part.len() as u64)
+    });
+    connection
+}
+
+#[test]
+fn a_second_writer_is_refused_while_the_first_makes_progress() {
+    each_daemon(|daemon, fixture| {
+        let name = create(daemon);
+        let part = vec![b'a'; MIB];
+        let mut first = begun(daemon, fixture, &name, &part, 2 * MIB);
+        let response = append(daemon, &name, MIB, "?0", b"b");
+        assert_eq!((response.status, response.field("Upload-Complete")), (409, Some("?0")));
+        // It isn't its offset that is wrong.
+        assert_eq!(response.problem_kind(), "");
+        first.send(&part);
+        assert_eq!(first.response_to("PATCH").status, 204);
+        assert_eq!(append(daemon, &name, 2 * MIB, "?1", b"").status, 201);
+        assert!(get(daemon.data(), "/file", "").body == part.repeat(2));
+    });
+}
+
+#[test]
+fn a_second_writer_takes_over_from_one_that_is_gone() {
+    each_daemon(|daemon, fixture| {
+        let name = create(daemon);
+        let part = vec![b'a'; MIB];
+        drop(begun(daemon, fixture, &name, &part, 2 * MIB));
+        // At once: an end of the connection is no stall.
+        let started = Instant::now();
+        let mut last = None;
+        wait_until("the upload to be free", || {
+            let response = append(daemon, &name, MIB, "?1", b"b");
+            let is_taken = response.status == 201;
+            last = Some(response);
+            is_taken
+        });
+        assert!(started.elapsed() < STALL, "{:?}", started.elapsed());
+        assert_eq!(last.unwrap().field("Upload-Complete"), Some("?1"));
+        assert!(get(daemon.data(), "/file", "").body == [&part[..], b"b"].concat());
+    });
+}
+
+#[test]
+fn a_second_writer_takes_over_from_one_that_stalls() {
+    each_daemon(|daemon, fixture| {
+        let name = create(daemon);
+        let part = vec![b'a'; MIB];
+        let mut first = begun(daemon, fixture, &name, &part, 2 * MIB);
+        let refused = Instant::now();
+        assert_eq!(append(daemon, &name, MIB, "?0", b"b").status, 409);
+        wait_until("the first writer to count as stalled", || {
+            append(daemon, &name, MIB, "?0", b"b").status == 204
+        });
+        assert!(refused.elapsed() > STALL / 2, "{:?}", refused.elapsed());
+        // Whatever the first brings now is nobody's.
+        first.send_in_vain(vec![b'c'; MIB]);
+        let mut answer = first.receive_what_comes();
+        answer.truncate(12);
+        assert!(answer.is_empty() || answer == b"HTTP/1.1 409", "{}", String::from_utf8_lossy(&answer));
+        assert_eq!(append(daemon, &name, MIB + 1, "?1", b"d").status, 201);
+        assert!(get(daemon.data(), "/file", "").body == [&part[..], b"bd"].concat());
+        assert!(partials(fixture.path()).is_empty());
+    });
+}
+
+#[test]
+fn a_slow_writer_is_none_that_stalls() {
+    each_daemon(|daemon, fixture| {
+        let name = create(daemon);
+        let mut first = begun(daemon, fixture, &name, b"", 50);
+        let started = Instant::now();
+        let mut sent = 0;
+        // A byte now and then, far less than is written at a time.
+        while started.elapsed() < STALL + Duration::from_secs(1) {
+            let last = Instant::now();
+            first.send(b"a");
+            sent += 1;
+            assert!(first.is_silent_for(Duration::from_millis(500)));
+            let response = append(daemon, &name, sent, "?0", b"b");
+            if last.elapsed() > STALL / 2 {
+                eprintln!("not tested: this host stood still for {:?}", last.elapsed());
+                return;
+            }
+            assert_eq!(response.status, 409, "after {sent} bytes");
+        }
+        first.send(vec![b'a'; 50 - sent]);
+        assert_eq!(first.response_to("PATCH").status, 204);
+        assert_eq!(append(daemon, &name, 50, "?1", b"").status, 201);
+        assert!(get(daemon.data(), "/file", "").body == vec![b'a'; 50]);
+    });
+}
+
+#[test]
+fn a_ranged_put_has_one_writer_too() {
+    each_daemon(|daemon, fixture| {
+        let part = vec![b'a'; MIB];
+        let mut first = Connection::open(daemon.data());
+        let fields = format!("Content-Length: {}\r\nContent-Range: bytes 0-{}/{}\r\n", MIB + 1, MIB, 2 * MIB);
+        first.send(request_text("PUT", "/file", &fields));
+        first.send(&part);
+        wait_until("the part to be written", || {
+            partials(fixture.path()).iter().any(|(_, length)| *length >= MIB as u64)
+        });
+        for from in [0, MIB] {
+            let fields = format!("Content-Range: bytes {from}-{from}/{}\r\n", 2 * MIB);
+            let response = put(daemon.data(), "/file", &fields, b"b");
+            assert_eq!((response.status, response.problem_kind().as_str()), (409, ""), "{from}");
+        }
+        first.send(b"a");
+        assert_eq!(first.response_to("PUT").status, 202);
+        let rest = vec![b'a'; MIB - 1];
+        let fields = format!("Content-Range: bytes {}-{}/{}\r\n", MIB + 1, 2 * MIB - 1, 2 * MIB);
+        assert_eq!(put(daemon.data(), "/file", &fields, &rest).status, 201);
+        assert!(get(daemon.data(), "/file", "").body == vec![b'a'; 2 * MIB]);
+    });
+}
+
+#[test]
+fn whoever_writes_to_an_upload_that_is_given_up_is_cut_off() {
+    each_daemon(|daemon, fixture| {
+        let name = create(daemon);
+        let mut writer = begun(daemon, fixture, &name, &vec![b'a'; MIB], 2 * MIB);
+        assert_eq!(request(daemon.data(), "DELETE", &name, "").status, 204);
+        assert!(partials(fixture.path()).is_empty());
+        writer.send_in_vain(vec![b'a'; MIB]);
+        let answer = writer.receive_what_comes();
+        assert!(!answer.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&answer));
+        assert_eq!(request(daemon.data(), "HEAD", &name, "").status, 404);
+        assert_eq!(get(daemon.data(), "/file", "").status, 404);
+        assert!(partials(fixture.path()).is_empty());
+    });
+}
