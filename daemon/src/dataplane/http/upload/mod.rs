@@ -245,8 +245,10 @@ impl Call<'_> {
             self.send_interim(CONTINUE).await?;
         }
         self.body = BodyState::Partly;
+        // Boxed: the largest of what a request holds.
         let received =
-            receive::receive(self.worker, self.connection, self.input, self.request.body, writer).await;
+            Box::pin(receive::receive(self.worker, self.connection, self.input, self.request.body, writer))
+                .await;
         self.received_bytes = received.bytes;
         match (received.result, received.writer) {
             (Ok(()), Some(writer)) => {
