@@ -180,6 +180,12 @@ impl Writer {
         }
         self.partial.keep_short();
         self.partial.describe(state, &self.uploads.boot);
+        if self.limits.is_durable {
+            // The description says what is durable, and so was written after it; whoever is told how much is kept
+            // can rely on the description too.
+            let active = state.of_writer(self.lease)?;
+            active.file.sync().map_err(UploadError::at("fsync of an upload"))?;
+        }
         state.idle_since = SystemTime::now();
         state.active = None;
         Ok(())

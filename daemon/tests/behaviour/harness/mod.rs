@@ -2,21 +2,31 @@
 
 mod client;
 mod daemon;
+mod disk;
+mod faulty;
 mod files;
+mod mounts;
 mod multipart;
 mod nginx;
+mod nodes;
 mod process;
+mod random;
 mod target;
 mod upload;
+pub(crate) mod uploads;
 
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Connection, Response, get, request, request_text};
 pub(crate) use daemon::{TestDaemon, driver_names, drivers, every_engine_and_driver, settings};
+pub(crate) use disk::{Disk, Loss, Platter};
+pub(crate) use faulty::{Caching, FaultyFs, Operation};
 pub(crate) use files::{Fixture, pattern, sha256, sha256_of};
+pub(crate) use mounts::{Mountpoint, make_ext4, or_skip, repair_ext4};
 pub(crate) use multipart::{Part, parts};
 pub(crate) use nginx::Nginx;
 pub(crate) use process::{Process, TEST_FLAGS, command, json, lines_with, run_streamd};
+pub(crate) use random::Random;
 pub(crate) use target::{Target, frame_size};
 pub(crate) use upload::{MIB, chunked, each_uploading, partials, put, put_text, uploading, write_text};
 

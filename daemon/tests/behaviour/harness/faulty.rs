@@ -1,0 +1,380 @@
+//! A file system that fails when a test says so: it lies in this process's memory, and the kernel asks for it by FUSE.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    AccessFlags, BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem,
+    FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
+};
+
+use super::mounts::{Mountpoint, mount_fuse};
+use super::nodes::Nodes;
+
+/// How long the kernel may remember an answer: it sees every change itself.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// The size that is told of the file system, in blocks of 4 KiB: more than any reserve.
+const BLOCKS: u64 = 1 << 20;
+
+const BLOCK_BYTES: u32 = 4096;
+
+/// What can be made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Operation {
+    Create,
+    Allocate,
+    Write,
+    Read,
+    SetAttributes,
+    Flush,
+    Sync,
+    SyncDirectory,
+    Rename,
+}
+
+/// Where what was written waits until it is synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caching {
+    /// Nowhere: write(2) itself tells what fails.
+    Through,
+    /// In the page cache: write(2) succeeds, and writing back fails.
+    Back,
+}
+
+/// An operation's error, and how many calls succeed before; of writes, how many bytes.
+type Faults = HashMap<Operation, (usize, Errno)>;
+
+/// The file system, mounted until the test ends.
+pub(crate) struct FaultyFs {
+    caching: Caching,
+    session: Option<BackgroundSession>,
+    mountpoint: Mountpoint,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    nodes: Mutex<Nodes>,
+    faults: Mutex<Faults>,
+}
+
+impl FaultyFs {
+    /// None, with a line that says so, where the host doesn't let it be mounted.
+    pub(crate) fn mount(caching: Caching) -> Option<FaultyFs> {
+        let shared = Arc::<Shared>::default();
+        let mountpoint = Mountpoint::new();
+        let session =
+            mount_fuse(Memory { shared: Arc::clone(&shared), caching }, &mountpoint, &Config::default())?;
+        Some(FaultyFs { caching, session: Some(session), mountpoint, shared })
+    }
+
+    /// Where it is mounted.
+    pub(crate) fn path(&self) -> &Path {
+        self.mountpoint.path()
+    }
+
+    /// As it was mounted.
+    pub(crate) fn caching(&self) -> Caching {
+        self.caching
+    }
+
+    /// Lets `operation` fail once it has succeeded `after` times more, or once so many more bytes are written.
+    pub(crate) fn fail(&self, operation: Operation, errno: Errno, after: usize) {
+        self.shared.faults.lock().unwrap().insert(operation, (after, errno));
+    }
+
+    /// Lets everything succeed again.
+    pub(crate) fn heal(&self) {
+        self.shared.faults.lock().unwrap().clear();
+    }
+
+    /// Bytes of all files, those without a name that somebody has open among them.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.shared.nodes.lock().unwrap().used_bytes()
+    }
+}
+
+impl Drop for FaultyFs {
+    fn drop(&mut self) {
+        self.mountpoint.unmount();
+        if let Some(session) = self.session.take() {
+            let _ = session.join();
+        }
+    }
+}
+
+struct Memory {
+    shared: Arc<Shared>,
+    caching: Caching,
+}
+
+impl Memory {
+    fn nodes(&self) -> MutexGuard<'_, Nodes> {
+        self.shared.nodes.lock().unwrap()
+    }
+
+    /// The error that `operation` has to fail with now.
+    fn check(&self, operation: Operation) -> Result<(), Errno> {
+        self.check_many(operation, 1)
+    }
+
+    /// The same for so many of it at once. What has failed fails from then on.
+    fn check_many(&self, operation: Operation, count: usize) -> Result<(), Errno> {
+        match self.shared.faults.lock().unwrap().get_mut(&operation) {
+            Some((left, errno)) if *left < count => {
+                *left = 0;
+                Err(*errno)
+            }
+            Some((left, _)) => {
+                *left -= count;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn answer(reply: ReplyEmpty, result: Result<(), Errno>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+fn answer_entry(reply: ReplyEntry, result: Result<FileAttr, Errno>) {
+    match result {
+        Ok(attributes) => reply.entry(&REMEMBERED, &attributes, Generation(0)),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+fn answer_attributes(reply: ReplyAttr, result: Result<FileAttr, Errno>) {
+    match result {
+        Ok(attributes) => reply.attr(&REMEMBERED, &attributes),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+fn answer_xattr(reply: ReplyXattr, size: u32, result: Result<Vec<u8>, Errno>) {
+    match result {
+        Ok(value) if size == 0 => reply.size(u32::try_from(value.len()).unwrap()),
+        Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
+        Ok(value) => reply.data(&value),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+fn time(time: TimeOrNow) -> SystemTime {
+    match time {
+        TimeOrNow::SpecificTime(time) => time,
+        TimeOrNow::Now => SystemTime::now(),
+    }
+}
+
+impl Filesystem for Memory {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        if self.caching == Caching::Back {
+            config
+                .add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE)
+                .map_err(|_| std::io::ErrorKind::Unsupported)?;
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        answer_entry(reply, self.nodes().look_up(parent, name));
+    }
+
+    fn forget(&self, _: &Request, node: INodeNo, count: u64) {
+        self.nodes().forget(node, count);
+    }
+
+    fn getattr(&self, _: &Request, node: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        answer_attributes(reply, self.nodes().attributes(node));
+    }
+
+    fn setattr(
+        &self,
+        _: &Request,
+        node: INodeNo,
+        mode: Option<u32>,
+        _uid: Option<u32>,
+        _gid: Option<u32>,
+        size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let result = self
+            .check(Operation::SetAttributes)
+            .and_then(|()| self.nodes().set_attributes(node, mode, size, mtime.map(time)));
+        answer_attributes(reply, result);
+    }
+
+    fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        answer_entry(reply, self.nodes().create(parent, name, FileType::Directory, mode & !umask));
+    }
+
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answer(reply, self.nodes().remove(parent, name));
+    }
+
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answer(reply, self.nodes().remove(parent, name));
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let (from, to) = ((parent, name), (new_parent, new_name));
+        let result = self.check(Operation::Rename).and_then(|()| self.nodes().rename(from, to, flags));
+        answer(reply, result);
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        node: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        match self.check(Operation::Read).and_then(|()| self.nodes().read(node, offset, size)) {
+            Ok(bytes) => reply.data(&bytes),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        node: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        bytes: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        match self
+            .check_many(Operation::Write, bytes.len())
+            .and_then(|()| self.nodes().write(node, offset, bytes))
+        {
+            Ok(()) => reply.written(u32::try_from(bytes.len()).unwrap()),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        answer(reply, self.check(Operation::Flush));
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        answer(reply, self.check(Operation::Sync));
+    }
+
+    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        answer(reply, self.check(Operation::SyncDirectory));
+    }
+
+    fn readdir(&self, _: &Request, node: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let entries = self.nodes().entries(node);
+        for (index, (name, node, kind)) in
+            entries.into_iter().enumerate().skip(usize::try_from(offset).unwrap())
+        {
+            if reply.add(node, index as u64 + 1, kind, name) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        let free = BLOCKS - self.nodes().used_bytes() / u64::from(BLOCK_BYTES);
+        reply.statfs(BLOCKS, free, free, BLOCKS, BLOCKS, BLOCK_BYTES, 255, BLOCK_BYTES);
+    }
+
+    fn setxattr(
+        &self,
+        _: &Request,
+        node: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        _flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        answer(reply, self.nodes().set_xattr(node, name, value));
+    }
+
+    fn getxattr(&self, _: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        answer_xattr(reply, size, self.nodes().xattr(node, name));
+    }
+
+    fn removexattr(&self, _: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answer(reply, self.nodes().remove_xattr(node, name));
+    }
+
+    fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn create(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let created = self
+            .check(Operation::Create)
+            .and_then(|()| self.nodes().create(parent, name, FileType::RegularFile, mode & !umask));
+        match created {
+            Ok(attributes) => {
+                reply.created(&REMEMBERED, &attributes, Generation(0), FileHandle(0), FopenFlags::empty());
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _offset: u64,
+        _length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        // FALLOC_FL_KEEP_SIZE, linux/falloc.h.
+        let result = if mode == 1 { self.check(Operation::Allocate) } else { Err(Errno::EOPNOTSUPP) };
+        answer(reply, result);
+    }
+}

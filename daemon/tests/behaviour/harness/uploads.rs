@@ -1,0 +1,139 @@
+//! Uploads by a client to which anything may happen, and what they leave on the disk.
+
+use std::io::{Error, ErrorKind, Read, Result, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+
+use streamd::config::Settings;
+
+use super::{DEADLINE, Response, settings};
+
+/// Bytes of a body that are sent without looking for an answer: less than any socket's buffers hold.
+const UNWATCHED_BYTES_MAX: usize = 64 << 10;
+
+/// Settings of a daemon that takes uploads below `root`, with no reserve.
+pub(crate) fn taking_uploads(root: &Path) -> Settings {
+    Settings { root: Some(root.to_owned()), uploads: true, min_free_bytes: 0, ..settings() }
+}
+
+/// A connection to upload on.
+pub(crate) fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_write_timeout(Some(DEADLINE))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The head of a PUT with further field lines, each ended by CRLF.
+pub(crate) fn put_head(path: &str, fields: &str) -> String {
+    format!("PUT {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{fields}\r\n")
+}
+
+/// PUT of `body` with its length, on a connection of its own.
+pub(crate) fn try_put(address: SocketAddr, path: &str, fields: &str, body: &[u8]) -> Result<Response> {
+    let fields = format!("Content-Length: {}\r\n{fields}", body.len());
+    exchange(&connect(address)?, put_head(path, &fields).as_bytes(), body)
+}
+
+/// PUT of `body` in chunks, on a connection of its own.
+pub(crate) fn try_put_chunked(address: SocketAddr, path: &str, body: &[u8]) -> Result<Response> {
+    let mut chunks = Vec::with_capacity(body.len() + body.len() / 1000);
+    for chunk in body.chunks(100_000) {
+        write!(chunks, "{:x}\r\n", chunk.len())?;
+        chunks.extend_from_slice(chunk);
+        chunks.extend_from_slice(b"\r\n");
+    }
+    chunks.extend_from_slice(b"0\r\n\r\n");
+    exchange(&connect(address)?, put_head(path, "Transfer-Encoding: chunked\r\n").as_bytes(), &chunks)
+}
+
+/// A PUT that must be answered.
+pub(crate) fn put(address: SocketAddr, path: &str, body: &[u8]) -> Response {
+    try_put(address, path, "", body).unwrap()
+}
+
+/// A PUT of `body` from `offset` on, of which all before is there.
+pub(crate) fn put_rest(address: SocketAddr, path: &str, body: &[u8], offset: usize) -> Response {
+    let range = format!("Content-Range: bytes {offset}-{}/{}\r\n", body.len() - 1, body.len());
+    try_put(address, path, &range, &body[offset..]).unwrap()
+}
+
+/// How much of an upload of `length` bytes is there, asked for by its last byte alone.
+pub(crate) fn offset_of(address: SocketAddr, path: &str, length: usize) -> usize {
+    let range = format!("Content-Range: bytes {0}-{0}/{length}\r\n", length - 1);
+    let response = try_put(address, path, &range, b"?").unwrap();
+    assert_eq!(response.status, 409, "{}", response.text());
+    let offset = response.field("Upload-Offset");
+    offset.unwrap_or_else(|| panic!("no offset: {}", response.text())).parse().unwrap()
+}
+
+/// Sends a whole request and receives its final answer, which may come before the last byte is sent.
+pub(crate) fn exchange(stream: &TcpStream, head: &[u8], body: &[u8]) -> Result<Response> {
+    let mut writer = stream;
+    writer.write_all(head)?;
+    if body.len() <= UNWATCHED_BYTES_MAX {
+        // Refused, perhaps; then the answer is there to be read.
+        let _ = writer.write_all(body);
+        return read_response(stream);
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| (&*stream).write_all(body));
+        let response = read_response(stream);
+        // Whatever came, nothing of the body matters any more.
+        let _ = stream.shutdown(Shutdown::Both);
+        response
+    })
+}
+
+/// Receives the final answer of a request.
+pub(crate) fn read_response(mut stream: &TcpStream) -> Result<Response> {
+    loop {
+        let mut response = read_head(stream)?;
+        if let Some(length) = response.field("Content-Length") {
+            response.body = vec![0; length.parse().unwrap()];
+            stream.read_exact(&mut response.body)?;
+        }
+        if response.status >= 200 {
+            return Ok(response);
+        }
+    }
+}
+
+fn read_head(mut stream: &TcpStream) -> Result<Response> {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut byte) {
+            Ok(0) => return Err(Error::new(ErrorKind::UnexpectedEof, String::from_utf8_lossy(&head))),
+            Ok(_) => head.push(byte[0]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let head = String::from_utf8(head).unwrap();
+    let mut lines = head.trim_end().split("\r\n");
+    let status = lines.next().unwrap().strip_prefix("HTTP/1.1 ").unwrap()[..3].parse().unwrap();
+    let field = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Ok(Response { status, fields: lines.map(|line| field(line).unwrap()).collect(), body: Vec::new() })
+}
+
+/// Ends a connection as a peer that crashed does: by a reset.
+pub(crate) fn reset(stream: TcpStream) {
+    let socket = socket2::Socket::from(stream);
+    // Closed with SO_LINGER at 0: tcp(7), socket(7).
+    socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+}
+
+/// The partials below a root, by the names of their files: 32 hexadecimal digits.
+pub(crate) fn partials(root: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(root.join(".streamd-uploads")) else { return Vec::new() };
+    let paths = entries.map_while(Result::ok).map(|entry| entry.path());
+    paths.filter(|path| path.file_name().is_some_and(|name| name.len() == 32)).collect()
+}
+
+/// How many bytes the longest partial has: what is allocated ahead doesn't count.
+pub(crate) fn longest_partial(root: &Path) -> usize {
+    // One that is published meanwhile has no length.
+    let lengths = partials(root).into_iter().filter_map(|path| std::fs::metadata(path).ok());
+    lengths.map(|metadata| usize::try_from(metadata.len()).unwrap()).max().unwrap_or(0)
+}

@@ -1,0 +1,201 @@
+//! The daemon is killed in the middle of uploads, and started again on what it left.
+
+use std::collections::HashMap;
+use std::io::{Result, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::harness::uploads::{
+    connect, longest_partial, offset_of, partials, put, put_head, put_rest, read_response, try_put,
+};
+use crate::harness::{Fixture, Process, Random, Response, driver_names, get, sha256, wait_until};
+
+/// Times that the daemon is killed.
+const KILLS: usize = 20;
+
+/// Length of the upload in whose middle that happens.
+const UPLOAD_BYTES: usize = 12 << 20;
+
+/// From this length on what has arrived of a plain PUT can be continued: 1 MiB, and one write of the daemon's more.
+const CONTINUED_BYTES_MIN: usize = 3 << 19;
+
+/// Longest of the small uploads beside it.
+const SMALL_BYTES_MAX: usize = 200_000;
+
+/// Most bytes that the daemon has received and not yet written.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Longest time between the last byte's arrival and a kill, in microseconds: by then it is published.
+const END_US_MAX: usize = 40_000;
+
+/// Names, and the digests of what they were acknowledged to be.
+type Acknowledged = HashMap<String, String>;
+
+fn start(root: &Path, driver: &str) -> Process {
+    Process::start(&[
+        "--root",
+        root.to_str().unwrap(),
+        "--uploads",
+        "--min-free-bytes",
+        "0",
+        "--driver",
+        driver,
+    ])
+}
+
+fn kill(process: &mut Process) {
+    process.signal(Signal::KILL);
+    process.wait();
+}
+
+fn digest_of(path: &Path) -> Option<String> {
+    std::fs::read(path).ok().map(|content| sha256(&content))
+}
+
+fn is_acknowledged(answer: &Result<Response>) -> bool {
+    answer.as_ref().is_ok_and(|response| {
+        assert!([201, 204].contains(&response.status), "{}", response.text());
+        true
+    })
+}
+
+/// Uploads one small file after the other until the daemon is gone; those that were acknowledged.
+fn upload_small(address: SocketAddr, round: usize, mut random: Random) -> Acknowledged {
+    let mut acknowledged = Acknowledged::new();
+    for number in 0.. {
+        let length = random.below(SMALL_BYTES_MAX);
+        let (name, content) = (format!("small{round}-{number}"), random.bytes(length));
+        if !is_acknowledged(&try_put(address, &format!("/{name}"), "", &content)) {
+            break;
+        }
+        acknowledged.insert(name, sha256(&content));
+    }
+    acknowledged
+}
+
+/// Uploads `content` to `name`, in pieces of any size, and kills the daemon when `point` bytes are sent: at once or when
+/// they are written, and if they are all a while later, in which they may be published and answered.
+fn upload_and_kill(
+    (process, root): (&mut Process, &Path),
+    (name, content): (&str, &[u8]),
+    point: usize,
+    random: &mut Random,
+) -> Result<Response> {
+    let mut stream = connect(process.data())?;
+    let length = format!("Content-Length: {}\r\n", content.len());
+    stream.write_all(put_head(&format!("/{name}"), &length).as_bytes())?;
+    let mut rest = &content[..point];
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at((1 + random.below(1 << 20)).min(rest.len()));
+        stream.write_all(piece)?;
+        rest = after;
+    }
+    if point == content.len() || random.below(2) == 0 {
+        wait_until_written(root, point);
+    }
+    if point == content.len() {
+        // Not a wait for something: the moment itself is what is drawn.
+        std::thread::park_timeout(Duration::from_micros(random.below(END_US_MAX) as u64));
+    }
+    kill(process);
+    read_response(&stream)
+}
+
+/// Waits until of an upload so much is in its partial, but for what the daemon may hold in its buffer, or until it is
+/// published, and what others left is all there is.
+fn wait_until_written(root: &Path, bytes: usize) {
+    wait_until("the bytes to be written", || {
+        let written = longest_partial(root);
+        written + BUFFER_BYTES >= bytes || bytes == UPLOAD_BYTES && written < CONTINUED_BYTES_MIN
+    });
+}
+
+/// Goes on with an upload of which `arrived` bytes were on the disk after the kill.
+fn go_on(address: SocketAddr, name: &str, content: &[u8], arrived: usize) {
+    let path = format!("/{name}");
+    let offset = offset_of(address, &path, content.len());
+    assert!(
+        offset == arrived || arrived < CONTINUED_BYTES_MIN,
+        "{arrived} had arrived, and {offset} are left"
+    );
+    // Where all had arrived nothing is left to be sent: it begins anew.
+    let offset = if offset == content.len() { 0 } else { offset };
+    let response = put_rest(address, &path, content, offset);
+    assert!([201, 204].contains(&response.status), "{}", response.text());
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_old_or_new_and_what_is_left_is_continued() {
+    let mut random = Random::seeded();
+    let fixture = Fixture::new();
+    let root = fixture.path();
+    let drivers = driver_names();
+    let mut acknowledged = Acknowledged::new();
+    let mut process = start(root, drivers[0]);
+    for round in 0..KILLS {
+        // Every other one replaces; every fourth is killed about its end.
+        let name = if round % 2 == 0 { format!("new{round}") } else { "replaced".to_owned() };
+        let point = if round % 4 == 3 { UPLOAD_BYTES } else { random.below(UPLOAD_BYTES) };
+        let context = format!("{name}, killed at {point}");
+        let content = random.bytes(UPLOAD_BYTES);
+        let (former, new) = (digest_of(&root.join(&name)), sha256(&content));
+        let (address, of_small) = (process.data(), Random::from_seed(random.next()));
+        std::thread::scope(|scope| {
+            let small = scope.spawn(move || upload_small(address, round, of_small));
+            if is_acknowledged(&upload_and_kill((&mut process, root), (&name, &content), point, &mut random))
+            {
+                acknowledged.insert(name.clone(), new.clone());
+            }
+            acknowledged.extend(small.join().unwrap());
+        });
+        let (found, arrived) = (digest_of(&root.join(&name)), longest_partial(root));
+        assert!(found == former || found.as_ref() == Some(&new), "{context}: neither old nor new");
+        if found.as_ref() == Some(&new) {
+            // Published, if nobody was told so.
+            acknowledged.insert(name.clone(), new.clone());
+        }
+        process = start(root, drivers[round % drivers.len()]);
+        for (name, digest) in &acknowledged {
+            assert!(digest_of(&root.join(name)).as_ref() == Some(digest), "{context}: {name}");
+        }
+        if found.as_ref() != Some(&new) {
+            go_on(process.data(), &name, &content, arrived);
+        }
+        assert_eq!(sha256(&get(process.data(), &format!("/{name}"), "").body), new, "{context}");
+        acknowledged.insert(name, new);
+    }
+    assert!(acknowledged.len() > KILLS, "nothing was uploaded beside them");
+}
+
+#[test]
+fn one_that_is_killed_again_and_again_ends_right() {
+    let mut random = Random::seeded();
+    let fixture = Fixture::new();
+    let root = fixture.path();
+    let content = random.bytes(UPLOAD_BYTES);
+    let driver = driver_names()[0];
+    let mut process = start(root, driver);
+    assert_eq!(put(process.data(), "/file", b"before").status, 201);
+    let mut offset = 0;
+    for _ in 0..4 {
+        let length = CONTINUED_BYTES_MIN + random.below(CONTINUED_BYTES_MIN);
+        let range = format!("bytes {offset}-{}/{}", content.len() - 1, content.len());
+        let fields = format!("Content-Range: {range}\r\nContent-Length: {}\r\n", content.len() - offset);
+        let mut stream = connect(process.data()).unwrap();
+        stream.write_all(put_head("/file", &fields).as_bytes()).unwrap();
+        stream.write_all(&content[offset..offset + length]).unwrap();
+        wait_until_written(root, offset + length);
+        kill(&mut process);
+        let arrived = longest_partial(root);
+        process = start(root, driver);
+        assert_eq!(std::fs::read(root.join("file")).unwrap(), b"before");
+        assert_eq!(offset_of(process.data(), "/file", content.len()), arrived);
+        offset = arrived;
+    }
+    assert_eq!(put_rest(process.data(), "/file", &content, offset).status, 204);
+    assert_eq!(digest_of(&root.join("file")), Some(sha256(&content)));
+    assert_eq!(partials(root), [] as [PathBuf; 0]);
+}
