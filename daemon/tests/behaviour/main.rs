@@ -33,6 +33,7 @@ mod streams;
 mod streams_refused;
 mod uploads;
 mod uploads_clients;
+mod uploads_counted;
 mod uploads_digests;
 mod uploads_names;
 mod uploads_ranged;
