@@ -37,7 +37,7 @@ impl Fixture {
             cores: vec![0],
             workers: 1,
             streamd: streamd(),
-            streamd_before: None,
+            streamd_before: Some(streamd()),
             streamd_arguments: Vec::new(),
             uploads: None,
         };
