@@ -34,6 +34,7 @@ mod streams_refused;
 mod uploads;
 mod uploads_broken;
 mod uploads_clients;
+mod uploads_counted;
 mod uploads_crash;
 mod uploads_digests;
 mod uploads_disk;

@@ -256,7 +256,7 @@ fn above_the_limit_of_a_destination_uploads_to_it_are_429() {
 fn limits_change_while_the_daemon_runs() {
     for driver in drivers() {
         let fixture = Fixture::new();
-        let settings = Settings { driver, ..uploading(fixture.path()) };
+        let settings = Settings { driver, workers: 1, ..uploading(fixture.path()) };
         let daemon = TestDaemon::start(settings.clone());
         assert_eq!(put(daemon.data(), "/dir/file", "", b"hello").status, 409);
         let changed = Settings { create_dirs: true, upload_bytes_max: 5, ..settings };

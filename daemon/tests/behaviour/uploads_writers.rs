@@ -43,8 +43,9 @@ fn begun(daemon: &TestDaemon, fixture: &Fixture, name: &str, part: &[u8], length
     let fields = format!("Content-Length: {length}\r\n{}", append_fields(0, "?0"));
     connection.send(request_text("PATCH", name, &fields));
     connection.send(part);
+    let path = fixture.path().join(&name[1..]);
     wait_until("the part to be written", || {
-        partials(fixture.path()).iter().any(|(_, length)| *length >= part.len() as u64)
+        std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() >= part.len() as u64)
     });
     connection
 }
@@ -92,6 +93,18 @@ fn a_second_writer_takes_over_from_one_that_stalls() {
     each_daemon(|daemon, fixture| {
         let name = create(daemon);
         let part = vec![b'a'; MIB];
+        // A whole PUT that stands still is gone on with by its range as well.
+        let mut whole = Connection::open(daemon.data());
+        whole.send(request_text("PUT", "/whole", &format!("Content-Length: {}\r\n", MIB + 3)));
+        whole.send(&part);
+        wait_until("the whole one's part to be written", || {
+            partials(fixture.path()).iter().any(|(_, length)| *length == MIB as u64)
+        });
+        let go_on = || {
+            let fields = format!("Content-Range: bytes {MIB}-{}/{}\r\n", MIB + 2, MIB + 3);
+            put(daemon.data(), "/whole", &fields, b"end").status
+        };
+        assert_eq!(go_on(), 409);
         let mut first = begun(daemon, fixture, &name, &part, 2 * MIB);
         let refused = Instant::now();
         assert_eq!(append(daemon, &name, MIB, "?0", b"b").status, 409);
@@ -106,6 +119,10 @@ fn a_second_writer_takes_over_from_one_that_stalls() {
         assert!(answer.is_empty() || answer == b"HTTP/1.1 409", "{}", String::from_utf8_lossy(&answer));
         assert_eq!(append(daemon, &name, MIB + 1, "?1", b"d").status, 201);
         assert!(get(daemon.data(), "/file", "").body == [&part[..], b"bd"].concat());
+        wait_until("the whole one to count as stalled", || go_on() == 201);
+        assert!(get(daemon.data(), "/whole", "").body == [&part[..], b"end"].concat());
+        whole.send_in_vain(b"xyz");
+        assert!(!whole.receive_what_comes().starts_with(b"HTTP/1.1 2"));
         assert!(partials(fixture.path()).is_empty());
     });
 }

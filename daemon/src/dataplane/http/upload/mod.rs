@@ -31,6 +31,7 @@ use crate::protocol::http1::response::{CONTINUE, ResponseHead};
 use crate::protocol::name::UploadResource;
 use crate::protocol::problem::Kind;
 use crate::protocol::upload::{self, UploadStep};
+use crate::telemetry::UploadOutcome;
 use answer::Answer;
 use conditions::Conditions;
 use receive::BodyError;
@@ -71,6 +72,8 @@ struct Call<'a> {
     uploads: Arc<Uploads>,
     body: BodyState,
     received_bytes: u64,
+    /// What became of what it brought; None where that was nothing, or is nothing now.
+    outcome: Option<UploadOutcome>,
 }
 
 /// Serves a request that [`concerns`] uploads.
@@ -83,8 +86,11 @@ pub(super) async fn serve(
 ) -> After {
     let started = Instant::now();
     let body = if request.body == Body::None { BodyState::Whole } else { BodyState::Untouched };
-    let mut call = Call { worker, connection, input, request: &request, uploads, body, received_bytes: 0 };
+    let (received_bytes, outcome) = (0, None);
+    let mut call =
+        Call { worker, connection, input, request: &request, uploads, body, received_bytes, outcome };
     let result = Box::pin(call.answer()).await;
+    call.account(&result);
     let (state, received_bytes) = (call.body, call.received_bytes);
     // Bytes behind the body may have come with it, and nobody was told of them.
     connection.socket.arrived(false);
@@ -106,8 +112,6 @@ pub(super) async fn serve(
             }
         },
     };
-    worker.counters.uploads.add(outcome(answer.status()), 1);
-    worker.counters.bytes_uploaded.add(received_bytes);
     let exchange = Exchange::of_upload(worker, request, is_drained, received_bytes, started);
     let response = answer.respond(&Asked::new(worker, &exchange.request, exchange.keep_alive));
     send_rest(worker, connection, input, exchange, response).await
@@ -141,6 +145,20 @@ impl Call<'_> {
                 Err(Answer::problem(400, detail).into())
             }
         }
+    }
+
+    /// Counts what the request brought. A request that brings nothing, to ask or to remove, is none of the uploads.
+    fn account(&self, result: &Result<Answer, Stop>) {
+        let without = match result {
+            _ if self.request.method.is_read() || self.request.method == Method::Delete => None,
+            Ok(_) => None,
+            Err(Stop::Refused(answer)) if answer.status() < 500 => Some(UploadOutcome::Refused),
+            Err(Stop::Refused(_) | Stop::Ended(_)) => Some(UploadOutcome::Failed),
+        };
+        if let Some(outcome) = self.outcome.or(without) {
+            self.worker.counters.uploads.add(outcome, 1);
+        }
+        self.worker.counters.bytes_uploaded.add(self.received_bytes);
     }
 
     /// Removes a file.
@@ -241,8 +259,12 @@ impl Call<'_> {
         if self.body == BodyState::Whole {
             return Ok(writer);
         }
-        if self.request.expects_continue && self.input.is_empty() {
-            self.send_interim(CONTINUE).await?;
+        if self.request.expects_continue
+            && self.input.is_empty()
+            && let Err(stop) = self.send_interim(CONTINUE).await
+        {
+            self.put_aside(Some(writer), &BodyError::PeerGone).await;
+            return Err(stop);
         }
         self.body = BodyState::Partly;
         // Boxed: the largest of what a request holds.
@@ -273,17 +295,28 @@ impl Call<'_> {
 
     /// Ends a writer whose body broke off: what can be gone on with stays, and what contradicts itself doesn't. An
     /// upload with a name of its own outlives broken chunks, but no byte past its length (draft section 4.1.3).
-    async fn put_aside(&self, writer: Option<Writer>, error: &BodyError) {
+    async fn put_aside(&mut self, writer: Option<Writer>, error: &BodyError) {
         let Some(writer) = writer else { return };
         let is_given_up = match error {
             BodyError::Upload(UploadError::LengthConflict { .. }) => true,
             BodyError::Malformed(_) => !self.is_resource(),
             _ => false,
         };
-        let ended =
-            self.worker.disk.run_upload(move || if is_given_up { writer.discard() } else { drop(writer) });
+        let ended = self.worker.disk.run_upload(move || {
+            if is_given_up {
+                writer.discard();
+                return Ok(false);
+            }
+            writer.keep().map(|kept| kept.is_resumable)
+        });
         // Refused only where the daemon ends.
-        let _ = ended.await;
+        let Ok(kept) = ended.await else { return };
+        match kept {
+            Ok(true) => self.outcome = Some(UploadOutcome::Kept),
+            // Over by then, whoever ended it.
+            Ok(false) | Err(UploadError::TakenOver) => {}
+            Err(error) => tracing::warn!(%error, "an upload that was cut short could not be kept"),
+        }
     }
 
     /// Whether the request creates or continues an upload of the draft's.
@@ -315,15 +348,4 @@ impl Call<'_> {
 
 fn malformed_digest(error: &digest::DigestError) -> Answer {
     Answer::problem_of(Kind::InvalidDigest, 400, &error.to_string(), &[])
-}
-
-/// What the counters say of an answer.
-fn outcome(status: u16) -> crate::telemetry::UploadOutcome {
-    use crate::telemetry::UploadOutcome;
-    match status {
-        201 | 204 => UploadOutcome::Published,
-        200..=299 => UploadOutcome::Kept,
-        500.. => UploadOutcome::Failed,
-        _ => UploadOutcome::Refused,
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::answer::Answer;
 use super::conditions::Conditions;
-use super::{Call, Digests, Stop};
+use super::{BodyError, Call, Digests, Stop};
 use crate::files::upload::{Plan, UploadError, Writer};
 use crate::protocol::http1::request::Body;
 use crate::protocol::name::UploadResource;
@@ -37,7 +37,10 @@ impl Call<'_> {
         });
         let writer = begun.await.map_err(|stop| marked(stop, true))?;
         let resource = writer.resource();
-        self.announce(&resource).await?;
+        if let Err(stop) = self.announce(&resource).await {
+            self.put_aside(Some(writer), &BodyError::PeerGone).await;
+            return Err(stop);
+        }
         let answer = self.take(writer, content, complete).await?;
         match answer {
             Taken::Published(answer) => Ok(answer.upload_complete(true)),
@@ -66,6 +69,8 @@ impl Call<'_> {
         let writer = resumed.await.map_err(|stop| self.of_completed(marked(stop, false)))?;
         if let Err(stop) = self.check_end(offset) {
             self.keep(writer).await?;
+            // Of this request, nothing.
+            self.outcome = None;
             return Err(marked(stop, false));
         }
         match self.take(writer, content, complete).await? {

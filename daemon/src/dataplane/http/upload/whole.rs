@@ -9,6 +9,7 @@ use crate::files::upload::{Plan, Publication, Published, UploadError, Writer};
 use crate::protocol::content_range::ContentRange;
 use crate::protocol::digest;
 use crate::protocol::http1::request::Body;
+use crate::telemetry::UploadOutcome;
 
 impl Call<'_> {
     /// Takes a file, or a part of one.
@@ -117,13 +118,15 @@ impl Call<'_> {
     }
 
     /// Keeps what has come, and says how much that is.
-    pub(super) async fn keep(&self, writer: Writer) -> Result<u64, Stop> {
-        self.on_disk(move || writer.keep()).await.map(|kept| kept.offset)
+    pub(super) async fn keep(&mut self, writer: Writer) -> Result<u64, Stop> {
+        let kept = self.on_disk(move || writer.keep()).await?;
+        self.outcome = Some(UploadOutcome::Kept);
+        Ok(kept.offset)
     }
 
     /// Gives a whole upload its name, if it has `digests` and those that were noted when it began.
     pub(super) async fn publish(
-        &self,
+        &mut self,
         writer: Writer,
         conditions: Conditions,
         digests: Digests,
@@ -141,6 +144,7 @@ impl Call<'_> {
                 writer.publish(&publication)
             })
             .await?;
+        self.outcome = Some(UploadOutcome::Published);
         Ok(Self::published(&published))
     }
 
