@@ -76,8 +76,8 @@ fn upload_small(address: SocketAddr, round: usize, mut random: Random) -> Acknow
     acknowledged
 }
 
-/// Uploads `content` to `name`, in pieces of any size, and kills the daemon when `point` bytes are sent: at once or when
-/// they are written, and if they are all a while later, in which they may be published and answered.
+/// Uploads `content` to `name`, in pieces of any size, and kills the daemon when `point` bytes are sent: at once or
+/// when they are written, and if they are all a while later, in which they may be published and answered.
 fn upload_and_kill(
     (process, root): (&mut Process, &Path),
     (name, content): (&str, &[u8]),
