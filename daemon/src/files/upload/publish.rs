@@ -178,14 +178,15 @@ impl Writer {
         if publication.is_new && current.exists || publication.precondition.is_some_and(is_refused) {
             return Err(UploadError::PreconditionFailed);
         }
-        if is_described {
-            about::erase(file);
-        }
         let from = (home.as_fd(), self.partial.id.to_string());
         let to = (destination.directory(), destination.leaf());
         match give_name((from.0, &from.1), to, publication.is_new) {
             Ok(()) => {
                 self.uploads.raise_generation();
+                // Not before: a daemon that is killed in between would have a partial that nobody can go on with.
+                if is_described {
+                    about::erase(file);
+                }
                 Ok(Some(!current.exists))
             }
             Err(Errno::EXIST) if publication.is_new => Err(UploadError::PreconditionFailed),

@@ -60,9 +60,9 @@ impl Mountpoint {
     }
 
     /// Changes the options of the mount.
-    pub(crate) fn remount(&self, options: &str) {
+    pub(crate) fn remount(&self, options: &str) -> Result<(), String> {
         let options = format!("remount,{options}");
-        run("mount", ["-o", &options].map(OsStr::new), &self.path).unwrap();
+        run("mount", ["-o", &options].map(OsStr::new), &self.path)
     }
 
     /// The block device that is mounted, without its directory.
