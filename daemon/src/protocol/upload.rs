@@ -25,7 +25,8 @@
 //!
 //! **Offset retrieval** (4.3): HEAD, and GET the same, of the upload's name. 204 with `Upload-Offset`,
 //! `Upload-Complete`, `Upload-Length` if it is known, `Upload-Limit` and `Cache-Control: no-store`. The offset must be
-//! accepted from the next append, so whoever writes is stopped first (4.6).
+//! accepted from the next append, so the draft has whoever writes stopped first (4.6). Here it only tells: while the
+//! writer makes progress, the next append meets 409.
 //!
 //! **Append** (4.4): PATCH of the upload's name with the media type `application/partial-upload`, `Upload-Offset` and
 //! `Upload-Complete`.
@@ -39,7 +40,8 @@
 //! - 104s may name the `Upload-Offset`; none has a `Location`.
 //!
 //! `Upload-Complete: ?1` in an answer says that the file's own resource speaks and going on is pointless; `?0` that the
-//! upload does, and that it may be gone on with (4.1.2). So every answer to creation and append has it.
+//! upload does, and that it may be gone on with (4.1.2). So every answer to creation and append has it,
+//! but for those to requests that contradict themselves.
 //!
 //! **Cancellation** (4.5): DELETE of the upload's name. 204; requests that write to it are cut off, and from then on
 //! the name answers 404.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::account::Tally;
+use super::super::engine::Transfer;
 use super::super::error::TransferError;
 use super::super::input::Input;
 use super::super::registry::Registered;
@@ -341,7 +342,7 @@ impl Call<'_> {
     }
 
     async fn send_interim(&self, bytes: &[u8]) -> Result<(), Stop> {
-        let mut transfer = super::super::engine::Transfer::new(self.worker, self.connection);
+        let mut transfer = Transfer::new(self.worker, self.connection);
         transfer.send_all(bytes, false).await.map_err(Stop::Ended)
     }
 }
