@@ -89,8 +89,11 @@ impl Exchange {
         self.body_left = found.content_length - here;
         if matches!(answer, Answer::Body { .. }) {
             self.count_bytes(here);
-            // The body may take longer than anybody wants to wait for the clock to start.
-            self.mark_warm();
+            // The whole body may take longer than anybody wants to wait for the clock to start; its first bytes show
+            // that the server has begun to read it, and not just its metadata.
+            if here > 0 || self.body_left == 0 {
+                self.mark_warm();
+            }
         }
         Ok(())
     }
@@ -124,7 +127,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// Whether it has had an answer.
+    /// Whether it has had an answer, or the first bytes of a body.
     pub(super) fn is_warm(&self) -> bool {
         self.is_warm
     }
@@ -157,6 +160,7 @@ impl Exchange {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.body_left -= count;
+        self.mark_warm();
         self.count_bytes(count);
         Ok(true)
     }
