@@ -239,7 +239,7 @@ class Spool:
 
     def verify(self):
         with self.lock:
-            for entry in list(os.scandir(self.directory)):
+            for entry in [found for each in os.scandir(self.directory) for found in os.scandir(each)]:
                 if named := re.fullmatch(r"(\d+)_[0-9a-f]{32}", entry.name):
                     self.verify_one(entry.path, int(named[1]))
 
@@ -427,7 +427,7 @@ def end(clients, work, spool):
 def parse_arguments():
     parser = argparse.ArgumentParser(description="The clients of test-restart.sh.")
     parser.add_argument("--root", required=True, help="directory that the replicas serve")
-    parser.add_argument("--spool", required=True, help="directory where they store frames")
+    parser.add_argument("--spool", required=True, help="directory whose directories they store frames in")
     parser.add_argument("--consul", required=True, help="URL of the agent")
     parser.add_argument("--http-port", type=int, required=True, help="NGINX, HTTP")
     parser.add_argument("--tcp-port", type=int, required=True, help="NGINX, TCP")
