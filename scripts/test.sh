@@ -6,7 +6,7 @@ set -euo pipefail
 usage() {
     cat <<'USAGE'
 usage: scripts/test.sh [-h] [--no-stack] [--no-install]
-  --no-stack    leave out the test of the whole stack (Consul, NGINX, three replicas)
+  --no-stack    leave out the tests of the whole stack (Consul, NGINX, three replicas)
   --no-install  install nothing: what is missing is skipped or fails
 USAGE
 }
@@ -54,9 +54,10 @@ step 'unit, property and behaviour tests' cargo test --workspace --locked --no-f
 if [[ $stack == yes ]]; then
     step 'release build' cargo build --release --locked -p streamd
     step 'stack' ./scripts/test-stack.sh
+    step 'restarts' ./scripts/test-restart.sh
 fi
 
-# cargo test and test-stack.sh each close with `N passed; M failed` or `N passed, M failed`.
+# cargo test, test-stack.sh and test-restart.sh each close with `N passed; M failed` or `N passed, M failed`.
 awk '
     match($0, /[0-9]+ passed[;,] [0-9]+ failed/) {
         split(substr($0, RSTART, RLENGTH), word, " ")
