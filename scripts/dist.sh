@@ -5,6 +5,9 @@ set -euo pipefail
 # shellcheck source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+# Where cargo installs programs.
+PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
+
 usage() {
     cat <<'USAGE'
 usage: dist.sh [--verify]
@@ -42,7 +45,7 @@ main() {
 # ---------------------------------------------------------------- once
 
 build() {
-    need_tools cargo cargo-deb dpkg-deb gzip tar sha256sum
+    need_tools cargo cargo-deb dpkg-deb gzip jq sha256sum strings tar
     SOURCE_DATE_EPOCH=$(source_date)
     export SOURCE_DATE_EPOCH
     STAGE=$(mktemp -d)
@@ -123,9 +126,9 @@ make_tarball() {
 }
 
 fill() {
-    local directory=$1
+    local directory=$1 binary
     mkdir -p "$directory"/{bin,systemd,scripts,man,examples,docs}
-    for name in "${BINARIES[@]}"; do cp "$STAGE/package/usr/bin/$name" "$directory/bin/"; done
+    for binary in "${BINARIES[@]}"; do cp "$STAGE/package/usr/bin/$binary" "$directory/bin/"; done
     cp "$REPO_DIR"/systemd/* "$directory/systemd/"
     cp "$STAGE"/package/usr/lib/streamd/* "$directory/scripts/"
     cp "$REPO_DIR"/packaging/generated/man/* "$directory/man/"

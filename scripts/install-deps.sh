@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the stack and the tests need and is not there yet: Debian packages through apt, and
+# Installs what the stack and the tests need and is not there yet: Debian packages through apt, cargo-deb, and
 # Consul from the PATH, from apt, or from Debian's bullseye suite unpacked into .deps/ (no root needed,
 # nothing else of that suite is touched). Run again, it finds everything and does nothing.
 set -euo pipefail
@@ -29,6 +29,12 @@ CONSUL_SUITE=bullseye
 CONSUL_VENDOR_PAGE=https://developer.hashicorp.com/consul/install
 ARCHIVE_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
+# What test-package.sh looks at the package and its units with.
+PACKAGE_TOOLS=(lintian:lintian systemd-analyze:systemd man:man-db zsh:zsh fish:fish)
+CARGO_DEB_VERSION=3.6.0
+# Twenty seconds where two cores have nothing else to do.
+CARGO_DEB_SECONDS_MAX=240
+
 RUN_ONLY=0
 
 main() {
@@ -40,6 +46,7 @@ main() {
     esac
     install_packages
     install_consul
+    ((RUN_ONLY)) || install_cargo_deb
 }
 
 # ---------------------------------------------------------------- Debian packages
@@ -68,6 +75,7 @@ missing_packages() {
     local tool tools=("${RUN_TOOLS[@]}")
     [[ -n ${STREAMD_BIN:-} ]] || tools+=("${BUILD_TOOLS[@]}")
     ((RUN_ONLY)) || tools+=("${TEST_TOOLS[@]}")
+    ((RUN_ONLY)) || tools+=("${PACKAGE_TOOLS[@]}")
     for tool in "${tools[@]}"; do
         command -v "${tool%%:*}" >/dev/null || say "${tool#*:}"
     done
@@ -184,6 +192,23 @@ fetch_consul() {
     dpkg -x "$new"/download/consul_*.deb "$new" || return 1
     rm -rf "$DEPS_DIR/consul" "$new/download"
     mv "$new" "$DEPS_DIR/consul"
+}
+
+# ---------------------------------------------------------------- cargo-deb
+
+# Unoptimised and with the system's xz: it packs two binaries, and optimising it would take longer than that. Without it
+# the tests of the package are skipped.
+install_cargo_deb() {
+    local directory=${CARGO_HOME:-$HOME/.cargo}/bin
+    if PATH="$PATH:$directory" command -v cargo-deb >/dev/null; then return 0; fi
+    if ! command -v cargo >/dev/null; then
+        warn "cargo-deb is missing and there is no cargo to build it: the package isn't tested"
+        return 0
+    fi
+    say "installing cargo-deb $CARGO_DEB_VERSION in $directory"
+    timeout "$CARGO_DEB_SECONDS_MAX" cargo install --quiet --debug --locked --version "$CARGO_DEB_VERSION" \
+        --no-default-features --features debug-id cargo-deb ||
+        warn "cargo-deb could not be installed within $CARGO_DEB_SECONDS_MAX s: the package isn't tested"
 }
 
 main "$@"

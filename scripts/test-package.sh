@@ -8,6 +8,9 @@ export RUN_DIR
 # shellcheck source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+# Where cargo installs programs.
+PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
+
 usage() {
     cat <<'USAGE'
 usage: test-package.sh

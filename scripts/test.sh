@@ -51,6 +51,7 @@ else
     printf '\n== dependencies\nskipped: cargo-deny is not installed (cargo install cargo-deny)\n'
 fi
 step 'unit, property and behaviour tests' cargo test --workspace --locked --no-fail-fast --lib --bins --tests
+step 'package' ./scripts/test-package.sh
 if [[ $stack == yes ]]; then
     step 'release build' cargo build --release --locked -p streamd
     step 'stack' ./scripts/test-stack.sh
