@@ -17,8 +17,8 @@ USAGE
 }
 
 NGINX_SECONDS=10
-# A watch sets maintenance, waits DRAIN_SECONDS and deregisters.
-REGISTRATION_SECONDS=15
+# A watch sets maintenance, waits up to DRAIN_SECONDS_MAX (15) and deregisters; an agent that hangs costs it more.
+REGISTRATION_SECONDS=30
 # drain_timeout_ms is 30 s; streamd ends by itself shortly after.
 REPLICA_SECONDS=35
 CONSUL_SECONDS=10
@@ -32,7 +32,7 @@ main() {
         return 0
     fi
     lock_stack
-    stop nginx-upstreams 5
+    stop nginx-upstreams 10
     stop nginx "$NGINX_SECONDS" QUIT
     stop 'register-*' "$REGISTRATION_SECONDS"
     stop 'replica-*' "$REPLICA_SECONDS"

@@ -6,7 +6,7 @@ set -euo pipefail
 usage() {
     cat <<'USAGE'
 usage: scripts/test.sh [-h] [--no-stack] [--no-systemd] [--no-install]
-  --no-stack    leave out the test of the whole stack (Consul, NGINX, three replicas)
+  --no-stack    leave out the tests of the whole stack (Consul, NGINX, three replicas)
   --no-systemd  leave out the test of the package and the service under a systemd of its own
   --no-install  install nothing: what is missing is skipped or fails
 USAGE
@@ -57,6 +57,7 @@ step 'unit, property and behaviour tests' cargo test --workspace --locked --no-f
 if [[ $stack == yes ]]; then
     step 'release build' cargo build --release --locked -p streamd
     step 'stack' ./scripts/test-stack.sh
+    step 'restarts' ./scripts/test-restart.sh
 fi
 if [[ $systemd == yes ]]; then
     step 'service under systemd' ./scripts/test-systemd.sh
