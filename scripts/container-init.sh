@@ -29,6 +29,9 @@ main() {
     make_devices
     pivot_root . .
     umount --lazy .
+    # Outside of containers systemd does this itself. Credentials (LoadCredential=) come to a service through mounts
+    # that are propagated.
+    mount --make-rshared /
     # From here on the path of this file is that of the container; bash has read all of it (exec is in a function).
     exec env -i container=lxc PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         /lib/systemd/systemd --log-target=journal --show-status=no
