@@ -6,6 +6,7 @@
 #   container_boot SHARED     boots it; SHARED is its /srv; sets CONTAINER_PID, the pid of its systemd
 #   container COMMAND...      runs a command in it
 #   container_net COMMAND...  runs a command of this host in its network
+#   container_net_exec COMMAND...  the same in place of the calling shell; for the background
 #   container_stop            ends it; to be called on every way out
 
 CONTAINER_SUITE=bookworm
@@ -96,7 +97,10 @@ container() {
         SYSTEMD_PAGER= DEBIAN_FRONTEND=noninteractive "$@"
 }
 
-container_net() { nsenter --target "$CONTAINER_PID" --net -- "$@"; }
+container_net() { (container_net_exec "$@"); }
+
+# In the background $! is then the command itself, not a shell around it.
+container_net_exec() { exec nsenter --target "$CONTAINER_PID" --net -- "$@"; }
 
 # Prints this host's pid of a process of the container.
 container_host_pid() {

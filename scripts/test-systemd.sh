@@ -15,6 +15,8 @@ source "$REPO_DIR/scripts/lib-test.sh"
 source "$REPO_DIR/scripts/lib-debian.sh"
 # shellcheck source=lib-container.sh
 source "$REPO_DIR/scripts/lib-container.sh"
+# shellcheck source=lib-test-systemd.sh
+source "$REPO_DIR/scripts/lib-test-systemd.sh"
 
 usage() {
     cat <<'USAGE'
@@ -105,58 +107,6 @@ make_files() {
     LARGE_SHA256=$(sha256_of "$RUN_DIR/srv/files/large")
     SMALL_SHA256=$(sha256_of "$RUN_DIR/srv/files/small")
 }
-
-# ---------------------------------------------------------------- helpers of the checks
-
-# A check without which the others would only repeat that it failed.
-require() {
-    local failed=$CHECKS_FAILED
-    check "$@"
-    if ((CHECKS_FAILED > failed)); then
-        tail -n 30 "$RUN_DIR/quiet.log" >&2
-        exit 1
-    fi
-}
-
-# At most MAXIMUM, which may have a fraction.
-at_most() {
-    CHECK_DETAIL="expected at most $1, got \"$2\""
-    awk -v maximum="$1" -v value="$2" 'BEGIN { exit !(value ~ /^[0-9.]+$/ && value + 0 <= maximum + 0) }'
-}
-
-fails() {
-    CHECK_DETAIL="it succeeded"
-    ! "$@" >"$RUN_DIR/quiet.log" 2>&1
-}
-
-sha256_of() { sha256sum "$1" | cut -d ' ' -f 1; }
-
-# A property of a unit: property NAME [UNIT]
-property() { container systemctl show --value --property "$1" "${2:-streamd.service}"; }
-
-is_active() { [[ $(container systemctl is-active streamd.service) == active ]]; }
-
-net_curl() { container_net curl --silent --max-time 60 "$@"; }
-
-healthy() { [[ $(net_curl "$CONTROL_URL/health") == OK ]]; }
-
-downloads_small() { [[ $(net_curl "$DATA_URL/small" | sha256sum | cut -d ' ' -f 1) == "$SMALL_SHA256" ]]; }
-
-serves() { is_active && healthy && downloads_small; }
-
-# The service's lines in the journal since the last mark.
-journal() { container journalctl --unit=streamd.service --output=cat --after-cursor="$JOURNAL_MARK"; }
-
-mark_journal() { JOURNAL_MARK=$(container journalctl --lines=0 --show-cursor | sed -n 's/^-- cursor: //p'); }
-
-journal_has() { journal | grep -q -E -- "$1"; }
-
-configure() {
-    printf '%s\n' 'root = "/srv/files"' 'uploads = true' "connections_max = $CONNECTIONS_MAX" "$@" >"$RUN_DIR/streamd.toml"
-    container tee /etc/streamd/streamd.toml <"$RUN_DIR/streamd.toml" >/dev/null
-}
-
-put_status() { net_curl --output /dev/null --write-out '%{http_code}' --header "Authorization: Bearer $TOKEN" "$@"; }
 
 # ---------------------------------------------------------------- boot and install
 
@@ -359,35 +309,6 @@ test_restarts_under_load() {
     check_load "$RESTARTS restarts"
 }
 
-# Both ports: files from the data plane, and the health of a daemon that may just be draining.
-start_load() {
-    start_one_load data --rate "$LOAD_PER_SECOND" --sha256 "$SMALL_SHA256" "$DATA_URL/small"
-    start_one_load control --rate 20 --statuses 200,503 "$CONTROL_URL/health"
-    sleep 1
-}
-
-start_one_load() {
-    local name=$1
-    shift
-    container_net "$REPO_DIR/scripts/connect-load.py" "$@" >"$RUN_DIR/load.$name" 2>"$RUN_DIR/load.$name.failures" &
-    LOAD_PIDS+=("$!")
-    printf -v "LOAD_PID_$name" '%s' "$!"
-}
-
-# check_load WHAT
-check_load() {
-    local name pid
-    for name in data control; do
-        pid="LOAD_PID_$name"
-        kill -TERM "${!pid}"
-        wait "${!pid}" || true
-        cat "$RUN_DIR/load.$name.failures"
-        check "$1 under load, $name port: $(cat "$RUN_DIR/load.$name")" load_lost_nothing "$RUN_DIR/load.$name"
-    done
-}
-
-load_lost_nothing() { grep -q -E '^requests [1-9][0-9]*, refused 0, failed 0,' "$1"; }
-
 # ---------------------------------------------------------------- stop
 
 test_stop_in_flight() {
@@ -397,7 +318,7 @@ test_stop_in_flight() {
         --output "$RUN_DIR/download.$i" "$DATA_URL/large"; done
     start_transfer upload --limit-rate "$DOWNLOAD_RATE" --header "Authorization: Bearer $TOKEN" \
         --upload-file "$upload" "$DATA_URL/uploaded-while-stopping"
-    check "stop: transfers are under way" wait_for "$STATE_SECONDS" files_grow
+    check "stop: transfers are under way" wait_for "$STATE_SECONDS" all_are_under_way
     container systemctl stop streamd.socket streamd.service
     check "stop: it ended well" equal "inactive success 0" \
         "$(property ActiveState) $(property Result) $(property ExecMainStatus)"
@@ -414,12 +335,19 @@ test_stop_in_flight() {
 TRANSFERS=()
 start_transfer() {
     shift
-    container_net curl --silent --fail --show-error --max-time 60 "$@" &
+    container_net_exec curl --silent --fail --show-error --max-time 60 "$@" &
     TRANSFERS+=("$!")
     LOAD_PIDS+=("$!")
 }
 
-files_grow() { (($(cat "$RUN_DIR"/download.* 2>/dev/null | wc -c) > DOWNLOADS * 1000000)); }
+# All of them, and each with most of its bytes to come.
+all_are_under_way() {
+    local i
+    for ((i = 0; i < DOWNLOADS; i++)); do
+        [[ -s $RUN_DIR/download.$i ]] || return 1
+    done
+    metrics | grep -q '^streamd_uploads_running 1$'
+}
 
 # ---------------------------------------------------------------- a configuration that can't work
 
@@ -448,7 +376,7 @@ test_consul() {
         return 0
     fi
     cp -- "$consul" "$RUN_DIR/srv/consul"
-    container systemd-run --quiet --unit=consul /srv/consul agent -dev -bind=127.0.0.1 -log-level=err
+    container systemd-run --quiet --unit=consul --property=SuccessExitStatus=1 /srv/consul agent -dev -bind=127.0.0.1 -log-level=err
     wait_for "$STATE_SECONDS" consul_answers || die "the Consul agent in the container doesn't answer"
     mark_journal
     check "Consul: systemctl start $unit" quiet container systemctl start "$unit"
@@ -456,7 +384,7 @@ test_consul() {
     check "Consul: systemctl stop streamd" quiet container systemctl stop streamd.socket streamd.service
     check "Consul: nothing is registered any more" registered_are ""
     check "Consul: $unit ended with it" equal inactive "$(property ActiveState "$unit")"
-    check "Consul: it was deregistered before streamd began to drain" deregistered_first "$unit"
+    check "Consul: it was deregistered before streamd began to drain" wait_for 5 deregistered_first "$unit"
     container systemctl stop consul.service
     container systemctl start streamd.socket streamd.service
     wait_for "$STATE_SECONDS" serves || warn "streamd didn't come back after the test with Consul"
