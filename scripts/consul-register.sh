@@ -152,6 +152,8 @@ IS_FIRST_ROUND=1
 # What a predecessor registered may be outdated; and an agent that was away for a while has begun anew and
 # takes all services for critical until it has asked them.
 IS_ANEW=1
+# What the agent says of its checks, in a round that registers anew.
+CHECKS='{}'
 WATCH_STATE=
 
 watch() {
@@ -173,9 +175,13 @@ keep_registered() {
         return 0
     fi
     services=$API_BODY
-    if ((IS_ANEW)) && ! consul_api GET /v1/agent/checks; then
-        note_failure
-        return 0
+    CHECKS='{}'
+    if ((IS_ANEW)); then
+        if ! consul_api GET /v1/agent/checks; then
+            note_failure
+            return 0
+        fi
+        CHECKS=$API_BODY
     fi
     for id in "${SERVICE_IDS[@]}"; do
         if ! knows "$services" "$id" || needs_renewal "$id"; then missing+=("$id"); fi
@@ -191,7 +197,7 @@ keep_registered() {
 knows() { jq -e --arg key "$2" 'has($key)' <<<"$1" >/dev/null 2>&1; }
 
 # Registering also takes the maintenance mark away. One that somebody set while this watch runs stays.
-needs_renewal() { ((IS_ANEW)) && { ((IS_FIRST_ROUND)) || ! knows "$API_BODY" "_service_maintenance:$1"; }; }
+needs_renewal() { ((IS_ANEW)) && { ((IS_FIRST_ROUND)) || ! knows "$CHECKS" "_service_maintenance:$1"; }; }
 
 # A service that does not answer is not registered: Consul removes a replica that stays critical, and
 # adding it back then would only make the list flap.
@@ -202,13 +208,21 @@ register_each() {
             change_state not-ready "not registered: $id is not ready; waiting for it"
             return 0
         fi
-        if ! register "$id" passing || { ((IS_FIRST_ROUND)) && ! lift_maintenance "$id"; }; then
+        if ! drop_critical "$id" || ! register "$id" passing ||
+            { ((IS_FIRST_ROUND)) && ! lift_maintenance "$id"; }; then
             note_failure
             return 0
         fi
     done
     WATCH_STATE=
     note_registered
+}
+
+# Registering leaves the state of a check as it is (Consul 1.8), critical since the agent's restart: only a new
+# check passes at once.
+drop_critical() {
+    jq -e --arg check "service:$1" '.[$check].Status == "critical"' <<<"$CHECKS" >/dev/null 2>&1 || return 0
+    consul_api PUT "/v1/agent/service/deregister/$1" || [[ $API_STATUS == 404 ]]
 }
 
 is_ready() {

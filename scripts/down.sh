@@ -64,7 +64,7 @@ stop() {
 
 # Only the names which the stack makes: RUN_DIR may be a folder that holds more than that.
 wipe() {
-    rm -rf -- "$LOG_DIR" "$PID_DIR" "$NGINX_DIR" "$RUN_DIR"/{consul,tls,www,streamd.toml,lock}
+    rm -rf -- "$LOG_DIR" "$PID_DIR" "$NGINX_DIR" "$RUN_DIR"/{consul,tls,www,streamd.toml,lock} "$RUN_DIR"/streamd-[0-9]*.toml
     rmdir -- "$RUN_DIR" 2>/dev/null || warn "$RUN_DIR holds other files: left in place"
     say "removed the state in $RUN_DIR"
 }

@@ -318,9 +318,18 @@ orphans() {
 
 # ---------------------------------------------------------------- replicas of the stack
 
+# Prints the configuration file of a replica: one of its own (streamd-2.toml), or that of all.
+replica_config() {
+    if [[ -f $RUN_DIR/streamd-$1.toml ]]; then
+        printf '%s' "$RUN_DIR/streamd-$1.toml"
+    else
+        printf '%s' "$RUN_DIR/streamd.toml"
+    fi
+}
+
 # start_replica NUMBER STREAMD: starts it unless it runs with this very command line and binary.
 start_replica() {
-    ensure_process "replica-$1" "$2" --config "$RUN_DIR/streamd.toml" --root "$ROOT_DIR" --workers 1 \
+    ensure_process "replica-$1" "$2" --config "$(replica_config "$1")" --root "$ROOT_DIR" --workers 1 \
         --data-listen "127.0.0.$1:$DATA_PORT" --control-listen "127.0.0.$1:$CONTROL_PORT" --log-format json
 }
 

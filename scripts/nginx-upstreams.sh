@@ -321,7 +321,8 @@ nginx_accepts() {
     [[ -f $NGINX_CONF && -f $UPSTREAMS_DIR/control.conf && -f $UPSTREAMS_DIR/data.conf ]] || return 0
     local output
     if output=$(nginx -t -p "$NGINX_PREFIX" -c "$NGINX_CONF" 2>&1); then return 0; fi
-    log "nginx -t refuses the new list, the old one stays: $(grep -m 1 -F '[emerg]' <<<"$output" || head -n 1 <<<"$output")"
+    output=$(grep -m 1 -F '[emerg]' <<<"$output" || head -n 1 <<<"$output")
+    log "nginx -t refuses the new list, the old one stays: $output"
     return 1
 }
 

@@ -99,7 +99,7 @@ check_stack() {
     local name streamd_says
     STREAMD=$(realpath -m "$(streamd_path)")
     [[ -x $STREAMD ]] || die "there is no program at $STREAMD: run cargo build --release -p streamd, or set STREAMD_BIN"
-    streamd_says=$("$STREAMD" --check --config "$RUN_DIR/streamd.toml" --root "$ROOT_DIR" 2>&1) ||
+    streamd_says=$("$STREAMD" --check --config "$(replica_config 1)" --root "$ROOT_DIR" 2>&1) ||
         die "$STREAMD refuses the configuration, nothing was touched: $(tail -n 1 <<<"$streamd_says")"
     ((REPLICAS > 1)) || die "nothing would serve while the only replica restarts: raise REPLICAS and run scripts/up.sh"
     for name in consul nginx nginx-upstreams; do
@@ -119,7 +119,8 @@ restart_replica() {
     local i=$1 name="replica-$1"
     step "$name: leaving Consul and NGINX's lists"
     stop_processes TERM "$LEAVE_SECONDS" "register-$name"
-    is_unlisted "$i" || warn "NGINX's lists still have $name and it stops all the same: see $LOG_DIR/nginx-upstreams.log"
+    is_unlisted "$i" ||
+        warn "NGINX's lists still have $name and it stops all the same: see $LOG_DIR/nginx-upstreams.log"
     wait_for "$OLD_WORKERS_SECONDS" no_nginx_connection "$i" ||
         step "$name: old NGINX workers have requests in flight on it, which its drain finishes"
     step "$name: stopping (pid $(process_pid "$name" || echo none))"
@@ -189,7 +190,7 @@ restart_hosts() {
     consul_ready || die "nothing was touched: $(api_error)"
     for host in "${HOSTS[@]}"; do
         is_passing "${host#*@}" ||
-            die "nothing was touched: Consul does not call both services of ${host#*@} passing (is it the registered address?)"
+            die "nothing was touched: Consul does not call both services of ${host#*@} passing; is it registered so?"
     done
     for host in "${HOSTS[@]}"; do
         restart_host "$host"
@@ -202,12 +203,12 @@ restart_host() {
     local host=$1 address=${1#*@} remote_shell
     read -ra remote_shell <<<"${REMOTE_SHELL:-ssh}"
     others_pass "$address" ||
-        die "no other replica passes, nothing would serve while $address restarts: it and the hosts after it were not touched"
+        die "nothing would serve while $address restarts: it and the hosts after it were not touched"
     step "$address: systemctl restart streamd"
     timeout "$REMOTE_SECONDS" "${remote_shell[@]}" "$host" systemctl restart streamd </dev/null ||
         die "$address did not restart, the hosts after it were not touched: see systemctl status streamd there"
     wait_for "$PASSING_SECONDS" is_passing "$address" ||
-        die "$address did not come back within $PASSING_SECONDS s, the hosts after it were not touched: see journalctl -u streamd -u 'streamd-consul@*' there"
+        die "$address is not passing after $PASSING_SECONDS s, the hosts after it were not touched: see its journal"
     step "$address: back"
 }
 

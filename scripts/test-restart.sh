@@ -46,7 +46,7 @@ FAULT_SECONDS=9
 ANSWER_SECONDS=60
 
 FINISHED=0
-LOAD_PID=
+LOAD_CHILD=
 FAKE_AGENT_PID=
 WATCHES=
 REPORT='{}'
@@ -86,7 +86,7 @@ clean_up() {
         warn "ended before its last check"
         check_summary || true
     fi
-    if [[ -n $LOAD_PID ]]; then kill "$LOAD_PID" 2>/dev/null || true; fi
+    if [[ -n $LOAD_CHILD ]]; then kill "$LOAD_CHILD" 2>/dev/null || true; fi
     if [[ -n $FAKE_AGENT_PID ]]; then kill "$FAKE_AGENT_PID" 2>/dev/null || true; fi
     "$REPO_DIR/scripts/down.sh" >"$RUN_DIR/cleanup.log" 2>&1 || warn "down.sh failed: see $RUN_DIR/cleanup.log"
     if ((status == 0)); then rm -rf -- "$RUN_DIR"; else warn "logs are kept in $RUN_DIR"; fi
@@ -94,8 +94,11 @@ clean_up() {
 
 # Frames are stored, so that their bytes can be compared.
 bring_up() {
-    mkdir -p "$RUN_DIR/spool"
-    printf 'sink = "store"\nspool = "%s"\n' "$RUN_DIR/spool" >"$RUN_DIR/streamd.toml"
+    local i
+    for i in 1 2 3; do
+        mkdir -p "$RUN_DIR/spool/$i"
+        printf 'sink = "store"\nspool = "%s"\n' "$RUN_DIR/spool/$i" >"$RUN_DIR/streamd-$i.toml"
+    done
     check "up.sh brings the stack up and its smoke test passes" run_up
     ((CHECKS_FAILED == 0)) || give_up
     STREAMD=$(realpath -m "$(streamd_path)")
@@ -111,7 +114,8 @@ test_installed() {
         cp "$REPO_DIR/scripts/$name.sh" "$scripts/"
     done
     check "installed: consul-register.sh registers" ends_with 0 "$scripts/consul-register.sh" nginx 127.0.0.9 9
-    check "installed: consul-register.sh deregisters" ends_with 0 "$scripts/consul-register.sh" --deregister nginx 127.0.0.9 9
+    check "installed: consul-register.sh deregisters" \
+        ends_with 0 "$scripts/consul-register.sh" --deregister nginx 127.0.0.9 9
     check "installed: nginx-upstreams.sh writes the lists" ends_with 0 "$scripts/nginx-upstreams.sh" --once \
         --dir "$RUN_DIR/root/upstreams" --conf "$RUN_DIR/root/nginx.conf"
     check "installed: the lists are those of the stack" diff -r -x '.*' "$RUN_DIR/root/upstreams" "$NGINX_DIR/upstreams"
@@ -124,10 +128,10 @@ test_installed() {
     cp -r /usr/lib/systemd/system "$root/usr/lib/systemd/"
     cp "$REPO_DIR"/systemd/* "$root/etc/systemd/system/"
     cp "$STREAMD" "$root/usr/bin/streamd"
-    cp "$(command -v kill)" "$root/bin/kill"
+    cp "$(type -P kill)" "$root/bin/kill"
     check "installed: systemd-analyze accepts streamd-consul@.service" verified "$root"
-    check "installed: its exposure is at most 1.5" quiet systemd-analyze security --offline=yes --threshold=15 --root="$root" \
-        --no-pager streamd-consul@192.0.2.10.service
+    check "installed: its exposure is at most 1.5" quiet systemd-analyze security --offline=yes --threshold=15 \
+        --root="$root" --no-pager streamd-consul@192.0.2.10.service
 }
 
 # Without a word.
@@ -140,9 +144,11 @@ verified() {
 
 start_load() {
     coproc LOAD {
-        exec "$REPO_DIR/scripts/restart-load.py" --root "$ROOT_DIR" --spool "$RUN_DIR/spool" --consul "$STACK_CONSUL_URL" \
-            --http-port "$HTTP_PORT" --tcp-port "$TCP_PORT" 2>"$RUN_DIR/load.log"
+        exec "$REPO_DIR/scripts/restart-load.py" --root "$ROOT_DIR" --spool "$RUN_DIR/spool" \
+            --consul "$STACK_CONSUL_URL" --http-port "$HTTP_PORT" --tcp-port "$TCP_PORT" 2>"$RUN_DIR/load.log"
     }
+    # bash unsets LOAD_PID when it has ended.
+    LOAD_CHILD=$LOAD_PID
     wait_for 20 load_reached 1000 || die_with_log "the load does not get going" "$RUN_DIR/load.log"
 }
 
@@ -159,13 +165,13 @@ load_reached() { ask_load total && ((LOAD_ANSWER >= $1)); }
 take_report() {
     ask_load "${2:-report}"
     REPORT=$LOAD_ANSWER
-    say "        $1: $(jq -r '"\(.requests) requests, \(.failed) failed, \(.retried) sent again on a new connection, " +
-        "\(.refused) connections refused, \(.corrupted) corrupted, slowest \(.slowest_ms) ms (\(.slowest_kind))"' <<<"$REPORT")"
+    jq -r --arg what "$1" '"        \($what): \(.requests) requests, \(.failed) failed, " +
+        "\(.retried) sent again on a new connection, \(.refused) connections refused, " +
+        "\(.corrupted) corrupted, slowest \(.slowest_ms) ms (\(.slowest_kind))"' <<<"$REPORT"
     jq -r '.faults[] | "        " + .' <<<"$REPORT"
-    if ((FULL)); then
-        jq -r '.kinds | to_entries[] |
-            "          \(.key): \(.value | "\(.requests), \(.failed) failed, \(.retried) again, slowest \(.slowest_ms) ms")"' <<<"$REPORT"
-    fi
+    ((FULL)) || return 0
+    jq -r '.kinds | to_entries[] | "          \(.key): \(.value.requests), \(.value.failed) failed, " +
+        "\(.value.retried) sent again, slowest \(.value.slowest_ms) ms"' <<<"$REPORT"
 }
 
 # none_lost WHAT: of the requests since the last report.
@@ -180,10 +186,10 @@ end_load() {
     take_report "at the end" end
     check "at the end: no request failed, no connection was refused, no byte was wrong" equal '0 0 0' "$(lost)"
     check "no client hangs" equal 0 "$(jq .hanging <<<"$REPORT")"
-    check "all $(jq .frames_acknowledged <<<"$REPORT") frames that were acknowledged are stored byte by byte" equal '0 0' \
-        "$(jq -r '"\(.frames_missing) \(.frames_corrupted)"' <<<"$REPORT")"
-    wait "$LOAD_PID" || true
-    LOAD_PID=
+    check "all $(jq .frames_acknowledged <<<"$REPORT") frames that were acknowledged are stored byte by byte" \
+        equal '0 0' "$(jq -r '"\(.frames_missing) \(.frames_corrupted)"' <<<"$REPORT")"
+    wait "$LOAD_CHILD" || true
+    LOAD_CHILD=
 }
 
 # ---------------------------------------------------------------- rolling restarts
@@ -201,7 +207,9 @@ test_rolling_restart() {
         if ((rounds == 1)); then sed 's/^/        /' "$RUN_DIR/quiet.log"; fi
         if ((!FULL || requests >= FULL_REQUESTS || rounds >= ROUNDS_MAX || CHECKS_FAILED > 0)); then break; fi
     done
-    if ((FULL)); then check "$requests requests during $rounds rolling restarts are enough" reached "$requests" "$FULL_REQUESTS"; fi
+    if ((FULL)); then
+        check "$requests requests during $rounds rolling restarts are enough" reached "$requests" "$FULL_REQUESTS"
+    fi
     check "the lists have all replicas, and Consul calls them passing" all_listed
 }
 
@@ -235,7 +243,8 @@ test_broken_upgrade() {
     none_lost "upgrade to what does not start"
     start_replica 1 "$STREAMD" >/dev/null
     start_registration 1 >/dev/null
-    check "upgrade to what does not start: the replica is back with the old version" wait_for "$LISTED_SECONDS" all_listed
+    check "upgrade to what does not start: the replica is back with the old version" \
+        wait_for "$LISTED_SECONDS" all_listed
 }
 
 upgrade() { STREAMD_BIN=$1 "$REPO_DIR/scripts/rolling-restart.sh"; }
@@ -258,9 +267,11 @@ test_hosts() {
     before=$(pids_of 'replica-*')
     export REMOTE_SHELL="$RUN_DIR/remote-shell"
     write_remote_shell
-    check "hosts: rolling-restart.sh --hosts ends well" quiet "$REPO_DIR/scripts/rolling-restart.sh" --hosts 127.0.0.1 root@127.0.0.2 127.0.0.3
+    check "hosts: rolling-restart.sh --hosts ends well" \
+        quiet "$REPO_DIR/scripts/rolling-restart.sh" --hosts 127.0.0.1 root@127.0.0.2 127.0.0.3
     check "hosts: every replica is another process" all_differ "$before" "$(pids_of 'replica-*')"
-    check "hosts: one that Consul doesn't know is refused" ends_with 1 "$REPO_DIR/scripts/rolling-restart.sh" --hosts 127.0.0.9
+    check "hosts: one that Consul doesn't know is refused" \
+        ends_with 1 "$REPO_DIR/scripts/rolling-restart.sh" --hosts 127.0.0.9
     none_lost "hosts"
 }
 
@@ -285,7 +296,7 @@ REMOTE
 
 # It is stopped for a moment before, so that what is in flight on it stays there and can be counted.
 test_replica_killed() {
-    local victim open
+    local victim open lost
     victim=$(process_pid replica-2)
     ask_load report
     kill -STOP "$victim"
@@ -296,10 +307,10 @@ test_replica_killed() {
         wait_for "$CRITICAL_SECONDS" status_is critical "file-server-http-127.0.0.2-$CONTROL_PORT"
     check "killed replica: NGINX's lists drop it" wait_for "$CRITICAL_SECONDS" lists_have 2
     take_report "killed replica"
-    say "        $(jq -r "$LOST_ON_REPLICA" <<<"$REPORT") requests lost their connection, of $open that were open to the replica"
-    check "killed replica: no more were lost than connections were open to it" reached "$open" "$(jq -r "$LOST_ON_REPLICA" <<<"$REPORT")"
-    check "killed replica: no GET through NGINX's HTTP port failed" equal 0 \
-        "$(jq '[.kinds | to_entries[] | select(.key | startswith("nginx-http GET")) | .value.failed] | add' <<<"$REPORT")"
+    lost=$(jq -r "$LOST_ON_REPLICA" <<<"$REPORT")
+    say "        $lost requests lost their connection, of $open that were open to the replica"
+    check "killed replica: no more were lost than connections were open to it" reached "$open" "$lost"
+    check "killed replica: no GET through NGINX's HTTP port failed" equal 0 "$(jq "$FAILED_GETS" <<<"$REPORT")"
     check "killed replica: no byte was wrong" equal 0 "$(jq .corrupted <<<"$REPORT")"
     start_replica 2 "$STREAMD" >/dev/null
     check "killed replica: started again, it is back in the lists" wait_for "$LISTED_SECONDS" all_listed
@@ -309,12 +320,14 @@ test_replica_killed() {
 }
 
 # A reload of NGINX closes idle connections of its clients: those of GET /health aren't the replica's.
-LOST_ON_REPLICA='[.kinds | to_entries[] | select(.key | startswith("nginx-http GET") | not) | .value | .failed + .retried] | add'
+LOST_ON_REPLICA='[.kinds | to_entries[] | select(.key | startswith("nginx-http GET") | not) | .value
+    | .failed + .retried] | add'
+FAILED_GETS='[.kinds | to_entries[] | select(.key | startswith("nginx-http GET")) | .value.failed] | add'
 
 # connections_open ADDRESS: to both of its ports.
 connections_open() {
-    ss -Htn state established src "$1" | awk -v data=":$DATA_PORT" -v control=":$CONTROL_PORT" \
-        'substr($3, length($3) - length(data) + 1) == data || substr($3, length($3) - length(control) + 1) == control' | wc -l
+    ss -Htn state established src "$1" | awk -v data="$1:$DATA_PORT" -v control="$1:$CONTROL_PORT" \
+        '$3 == data || $3 == control' | wc -l
 }
 
 # ---------------------------------------------------------------- NGINX is reloaded
@@ -335,7 +348,7 @@ test_reloads() {
 
 test_agent_killed() {
     begin_fault
-    stop_processes KILL 5 consul
+    kill_agent
     sleep "$FAULT_SECONDS"
     start_process consul "${CONSUL_COMMAND[@]}"
     end_fault "agent killed" 2 2
@@ -351,7 +364,7 @@ test_agent_hung() {
 
 test_agent_wiped() {
     begin_fault
-    stop_processes KILL 5 consul
+    kill_agent
     rm -rf "$RUN_DIR/consul"
     start_process consul "${CONSUL_COMMAND[@]}"
     end_fault "agent wiped" 1 2
@@ -360,7 +373,7 @@ test_agent_wiped() {
 # Something else at its port: what a real agent can't be made to do.
 test_agent_errors() {
     begin_fault
-    stop_processes KILL 5 consul
+    kill_agent
     python3 - "$CONSUL_HTTP_PORT" >"$RUN_DIR/fake-agent.log" 2>&1 <<'PYTHON' &
 import http.server, sys
 
@@ -384,6 +397,15 @@ PYTHON
 CONSUL_COMMAND=()
 declare -A LINES_BEFORE
 
+kill_agent() {
+    local pid
+    pid=$(process_pid consul)
+    kill -KILL "$pid"
+    # Reaped here, so that bash doesn't tell of it.
+    wait "$pid" 2>/dev/null || true
+    wait_for 5 none_lives consul
+}
+
 begin_fault() {
     local name
     mapfile -d '' -t CONSUL_COMMAND <"/proc/$(process_pid consul)/cmdline"
@@ -398,12 +420,14 @@ begin_fault() {
 # again; the first may be missing where the agent is away for less than a poll.
 end_fault() {
     local name what=$1 started=${EPOCHREALTIME/[.,]/}
-    check "$what: all services are registered and pass again within $HEALED_SECONDS s" wait_for "$HEALED_SECONDS" all_healed
+    check "$what: all services are registered and pass again within $HEALED_SECONDS s" \
+        wait_for "$HEALED_SECONDS" all_healed
     say "        after $(((${EPOCHREALTIME/[.,]/} - started) / 1000)) ms"
     check "$what: by the watches that ran before" equal "$WATCHES" "$(pids_of 'register-*')"
     check "$what: NGINX's lists have all replicas" wait_for "$LISTED_SECONDS" lists_have 3
     for name in $(process_names 'register-*'); do
-        check "$what: $name says so once, and once that it is over" has_lines "$2" "$3" "$name"
+        check "$what: $name says so once, and once that it is over" \
+            wait_for "$HEALED_SECONDS" has_lines "$2" "$3" "$name"
     done
     check "$what: nginx-upstreams says nothing twice" none_repeated
     none_lost "$what"

@@ -97,7 +97,7 @@ build_streamd() {
 start_replicas() {
     local i config="$RUN_DIR/streamd.toml"
     # A file of its own, so that one in /etc/streamd doesn't change the stack.
-    [[ -e $config ]] || printf '# Options of all replicas of this stack.\n' >"$config"
+    [[ -e $config ]] || printf '# Options of all replicas of this stack that have no streamd-N.toml of their own.\n' >"$config"
     say "streamd: $REPLICAS replicas of $STREAMD"
     for ((i = 1; i <= REPLICAS; i++)); do
         require_free "replica-$i" "127.0.0.$i" "$DATA_PORT" DATA_PORT
