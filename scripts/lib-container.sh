@@ -75,8 +75,9 @@ container_make_root() {
 container_boot() {
     local shared=$1 log="$1.boot.log"
     CONTAINER_NAME="streamd-test-$BASHPID"
-    # A session of its own: an interrupt from the terminal reaches the script, which then ends the container.
-    setsid unshare "${CONTAINER_NAMESPACES[@]}" -- "$REPO_DIR/scripts/container-init.sh" \
+    # A session of its own: an interrupt from the terminal reaches the script, which then ends the container. It ends
+    # as well where the script is killed.
+    setsid setpriv --pdeathsig KILL unshare "${CONTAINER_NAMESPACES[@]}" -- "$REPO_DIR/scripts/container-init.sh" \
         "$CONTAINER_ROOT" "$shared" "$CONTAINER_NAME" >"$log" 2>&1 </dev/null &
     CONTAINER_UNSHARE_PID=$!
     wait_for "$CONTAINER_BOOT_SECONDS" container_has_systemd || die_with_log "systemd didn't start" "$log"

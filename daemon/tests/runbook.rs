@@ -21,8 +21,9 @@ fn page() -> String {
     fs::read_to_string(crate_root().parent().unwrap().join("docs/operations.md")).unwrap()
 }
 
+/// What a daemon exposes, under either driver.
 fn exposition() -> String {
-    Telemetry::new(1, "io_uring", LogQueue::nowhere()).expose().1
+    ["io_uring", "epoll"].map(|driver| Telemetry::new(1, driver, LogQueue::nowhere()).expose().1).concat()
 }
 
 /// The samples: their names, and their labels as `name="value"`.
@@ -45,7 +46,7 @@ fn mentions(page: &str) -> Vec<(&str, &str)> {
             let is_whole = !line[..start].ends_with(|c: char| c.is_ascii_alphanumeric() || "_/".contains(c));
             let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(rest.len());
             // The package's file name begins like a metric's.
-            if is_whole && rest[end..].chars().next() != Some('*') && rest[end..].chars().next() != Some('<') {
+            if is_whole && !rest[end..].starts_with('*') {
                 found.push((&rest[..end], &rest[end..]));
             }
         }
@@ -73,7 +74,8 @@ fn the_runbook_asks_for_nothing_that_is_not_exposed() {
             faults.push(format!("{name} is no metric"));
         }
         for (label, value) in matchers(rest) {
-            let exists = of_name.iter().any(|labels| labels.iter().any(|found| matches(found, &label, &value)));
+            let exists =
+                of_name.iter().any(|labels| labels.iter().any(|found| matches(found, &label, &value)));
             if !exists {
                 faults.push(format!("{name} has no {label}=\"{value}\""));
             }
@@ -84,7 +86,9 @@ fn the_runbook_asks_for_nothing_that_is_not_exposed() {
 
 /// The label matchers right behind a name, one for each alternative. In a table `|` is written as `\|`.
 fn matchers(rest: &str) -> Vec<(String, String)> {
-    let Some(inner) = rest.strip_prefix('{').and_then(|rest| rest.split('}').next()) else { return Vec::new() };
+    let Some(inner) = rest.strip_prefix('{').and_then(|rest| rest.split('}').next()) else {
+        return Vec::new();
+    };
     let mut found = Vec::new();
     for matcher in inner.split("\",") {
         let (label, value) = matcher.split_once('"').unwrap();
@@ -97,9 +101,12 @@ fn matchers(rest: &str) -> Vec<(String, String)> {
 
 /// Whether a label of a sample is this one with this value; a dot stands for any character.
 fn matches(found: &str, label: &str, value: &str) -> bool {
-    let Some(found) = found.strip_prefix(label).and_then(|rest| rest.strip_prefix("=\"")) else { return false };
+    let Some(found) = found.strip_prefix(label).and_then(|rest| rest.strip_prefix("=\"")) else {
+        return false;
+    };
     let found = found.trim_end_matches('"');
-    found.len() == value.len() && found.chars().zip(value.chars()).all(|(is, asked)| asked == '.' || is == asked)
+    found.len() == value.len()
+        && found.chars().zip(value.chars()).all(|(is, asked)| asked == '.' || is == asked)
 }
 
 #[test]

@@ -39,7 +39,11 @@ impl Root {
         let directory = openat(CWD, path, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let place = place_of(&directory);
         let root = Root { directory, place, reads_digests: false };
-        match root.open_beneath(".", OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, ResolveFlags::empty()) {
+        match root.open_beneath(
+            ".",
+            OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC,
+            ResolveFlags::empty(),
+        ) {
             // A filter that can't look into its arguments refuses it as a whole, as systemd's for RestrictSUIDSGID=
             // does, which DynamicUser= implies (systemd 252 to 261). Better said now than by each request.
             Err(Errno::NOSYS) => Err(FileError::NoOpenat2),
