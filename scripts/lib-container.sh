@@ -100,8 +100,8 @@ container() {
 
 container_net() { (container_net_exec "$@"); }
 
-# In the background $! is then the command itself, not a shell around it.
-container_net_exec() { exec nsenter --target "$CONTAINER_PID" --net -- "$@"; }
+# In the background $! is then the command itself, not a shell around it; it ends where the script is killed.
+container_net_exec() { exec setpriv --pdeathsig KILL nsenter --target "$CONTAINER_PID" --net -- "$@"; }
 
 # Prints this host's pid of a process of the container.
 container_host_pid() {

@@ -45,7 +45,7 @@ impl Root {
             ResolveFlags::empty(),
         ) {
             // A filter that can't look into its arguments refuses it as a whole, as systemd's for RestrictSUIDSGID=
-            // does, which DynamicUser= implies (systemd 252 to 261). Better said now than by each request.
+            // does, which DynamicUser= implies (systemd 252). Better said now than by each request.
             Err(Errno::NOSYS) => Err(FileError::NoOpenat2),
             _ => Ok(root),
         }
