@@ -7,6 +7,8 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=lib-consul.sh
 source "$REPO_DIR/scripts/lib-consul.sh"
+# shellcheck source=lib-debian.sh
+source "$REPO_DIR/scripts/lib-debian.sh"
 
 usage() {
     cat <<'USAGE'
@@ -21,7 +23,7 @@ USAGE
 # PROGRAM:PACKAGE
 RUN_TOOLS=(nginx:nginx curl:curl jq:jq openssl:openssl flock:util-linux)
 BUILD_TOOLS=(cc:build-essential)
-TEST_TOOLS=(aria2c:aria2 wget:wget nc:netcat-openbsd python3:python3 shellcheck:shellcheck dig:dnsutils ss:iproute2 fincore:util-linux-extra ccache:ccache)
+TEST_TOOLS=(aria2c:aria2 wget:wget nc:netcat-openbsd python3:python3 shellcheck:shellcheck dig:dnsutils ss:iproute2 fincore:util-linux-extra ccache:ccache debootstrap:debootstrap)
 STREAM_MODULE_PACKAGE=libnginx-mod-stream
 
 # The last Debian suite that has Consul.
@@ -163,20 +165,6 @@ consul_from_suite() {
         return 1
     fi
     fetch_consul "${options[@]}" && rm -rf "$apt_dir"
-}
-
-# The address from which this release of Debian itself comes.
-debian_mirror() {
-    local id codename mirror
-    # shellcheck source=/dev/null
-    id=$(source /etc/os-release && printf '%s' "${ID:-}")
-    # shellcheck source=/dev/null
-    codename=$(source /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
-    [[ $id == debian && -n $codename ]] || return 1
-    # shellcheck disable=SC2016  # apt's variables
-    mirror=$(apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
-        sed -n "s/^$codename main //p" | head -n 1)
-    [[ -n $mirror ]] && printf '%s' "$mirror"
 }
 
 # fetch_consul [APT_OPTION...]: downloads the package and unpacks it, without installing it.

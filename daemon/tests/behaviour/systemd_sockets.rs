@@ -211,6 +211,7 @@ struct Seen {
 }
 
 const SMALL: &str = "what every client asks for";
+const HEALTH: [&str; 2] = ["\r\n\r\nOK", "\r\n\r\ndraining"];
 
 impl Seen {
     /// One connection after the other, each with one request, until it is over. Good are the answers that hold one of
@@ -255,8 +256,7 @@ fn restart_under_load(driver: &str, root: &Path, content: &[u8], [seen, checked]
         let clients: Vec<_> = (0..8)
             .map(|_| scope.spawn(|| seen.keep_connecting(data_address, "/small", &[SMALL], &is_over)))
             .collect();
-        let health = ["\r\n\r\nOK", "\r\n\r\ndraining"];
-        let checks = scope.spawn(|| checked.keep_connecting(control_address, "/health", &health, &is_over));
+        let checks = scope.spawn(|| checked.keep_connecting(control_address, "/health", &HEALTH, &is_over));
         for restart in 1..=RESTARTS {
             let some = restart * CONNECTIONS_MIN / (RESTARTS + 1);
             wait_until("some connections", || seen.answers.load(Ordering::Relaxed) > some);
