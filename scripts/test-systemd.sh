@@ -150,8 +150,9 @@ silent() {
 test_start() {
     write_drop_in
     configure
-    # A socket can't be started below a service that runs already.
+    # A socket can't be started below a service that runs already, as the package has left it.
     container systemctl stop streamd.service
+    mark_journal
     check "start: the socket" quiet container systemctl enable --now streamd.socket
     require "start: systemctl start streamd" quiet container systemctl start streamd.service
     check "start: both are active" equal "active active" \
@@ -188,8 +189,8 @@ driver_is() {
 
 metrics() { net_curl --header "Authorization: Bearer $TOKEN" "$CONTROL_URL/metrics"; }
 
-# Warnings and errors of the service, and of systemd about it.
-journal_problems() { container journalctl --unit=streamd.service --output=cat | grep -E '(WARN|ERROR) |[Ff]ailed|denied' || true; }
+# Warnings and errors of the service since the mark, and of systemd about it.
+journal_problems() { journal | grep -E '(WARN|ERROR) |[Ff]ailed|denied' || true; }
 
 # ---------------------------------------------------------------- transfers
 
