@@ -142,8 +142,9 @@ fill() {
 
 # The last commit, since what isn't committed nobody else can build.
 verify() {
-    local copy log="$REPO_DIR/target/dist-verify.log"
+    local copy commit log="$REPO_DIR/target/dist-verify.log"
     need_tools git
+    commit=$(git -C "$REPO_DIR" rev-parse HEAD) || die "$REPO_DIR is no git repository: nothing says what to build"
     STAGE=$(mktemp -d)
     trap 'rm -rf -- "$STAGE"' EXIT
     SOURCE_DATE_EPOCH=$(source_date)
@@ -151,8 +152,8 @@ verify() {
     # Of different lengths, so that a path in a binary would also move what follows it.
     for copy in first/streamd second/another-directory; do
         mkdir -p "$STAGE/$copy"
-        git -C "$REPO_DIR" archive HEAD | tar -x -C "$STAGE/$copy"
-        say "building in $STAGE/$copy"
+        git -C "$REPO_DIR" archive "$commit" | tar -x -C "$STAGE/$copy"
+        say "building $commit in $STAGE/$copy"
         "$STAGE/$copy/scripts/dist.sh" >"$log" 2>&1 || die_with_log "the build failed" "$log"
     done
     compare "$STAGE/first/streamd/target/dist" "$STAGE/second/another-directory/target/dist"
