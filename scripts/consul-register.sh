@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Registers one streamd replica, or NGINX, with the local Consul agent through its API.
-# Run with --watch beside each replica: it registers again when the agent has forgotten, and takes the
-# replica out of rotation before it ends. One watch serves one replica, so that stopping a single
-# replica is stopping its watch and then the daemon.
+# Run with --watch beside each replica: it registers once the replica is ready and again when the agent has
+# forgotten, and takes the replica out of rotation before it ends. One watch serves one replica, so that
+# stopping a single replica is stopping its watch and then the daemon; systemd/streamd-consul@.service does so.
 set -euo pipefail
 # shellcheck source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=lib-consul.sh
-source "$REPO_DIR/scripts/lib-consul.sh"
+source "$SCRIPTS_DIR/lib-consul.sh"
 
 usage() {
     cat <<'USAGE'
@@ -16,11 +16,15 @@ usage: consul-register.sh [--watch | --deregister] replica ADDRESS [DATA_PORT [C
 
   replica       file-server-tcp on DATA_PORT (8080) and file-server-http on CONTROL_PORT (8081)
   nginx         nginx on PORT (80)
-  --watch       register, and again whenever the agent has forgotten; on SIGTERM or SIGINT set
-                maintenance, wait DRAIN_SECONDS (2) so that load balancers notice, and deregister
+  --watch       register when it answers, and again whenever the agent has forgotten; on SIGTERM or SIGINT
+                set maintenance, wait until load balancers have dropped it, deregister, and end
   --deregister  remove the registration and end
 
-environment: CONSUL_HTTP_ADDR (127.0.0.1:8500), CONSUL_HTTP_TOKEN, DRAIN_SECONDS
+environment (default):
+  CONSUL_HTTP_ADDR (127.0.0.1:8500), CONSUL_HTTP_TOKEN
+  DRAIN_SECONDS (2)       time between maintenance and the end for whoever asks Consul by himself
+  DRAIN_SECONDS_MAX (15)  time at most to wait for the load balancers whose lists nginx-upstreams.sh
+                          keeps: it tells in Consul's key-value store which servers NGINX has
 USAGE
 }
 
@@ -31,6 +35,9 @@ CHECK_INTERVAL=10s
 CHECK_TIMEOUT=1s
 # Long enough for a restart or a short outage of the host; Consul's own lower limit is one minute.
 DEREGISTER_AFTER=10m
+# At its end a watch gives an agent that is just restarting this long to take the maintenance mark.
+MAINTENANCE_SECONDS=10
+READY_TIMEOUT_S=2
 
 MODE=register
 SERVICE_IDS=()
@@ -58,6 +65,9 @@ parse_arguments() {
     done
     DRAIN_SECONDS=${DRAIN_SECONDS:-2}
     is_number "$DRAIN_SECONDS" 0 600 || die_usage "DRAIN_SECONDS is \"$DRAIN_SECONDS\": it must be 0 to 600"
+    DRAIN_SECONDS_MAX=${DRAIN_SECONDS_MAX:-$((DRAIN_SECONDS > 15 ? DRAIN_SECONDS : 15))}
+    is_number "$DRAIN_SECONDS_MAX" "$DRAIN_SECONDS" 600 ||
+        die_usage "DRAIN_SECONDS_MAX is \"$DRAIN_SECONDS_MAX\": it must be DRAIN_SECONDS to 600"
     local kind=${1:-} address=${2:-}
     [[ $address =~ ^[0-9A-Za-z.:-]+$ ]] || die_usage "ADDRESS is \"$address\": give an IP address or host name"
     case $kind in
@@ -110,15 +120,21 @@ register_all() {
     local id
     for id in "${SERVICE_IDS[@]}"; do
         register "$id" || return 1
+        lift_maintenance "$id" || return 1
         log "registered $id"
     done
 }
 
-# A maintenance mark left by a watch that was killed would keep the service out of rotation.
+# register ID [passing]: Consul takes a service for critical until its first check, within 10 s; whoever has
+# just asked the service himself may say that it passes.
 register() {
-    consul_api PUT '/v1/agent/service/register?replace-existing-checks=true' "${REGISTRATIONS[$1]}" &&
-        consul_api PUT "/v1/agent/service/maintenance/$1?enable=false"
+    local registration=${REGISTRATIONS[$1]}
+    if [[ -n ${2:-} ]]; then registration=$(jq --arg status "$2" '.Check.Status = $status' <<<"$registration"); fi
+    consul_api PUT '/v1/agent/service/register?replace-existing-checks=true' "$registration"
 }
+
+# A maintenance mark left by a watch that was killed would keep the service out of rotation.
+lift_maintenance() { consul_api PUT "/v1/agent/service/maintenance/$1?enable=false"; }
 
 deregister_all() {
     local id
@@ -132,78 +148,195 @@ deregister_all() {
 # ---------------------------------------------------------------- watch
 
 STOPPING=0
+IS_FIRST_ROUND=1
+# What a predecessor registered may be outdated; and an agent that was away for a while has begun anew and
+# takes all services for critical until it has asked them.
+IS_ANEW=1
+# What the agent says of its checks, in a round that registers anew.
+CHECKS='{}'
 WATCH_STATE=
 
 watch() {
     trap 'STOPPING=1; end_pause' TERM INT
-    # What a predecessor registered may be outdated: the first round registers in any case.
-    local known='{}'
     while ((!STOPPING)); do
-        register_missing "$known"
+        keep_registered
         ((STOPPING)) || pause "$WATCH_POLL_SECONDS"
-        known=
     done
-    trap '' TERM INT
+    # Not ignored: what this script runs would ignore them too, and time-outs work by them.
+    trap : TERM INT
     leave
 }
 
-# register_missing [SERVICES_JSON]: asks the agent what it knows unless told, and adds what is missing.
-register_missing() {
-    local known=$1 id missing=()
-    if [[ -z $known ]]; then
-        if ! consul_api GET /v1/agent/services; then
-            change_state "$(api_error); trying every $WATCH_POLL_SECONDS s"
+# One round: asks the agent what it knows and adds what is missing.
+keep_registered() {
+    local id services missing=()
+    if ! consul_api GET /v1/agent/services; then
+        note_failure
+        return 0
+    fi
+    services=$API_BODY
+    CHECKS='{}'
+    if ((IS_ANEW)); then
+        if ! consul_api GET /v1/agent/checks; then
+            note_failure
             return 0
         fi
-        known=$API_BODY
+        CHECKS=$API_BODY
     fi
     for id in "${SERVICE_IDS[@]}"; do
-        jq -e --arg id "$id" 'has($id)' <<<"$known" >/dev/null 2>&1 || missing+=("$id")
+        if ! knows "$services" "$id" || needs_renewal "$id"; then missing+=("$id"); fi
     done
     if ((${#missing[@]} == 0)); then
-        change_state "registered: ${SERVICE_IDS[*]}"
+        note_registered
         return 0
     fi
     register_each "${missing[@]}"
 }
+
+# knows JSON_OBJECT KEY
+knows() { jq -e --arg key "$2" 'has($key)' <<<"$1" >/dev/null 2>&1; }
+
+# Registering also takes the maintenance mark away. One that somebody set while this watch runs stays.
+needs_renewal() { ((IS_ANEW)) && { ((IS_FIRST_ROUND)) || ! knows "$CHECKS" "_service_maintenance:$1"; }; }
 
 # A service that does not answer is not registered: Consul removes a replica that stays critical, and
 # adding it back then would only make the list flap.
 register_each() {
     local id
     for id in "$@"; do
-        if ! port_answers "$(address_of "$id")" "${PORTS[$id]}"; then
-            change_state "not registered: $id does not accept connections; waiting for it"
+        if ! is_ready "$id"; then
+            change_state not-ready "not registered: $id is not ready; waiting for it"
             return 0
         fi
-        if ! register "$id"; then
-            change_state "$(api_error); trying every $WATCH_POLL_SECONDS s"
+        if ! drop_critical "$id" || ! register "$id" passing ||
+            { ((IS_FIRST_ROUND)) && ! lift_maintenance "$id"; }; then
+            note_failure
             return 0
         fi
     done
-    log "registered: $*"
-    WATCH_STATE="registered: ${SERVICE_IDS[*]}"
+    WATCH_STATE=
+    note_registered
 }
 
-address_of() { jq -r .Address <<<"${REGISTRATIONS[$1]}"; }
+# Registering leaves the state of a check as it is (Consul 1.8), critical since the agent's restart: only a new
+# check passes at once.
+drop_critical() {
+    jq -e --arg check "service:$1" '.[$check].Status == "critical"' <<<"$CHECKS" >/dev/null 2>&1 || return 0
+    consul_api PUT "/v1/agent/service/deregister/$1" || [[ $API_STATUS == 404 ]]
+}
 
-# One line per change, none per poll.
+is_ready() {
+    local address peer
+    address=$(jq -r .Address <<<"${REGISTRATIONS[$1]}")
+    if [[ $1 == file-server-http-* ]]; then
+        peer=$(host_port "$address" "${PORTS[$1]}")
+        [[ $(curl -s --max-time "$READY_TIMEOUT_S" "http://$peer/health" 2>/dev/null) == OK ]]
+    else
+        port_answers "$address" "${PORTS[$1]}"
+    fi
+}
+
+note_registered() {
+    IS_ANEW=0 IS_FIRST_ROUND=0
+    change_state registered "registered: ${SERVICE_IDS[*]}"
+}
+
+# An agent that is killed and comes back is refused, reset, without a leader and slow by turns: one state.
+note_failure() {
+    local state=unavailable
+    if [[ $API_STATUS != 000 && $API_STATUS != 5* ]]; then state="status $API_STATUS"; fi
+    IS_ANEW=1
+    change_state "$state" "$(api_error); trying every $WATCH_POLL_SECONDS s"
+}
+
+# change_state STATE MESSAGE: one line per change, none per poll.
 change_state() {
     [[ $1 != "$WATCH_STATE" ]] || return 0
     WATCH_STATE=$1
-    log "$1"
+    log "$2"
 }
 
+# ---------------------------------------------------------------- the end of a watch
+
 leave() {
-    local id
-    for id in "${SERVICE_IDS[@]}"; do
-        consul_api PUT "/v1/agent/service/maintenance/$id?enable=true&reason=shutting%20down" || true
-    done
-    if [[ $API_STATUS == 2* ]]; then
-        log "maintenance set; deregistering in $DRAIN_SECONDS s"
-        pause "$DRAIN_SECONDS"
+    if ! answers; then
+        log "stopping: ${SERVICE_IDS[*]} no longer answers, so there is nothing to drain"
+    elif ! wait_for "$MAINTENANCE_SECONDS" set_maintenance; then
+        log "stopping without a drain, load balancers go on sending: $(api_error)"
+    else
+        log "draining: maintenance is set on ${SERVICE_IDS[*]}"
+        await_unlisted
     fi
     deregister_all || log "not deregistered: $(api_error)"
+}
+
+answers() {
+    local id
+    for id in "${SERVICE_IDS[@]}"; do
+        if is_ready "$id"; then return 0; fi
+    done
+    return 1
+}
+
+set_maintenance() {
+    local id
+    for id in "${SERVICE_IDS[@]}"; do
+        # 404: the agent doesn't know the service, so nobody is sent to it.
+        consul_api PUT "/v1/agent/service/maintenance/$id?enable=true&reason=shutting%20down" ||
+            [[ $API_STATUS == 404 ]] || return 1
+    done
+}
+
+# Consul drops the service from its healthy ones at once; load balancers follow in their own time.
+await_unlisted() {
+    local started=$SECONDS
+    pause "$DRAIN_SECONDS"
+    while holders_known && ((${#HOLDERS[@]})); do
+        if ((SECONDS - started >= DRAIN_SECONDS_MAX)); then
+            log "drain ended after $((SECONDS - started)) s, still listed by: ${HOLDERS[*]}"
+            return 0
+        fi
+        pause 0.2
+    done
+    if [[ -n $HOLDERS_ERROR ]]; then
+        log "drain ended after $((SECONDS - started)) s, who lists it is not known: $HOLDERS_ERROR"
+    else
+        log "drained after $((SECONDS - started)) s: neither Consul nor a load balancer lists it"
+    fi
+}
+
+HOLDERS=()
+HOLDERS_ERROR=
+
+# Sets HOLDERS to who still sends to a service of ours as far as Consul knows; fails with HOLDERS_ERROR.
+holders_known() {
+    local id name balancers
+    HOLDERS=() HOLDERS_ERROR=
+    for id in "${SERVICE_IDS[@]}"; do
+        name=$(jq -r .Name <<<"${REGISTRATIONS[$id]}")
+        consul_api GET "/v1/health/service/$name?passing" || { HOLDERS_ERROR=$(api_error) && return 1; }
+        if jq -e --arg id "$id" 'any(.[]; .Service.ID == $id)' <<<"$API_BODY" >/dev/null; then
+            HOLDERS+=("Consul:$id")
+        fi
+    done
+    if ! consul_api GET "/v1/kv/$BALANCERS_KEY/?recurse"; then
+        # 404: no nginx-upstreams.sh has told anything.
+        [[ $API_STATUS != 404 ]] || return 0
+        HOLDERS_ERROR=$(api_error)
+        return 1
+    fi
+    for id in "${SERVICE_IDS[@]}"; do
+        mapfile -t balancers < <(balancers_listing "$(jq -r .Address <<<"${REGISTRATIONS[$id]}")" "${PORTS[$id]}")
+        HOLDERS+=("${balancers[@]}")
+    done
+}
+
+# Prints the keys of the load balancers in API_BODY that send to this server. What was told long ago is of
+# one that is gone.
+balancers_listing() {
+    jq -r --arg server "$(host_port "$1" "$2")" --argjson oldest "$((EPOCHSECONDS - BALANCER_AGE_SECONDS_MAX))" '
+        .[] | .Key as $key | (.Value // "" | @base64d | fromjson? // empty)
+        | select(.time >= $oldest and (.servers | index([$server]))) | $key' <<<"$API_BODY"
 }
 
 main "$@"

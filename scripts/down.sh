@@ -17,8 +17,8 @@ USAGE
 }
 
 NGINX_SECONDS=10
-# A watch sets maintenance, waits DRAIN_SECONDS and deregisters.
-REGISTRATION_SECONDS=15
+# A watch sets maintenance, waits up to DRAIN_SECONDS_MAX (15) and deregisters; an agent that hangs costs it more.
+REGISTRATION_SECONDS=30
 # drain_timeout_ms is 30 s; streamd ends by itself shortly after.
 REPLICA_SECONDS=35
 CONSUL_SECONDS=10
@@ -32,7 +32,7 @@ main() {
         return 0
     fi
     lock_stack
-    stop nginx-upstreams 5
+    stop nginx-upstreams 10
     stop nginx "$NGINX_SECONDS" QUIT
     stop 'register-*' "$REGISTRATION_SECONDS"
     stop 'replica-*' "$REPLICA_SECONDS"
@@ -64,7 +64,7 @@ stop() {
 
 # Only the names which the stack makes: RUN_DIR may be a folder that holds more than that.
 wipe() {
-    rm -rf -- "$LOG_DIR" "$PID_DIR" "$NGINX_DIR" "$RUN_DIR"/{consul,tls,www,streamd.toml,lock}
+    rm -rf -- "$LOG_DIR" "$PID_DIR" "$NGINX_DIR" "$RUN_DIR"/{consul,tls,www,streamd.toml,lock} "$RUN_DIR"/streamd-[0-9]*.toml
     rmdir -- "$RUN_DIR" 2>/dev/null || warn "$RUN_DIR holds other files: left in place"
     say "removed the state in $RUN_DIR"
 }

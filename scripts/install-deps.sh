@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the stack and the tests need and is not there yet: Debian packages through apt, and
+# Installs what the stack and the tests need and is not there yet: Debian packages through apt, cargo-deb, and
 # Consul from the PATH, from apt, or from Debian's bullseye suite unpacked into .deps/ (no root needed,
 # nothing else of that suite is touched). Run again, it finds everything and does nothing.
 set -euo pipefail
@@ -7,6 +7,8 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=lib-consul.sh
 source "$REPO_DIR/scripts/lib-consul.sh"
+# shellcheck source=lib-debian.sh
+source "$REPO_DIR/scripts/lib-debian.sh"
 
 usage() {
     cat <<'USAGE'
@@ -21,13 +23,19 @@ USAGE
 # PROGRAM:PACKAGE
 RUN_TOOLS=(nginx:nginx curl:curl jq:jq openssl:openssl flock:util-linux)
 BUILD_TOOLS=(cc:build-essential)
-TEST_TOOLS=(aria2c:aria2 wget:wget nc:netcat-openbsd python3:python3 shellcheck:shellcheck dig:dnsutils fincore:util-linux-extra ccache:ccache)
+TEST_TOOLS=(aria2c:aria2 wget:wget nc:netcat-openbsd python3:python3 shellcheck:shellcheck dig:dnsutils ss:iproute2 fincore:util-linux-extra ccache:ccache debootstrap:debootstrap)
 STREAM_MODULE_PACKAGE=libnginx-mod-stream
 
 # The last Debian suite that has Consul.
 CONSUL_SUITE=bullseye
 CONSUL_VENDOR_PAGE=https://developer.hashicorp.com/consul/install
 ARCHIVE_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+
+# What test-package.sh looks at the package and its units with.
+PACKAGE_TOOLS=(lintian:lintian systemd-analyze:systemd man:man-db zsh:zsh fish:fish)
+CARGO_DEB_VERSION=3.6.0
+# Twenty seconds where two cores have nothing else to do.
+CARGO_DEB_SECONDS_MAX=240
 
 RUN_ONLY=0
 
@@ -40,6 +48,7 @@ main() {
     esac
     install_packages
     install_consul
+    ((RUN_ONLY)) || install_cargo_deb
 }
 
 # ---------------------------------------------------------------- Debian packages
@@ -68,6 +77,7 @@ missing_packages() {
     local tool tools=("${RUN_TOOLS[@]}")
     [[ -n ${STREAMD_BIN:-} ]] || tools+=("${BUILD_TOOLS[@]}")
     ((RUN_ONLY)) || tools+=("${TEST_TOOLS[@]}")
+    ((RUN_ONLY)) || tools+=("${PACKAGE_TOOLS[@]}")
     for tool in "${tools[@]}"; do
         command -v "${tool%%:*}" >/dev/null || say "${tool#*:}"
     done
@@ -157,20 +167,6 @@ consul_from_suite() {
     fetch_consul "${options[@]}" && rm -rf "$apt_dir"
 }
 
-# The address from which this release of Debian itself comes.
-debian_mirror() {
-    local id codename mirror
-    # shellcheck source=/dev/null
-    id=$(source /etc/os-release && printf '%s' "${ID:-}")
-    # shellcheck source=/dev/null
-    codename=$(source /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
-    [[ $id == debian && -n $codename ]] || return 1
-    # shellcheck disable=SC2016  # apt's variables
-    mirror=$(apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
-        sed -n "s/^$codename main //p" | head -n 1)
-    [[ -n $mirror ]] && printf '%s' "$mirror"
-}
-
 # fetch_consul [APT_OPTION...]: downloads the package and unpacks it, without installing it.
 fetch_consul() {
     local new="$DEPS_DIR/consul.new"
@@ -184,6 +180,23 @@ fetch_consul() {
     dpkg -x "$new"/download/consul_*.deb "$new" || return 1
     rm -rf "$DEPS_DIR/consul" "$new/download"
     mv "$new" "$DEPS_DIR/consul"
+}
+
+# ---------------------------------------------------------------- cargo-deb
+
+# Unoptimised and with the system's xz: it packs two binaries, and optimising it would take longer than that. Without it
+# the tests of the package are skipped.
+install_cargo_deb() {
+    local directory=${CARGO_HOME:-$HOME/.cargo}/bin
+    if PATH="$PATH:$directory" command -v cargo-deb >/dev/null; then return 0; fi
+    if ! command -v cargo >/dev/null; then
+        warn "cargo-deb is missing and there is no cargo to build it: the package isn't tested"
+        return 0
+    fi
+    say "installing cargo-deb $CARGO_DEB_VERSION in $directory"
+    timeout "$CARGO_DEB_SECONDS_MAX" cargo install --quiet --debug --locked --version "$CARGO_DEB_VERSION" \
+        --no-default-features --features debug-id cargo-deb ||
+        warn "cargo-deb could not be installed within $CARGO_DEB_SECONDS_MAX s: the package isn't tested"
 }
 
 main "$@"

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # some of what is set here is read by the scripts
 # Finding Consul and talking to its API. Sourced after lib.sh, never run.
 #
 #   CONSUL_HTTP_ADDR   address of the agent       http://127.0.0.1:$CONSUL_HTTP_PORT
@@ -8,6 +8,11 @@
 CONSUL_VERSION_MIN=1.8.0
 # An agent on the same host answers in milliseconds; this only bounds a stuck one.
 CONSUL_TIMEOUT_S=5
+# nginx-upstreams.sh keeps below this key which servers each NGINX sends to, and consul-register.sh waits
+# until its own are gone from there. Told anew every 20 s at most; older than a minute, its teller has died.
+BALANCERS_KEY=streamd/balancers
+BALANCER_TELL_SECONDS=20
+BALANCER_AGE_SECONDS_MAX=60
 
 # ---------------------------------------------------------------- the program
 

@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2034  # much of what is set here is read by the scripts
 # What the scripts of the development stack share: settings, messages, waiting, processes.
-# Sourced, never run. Functions of the Consul API are in lib-consul.sh.
+# Sourced, never run. Functions of the Consul API are in lib-consul.sh. consul-register.sh, nginx-upstreams.sh
+# and rolling-restart.sh also work away from the repository, with these two libraries beside them.
 #
 # Settings (environment; up.sh records what it chose in $RUN_DIR/stack.env for the other scripts):
 #   RUN_DIR             state and logs of the stack                     run/ of the repository
@@ -23,13 +24,22 @@ STREAMD_LIB_LOADED=1
 # Debian keeps nginx in /usr/sbin, which is not on an ordinary user's PATH.
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
-REPO_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+SCRIPTS_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+REPO_DIR=$(dirname "$SCRIPTS_DIR")
 SCRIPT_NAME=$(basename "$0")
 DEPS_DIR="$REPO_DIR/.deps"
-RUN_DIR=$(realpath -m "${RUN_DIR:-$REPO_DIR/run}")
+if [[ -f $REPO_DIR/consul.hcl ]]; then
+    IS_INSTALLED=0
+    RUN_DIR=$(realpath -m "${RUN_DIR:-$REPO_DIR/run}")
+    NGINX_DIR="$RUN_DIR/nginx"
+else
+    # Installed on a server: there is no stack, and NGINX is the distribution's.
+    IS_INSTALLED=1
+    RUN_DIR=$(realpath -m "${RUN_DIR:-/run/streamd}")
+    NGINX_DIR=/etc/nginx
+fi
 LOG_DIR="$RUN_DIR/log"
 PID_DIR="$RUN_DIR/pids"
-NGINX_DIR="$RUN_DIR/nginx"
 STATE_FILE="$RUN_DIR/stack.env"
 
 SETTINGS=(REPLICAS DATA_PORT CONTROL_PORT HTTP_PORT HTTPS_PORT TCP_PORT
@@ -133,12 +143,12 @@ record_settings() {
 
 is_number() { [[ $1 =~ ^[0-9]{1,9}$ ]] && ((10#$1 >= $2 && 10#$1 <= $3)); }
 
-# One up.sh or down.sh at a time. Descriptor 9 is closed in every process they start.
+# One up.sh, down.sh or rolling-restart.sh at a time. Descriptor 9 is closed in every process they start.
 lock_stack() {
     mkdir -p "$LOG_DIR" "$PID_DIR" || die "can't create $LOG_DIR: choose another RUN_DIR"
     [[ -w $RUN_DIR && -w $PID_DIR ]] || die "$RUN_DIR belongs to another user: remove it or set RUN_DIR"
     exec 9>"$RUN_DIR/lock" || die "can't write $RUN_DIR/lock: choose another RUN_DIR"
-    flock -w 120 9 || die "another up.sh or down.sh has been working on $RUN_DIR for two minutes"
+    flock -w 120 9 || die "another script has been starting or stopping the stack in $RUN_DIR for two minutes"
 }
 
 # Prints the streamd to run. STREAMD_BIN wins over cargo's target directory.
@@ -183,7 +193,8 @@ health_ok() { [[ $(curl -s --max-time 2 "http://$1:$2/health" 2>/dev/null) == OK
 # belongs to, so that a pid which the kernel has given to somebody else is never mistaken for it;
 # $PID_DIR/NAME.command holds its command line. Each is the leader of a session of its own.
 
-BOOT_ID=$(cat /proc/sys/kernel/random/boot_id)
+# Empty where a unit hides all of /proc but processes; there nothing is started by these functions.
+BOOT_ID=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || true)
 
 # Sets STAT_STATE, STAT_SESSION and STAT_START (clock ticks since boot) from proc(5).
 read_stat() {
@@ -303,4 +314,39 @@ orphans() {
         [[ $(readlink "/proc/$pid/cwd" 2>/dev/null) == "$RUN_DIR" ]] && say "$pid"
     done
     return 0
+}
+
+# ---------------------------------------------------------------- replicas of the stack
+
+# Prints the configuration file of a replica: one of its own (streamd-2.toml), or that of all.
+replica_config() {
+    if [[ -f $RUN_DIR/streamd-$1.toml ]]; then
+        printf '%s' "$RUN_DIR/streamd-$1.toml"
+    else
+        printf '%s' "$RUN_DIR/streamd.toml"
+    fi
+}
+
+# start_replica NUMBER STREAMD: starts it unless it runs with this very command line and binary.
+start_replica() {
+    ensure_process "replica-$1" "$2" --config "$(replica_config "$1")" --root "$ROOT_DIR" --workers 1 \
+        --data-listen "127.0.0.$1:$DATA_PORT" --control-listen "127.0.0.$1:$CONTROL_PORT" --log-format json
+}
+
+start_registration() {
+    ensure_process "register-replica-$1" "$SCRIPTS_DIR/consul-register.sh" --watch \
+        replica "127.0.0.$1" "$DATA_PORT" "$CONTROL_PORT"
+}
+
+# became_healthy NUMBER SECONDS: waits until it answers /health; fails at once when it ends instead.
+became_healthy() {
+    wait_for "$2" ready_or_dead "replica-$1" health_ok "127.0.0.$1" "$CONTROL_PORT" && process_lives "replica-$1"
+}
+
+# ready_or_dead NAME COMMAND...: what a wait for the command has to end at.
+ready_or_dead() {
+    local name=$1
+    shift
+    if ! process_lives "$name"; then return 0; fi
+    "$@"
 }

@@ -2,12 +2,13 @@
 # Keeps NGINX's upstream lists equal to the healthy replicas that Consul knows: control.conf from
 # file-server-http, data.conf from file-server-tcp. Follows changes with blocking queries; writes a
 # list and reloads NGINX only when it changed and `nginx -t` accepts it. A list is never emptied: when
-# no instance passes, the last good one stays, since a replica that may answer beats none.
+# no instance passes, the last good one stays, since a replica that may answer beats none. What is in force
+# is told in Consul's key-value store: there a replica that is about to stop sees whether it still gets traffic.
 set -euo pipefail
 # shellcheck source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=lib-consul.sh
-source "$REPO_DIR/scripts/lib-consul.sh"
+source "$SCRIPTS_DIR/lib-consul.sh"
 
 usage() {
     cat <<'USAGE'
@@ -18,8 +19,10 @@ usage: nginx-upstreams.sh [--once] [--dir DIR] [--conf FILE] [--prefix DIR]
   --dir DIR     where control.conf and data.conf are kept    run/nginx/upstreams
   --conf FILE   configuration of the NGINX to reload         run/nginx/nginx.conf
   --prefix DIR  prefix of that NGINX (nginx -p)              the folder of FILE
+Away from the repository the defaults are /etc/nginx/upstreams and /etc/nginx/nginx.conf.
 
 environment: CONSUL_HTTP_ADDR (127.0.0.1:8500), CONSUL_HTTP_TOKEN, RUN_DIR
+A token must be allowed to read the two services, and to write the keys below streamd/balancers.
 USAGE
 }
 
@@ -34,6 +37,8 @@ CHANGE_INTERVAL_SECONDS=1
 BACKOFF_SECONDS_MAX=10
 # More instances than this behind one NGINX mean that something registers wildly.
 SERVERS_MAX=256
+# A master starts new workers and tells the old ones to quit within milliseconds; a busy host takes longer.
+RELOAD_SECONDS=5
 
 ONCE=0
 UPSTREAMS_DIR="$NGINX_DIR/upstreams"
@@ -120,6 +125,8 @@ stop_followers() {
     trap '' TERM INT
     kill "${FOLLOWERS[@]}" 2>/dev/null || true
     wait
+    # Nobody looks after this NGINX any more: replicas that stop must not wait for it.
+    consul_api DELETE "/v1/kv/$(balancer_key)/?recurse" || true
 }
 
 follow() {
@@ -127,10 +134,11 @@ follow() {
     trap 'end_pause; end_query; exit 0' TERM INT
     while true; do
         if query "$plane" "$index"; then
-            [[ $backoff == 1 ]] || log "Consul answers again"
+            [[ $backoff == 1 ]] || log "$plane.conf follows Consul again"
             backoff=1
             index=$(next_index "$index" "$QUERY_INDEX")
             take "$plane"
+            tell "$plane"
             pause "$CHANGE_INTERVAL_SECONDS"
         else
             [[ $backoff != 1 ]] || log "$plane.conf stays as it is: $QUERY_ERROR"
@@ -164,7 +172,38 @@ take() {
     fi
     EMPTY_SAID=0
     mv "$next.$BASHPID" "$next"
-    with_lock install_lists "$plane" || true
+    IS_IN_FORCE=1
+    with_lock install_lists "$plane" || IS_IN_FORCE=0
+}
+
+# ---------------------------------------------------------------- telling
+
+# Whether NGINX sends to the servers of the list, as far as can be seen.
+IS_IN_FORCE=1
+TOLD=
+TOLD_AT=0
+IS_TELLING_REFUSED=0
+
+# Tells which servers NGINX sends to, when that changed and now and then as a sign of life.
+tell() {
+    local servers
+    ((IS_IN_FORCE)) && [[ -s $UPSTREAMS_DIR/$1.conf ]] || return 0
+    servers=$(servers_in "$UPSTREAMS_DIR/$1.conf")
+    if [[ $servers == "$TOLD" ]] && ((EPOCHSECONDS - TOLD_AT < BALANCER_TELL_SECONDS)); then return 0; fi
+    if consul_api PUT "/v1/kv/$(balancer_key)/$1" \
+        "$(jq -n --arg servers "$servers" '{time: (now | floor), servers: ($servers | split(" "))}')"; then
+        TOLD=$servers TOLD_AT=$EPOCHSECONDS IS_TELLING_REFUSED=0
+    elif [[ $API_STATUS == 4* ]] && ((!IS_TELLING_REFUSED)); then
+        IS_TELLING_REFUSED=1
+        log "replicas that stop won't wait for this NGINX to drop them: $(api_error)"
+    fi
+}
+
+# One for each NGINX of each host.
+balancer_key() {
+    local directory_sum
+    directory_sum=$(cksum <<<"$UPSTREAMS_DIR")
+    printf '%s/%s-%s' "$BALANCERS_KEY" "${HOSTNAME//[^0-9A-Za-z.-]/_}" "${directory_sum%% *}"
 }
 
 # ---------------------------------------------------------------- Consul
@@ -246,7 +285,10 @@ install_lists() {
             changed+=("$plane")
         fi
     done
-    ((${#changed[@]})) || return 0
+    if ((${#changed[@]} == 0)); then
+        if ((IS_RELOAD_DUE)); then reload_nginx; fi
+        return
+    fi
     for plane in "${changed[@]}"; do swap_in "$plane"; done
     if ! nginx_accepts; then
         for plane in "${changed[@]}"; do swap_back "$plane"; done
@@ -279,17 +321,64 @@ nginx_accepts() {
     [[ -f $NGINX_CONF && -f $UPSTREAMS_DIR/control.conf && -f $UPSTREAMS_DIR/data.conf ]] || return 0
     local output
     if output=$(nginx -t -p "$NGINX_PREFIX" -c "$NGINX_CONF" 2>&1); then return 0; fi
-    log "nginx -t refuses the new list, the old one stays: $(grep -m 1 -F '[emerg]' <<<"$output" || head -n 1 <<<"$output")"
+    output=$(grep -m 1 -F '[emerg]' <<<"$output" || head -n 1 <<<"$output")
+    log "nginx -t refuses the new list, the old one stays: $output"
     return 1
 }
 
+# Whether the last reload failed: then the next round tries again, and says nothing more.
+IS_RELOAD_DUE=0
+
+# Succeeds when the list is in force: the workers that had the old one accept nothing any more.
 reload_nginx() {
-    local output
-    if output=$(nginx -s reload -p "$NGINX_PREFIX" -c "$NGINX_CONF" 2>&1); then return 0; fi
-    case $output in
-        *'No such file or directory'* | *'invalid PID'*) log 'NGINX does not run: it takes the list when it starts' ;;
-        *) log "nginx -s reload failed: $(tail -n 1 <<<"$output")" ;;
-    esac
+    local output workers fault=
+    mapfile -t workers < <(accepting_workers)
+    if ! output=$(nginx -s reload -p "$NGINX_PREFIX" -c "$NGINX_CONF" 2>&1); then
+        case $output in
+            *'No such file or directory'* | *'invalid PID'*)
+                log 'NGINX does not run: it takes the list when it starts'
+                ;;
+            *) fault="nginx -s reload failed: $(tail -n 1 <<<"$output")" ;;
+        esac
+    elif ((${#workers[@]} == 0)); then
+        # They can't be seen from here.
+        pause 1
+    elif ! wait_for "$RELOAD_SECONDS" have_quit "${workers[@]}"; then
+        fault="NGINX works with the old list $RELOAD_SECONDS s after its reload: see its error log"
+    fi
+    if [[ -n $fault ]] && ((!IS_RELOAD_DUE)); then log "$fault; trying again"; fi
+    if [[ -n $fault ]]; then IS_RELOAD_DUE=1; else IS_RELOAD_DUE=0; fi
+    ((!IS_RELOAD_DUE))
+}
+
+# Prints the workers that take new connections. Those that finish what they have carry another title.
+accepting_workers() {
+    local master pid children=()
+    { read -r master <"$(pid_file)"; } 2>/dev/null || return 0
+    # proc(5): one line, which no line feed ends.
+    { read -ra children <"/proc/$master/task/$master/children"; } 2>/dev/null || true
+    for pid in "${children[@]}"; do
+        if is_accepting "$pid"; then say "$pid"; fi
+    done
+}
+
+is_accepting() {
+    local title
+    { title=$(tr '\0' ' ' <"/proc/$1/cmdline"); } 2>/dev/null || return 1
+    [[ $title == 'nginx: worker process'* && $title != *'shutting down'* ]]
+}
+
+have_quit() {
+    local pid
+    for pid in "$@"; do
+        if is_accepting "$pid"; then return 1; fi
+    done
+}
+
+pid_file() {
+    local path
+    path=$(sed -n 's/^ *pid  *"\{0,1\}\([^";]*\).*/\1/p' "$NGINX_CONF" | head -n 1)
+    if [[ $path == /* ]]; then printf '%s' "$path"; else printf '%s/%s' "$NGINX_PREFIX" "${path:-logs/nginx.pid}"; fi
 }
 
 main "$@"

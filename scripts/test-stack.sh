@@ -11,6 +11,8 @@ export RUN_DIR
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=lib-consul.sh
 source "$REPO_DIR/scripts/lib-consul.sh"
+# shellcheck source=lib-test.sh
+source "$REPO_DIR/scripts/lib-test.sh"
 
 usage() {
     cat <<'USAGE'
@@ -69,53 +71,12 @@ clean_up() {
     if ((status == 0)); then rm -rf -- "$RUN_DIR"; else warn "logs are kept in $RUN_DIR"; fi
 }
 
-# Ports in a row, none of which is taken; below the range from which the kernel takes client ports.
-choose_ports() {
-    local base
-    for ((base = 18000; base < 28000; base += 100)); do
-        if all_free "$base"; then
-            export HTTP_PORT=$base HTTPS_PORT=$((base + 1)) TCP_PORT=$((base + 2))
-            export DATA_PORT=$((base + 3)) CONTROL_PORT=$((base + 4))
-            export CONSUL_HTTP_PORT=$((base + 5)) CONSUL_DNS_PORT=$((base + 6))
-            export CONSUL_SERVER_PORT=$((base + 7)) CONSUL_SERF_PORT=$((base + 8))
-            load_settings
-            export CONSUL_HTTP_ADDR=$STACK_CONSUL_URL
-            NGINX_URL="http://127.0.0.1:$HTTP_PORT"
-            return 0
-        fi
-    done
-    die "no nine free ports in a row between 18000 and 28000"
-}
-
-all_free() {
-    local port
-    for ((port = $1; port < $1 + 9; port++)); do
-        if port_answers 127.0.0.1 "$port"; then return 1; fi
-    done
-}
-
 # ---------------------------------------------------------------- up
 
 test_up() {
     check "up.sh brings the stack up and its smoke test passes" run_up
     ((CHECKS_FAILED == 0)) || give_up
     check "status.sh calls everything healthy" quiet "$REPO_DIR/scripts/status.sh"
-}
-
-# What follows would only repeat that the stack is down.
-give_up() {
-    tail -n 30 "$RUN_DIR/up.log" >&2
-    exit 1
-}
-
-run_up() {
-    CHECK_DETAIL="see $RUN_DIR/up.log"
-    "$REPO_DIR/scripts/up.sh" >>"$RUN_DIR/up.log" 2>&1
-}
-
-quiet() {
-    CHECK_DETAIL="see $RUN_DIR/quiet.log"
-    "$@" >"$RUN_DIR/quiet.log" 2>&1
 }
 
 test_up_again() {
@@ -130,12 +91,6 @@ all_pids() {
     for name in $(process_names '*'); do
         printf '%s=%s ' "$name" "$(process_pid "$name" || echo dead)"
     done
-}
-
-# equal EXPECTED GOT
-equal() {
-    CHECK_DETAIL="expected \"$1\", got \"$2\""
-    [[ $1 == "$2" ]]
 }
 
 # ---------------------------------------------------------------- what is shown
@@ -229,13 +184,6 @@ load_reached() { (($(wc -l <"$RUN_DIR/load") >= $1)); }
 # "1000 200", or a row of counts and codes.
 load_result() { sort "$RUN_DIR/load" | uniq -c | awk '{printf "%s%s %s", sep, $1, $2; sep = ", "}'; }
 
-status_is() { [[ $(consul_status "$2") == "$1" ]]; }
-
-lists_have() {
-    [[ $(grep -c '^server ' "$NGINX_DIR/upstreams/control.conf") == "$1" ]] &&
-        [[ $(grep -c '^server ' "$NGINX_DIR/upstreams/data.conf") == "$1" ]]
-}
-
 fails() {
     CHECK_DETAIL="it succeeded"
     ! "$@" >"$RUN_DIR/quiet.log" 2>&1
@@ -265,19 +213,6 @@ test_consul_forgets() {
     check "wiped Consul: by the watches that ran before" equal "$watches" "$(pids_of 'register-*')"
     check "wiped Consul: all pass again" wait_for 15 all_passing
     check "wiped Consul: NGINX's lists have three again" wait_for "$RELOAD_SECONDS" lists_have 3
-}
-
-pids_of() {
-    local name
-    for name in $(process_names "$1"); do
-        printf '%s ' "$(process_pid "$name" || echo dead)"
-    done
-}
-
-all_registered() { consul_has 3 file-server-http && consul_has 3 file-server-tcp && consul_has 1 nginx; }
-
-all_passing() {
-    consul_has 3 file-server-http passing && consul_has 3 file-server-tcp passing && consul_has 1 nginx passing
 }
 
 # ---------------------------------------------------------------- a list that NGINX refuses

@@ -1,23 +1,26 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs everything: format, lints, scripts, the stack with a real Consul and a
-# real NGINX, unit, property and behaviour tests. Ends with one line of totals.
+# real NGINX, the service under a real systemd, unit, property and behaviour tests. Ends with one line of totals.
 set -euo pipefail
 
 usage() {
     cat <<'USAGE'
-usage: scripts/test.sh [-h] [--no-stack] [--no-install]
-  --no-stack    leave out the test of the whole stack (Consul, NGINX, three replicas)
+usage: scripts/test.sh [-h] [--no-stack] [--no-systemd] [--no-install]
+  --no-stack    leave out the tests of the whole stack (Consul, NGINX, three replicas)
+  --no-systemd  leave out the test of the package and the service under a systemd of its own
   --no-install  install nothing: what is missing is skipped or fails
 USAGE
 }
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 stack=yes
+systemd=yes
 install=yes
 while (($#)); do
     case "$1" in
         -h | --help) usage; exit 0 ;;
         --no-stack) stack=no ;;
+        --no-systemd) systemd=no ;;
         --no-install) install=no ;;
         *) usage >&2; exit 2 ;;
     esac
@@ -51,12 +54,17 @@ else
     printf '\n== dependencies\nskipped: cargo-deny is not installed (cargo install cargo-deny)\n'
 fi
 step 'unit, property and behaviour tests' cargo test --workspace --locked --no-fail-fast --lib --bins --tests
+step 'package' ./scripts/test-package.sh
 if [[ $stack == yes ]]; then
     step 'release build' cargo build --release --locked -p streamd
     step 'stack' ./scripts/test-stack.sh
+    step 'restarts' ./scripts/test-restart.sh
+fi
+if [[ $systemd == yes ]]; then
+    step 'service under systemd' ./scripts/test-systemd.sh
 fi
 
-# cargo test and test-stack.sh each close with `N passed; M failed` or `N passed, M failed`.
+# cargo test and the scripts each close with `N passed; M failed` or `N passed, M failed`.
 awk '
     match($0, /[0-9]+ passed[;,] [0-9]+ failed/) {
         split(substr($0, RSTART, RLENGTH), word, " ")

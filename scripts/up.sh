@@ -97,13 +97,12 @@ build_streamd() {
 start_replicas() {
     local i config="$RUN_DIR/streamd.toml"
     # A file of its own, so that one in /etc/streamd doesn't change the stack.
-    [[ -e $config ]] || printf '# Options of all replicas of this stack.\n' >"$config"
+    [[ -e $config ]] || printf '# Options of all replicas of this stack that have no streamd-N.toml of their own.\n' >"$config"
     say "streamd: $REPLICAS replicas of $STREAMD"
     for ((i = 1; i <= REPLICAS; i++)); do
         require_free "replica-$i" "127.0.0.$i" "$DATA_PORT" DATA_PORT
         require_free "replica-$i" "127.0.0.$i" "$CONTROL_PORT" CONTROL_PORT
-        ensure_process "replica-$i" "$STREAMD" --config "$config" --root "$ROOT_DIR" --workers 1 \
-            --data-listen "127.0.0.$i:$DATA_PORT" --control-listen "127.0.0.$i:$CONTROL_PORT" --log-format json
+        start_replica "$i" "$STREAMD"
     done
     for ((i = 1; i <= REPLICAS; i++)); do
         await "replica-$i" "$STREAMD_START_SECONDS" "answer OK to http://127.0.0.$i:$CONTROL_PORT/health" \
@@ -119,7 +118,7 @@ stop_surplus_replicas() {
     done
     ((${#surplus[@]})) || return 0
     say "  stopping ${surplus[*]}: REPLICAS is $REPLICAS now"
-    stop_processes TERM 10 "${surplus[@]/#/register-}"
+    stop_processes TERM 30 "${surplus[@]/#/register-}"
     stop_processes TERM 40 "${surplus[@]}"
 }
 
@@ -145,8 +144,7 @@ start_registrations() {
     local i
     say "registration:"
     for ((i = 1; i <= REPLICAS; i++)); do
-        ensure_process "register-replica-$i" "$REPO_DIR/scripts/consul-register.sh" --watch \
-            replica "127.0.0.$i" "$DATA_PORT" "$CONTROL_PORT"
+        start_registration "$i"
     done
 }
 
@@ -315,13 +313,6 @@ exit_code() {
     read -r pid _ <"$PID_DIR/$1.pid"
     wait "$pid" 2>/dev/null || status=$?
     ((status == 127)) || printf 'with code %d ' "$status"
-}
-
-ready_or_dead() {
-    local name=$1
-    shift
-    if ! process_lives "$name"; then return 0; fi
-    "$@"
 }
 
 say_what_remains() {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{DriverChoice, Live, SinkChoice};
@@ -18,6 +18,7 @@ use crate::dataplane::{DataPlane, DataPlaneError, Driver, Resources, WorkerEnded
 use crate::files::upload::{UploadError, Uploads};
 use crate::files::{FileError, Root, Spool, SpoolError, Synthetic};
 use crate::sys::uring::{self, RingRefused};
+use crate::systemd::Listeners;
 use crate::telemetry::{LogQueue, Telemetry};
 use sweeper::Sweeper;
 
@@ -55,7 +56,7 @@ pub enum DaemonError {
     #[error("driver uring: {0}; --driver auto would fall back to epoll")]
     Driver(RingRefused),
     /// The control address can't be listened on.
-    #[error("control_listen {address}: {reason}{}", in_use(.reason))]
+    #[error("control_listen {address}: {reason}{}", remedy(.reason))]
     ControlListen {
         /// The address.
         address: SocketAddr,
@@ -76,11 +77,16 @@ pub enum DaemonError {
     Sweeper(io::Error),
 }
 
-fn in_use(reason: &io::Error) -> &'static str {
-    if reason.kind() == io::ErrorKind::AddrInUse {
-        ": another process listens there; `ss -ltnp` names it"
-    } else {
-        ""
+fn remedy(reason: &io::Error) -> &'static str {
+    match reason.kind() {
+        io::ErrorKind::AddrInUse => {
+            ": another process listens there: `ss -ltnp` names it; end it, or set another control_listen"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            ": no interface has this address: `ip address` lists those that there are; set one as control_listen"
+        }
+        io::ErrorKind::PermissionDenied => ": ports below 1024 need CAP_NET_BIND_SERVICE",
+        _ => "",
     }
 }
 
@@ -88,6 +94,21 @@ impl DaemonError {
     /// Whether the configuration is at fault rather than the moment.
     pub fn is_configuration(&self) -> bool {
         matches!(self, DaemonError::Root { .. } | DaemonError::Uploads { .. } | DaemonError::Spool { .. })
+    }
+
+    /// What the system said, where that is what went wrong.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            DaemonError::ControlListen { reason, .. }
+            | DaemonError::DataPlane(
+                DataPlaneError::Listen { reason, .. }
+                | DataPlaneError::Worker { reason, .. }
+                | DataPlaneError::Disk(reason),
+            )
+            | DaemonError::Synthetic(reason)
+            | DaemonError::Sweeper(reason) => reason.raw_os_error(),
+            _ => None,
+        }
     }
 }
 
@@ -105,9 +126,16 @@ pub struct Daemon {
 impl Daemon {
     /// Starts both planes; when this returns, every worker accepts. Access lines go to `log`.
     pub fn start(live: Live, log: &LogQueue) -> Result<Daemon, DaemonError> {
+        Daemon::start_on(Listeners::default(), live, log)
+    }
+
+    /// Like [`Daemon::start`], on listeners that a service manager passed as far as there are some, at the addresses
+    /// that the settings name by then.
+    pub fn start_on(passed: Listeners, live: Live, log: &LogQueue) -> Result<Daemon, DaemonError> {
+        let passed_planes = passed.planes();
         let driver = choose_driver(live.settings.driver)?;
-        let bound = DataPlane::bind(&live)?;
-        let listener = bind_control(live.settings.control_listen)?;
+        let bound = DataPlane::bind(&live, passed.data)?;
+        let listener = bind_control(live.settings.control_listen, passed.control)?;
         let data_address = bound.address();
         let resources = resources(&live)?;
         let telemetry = Telemetry::new(live.settings.workers, driver.name(), log.clone());
@@ -124,7 +152,7 @@ impl Daemon {
         let sweeper = resources.uploads.map(|uploads| Sweeper::start(uploads, receiver, &telemetry));
         let sweeper = sweeper.transpose().map_err(DaemonError::Sweeper)?;
         let daemon = Daemon { data, control, sweeper, data_address, live: sender, telemetry, ended };
-        daemon.announce(driver);
+        daemon.announce(driver, passed_planes);
         Ok(daemon)
     }
 
@@ -172,13 +200,14 @@ impl Daemon {
         tracing::info!("stopped");
     }
 
-    fn announce(&self, driver: Driver) {
+    fn announce(&self, driver: Driver, inherited: &str) {
         let live = self.live.borrow();
         tracing::info!(
             data = %self.data_address,
             control = %self.control.address(),
             workers = live.settings.workers,
             driver = driver.name(),
+            inherited,
             version = env!("CARGO_PKG_VERSION"),
             "listening"
         );
@@ -222,8 +251,13 @@ fn open_root(path: &Path, with_uploads: bool) -> Result<Arc<Root>, DaemonError> 
     Ok(Arc::new(if with_uploads { root.reading_digests() } else { root }))
 }
 
-fn bind_control(address: SocketAddr) -> Result<TcpListener, DaemonError> {
+fn bind_control(address: SocketAddr, passed: Option<TcpListener>) -> Result<TcpListener, DaemonError> {
     let bind = || {
+        if let Some(passed) = passed {
+            // Again, which only changes the length of the queue.
+            SockRef::from(&passed).listen(CONTROL_BACKLOG)?;
+            return Ok(passed);
+        }
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // A restart must not wait for connections in TIME_WAIT.
         socket.set_reuse_address(true)?;

@@ -10,6 +10,7 @@
 //! | [`control`] | health, streams, metrics over hyper |
 //! | [`telemetry`] | counters, their exposition, log lines |
 //! | [`host`] | what this host grants |
+//! | [`systemd`] | what the service manager is told and passes |
 //! | [`sys`] | the only unsafe code |
 //!
 //! [`Daemon`] wires them; nothing else does.
@@ -22,6 +23,7 @@ pub mod host;
 pub mod job;
 pub mod protocol;
 pub mod sys;
+pub mod systemd;
 pub mod telemetry;
 
 mod daemon;

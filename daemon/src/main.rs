@@ -2,13 +2,16 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 
-use streamd::config::{Arguments, ConfigError, Live, Settings, load};
+use streamd::config::{Arguments, ConfigError, Fault, Live, Settings, load, load_adjusted};
+use streamd::systemd::{self, Addresses, Listeners, SocketError, Supervisor};
 use streamd::telemetry::logging::Logging;
-use streamd::{Daemon, host};
+use streamd::{Daemon, DaemonError, host, sys};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::time::{Interval, MissedTickBehavior};
 
 /// The port is taken, the driver refused, a worker died, a second signal ended the drain.
 const EXIT_FAILURE: u8 = 1;
@@ -16,7 +19,9 @@ const EXIT_FAILURE: u8 = 1;
 const EXIT_CONFIGURATION: u8 = 78;
 
 fn main() -> ExitCode {
-    match run(&Arguments::from_process()) {
+    let arguments = Arguments::from_process();
+    let result = if arguments.check || arguments.print_config { look(&arguments) } else { run(&arguments) };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             for line in failure.message.lines() {
@@ -30,30 +35,58 @@ fn main() -> ExitCode {
 struct Failure {
     message: String,
     code: u8,
+    errno: Option<i32>,
 }
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Failure {
-        Failure { message: error.to_string(), code: EXIT_CONFIGURATION }
+        Failure { message: error.to_string(), code: EXIT_CONFIGURATION, errno: None }
+    }
+}
+
+impl From<DaemonError> for Failure {
+    fn from(error: DaemonError) -> Failure {
+        let code = if error.is_configuration() { EXIT_CONFIGURATION } else { EXIT_FAILURE };
+        Failure { message: error.to_string(), code, errno: error.errno() }
     }
 }
 
 /// A failure of the moment.
 fn failed(error: impl ToString) -> Failure {
-    Failure { message: error.to_string(), code: EXIT_FAILURE }
+    Failure { message: error.to_string(), code: EXIT_FAILURE, errno: None }
 }
 
-fn run(arguments: &Arguments) -> Result<(), Failure> {
+/// Shows the settings, or checks them and the host.
+fn look(arguments: &Arguments) -> Result<(), Failure> {
     let settings = load(arguments)?;
-    let live = Live::new(settings.clone())?;
+    Live::new(settings.clone())?;
     if arguments.print_config {
         return print(&toml::to_string(&settings).map_err(failed)?);
     }
-    if arguments.check {
-        return check(&settings);
+    check(&settings)
+}
+
+/// Runs the daemon to its end.
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let mut supervisor = Supervisor::from_environment();
+    let result = run_supervised(arguments, &mut supervisor);
+    if let Err(Failure { message, errno, .. }) = &result {
+        supervisor.failed(message, *errno);
     }
-    let logging = Logging::install(settings.log_format, settings.log_level).map_err(failed)?;
-    if let Some(warning) = host::raise_open_files(&settings) {
+    result
+}
+
+fn run_supervised(arguments: &Arguments, supervisor: &mut Supervisor) -> Result<(), Failure> {
+    let (mut listeners, mut addresses) = (Listeners::default(), Addresses::default());
+    let settings = load_adjusted(arguments, |settings| {
+        let fault = |error: SocketError| Fault::new("socket activation", error.to_string());
+        (listeners, addresses) = passed_listeners(settings).map_err(fault)?;
+        addresses.win_over(settings);
+        Ok(())
+    });
+    let live = settings.and_then(Live::new).map_err(|error| refused_with(&listeners, error))?;
+    let logging = Logging::install(live.settings.log_format, live.settings.log_level).map_err(failed)?;
+    if let Some(warning) = host::raise_open_files(&live.settings) {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
@@ -62,11 +95,29 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         let _entered = runtime.enter();
         Signals::listen().map_err(failed)?
     };
-    let daemon = Daemon::start(live, logging.queue()).map_err(|error| Failure {
-        code: if error.is_configuration() { EXIT_CONFIGURATION } else { EXIT_FAILURE },
-        message: error.to_string(),
-    })?;
-    runtime.block_on(supervise(daemon, signals, arguments, &logging))
+    let daemon = Daemon::start_on(listeners, live, logging.queue())?;
+    supervisor.ready(daemon.telemetry());
+    let sources = Sources { arguments, addresses, logging: &logging };
+    runtime.block_on(supervise(daemon, signals, &sources, supervisor))
+}
+
+/// Whoever mends a fault of an address must know that it isn't the settings' own.
+fn refused_with(passed: &Listeners, error: ConfigError) -> Failure {
+    let mut failure = Failure::from(error);
+    if passed.planes() != "none" {
+        failure.message += "\nthe addresses of passed sockets (ListenStream= of the socket unit) win over ";
+        failure.message += "data_listen and control_listen";
+    }
+    failure
+}
+
+/// The listeners that a service manager passed, and where they listen.
+fn passed_listeners(settings: &Settings) -> Result<(Listeners, Addresses), SocketError> {
+    let names = systemd::announced()?;
+    let count = names.len();
+    let descriptors =
+        sys::passed_descriptors(count).map_err(|reason| SocketError::Descriptors { count, reason })?;
+    Listeners::assign(names, descriptors, settings)
 }
 
 fn print(text: &str) -> Result<(), Failure> {
@@ -110,18 +161,32 @@ impl StopSignals {
     }
 }
 
+/// Where settings come from, and what a reload changes beside the daemon.
+struct Sources<'a> {
+    arguments: &'a Arguments,
+    addresses: Addresses,
+    logging: &'a Logging,
+}
+
 /// Watches over the daemon until a signal or a dead worker ends it.
 async fn supervise(
     mut daemon: Daemon,
     signals: Signals,
-    arguments: &Arguments,
-    logging: &Logging,
+    sources: &Sources<'_>,
+    supervisor: &mut Supervisor,
 ) -> Result<(), Failure> {
     let Signals { mut stop, mut hangup } = signals;
+    let mut turns = tokio::time::interval(supervisor.turn_interval());
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = stop.recv() => break,
-            _ = hangup.recv() => reload(&daemon, arguments, logging),
+            _ = hangup.recv() => {
+                supervisor.reloading();
+                let is_refused = !reload(&daemon, sources);
+                supervisor.reloaded(is_refused, daemon.telemetry());
+            }
+            _ = turns.tick() => supervisor.turn(daemon.telemetry()),
             ended = daemon.worker_ended() => {
                 let number = ended.map_or(0, |worker| worker.0);
                 tracing::error!(worker = number, "a worker ended");
@@ -129,36 +194,51 @@ async fn supervise(
             }
         }
     }
-    drain(daemon, stop).await
+    supervisor.stopping(daemon.telemetry());
+    drain(daemon, stop, supervisor, turns).await
 }
 
 /// Drains on a thread of its own, so that a second signal is heard.
-async fn drain(daemon: Daemon, mut stop: StopSignals) -> Result<(), Failure> {
-    let (done, drained) = oneshot::channel();
+async fn drain(
+    daemon: Daemon,
+    mut stop: StopSignals,
+    supervisor: &mut Supervisor,
+    mut turns: Interval,
+) -> Result<(), Failure> {
+    let telemetry = Arc::clone(daemon.telemetry());
+    let (done, mut drained) = oneshot::channel();
     thread::spawn(move || {
         daemon.drain();
         let _ = done.send(());
     });
-    tokio::select! {
-        _ = drained => Ok(()),
-        () = stop.recv() => Err(failed("a second signal ended the drain")),
+    loop {
+        tokio::select! {
+            _ = &mut drained => return Ok(()),
+            () = stop.recv() => return Err(failed("a second signal ended the drain")),
+            _ = turns.tick() => supervisor.turn(&telemetry),
+        }
     }
 }
 
-/// Puts new settings in force; keeps the old ones where the new are bad.
-fn reload(daemon: &Daemon, arguments: &Arguments, logging: &Logging) {
-    let new = match load(arguments).and_then(Live::new) {
+/// Puts new settings in force; keeps the old ones, and says false, where the new are bad.
+fn reload(daemon: &Daemon, sources: &Sources<'_>) -> bool {
+    let adjust = |settings: &mut Settings| {
+        sources.addresses.win_over(settings);
+        Ok(())
+    };
+    let new = match load_adjusted(sources.arguments, adjust).and_then(Live::new) {
         Ok(new) => new,
         Err(error) => {
             tracing::error!(%error, "reload refused: the old settings stay in force");
-            return;
+            return false;
         }
     };
-    if let Err(error) = logging.set_level(new.settings.log_level) {
+    if let Err(error) = sources.logging.set_level(new.settings.log_level) {
         tracing::error!(error, "the log level could not be changed");
     }
     for setting in daemon.reload(new) {
         tracing::warn!(setting, "needs restart");
     }
     tracing::info!("reloaded");
+    true
 }

@@ -101,7 +101,7 @@ pub struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     uploads_max: Option<usize>,
 
-    /// Of them to one name
+    /// Uploads that are written at once to one name
     #[arg(long, env = "STREAMD_UPLOADS_PER_DESTINATION_MAX", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     uploads_per_destination_max: Option<usize>,

@@ -1,6 +1,7 @@
 //! What can be wrong with a configuration.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 
 /// One thing that is wrong, and where.
@@ -29,12 +30,12 @@ impl fmt::Display for Fault {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}{}", path.display(), remedy(.reason))]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        reason: std::io::Error,
+        reason: io::Error,
     },
     /// The file isn't TOML.
     #[error("{}: {reason}", path.display())]
@@ -47,6 +48,16 @@ pub enum ConfigError {
     /// Settings that are unknown or out of range: all of them.
     #[error("{}", list(.0))]
     Faults(Vec<Fault>),
+}
+
+/// What to do about a file or a directory that can't be read.
+pub(super) fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => ": create it, or name another",
+        io::ErrorKind::PermissionDenied => ": let the user who runs streamd read it",
+        io::ErrorKind::IsADirectory => ": name a file",
+        _ => "",
+    }
 }
 
 fn list(faults: &[Fault]) -> String {

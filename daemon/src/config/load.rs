@@ -7,7 +7,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::arguments::Arguments;
-use super::faults::{ConfigError, Fault};
+use super::faults::{ConfigError, Fault, remedy};
 use super::lifetime::Lifetime;
 use super::settings::{
     CACHE_VALID_MS_MAX, DISK_THREADS_MAX, FRAME_BYTES_MAX_LIMIT, PARTIAL_TTL_MAX, PARTIAL_TTL_MIN,
@@ -24,31 +24,42 @@ const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads the file, lays flags and variables over it, and checks the whole.
 pub fn load(arguments: &Arguments) -> Result<Settings, ConfigError> {
+    load_adjusted(arguments, |_| Ok(()))
+}
+
+/// Like [`load`]; what is known beyond flags and file is laid over both by `adjust`, before the whole is checked.
+pub fn load_adjusted(
+    arguments: &Arguments,
+    adjust: impl FnOnce(&mut Settings) -> Result<(), Fault>,
+) -> Result<Settings, ConfigError> {
     let mut faults = Vec::new();
-    let mut table = read_file(arguments.config.as_deref())?;
+    let path = arguments.config.as_deref().unwrap_or(Path::new(CONFIG_FILE_DEFAULT));
+    let mut table = read_file(path, arguments.config.is_some())?;
     match Table::try_from(&arguments.overrides) {
         Ok(overrides) => table.extend(overrides),
         Err(error) => faults.push(Fault::new("arguments", error.to_string())),
     }
-    let settings = match Settings::deserialize(Value::Table(keep_valid(table, &mut faults))) {
+    let mut settings = match Settings::deserialize(Value::Table(keep_valid(table, path, &mut faults))) {
         Ok(settings) => settings,
         Err(error) => {
             faults.push(Fault::new("configuration", error.message()));
             return Err(ConfigError::Faults(faults));
         }
     };
+    if let Err(fault) = adjust(&mut settings) {
+        faults.push(fault);
+    }
     check_ranges(&settings, &mut faults);
     check_combinations(&settings, &mut faults);
     check_paths(&settings, &mut faults);
     if faults.is_empty() { Ok(settings) } else { Err(ConfigError::Faults(faults)) }
 }
 
-fn read_file(named: Option<&Path>) -> Result<Table, ConfigError> {
-    let path = named.unwrap_or(Path::new(CONFIG_FILE_DEFAULT));
+fn read_file(path: &Path, is_named: bool) -> Result<Table, ConfigError> {
     let text = match read_bounded(path) {
         Ok(text) => text,
         // Only the default path may be absent: a file that somebody named must be there.
-        Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => return Ok(Table::new()),
+        Err(error) if !is_named && error.kind() == ErrorKind::NotFound => return Ok(Table::new()),
         Err(reason) => return Err(ConfigError::Unreadable { path: path.to_owned(), reason }),
     };
     text.parse::<Table>().map_err(|error| ConfigError::Syntax {
@@ -71,7 +82,7 @@ fn read_bounded(path: &Path) -> std::io::Result<String> {
 }
 
 /// Reads each key by itself, so that one bad key doesn't hide the next, and keeps the good ones.
-fn keep_valid(table: Table, faults: &mut Vec<Fault>) -> Table {
+fn keep_valid(table: Table, path: &Path, faults: &mut Vec<Fault>) -> Table {
     let mut valid = Table::new();
     for (key, value) in table {
         let alone = Table::from_iter([(key.clone(), value.clone())]);
@@ -80,7 +91,9 @@ fn keep_valid(table: Table, faults: &mut Vec<Fault>) -> Table {
                 valid.insert(key, value);
             }
             Err(error) if error.message().starts_with("unknown field") => {
-                faults.push(Fault::new(&key, "unknown setting; --print-config lists them all"));
+                // Flags and variables have known names only.
+                let reason = format!("unknown setting in {}; --print-config lists them all", path.display());
+                faults.push(Fault::new(&key, reason));
             }
             Err(error) => faults.push(Fault::new(&key, format!("{value}: {}", error.message()))),
         }
@@ -186,9 +199,8 @@ fn check_paths(settings: &Settings, faults: &mut Vec<Fault>) {
         let Some(directory) = directory else { continue };
         if let Err(error) = std::fs::read_dir(directory) {
             let remedy = match error.kind() {
-                ErrorKind::NotFound => ": create it, or name another",
-                ErrorKind::PermissionDenied => ": let the user who runs streamd read it",
-                _ => "",
+                ErrorKind::NotADirectory => ": name a directory",
+                _ => remedy(&error),
             };
             faults.push(Fault::new(setting, format!("{}: {error}{remedy}", directory.display())));
         }
@@ -335,7 +347,9 @@ mod tests {
     #[test]
     fn a_named_file_must_exist() {
         let error = load(&Arguments::parse_from(["streamd", "--config", "/nonexistent.toml"])).unwrap_err();
-        assert!(error.to_string().starts_with("/nonexistent.toml: No such file"), "{error}");
+        let expected =
+            "/nonexistent.toml: No such file or directory (os error 2): create it, or name another";
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]

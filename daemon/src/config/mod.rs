@@ -18,7 +18,7 @@ pub use arguments::Arguments;
 pub use faults::{ConfigError, Fault};
 pub use lifetime::Lifetime;
 pub use live::Live;
-pub use load::{CONFIG_FILE_DEFAULT, load};
+pub use load::{CONFIG_FILE_DEFAULT, load, load_adjusted};
 pub use settings::{DriverChoice, Durability, EngineChoice, LogFormat, LogLevel, Settings, SinkChoice};
 pub use target::TargetRule;
 pub use token::Token;

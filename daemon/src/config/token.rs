@@ -6,6 +6,8 @@ use std::path::Path;
 
 use subtle::ConstantTimeEq;
 
+use super::faults::remedy;
+
 /// Longest token: headers of more than a few KiB are refused anyway.
 const TOKEN_BYTES_MAX: u64 = 4096;
 
@@ -20,7 +22,7 @@ impl Token {
         let mut content = Vec::new();
         std::fs::File::open(path)
             .and_then(|file| file.take(TOKEN_BYTES_MAX + 1).read_to_end(&mut content))
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+            .map_err(|error| format!("{}: {error}{}", path.display(), remedy(&error)))?;
         if content.len() as u64 > TOKEN_BYTES_MAX {
             return Err(format!("{}: longer than {TOKEN_BYTES_MAX} bytes", path.display()));
         }

@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time;
 
 use super::head_deadline::{HeadDeadline, RequestClock};
 use super::{Shared, routes};
@@ -19,6 +20,10 @@ use crate::config::Settings;
 /// Longest request head, and with it the read buffer that a connection may fill; longer ones get 431. The
 /// same as on the data plane.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Time that a connection which has brought no request yet gets for one when the plane stops: hyper would close it at
+/// once (graceful_shutdown, 1.12), and the request may be on its way. Within the grace that a stop has.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
 
 /// Serves requests until the peer closes, a time-out strikes or the plane stops.
 pub(super) async fn serve(
@@ -35,6 +40,7 @@ pub(super) async fn serve(
     let clock = RequestClock::default();
     let head_timeout = Duration::from_millis(live.settings.head_timeout_ms);
     let io = TokioIo::new(HeadDeadline::new(stream, clock.clone(), head_timeout));
+    let requests = clock.clone();
     let service = service_fn(move |request| {
         let (shared, in_request) = (Arc::clone(&shared), clock.start_request());
         async move {
@@ -57,8 +63,14 @@ pub(super) async fn serve(
     let result = tokio::select! {
         result = connection.as_mut() => result,
         _ = stopped.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            let grace = if requests.is_fresh() { FIRST_REQUEST_GRACE } else { Duration::ZERO };
+            match time::timeout(grace, connection.as_mut()).await {
+                Ok(result) => result,
+                Err(_) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
         }
     };
     if let Err(error) = result {

@@ -28,6 +28,11 @@ impl RequestClock {
         InRequest(self.clone())
     }
 
+    /// Whether no request has begun yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.now() == 0
+    }
+
     fn now(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

@@ -25,6 +25,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -70,6 +71,9 @@ pub enum ControlError {
     /// No thread.
     #[error("the control plane's thread can't be started: {0}; look at the limit on threads (ulimit -u)")]
     Thread(#[source] io::Error),
+    /// The thread ended before it answered anything.
+    #[error("the control plane's thread ended as soon as it was started; the lines before this say why")]
+    Ended,
 }
 
 /// A running control plane. Dropping it without [`ControlPlane::stop`] stops it too, but waits for nothing.
@@ -79,7 +83,11 @@ pub struct ControlPlane {
     thread: JoinHandle<()>,
 }
 
-/// Starts the control plane on a thread of its own.
+/// How often its loop says that it turns: twice within what the service manager's watchdog usually waits for, and four
+/// times before the workers would count as stuck.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// Starts the control plane on a thread of its own; when this returns, it answers.
 pub fn start(context: ControlContext) -> Result<ControlPlane, ControlError> {
     let address = context.listener.local_addr().map_err(ControlError::Listener)?;
     context.listener.set_nonblocking(true).map_err(ControlError::Listener)?;
@@ -103,17 +111,36 @@ pub fn start(context: ControlContext) -> Result<ControlPlane, ControlError> {
         refusals: RefusalLog::default(),
     });
     let (stop, stopped) = watch::channel(false);
+    let (turns, first_turn) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new()
         .name("streamd-control".to_owned())
-        .spawn(move || run(runtime, listener, shared, stopped))
+        .spawn(move || run(runtime, listener, shared, stopped, turns))
         .map_err(ControlError::Thread)?;
+    first_turn.recv().map_err(|_| ControlError::Ended)?;
     Ok(ControlPlane { address, stop, thread })
 }
 
-fn run(runtime: Runtime, listener: TcpListener, shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
+fn run(
+    runtime: Runtime,
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    stopped: watch::Receiver<bool>,
+    turns: std::sync::mpsc::Sender<()>,
+) {
+    runtime.spawn(beat(Arc::clone(&shared.telemetry), turns));
     runtime.block_on(listen::run(listener, shared, stopped));
     // Dropping the runtime would wait for name lookups, which can't be interrupted.
     runtime.shutdown_background();
+}
+
+/// Tells once that the loop turns, and then beats for as long as it does.
+async fn beat(telemetry: Arc<Telemetry>, turns: std::sync::mpsc::Sender<()>) {
+    let mut ticks = tokio::time::interval(HEARTBEAT);
+    loop {
+        ticks.tick().await;
+        telemetry.beat_control();
+        let _ = turns.send(());
+    }
 }
 
 impl ControlPlane {

@@ -43,9 +43,15 @@ pub(super) fn problem(error: &RequestError) -> Answer {
         headers.insert(ALLOW, HeaderValue::from_static(allow));
     }
     if error.leaves_body_unread() {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        make_last(&mut response);
     }
     response
+}
+
+/// Tells the client to send nothing more on this connection, and closes it after the answer: the next request would
+/// meet a daemon that is gone.
+pub(super) fn make_last(response: &mut Answer) {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 fn add_headers_of_status(headers: &mut HeaderMap, status: StatusCode) {

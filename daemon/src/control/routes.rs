@@ -48,12 +48,15 @@ impl Route<'_> {
 pub(super) async fn answer(shared: Arc<Shared>, peer: SocketAddr, request: Request<Incoming>) -> Answer {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let response = route(&shared, request).await.unwrap_or_else(|error| {
+    let mut response = route(&shared, request).await.unwrap_or_else(|error| {
         if error.is_refused_caller() {
             shared.refusals.refused(peer, &path, &error);
         }
         response::problem(&error)
     });
+    if shared.telemetry.health() == Health::Draining {
+        response::make_last(&mut response);
+    }
     let status = response.status().as_u16();
     shared.telemetry.control.requests.add(Status::of(status), 1);
     // Health checks would drown everything else.

@@ -17,6 +17,10 @@ use crate::sys;
 /// Connections taken in one go before others get their turn.
 const BATCH: usize = 64;
 
+/// The same from a listener that the workers share: whoever comes first must leave something to the others, which were
+/// woken as well.
+const BATCH_SHARED: usize = 1;
+
 /// Wait after the host ran out of descriptors or memory, or the connection limit was reached: connections
 /// that end meanwhile make room, and the kernel's queue keeps the newcomers.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -32,15 +36,16 @@ enum Accepted {
 }
 
 /// Accepts until the worker drains, and then what is still in the queue: closing a listener resets whatever
-/// waits in it.
-pub(super) async fn run(worker: Rc<Worker>, listener: TcpListener) {
+/// waits in it. Not so with a listener that a service manager keeps: there it waits for the next daemon.
+pub(super) async fn run(worker: Rc<Worker>, listener: TcpListener, is_passed: bool) {
+    let batch = if is_passed { BATCH_SHARED } else { BATCH };
     let mut exhausted = false;
     while !worker.is_draining() {
         if worker.is_full() {
             pause(&worker, &mut exhausted, "connections_max is reached").await;
             continue;
         }
-        match accept_batch(&worker, &listener) {
+        match accept_batch(&worker, &listener, batch) {
             Accepted::Exhausted(errno) => {
                 pause(&worker, &mut exhausted, &describe(errno)).await;
             }
@@ -51,6 +56,9 @@ pub(super) async fn run(worker: Rc<Worker>, listener: TcpListener) {
             }
         }
     }
+    if is_passed {
+        return;
+    }
     loop {
         match accept_one(&listener) {
             Accepted::Connection(descriptor, peer) => serve(&worker, descriptor, peer),
@@ -60,8 +68,8 @@ pub(super) async fn run(worker: Rc<Worker>, listener: TcpListener) {
     }
 }
 
-fn accept_batch(worker: &Rc<Worker>, listener: &TcpListener) -> Accepted {
-    for _ in 0..BATCH {
+fn accept_batch(worker: &Rc<Worker>, listener: &TcpListener, batch: usize) -> Accepted {
+    for _ in 0..batch {
         // Asked for each: a whole batch above the limit would make it a suggestion.
         if worker.is_full() {
             break;

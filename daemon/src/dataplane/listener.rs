@@ -1,4 +1,5 @@
-//! One listener a worker on one port (SO_REUSEPORT): the kernel spreads connections, and no lock is shared.
+//! One listener a worker on one port (SO_REUSEPORT): the kernel spreads connections, and no lock is shared. A listener
+//! that a service manager passed is shared by all workers instead.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -46,19 +47,51 @@ fn bind_one(address: SocketAddr, congestion_control: Option<&str>) -> io::Result
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     set_v6_only(&socket, address)?;
-    // Accepted sockets inherit these. Every write of ours is whole (MSG_MORE and TCP_CORK say when it isn't), so
+    set_inherited_options(&socket, address, congestion_control)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// The passed `listener` once for each of `count` workers: they wait for it side by side, and whoever is first takes a
+/// connection. Options of the socket stay as they were set last even when this daemon is gone.
+pub(super) fn share(
+    listener: TcpListener,
+    count: usize,
+    congestion_control: Option<&str>,
+) -> io::Result<Vec<TcpListener>> {
+    let socket = Socket::from(listener);
+    let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+    // All copies share this flag, and the service manager only polls.
+    socket.set_nonblocking(true)?;
+    set_inherited_options(&socket, address, congestion_control)?;
+    // Again, which only changes the length of the queue (listen(2) on a listening socket).
+    socket.listen(BACKLOG)?;
+    let mut listeners: Vec<TcpListener> = Vec::with_capacity(count);
+    for _ in 1..count {
+        listeners.push(socket.try_clone()?.into());
+    }
+    listeners.push(socket.into());
+    Ok(listeners)
+}
+
+/// Options of a listener that the sockets accepted from it have as well.
+fn set_inherited_options(
+    socket: &Socket,
+    address: SocketAddr,
+    congestion_control: Option<&str>,
+) -> io::Result<()> {
+    // Every write of ours is whole (MSG_MORE and TCP_CORK say when it isn't), so
     // waiting for acknowledgements before a small segment would only delay.
     socket.set_tcp_nodelay(true)?;
     match congestion_control {
         Some(name) => socket.set_tcp_congestion(name.as_bytes())?,
-        None => pacing::avoid(&socket, address)?,
+        None => pacing::avoid(socket, address)?,
     }
-    if pacing::is_on(&socket) {
-        pacing::hold_little(&socket)?;
+    if pacing::is_on(socket) {
+        pacing::hold_little(socket)?;
     }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(())
 }
 
 /// `[::]` takes IPv4 too, whatever net.ipv6.bindv6only says: one address, one meaning on every host.
@@ -68,7 +101,31 @@ fn set_v6_only(socket: &Socket, address: SocketAddr) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::bind;
+    use std::net::TcpListener;
+    use std::os::fd::AsFd;
+
+    use rustix::fs::{OFlags, fcntl_getfl};
+    use rustix::io::{FdFlags, fcntl_getfd};
+    use socket2::SockRef;
+
+    use super::{bind, share};
+
+    #[test]
+    fn a_passed_listener_is_shared_with_all_its_options() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(!SockRef::from(&listener).tcp_nodelay().unwrap());
+        let listeners = share(listener, 3, Some("reno")).unwrap();
+        assert_eq!(listeners.len(), 3);
+        for listener in &listeners {
+            assert_eq!(listener.local_addr().unwrap(), address);
+            assert!(fcntl_getfl(listener.as_fd()).unwrap().contains(OFlags::NONBLOCK));
+            assert!(fcntl_getfd(listener.as_fd()).unwrap().contains(FdFlags::CLOEXEC));
+            let socket = SockRef::from(listener);
+            assert!(socket.tcp_nodelay().unwrap());
+            assert!(socket.tcp_congestion().unwrap().starts_with(b"reno"));
+        }
+    }
 
     #[test]
     fn all_listeners_share_the_free_port() {

@@ -78,7 +78,12 @@ pub enum DataPlaneError {
 
 fn remedy(reason: &io::Error) -> &'static str {
     match reason.kind() {
-        io::ErrorKind::AddrInUse => ": another process listens there; `ss -ltnp` names it",
+        io::ErrorKind::AddrInUse => {
+            ": another process listens there: `ss -ltnp` names it; end it, or set another data_listen"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            ": no interface has this address: `ip address` lists those that there are; set one as data_listen"
+        }
         io::ErrorKind::PermissionDenied => {
             ": ports below 1024 need CAP_NET_BIND_SERVICE, a congestion control outside the allowed ones CAP_NET_ADMIN"
         }
@@ -97,6 +102,16 @@ pub struct WorkerEnded(pub usize);
 pub struct Bound {
     listeners: Vec<TcpListener>,
     address: SocketAddr,
+    /// Whether all are one socket, which somebody else keeps as well.
+    is_passed: bool,
+}
+
+/// That the daemon stops.
+#[derive(Clone, Copy)]
+pub(super) struct Drain {
+    pub(super) began: Instant,
+    /// When what still runs is broken off.
+    pub(super) deadline: Instant,
 }
 
 /// Time beyond the drain's own that a worker gets to end before it is given up as stuck.
@@ -105,20 +120,24 @@ const JOIN_GRACE: Duration = Duration::from_secs(5);
 /// The running workers.
 pub struct DataPlane {
     workers: Vec<WorkerThread>,
-    drain: Arc<OnceLock<Instant>>,
+    drain: Arc<OnceLock<Drain>>,
     mailboxes: Mailboxes,
 }
 
 impl DataPlane {
-    /// Binds one listener for each worker.
-    pub fn bind(live: &Live) -> Result<Bound, DataPlaneError> {
+    /// Binds one listener for each worker, or lets all share the one that a service manager `passed`.
+    pub fn bind(live: &Live, passed: Option<TcpListener>) -> Result<Bound, DataPlaneError> {
         let settings = &live.settings;
-        let address = settings.data_listen;
+        let (address, congestion_control) = (settings.data_listen, settings.congestion_control.as_deref());
         let failed = |reason| DataPlaneError::Listen { address, reason };
-        let listeners = listener::bind(address, settings.workers, settings.congestion_control.as_deref())
-            .map_err(failed)?;
+        let is_passed = passed.is_some();
+        let listeners = match passed {
+            Some(passed) => listener::share(passed, settings.workers, congestion_control),
+            None => listener::bind(address, settings.workers, congestion_control),
+        };
+        let listeners = listeners.map_err(failed)?;
         let bound = listeners.first().map_or(Ok(address), TcpListener::local_addr).map_err(failed)?;
-        Ok(Bound { listeners, address: bound })
+        Ok(Bound { listeners, address: bound, is_passed })
     }
 
     /// Starts one worker for each listener and waits until all accept. `ended` is told of each that ends.
@@ -133,7 +152,7 @@ impl DataPlane {
         let disk_threads =
             DiskThreads::start(live.borrow().settings.disk_threads).map_err(DataPlaneError::Disk)?;
         let cores = cores_for(bound.listeners.len());
-        let drain: Arc<OnceLock<Instant>> = Arc::default();
+        let drain: Arc<OnceLock<Drain>> = Arc::default();
         let (mut workers, mut mailboxes, mut ready) = (Vec::new(), Vec::new(), Vec::new());
         for (number, listener) in bound.listeners.into_iter().enumerate() {
             let (sender, jobs) = mpsc::channel::<StreamJob>(MAILBOX_JOBS_MAX);
@@ -143,6 +162,7 @@ impl DataPlane {
                 core: cores.as_ref().and_then(|cores| cores.get(number).copied()),
                 driver,
                 listener,
+                is_listener_passed: bound.is_passed,
                 jobs,
                 live: live.clone(),
                 telemetry: Arc::clone(telemetry),
@@ -172,7 +192,8 @@ impl DataPlane {
 
     /// From now on nothing new is begun; what runs gets `timeout` to finish.
     fn start_draining(&self, timeout: Duration) {
-        let _ = self.drain.set(Instant::now() + timeout);
+        let began = Instant::now();
+        let _ = self.drain.set(Drain { began, deadline: began + timeout });
     }
 
     /// Drains, and waits for all workers to end. One that is stuck, in a system call that doesn't return say, is

@@ -127,6 +127,12 @@ impl Connection {
         }
     }
 
+    /// Ticks since the present wait began; 0 where it has no deadline.
+    fn ticks_waited(&self, ticks: u64) -> u64 {
+        let Deadline { tick, timeout_ticks } = self.deadline.get();
+        ticks.saturating_sub(tick.saturating_sub(timeout_ticks))
+    }
+
     fn sweep(&self, ticks: u64) {
         if self.phase.get() == Phase::Sending {
             self.note_progress(ticks);
@@ -203,10 +209,10 @@ impl Registry {
         }
     }
 
-    /// Interrupts all that wait for their next request.
-    pub(super) fn close_idle(&self) {
+    /// Interrupts all that have waited for their next request for `ticks_min`.
+    pub(super) fn close_idle(&self, ticks: u64, ticks_min: u64) {
         for (_, connection) in self.connections.borrow().iter() {
-            if connection.phase.get() == Phase::Idle {
+            if connection.phase.get() == Phase::Idle && connection.ticks_waited(ticks) >= ticks_min {
                 connection.interrupt(Interrupt::Drained);
             }
         }

@@ -17,7 +17,7 @@ use super::arrivals::Arrivals;
 use super::clock::Clock;
 use super::disk::{Disk, DiskThreads};
 use super::engine::PipePool;
-use super::plane::{Driver, Resources};
+use super::plane::{Drain, Driver, Resources};
 use super::registry::Registry;
 use super::stream::IdleTargets;
 use super::{accept, pacing, stream};
@@ -30,6 +30,11 @@ use crate::telemetry::{AccessLog, Telemetry, WorkerCounters};
 /// How often a worker looks at its deadlines, its settings and whether to drain, and says that it is alive:
 /// the resolution of every time-out, for ten wake-ups a second of an idle worker.
 pub const TICK: Duration = Duration::from_millis(100);
+
+/// Time after which a connection without a request counts as idle when the daemon drains, in milliseconds. Whoever has
+/// just connected, or has just been answered, may have sent one by then (an intercontinental round trip takes 300 ms);
+/// that one is answered, as the last. Others must reckon with a close at any time (RFC 9112 9.5).
+const IDLE_GRACE_MS: u64 = 500;
 
 /// Time that connections get to notice that they were broken off at the end of a drain.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
@@ -47,12 +52,14 @@ pub(super) struct Assignment {
     pub(super) core: Option<usize>,
     pub(super) driver: Driver,
     pub(super) listener: TcpListener,
+    /// Whether a service manager passed it: it is shared, and outlives the daemon.
+    pub(super) is_listener_passed: bool,
     pub(super) jobs: mpsc::Receiver<StreamJob>,
     pub(super) live: watch::Receiver<Arc<Live>>,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) resources: Resources,
     pub(super) disk_threads: DiskThreads,
-    pub(super) drain: Arc<OnceLock<Instant>>,
+    pub(super) drain: Arc<OnceLock<Drain>>,
 }
 
 /// The state that all tasks of a worker share.
@@ -81,7 +88,7 @@ pub(super) struct Worker {
     live: RefCell<Rc<Live>>,
     live_changes: RefCell<watch::Receiver<Arc<Live>>>,
     telemetry: Arc<Telemetry>,
-    drain: Arc<OnceLock<Instant>>,
+    drain: Arc<OnceLock<Drain>>,
     accepting: Cell<bool>,
 }
 
@@ -130,7 +137,7 @@ fn run_on<D: monoio::Driver>(
 
 /// The worker's main task. True: every other task has ended.
 async fn serve(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Result<()>>) -> bool {
-    let Assignment { listener, jobs, .. } = assignment;
+    let Assignment { listener, is_listener_passed, jobs, .. } = assignment;
     let is_paced = pacing::is_on(&listener);
     let made = monoio::net::TcpListener::from_std(listener).and_then(|made| Ok((made, Arrivals::new()?)));
     let (listener, arrivals) = match made {
@@ -168,15 +175,17 @@ async fn serve(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Resul
         accepting: Cell::new(true),
     });
     worker.telemetry.beat(worker.number);
-    monoio::spawn(accept_to_the_end(Rc::clone(&worker), listener));
+    monoio::spawn(accept_to_the_end(Rc::clone(&worker), listener, is_listener_passed));
     monoio::spawn(tell_arrivals(Rc::clone(&worker)));
     monoio::spawn(stream::take_jobs(Rc::clone(&worker), jobs));
     let _ = ready.send(Ok(()));
-    worker.turn_until_drained().await
+    let ended_whole = worker.turn_until_drained().await;
+    worker.telemetry.retire(worker.number);
+    ended_whole
 }
 
-async fn accept_to_the_end(worker: Rc<Worker>, listener: monoio::net::TcpListener) {
-    accept::run(Rc::clone(&worker), listener).await;
+async fn accept_to_the_end(worker: Rc<Worker>, listener: monoio::net::TcpListener, is_passed: bool) {
+    accept::run(Rc::clone(&worker), listener, is_passed).await;
     worker.accepting.set(false);
 }
 
@@ -198,6 +207,11 @@ impl Worker {
     /// Whether the daemon stops: nothing new is begun.
     pub(super) fn is_draining(&self) -> bool {
         self.drain.get().is_some()
+    }
+
+    /// Whether it has been stopping for so long that clients could have stopped sending of their own.
+    pub(super) fn is_past_idle_grace(&self) -> bool {
+        self.drain.get().is_some_and(|drain| drain.began.elapsed() > Duration::from_millis(IDLE_GRACE_MS))
     }
 
     /// Whether the daemon has as many connections as it may.
@@ -231,10 +245,10 @@ impl Worker {
         loop {
             monoio::time::sleep(TICK).await;
             self.tick();
-            let Some(deadline) = self.drain.get() else { continue };
+            let Some(drain) = self.drain.get() else { continue };
             self.idle_targets.clear();
-            self.registry.close_idle();
-            let past_deadline = Instant::now() >= *deadline;
+            self.registry.close_idle(self.clock.ticks(), self.clock.deadline(IDLE_GRACE_MS).timeout_ticks);
+            let past_deadline = Instant::now() >= drain.deadline;
             if !self.has_ended() && past_deadline {
                 self.break_off().await;
             }

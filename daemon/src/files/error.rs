@@ -19,6 +19,12 @@ pub enum FileError {
     /// The disk threads have too much to do; may work in a moment.
     #[error("too many requests wait for the disk")]
     Busy,
+    /// openat2(2) isn't there, and without it no name is looked up.
+    #[error(
+        "openat2(2) is refused: in a systemd unit set RestrictSUIDSGID=no and User= instead of DynamicUser=, elsewhere \
+         a seccomp profile that knows it, or Linux 5.6 and newer"
+    )]
+    NoOpenat2,
     /// Anything else.
     #[error("the file can't be opened: {0}")]
     Failed(Errno),

@@ -38,7 +38,17 @@ impl Root {
     pub fn open(path: &Path) -> Result<Root, FileError> {
         let directory = openat(CWD, path, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let place = place_of(&directory);
-        Ok(Root { directory, place, reads_digests: false })
+        let root = Root { directory, place, reads_digests: false };
+        match root.open_beneath(
+            ".",
+            OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC,
+            ResolveFlags::empty(),
+        ) {
+            // A filter that can't look into its arguments refuses it as a whole, as systemd's for RestrictSUIDSGID=
+            // does, which DynamicUser= implies (systemd 252). Better said now than by each request.
+            Err(Errno::NOSYS) => Err(FileError::NoOpenat2),
+            _ => Ok(root),
+        }
     }
 
     /// The same, but what it finds has its recorded digests with it, and the entity tag that follows from them.

@@ -62,6 +62,11 @@ impl<L: Label> CounterFamily<L> {
     pub fn get(&self, label: L) -> u64 {
         self.counters.get(label.index()).map_or(0, Counter::get)
     }
+
+    /// The counts of all labels so far.
+    pub fn total(&self) -> u64 {
+        self.counters.iter().map(Counter::get).sum()
+    }
 }
 
 /// What one worker counts. Aligned so that two workers never write to one cache line (128 bytes: x86-64
@@ -121,6 +126,8 @@ pub struct UploadGauges {
 /// What the control plane counts.
 #[derive(Default)]
 pub struct ControlCounters {
+    /// When its loop last turned, in milliseconds since the daemon started.
+    pub heartbeat_ms: Gauge,
     /// Requests by the status of their answer.
     pub requests: CounterFamily<Status>,
     /// Streams by how they ended.

@@ -10,6 +10,7 @@ mod labels;
 mod log_queue;
 pub mod logging;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -37,6 +38,24 @@ pub struct Telemetry {
     pub log: LogQueue,
     draining: AtomicBool,
     driver: &'static str,
+}
+
+/// Something that has to turn for the daemon to be alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A worker, by its number.
+    Worker(usize),
+    /// The control plane.
+    Control,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Part::Worker(number) => write!(formatter, "worker {number}"),
+            Part::Control => formatter.write_str("control plane"),
+        }
+    }
 }
 
 /// The state of the workers as /health sees it.
@@ -71,6 +90,19 @@ impl Telemetry {
         }
     }
 
+    /// Marks worker `number` as ended: nobody waits for its heartbeat any more.
+    pub fn retire(&self, number: usize) {
+        if let Some(worker) = self.workers.get(number) {
+            // In the future, so that its age stays 0.
+            worker.heartbeat_ms.set(u64::MAX);
+        }
+    }
+
+    /// Marks the control plane as alive now. Called from inside its event loop only.
+    pub fn beat_control(&self) {
+        self.control.heartbeat_ms.set(self.now_ms());
+    }
+
     /// From now on [`Telemetry::health`] says that the daemon drains.
     pub fn start_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
@@ -81,14 +113,36 @@ impl Telemetry {
         if self.draining.load(Ordering::Relaxed) {
             return Health::Draining;
         }
-        let stalled = (0..self.workers.len()).find(|number| self.heartbeat_age(*number) > HEARTBEAT_AGE_MAX);
-        stalled.map_or(Health::Serving, Health::Stalled)
+        self.stalled_worker().map_or(Health::Serving, Health::Stalled)
+    }
+
+    /// What hasn't turned for [`HEARTBEAT_AGE_MAX`], while draining too.
+    pub fn stuck(&self) -> Option<Part> {
+        let is_control = self.age_of(&self.control.heartbeat_ms) > HEARTBEAT_AGE_MAX;
+        self.stalled_worker().map(Part::Worker).or(is_control.then_some(Part::Control))
+    }
+
+    fn stalled_worker(&self) -> Option<usize> {
+        (0..self.workers.len()).find(|number| self.heartbeat_age(*number) > HEARTBEAT_AGE_MAX)
     }
 
     /// Time since worker `number` last turned its loop.
     pub fn heartbeat_age(&self, number: usize) -> Duration {
-        let last_ms = self.workers.get(number).map_or(0, |worker| worker.heartbeat_ms.get());
-        Duration::from_millis(self.now_ms().saturating_sub(last_ms))
+        self.workers.get(number).map_or(Duration::ZERO, |worker| self.age_of(&worker.heartbeat_ms))
+    }
+
+    fn age_of(&self, heartbeat_ms: &Gauge) -> Duration {
+        Duration::from_millis(self.now_ms().saturating_sub(heartbeat_ms.get()))
+    }
+
+    /// Payload bytes that the data plane has sent so far.
+    pub fn bytes_sent(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.bytes_sent.total()).sum()
+    }
+
+    /// Payload bytes that the data plane has received so far, in frames and in uploads.
+    pub fn bytes_received(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.bytes_received.get() + worker.bytes_uploaded.get()).sum()
     }
 
     /// Connections of the data plane that are open now.
@@ -113,7 +167,10 @@ impl Telemetry {
 
 #[cfg(test)]
 mod tests {
-    use super::{Health, Label, LogQueue, Outcome, Telemetry};
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use super::{Health, Label, LogQueue, Outcome, Part, Telemetry};
 
     #[test]
     fn draining_outranks_everything() {
@@ -122,6 +179,24 @@ mod tests {
         assert_eq!(telemetry.health(), Health::Serving);
         telemetry.start_draining();
         assert_eq!(telemetry.health(), Health::Draining);
+    }
+
+    #[test]
+    fn whatever_has_not_turned_for_long_is_stuck_until_it_turns_or_ends() {
+        let mut telemetry = Telemetry::new(3, "epoll", LogQueue::nowhere());
+        let started = Instant::now().checked_sub(Duration::from_secs(100)).unwrap();
+        Arc::get_mut(&mut telemetry).unwrap().started = started;
+        assert_eq!(telemetry.stuck(), Some(Part::Worker(0)));
+        telemetry.beat(0);
+        telemetry.beat(2);
+        assert_eq!(telemetry.stuck(), Some(Part::Worker(1)));
+        telemetry.start_draining();
+        assert_eq!(telemetry.stuck(), Some(Part::Worker(1)));
+        telemetry.retire(1);
+        assert_eq!(telemetry.stuck(), Some(Part::Control));
+        assert_eq!(telemetry.heartbeat_age(1), Duration::ZERO);
+        telemetry.beat_control();
+        assert_eq!(telemetry.stuck(), None);
     }
 
     #[test]

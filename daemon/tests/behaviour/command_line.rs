@@ -138,8 +138,9 @@ fn all_faults_of_a_configuration_are_reported_at_once() {
         assert_eq!(code(&output), 78, "{mode:?}");
         let mut faults: Vec<&str> = stderr(&output).lines().collect();
         faults.sort_unstable();
+        let unknown = format!("streamd: colour: unknown setting in {path}; --print-config lists them all");
         let expected = [
-            "streamd: colour: unknown setting; --print-config lists them all",
+            unknown.as_str(),
             "streamd: control_listen: 0.0.0.0:0 can be reached from other hosts: set token_file, or listen on \
              127.0.0.1",
             "streamd: engine: \"warp\": unknown variant `warp`, expected one of `auto`, `sendfile`, `splice`, \
@@ -158,8 +159,8 @@ fn files_that_can_not_be_read_are_configuration_faults() {
     let directory = fixture.path().to_str().unwrap();
     let absent = format!("{directory}/absent");
     for (path, text) in [
-        (absent.as_str(), "No such file or directory (os error 2)"),
-        (directory, "Is a directory (os error 21)"),
+        (absent.as_str(), "No such file or directory (os error 2): create it, or name another\n"),
+        (directory, "Is a directory (os error 21): name a file\n"),
         (&broken, "TOML parse error at line 1"),
     ] {
         let output = run_streamd(&["--config", path]);
@@ -169,7 +170,9 @@ fn files_that_can_not_be_read_are_configuration_faults() {
     }
     let output = run_streamd(&["--token-file", &absent, "--check"]);
     assert_eq!(code(&output), 78);
-    let expected = format!("streamd: token_file: {absent}: No such file or directory (os error 2)\n");
+    let expected = format!(
+        "streamd: token_file: {absent}: No such file or directory (os error 2): create it, or name another\n"
+    );
     assert_eq!(stderr(&output), expected);
 }
 

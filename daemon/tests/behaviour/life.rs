@@ -285,7 +285,7 @@ fn a_port_that_is_taken_is_said_in_one_line() {
             text,
             format!(
                 "streamd: {setting} {taken}: Address already in use (os error 98): another process listens \
-                 there; `ss -ltnp` names it\n"
+                 there: `ss -ltnp` names it; end it, or set another {setting}\n"
             )
         );
         assert_eq!(code, Some(1));

@@ -1,9 +1,10 @@
-"""Runs a command whose io_uring_setup(2) fails with EPERM, as under a container's seccomp profile.
+"""Runs a command whose io_uring_setup(2) fails, by default with EPERM as under a container's seccomp profile.
 
-Usage: without_io_uring.py COMMAND [ARGUMENT...]
+Usage: without_io_uring.py [--errno NAME] COMMAND [ARGUMENT...]
 """
 
 import ctypes
+import errno
 import os
 import struct
 import sys
@@ -12,17 +13,23 @@ import sys
 PR_SET_SECCOMP = 22
 PR_SET_NO_NEW_PRIVS = 38
 SECCOMP_MODE_FILTER = 2
-SECCOMP_RET_ERRNO_EPERM = 0x00050000 | 1
+SECCOMP_RET_ERRNO = 0x00050000
 SECCOMP_RET_ALLOW = 0x7FFF0000
 LOAD_WORD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
 # The same on every architecture that came after it.
 IO_URING_SETUP = 425
 
+command = sys.argv[1:]
+error = errno.EPERM
+if command[0] == "--errno":
+    error = getattr(errno, command[1])
+    command = command[2:]
+
 # The system call's number is the first word of struct seccomp_data.
 instructions = [
     struct.pack("=HBBI", LOAD_WORD, 0, 0, 0),
     struct.pack("=HBBI", JUMP_IF_EQUAL, 0, 1, IO_URING_SETUP),
-    struct.pack("=HBBI", RETURN, 0, 0, SECCOMP_RET_ERRNO_EPERM),
+    struct.pack("=HBBI", RETURN, 0, 0, SECCOMP_RET_ERRNO | error),
     struct.pack("=HBBI", RETURN, 0, 0, SECCOMP_RET_ALLOW),
 ]
 code = ctypes.create_string_buffer(b"".join(instructions))
@@ -42,4 +49,4 @@ if libc.prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), zero, zero, zero) != 0:
 mode = ctypes.c_ulong(SECCOMP_MODE_FILTER)
 if libc.prctl(PR_SET_SECCOMP, mode, ctypes.byref(program), zero, zero) != 0:
     sys.exit(f"PR_SET_SECCOMP: {os.strerror(ctypes.get_errno())}")
-os.execv(sys.argv[1], sys.argv[1:])
+os.execv(command[0], command)

@@ -133,3 +133,32 @@ fn stopping_cuts_off_a_request_that_does_not_finish() {
     assert!(job.end.is_closed());
     assert_eq!(read_to_close(&mut client), "");
 }
+
+#[test]
+fn stopping_answers_the_request_of_a_connection_that_has_just_been_made() {
+    // Within the patience that such a connection has; a test that was delayed for longer says nothing.
+    const IN_TIME: Duration = Duration::from_millis(400);
+    for _ in 0..20 {
+        let plane = Plane::start(|_| {});
+        let address = plane.address();
+        plane.telemetry.start_draining();
+        let mut fresh = connect(address);
+        // Accepted after it.
+        assert_eq!(plane.ask("GET /health", "").status, 503);
+        let start = Instant::now();
+        let stopping = std::thread::spawn(move || plane.control.stop());
+        super::harness::wait_until("the port is closed", || TcpStream::connect(address).is_err());
+        std::thread::park_timeout(Duration::from_millis(100));
+        let sent = fresh.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let is_in_time = start.elapsed() < IN_TIME;
+        let received = read_to_close(&mut fresh);
+        stopping.join().unwrap();
+        if is_in_time {
+            sent.unwrap();
+            let reply = Reply::parse(&received);
+            assert_eq!((reply.status, reply.header("connection")), (503, Some("close")));
+            return;
+        }
+    }
+    panic!("this host delays a test by more than {IN_TIME:?} each time");
+}

@@ -5,6 +5,8 @@ mod store;
 
 use std::time::Instant;
 
+use rustix::io::ioctl_fionread;
+
 use super::account::Access;
 use super::error::TransferError;
 use super::input::{Input, Patience};
@@ -42,6 +44,9 @@ pub(super) async fn serve(worker: &Worker, connection: &Connection, input: Input
         };
         if !frames.take(size).await {
             return;
+        }
+        if frames.worker.is_draining() && frames.is_last() {
+            return frames.end_drained().await;
         }
     }
 }
@@ -84,6 +89,27 @@ impl Frames<'_> {
         self.worker.counters.frames_received.add(1);
         self.unacknowledged += 1;
         self.unacknowledged < ACKNOWLEDGEMENTS_HELD_MAX || self.acknowledge().await.is_ok()
+    }
+
+    /// Whether nothing follows a frame that the daemon should still take, now that it stops: nobody can be told to send
+    /// no more, so what was sent by then is taken, and what a client goes on to send isn't.
+    fn is_last(&self) -> bool {
+        self.worker.is_past_idle_grace() || !self.has_more()
+    }
+
+    /// Whether anything of the next frame has come. Where the kernel doesn't say, the next receive does.
+    fn has_more(&self) -> bool {
+        !self.input.is_empty() || ioctl_fionread(&self.connection.socket).is_ok_and(|bytes| bytes > 0)
+    }
+
+    /// Acknowledges what was taken, and lets the peer read that.
+    async fn end_drained(&mut self) {
+        if self.has_more() {
+            return self.end_refused().await;
+        }
+        if self.acknowledge().await.is_ok() {
+            settle(self.worker, self.connection).await;
+        }
     }
 
     /// Drops a payload inside the kernel.

@@ -186,8 +186,8 @@ impl Response {
             FileError::Exhausted(_) | FileError::Busy => Self::problem_with(asked, 503, &detail, |head| {
                 head.field("Retry-After", "1");
             }),
-            FileError::Failed(errno) => {
-                tracing::warn!(%errno, "a file could not be opened");
+            FileError::NoOpenat2 | FileError::Failed(_) => {
+                tracing::warn!(%error, "a file could not be opened");
                 Self::problem(asked, 500, "the file could not be opened; the daemon's log says why")
             }
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use streamd::Daemon;
 use streamd::config::{DriverChoice, EngineChoice, Live, Settings};
+use streamd::systemd::Listeners;
 use streamd::telemetry::{EngineLabel, LogQueue, Telemetry, WorkerCounters};
 
 /// A daemon that is drained when the test ends.
@@ -26,6 +27,12 @@ impl TestDaemon {
     /// Starts with these settings.
     pub(crate) fn start(settings: Settings) -> TestDaemon {
         TestDaemon(Some(Daemon::start(Live::new(settings).unwrap(), &LogQueue::nowhere()).unwrap()))
+    }
+
+    /// Starts on listeners that somebody passed.
+    pub(crate) fn start_on(passed: Listeners, settings: Settings) -> TestDaemon {
+        let live = Live::new(settings).unwrap();
+        TestDaemon(Some(Daemon::start_on(passed, live, &LogQueue::nowhere()).unwrap()))
     }
 
     /// Starts with the defaults for tests, serving `root`.

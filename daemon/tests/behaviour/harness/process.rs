@@ -26,11 +26,21 @@ pub(crate) const TEST_FLAGS: [&str; 6] =
 /// `streamd` with arguments and no variables of its own from outside.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_streamd"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STREAMD_")) {
+    let is_its_own = |name: &str| {
+        ["STREAMD_", "LISTEN_", "WATCHDOG_", "NOTIFY_"].iter().any(|prefix| name.starts_with(prefix))
+    };
+    for (name, _) in std::env::vars().filter(|(name, _)| is_its_own(name)) {
         command.env_remove(name);
     }
     command.args(arguments);
     command
+}
+
+/// Free ports and a log that can be read back, as [`TEST_FLAGS`] give them, but so that flags can still say otherwise,
+/// and a limit of connections as in [`Process::start`].
+pub(crate) fn set_test_variables(command: &mut Command) {
+    command.env("STREAMD_DATA_LISTEN", "127.0.0.1:0").env("STREAMD_CONTROL_LISTEN", "127.0.0.1:0");
+    command.env("STREAMD_LOG_FORMAT", "json").env("STREAMD_CONNECTIONS_MAX", "500");
 }
 
 /// Runs `streamd` to its end.
@@ -49,7 +59,15 @@ impl Process {
 
     /// Starts any command that becomes a `streamd` with a JSON log.
     pub(crate) fn spawn(mut command: Command) -> Process {
-        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        command.stdout(Stdio::null());
+        Process::spawn_with_output(command)
+    }
+
+    /// The same, with the standard output that the command has.
+    pub(crate) fn spawn_with_output(mut command: Command) -> Process {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        // With it whatever the command holds open for its child, listeners for example.
+        drop(command);
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let sink = Arc::clone(&log);
@@ -88,10 +106,14 @@ impl Process {
         json(&self.wait_for_line("listening"))["control"].as_str().unwrap().parse().unwrap()
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// Waits for its end.

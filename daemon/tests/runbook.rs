@@ -1,0 +1,161 @@
+//! Holds docs/operations.md to the daemon: what can be alerted on and every line that signals trouble are in it, and
+//! no query asks for what isn't exposed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "as clippy.toml has it for test functions: what cannot go on has failed"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use streamd::telemetry::{LogQueue, Telemetry};
+
+fn crate_root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn page() -> String {
+    fs::read_to_string(crate_root().parent().unwrap().join("docs/operations.md")).unwrap()
+}
+
+/// What a daemon exposes, under either driver.
+fn exposition() -> String {
+    ["io_uring", "epoll"].map(|driver| Telemetry::new(1, driver, LogQueue::nowhere()).expose().1).concat()
+}
+
+/// The samples: their names, and their labels as `name="value"`.
+fn samples() -> Vec<(String, Vec<String>)> {
+    let parse = |line: &str| {
+        let series = line.split(' ').next().unwrap();
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        let labels = labels.trim_end_matches('}').split(',').filter(|label| !label.is_empty());
+        (name.to_owned(), labels.map(str::to_owned).collect())
+    };
+    exposition().lines().filter(|line| !line.starts_with('#')).map(parse).collect()
+}
+
+/// Each place of the page that names a metric, up to where its line ends.
+fn mentions(page: &str) -> Vec<(&str, &str)> {
+    let mut found = Vec::new();
+    for line in page.lines() {
+        for (start, _) in line.match_indices("streamd_") {
+            let rest = &line[start..];
+            let is_whole = !line[..start].ends_with(|c: char| c.is_ascii_alphanumeric() || "_/".contains(c));
+            let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(rest.len());
+            // The package's file name begins like a metric's.
+            if is_whole && !rest[end..].starts_with('*') {
+                found.push((&rest[..end], &rest[end..]));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_metric_is_in_the_runbook() {
+    let page = page();
+    let named: BTreeSet<&str> = mentions(&page).into_iter().map(|(name, _)| name).collect();
+    let missing: BTreeSet<String> =
+        samples().into_iter().map(|(name, _)| name).filter(|name| !named.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "docs/operations.md doesn't say what to do about {missing:?}");
+}
+
+#[test]
+fn the_runbook_asks_for_nothing_that_is_not_exposed() {
+    let (page, samples) = (page(), samples());
+    let mut faults = Vec::new();
+    for (name, rest) in mentions(&page) {
+        let of_name: Vec<&Vec<String>> =
+            samples.iter().filter(|(sample, _)| sample == name).map(|(_, labels)| labels).collect();
+        if of_name.is_empty() {
+            faults.push(format!("{name} is no metric"));
+        }
+        for (label, value) in matchers(rest) {
+            let exists =
+                of_name.iter().any(|labels| labels.iter().any(|found| matches(found, &label, &value)));
+            if !exists {
+                faults.push(format!("{name} has no {label}=\"{value}\""));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "docs/operations.md: {}", faults.join("; "));
+}
+
+/// The label matchers right behind a name, one for each alternative. In a table `|` is written as `\|`.
+fn matchers(rest: &str) -> Vec<(String, String)> {
+    let Some(inner) = rest.strip_prefix('{').and_then(|rest| rest.split('}').next()) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for matcher in inner.split("\",") {
+        let (label, value) = matcher.split_once('"').unwrap();
+        let label = label.trim_matches(|c: char| " =~!".contains(c));
+        let alternatives = value.trim_end_matches('"').replace("\\|", "|");
+        found.extend(alternatives.split('|').map(|value| (label.to_owned(), value.to_owned())));
+    }
+    found
+}
+
+/// Whether a label of a sample is this one with this value; a dot stands for any character.
+fn matches(found: &str, label: &str, value: &str) -> bool {
+    let Some(found) = found.strip_prefix(label).and_then(|rest| rest.strip_prefix("=\"")) else {
+        return false;
+    };
+    let found = found.trim_end_matches('"');
+    found.len() == value.len()
+        && found.chars().zip(value.chars()).all(|(is, asked)| asked == '.' || is == asked)
+}
+
+#[test]
+fn every_warning_and_error_is_in_the_runbook() {
+    let page = page();
+    let mut messages = BTreeSet::new();
+    messages_below(&crate_root().join("src"), &mut messages);
+    assert!(messages.len() > 20, "{messages:?}");
+    let missing: Vec<_> = messages.iter().filter(|message| !page.contains(message.as_str())).collect();
+    assert!(missing.is_empty(), "docs/operations.md doesn't say what to do about {missing:#?}");
+}
+
+fn messages_below(directory: &Path, messages: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            messages_below(&path, messages);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            messages_of(&fs::read_to_string(&path).unwrap(), messages);
+        }
+    }
+}
+
+/// The text of each event: the last string of the macro's arguments. What begins with a placeholder is written
+/// elsewhere.
+fn messages_of(source: &str, messages: &mut BTreeSet<String>) {
+    for level in ["warn!(", "error!("] {
+        for (start, found) in source.match_indices(level) {
+            let message = arguments(&source[start + found.len()..]).rsplit('"').nth(1).unwrap();
+            if !message.starts_with('{') {
+                messages.insert(message.to_owned());
+            }
+        }
+    }
+}
+
+/// Up to the parenthesis that closes the macro.
+fn arguments(text: &str) -> &str {
+    let (mut depth, mut in_string) = (1, false);
+    for (index, character) in text.char_indices() {
+        match character {
+            '"' => in_string = !in_string,
+            '(' if !in_string => depth += 1,
+            ')' if !in_string => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return &text[..index];
+        }
+    }
+    panic!("no end of the macro in {text}")
+}

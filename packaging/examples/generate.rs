@@ -1,0 +1,20 @@
+//! Writes `packaging/generated`.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let directory = streamd_packaging::directory();
+    let documents = streamd_packaging::documents()?;
+    // So that nothing stays of what is no longer written.
+    if directory.exists() {
+        fs::remove_dir_all(&directory)?;
+    }
+    for document in documents {
+        let path = directory.join(document.path);
+        fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+        fs::write(path, document.text)?;
+    }
+    Ok(())
+}

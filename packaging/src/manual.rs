@@ -1,0 +1,128 @@
+//! Man pages: options and keys as the programs have them, the rest from the templates in `packaging/man`. They bear no
+//! date, which would only tell when somebody built them.
+
+use std::fmt::Write;
+
+use clap::Command;
+use clap_mangen::Man;
+
+use crate::setting::Setting;
+use crate::{Document, DocumentError, command};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// streamd(8).
+pub(crate) fn daemon(settings: &[Setting]) -> Result<String, DocumentError> {
+    let template = include_str!("../man/streamd.8.in");
+    Ok(template
+        .replace("@VERSION@", VERSION)
+        .replace(".\\\" @OPTIONS@\n", &options(command::daemon(settings))?))
+}
+
+/// streamd.toml(5).
+pub(crate) fn settings(settings: &[Setting]) -> String {
+    let template = include_str!("../man/streamd.toml.5.in");
+    template.replace("@VERSION@", VERSION).replace(".\\\" @SETTINGS@\n", &keys(settings))
+}
+
+/// stream-bench(1), and a page for each of its commands.
+pub(crate) fn bench() -> Result<Vec<Document>, DocumentError> {
+    let mut whole = command::bench();
+    whole.build();
+    let commands: Vec<&Command> = shown(&whole).collect();
+    let mut documents =
+        vec![Document { path: "man/stream-bench.1".into(), text: overview(&whole, &commands)? }];
+    for command in commands {
+        let name = page_name(command);
+        documents.push(Document { path: format!("man/{name}.1").into(), text: page_of(command, &name)? });
+    }
+    Ok(documents)
+}
+
+fn shown(command: &Command) -> impl Iterator<Item = &Command> {
+    command.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help")
+}
+
+fn page_name(command: &Command) -> String {
+    format!("stream-bench-{}", command.get_name())
+}
+
+fn overview(whole: &Command, commands: &[&Command]) -> Result<String, DocumentError> {
+    let mut list = ".SH COMMANDS\n".to_owned();
+    for command in commands {
+        let _ = writeln!(list, ".TP\n.BR {} (1)\n{}", escaped(&page_name(command)), escaped(&about(command)));
+    }
+    let pages: Vec<String> =
+        commands.iter().map(|command| format!(".BR {} (1)", escaped(&page_name(command)))).collect();
+    Ok(include_str!("../man/stream-bench.1.in")
+        .replace("@VERSION@", VERSION)
+        .replace("@PAGES@", &pages.join(",\n"))
+        .replace(".\\\" @OPTIONS@\n", &options(whole.clone())?)
+        .replace(".\\\" @COMMANDS@\n", &list))
+}
+
+fn page_of(command: &Command, name: &str) -> Result<String, DocumentError> {
+    let (title, about) = (escaped(&name.to_uppercase()), escaped(&about(command)));
+    // `stream-bench pull`: the page's name is with a dash, the command isn't.
+    let man = Man::new(command.clone().bin_name(format!("stream-bench {}", command.get_name())));
+    let synopsis = rendered(|text| man.render_synopsis_section(text))?;
+    let options = options(command.clone())?;
+    Ok(format!(
+        ".TH {title} 1 \"\" \"streamd {VERSION}\" \"User Commands\"\n.SH NAME\n{} \\- {about}\n{synopsis}{options}\
+         .SH SEE ALSO\n.BR stream\\-bench (1)\n",
+        escaped(name)
+    ))
+}
+
+fn about(command: &Command) -> String {
+    command.get_about().map(ToString::to_string).unwrap_or_default()
+}
+
+fn options(command: Command) -> Result<String, DocumentError> {
+    let man = Man::new(command);
+    rendered(|text| man.render_options_section(text))
+}
+
+/// What a part of the page is, without the definitions that begin each.
+fn rendered(
+    render: impl FnOnce(&mut dyn std::io::Write) -> Result<(), std::io::Error>,
+) -> Result<String, DocumentError> {
+    let mut text = Vec::new();
+    render(&mut text)?;
+    // They define this string, for output devices without an apostrophe of their own.
+    let text = String::from_utf8(text)?.replace("\\*(Aq", "\\(aq");
+    // As short as what they say: each of forty options has a variable.
+    let text =
+        text.replace("May also be specified with the ", "Variable: ").replace(" environment variable. ", "");
+    Ok(text.find(".SH").map_or(text.clone(), |start| text[start..].to_owned()))
+}
+
+fn keys(settings: &[Setting]) -> String {
+    let mut text = ".SH SETTINGS\nEach is shown with its default.\n".to_owned();
+    for setting in settings {
+        let _ = writeln!(
+            text,
+            ".TP\n.BI {} \" = {}\"",
+            setting.key,
+            escaped(&setting.value).replace('"', "\\(dq")
+        );
+        let mut notes = String::new();
+        if setting.is_example {
+            notes += " An example: there is no fixed default.";
+        }
+        if setting.needs_restart {
+            notes += " A change needs a restart.";
+        }
+        let _ = writeln!(text, "{}.{notes}", escaped(&setting.help));
+        for (value, meaning) in &setting.choices {
+            let _ = writeln!(text, ".RS\n.TP\n.B {}\n{}\n.RE", escaped(value), escaped(meaning));
+        }
+    }
+    text
+}
+
+/// As text that roff shows as it is: a plain minus where a hyphen could be meant, no line that begins as a request.
+fn escaped(text: &str) -> String {
+    let text = text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
+    if text.starts_with('.') { format!("\\&{text}") } else { text }
+}
