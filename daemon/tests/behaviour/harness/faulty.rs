@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
@@ -62,6 +63,7 @@ pub(crate) struct FaultyFs {
 struct Shared {
     nodes: Mutex<Nodes>,
     faults: Mutex<Faults>,
+    writes: AtomicUsize,
 }
 
 impl FaultyFs {
@@ -92,6 +94,12 @@ impl FaultyFs {
     /// Lets everything succeed again.
     pub(crate) fn heal(&self) {
         self.shared.faults.lock().unwrap().clear();
+    }
+
+    /// How many writes it was asked for so far. Where nothing is cached, each write(2) is one or, if it is long,
+    /// several.
+    pub(crate) fn writes(&self) -> usize {
+        self.shared.writes.load(Ordering::Relaxed)
     }
 
     /// Bytes of all files, those without a name that somebody has open among them.
@@ -279,6 +287,7 @@ impl Filesystem for Memory {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        self.shared.writes.fetch_add(1, Ordering::Relaxed);
         match self
             .check_many(Operation::Write, bytes.len())
             .and_then(|()| self.nodes().write(node, offset, bytes))
