@@ -22,7 +22,8 @@ use super::super::input::Input;
 use super::super::registry::Registered;
 use super::super::worker::Worker;
 use super::response::Asked;
-use super::{After, Exchange, body, send_rest};
+use super::body::{self, Drained};
+use super::{After, Exchange, send_rest};
 use crate::files::digest::{Algorithms, Digests};
 use crate::files::upload::{UploadError, UploadLimits, Uploads, Writer};
 use crate::protocol::digest::{self, Digest};
@@ -98,22 +99,24 @@ pub(super) async fn serve(
     let answer = match result {
         Ok(answer) | Err(Stop::Refused(answer)) => answer,
         Err(Stop::Ended(error)) => {
-            let exchange = Exchange::of_upload(worker, request, false, received_bytes, started);
+            let drained = Drained::partly(0);
+            let exchange = Exchange::of_upload(worker, request, drained, received_bytes, started);
             return exchange.finish(worker, connection, input, 0, Tally::default(), Err(error));
         }
     };
-    let is_drained = match state {
-        BodyState::Whole => true,
-        BodyState::Partly => false,
+    let drained = match state {
+        BodyState::Whole => Drained::NOTHING_LEFT,
+        // What was received was wanted.
+        BodyState::Partly => Drained::partly(0),
         BodyState::Untouched => match body::drain(worker, connection, input, &request).await {
-            Ok(is_drained) => is_drained,
+            Ok(drained) => drained,
             Err(_) => {
                 connection.socket.abort();
                 return After::Close;
             }
         },
     };
-    let exchange = Exchange::of_upload(worker, request, is_drained, received_bytes, started);
+    let exchange = Exchange::of_upload(worker, request, drained, received_bytes, started);
     let response = answer.respond(&Asked::new(worker, &exchange.request, exchange.keep_alive));
     send_rest(worker, connection, input, exchange, response).await
 }
