@@ -136,7 +136,9 @@ impl Writer {
         };
         let digests = passed.or(&read);
         match promises.into_iter().find_map(|promised| digests.mismatch(promised)) {
-            Some(algorithm) => Err(UploadError::DigestMismatch { algorithm }),
+            Some(algorithm) => {
+                Err(UploadError::DigestMismatch { algorithm, computed: digests, is_of_request: false })
+            }
             None => Ok(digests),
         }
     }

@@ -128,7 +128,7 @@ impl Writer {
         state.durable = state.durable.min(self.start);
         self.partial.set_offset(self.start);
         self.hashers = Hashers::new(computed.algorithms());
-        Err(UploadError::DigestMismatch { algorithm })
+        Err(UploadError::DigestMismatch { algorithm, computed, is_of_request: true })
     }
 
     /// Ends the writing of an upload that isn't complete. What is there stays until it is continued or swept, and

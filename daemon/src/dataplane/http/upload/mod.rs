@@ -34,7 +34,7 @@ use crate::protocol::name::UploadResource;
 use crate::protocol::problem::Kind;
 use crate::protocol::upload::{self, UploadStep};
 use crate::telemetry::UploadOutcome;
-use answer::Answer;
+use answer::{Answer, CONTENT_DIGEST};
 use conditions::Conditions;
 use receive::BodyError;
 
@@ -235,7 +235,7 @@ impl Call<'_> {
         let of = |header, digests: &Result<Vec<Digest>, _>| {
             digests.iter().flatten().map(move |digest| (header, *digest)).collect::<Vec<_>>()
         };
-        [of("Repr-Digest", &fields.repr_digest), of("Content-Digest", &fields.content_digest)].concat()
+        [of("Repr-Digest", &fields.repr_digest), of(CONTENT_DIGEST, &fields.content_digest)].concat()
     }
 
     /// The digests that the client wants to hear of.

@@ -196,7 +196,11 @@ fn what_cannot_be_renamed_is_copied_beside_its_destination() {
     assert!(names(&mount.0.join(".streamd-uploads")).is_empty());
     assert_eq!(
         fixture.put_if("/mnt/file", b"late", &publication),
-        Err(UploadError::DigestMismatch { algorithm: Algorithm::Sha256 })
+        Err(UploadError::DigestMismatch {
+            algorithm: Algorithm::Sha256,
+            computed: digests_of(b"late"),
+            is_of_request: false
+        })
     );
     // The next one knows.
     let writer = fixture.uploads.create(&plan("/mnt/file", None), &limits()).unwrap();
