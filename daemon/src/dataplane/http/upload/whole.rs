@@ -63,9 +63,9 @@ impl Call<'_> {
         let writer = self.begin(plan, algorithms, Some(range.first)).await?;
         let writer = self.receive(writer).await?;
         let writer = self.check_content(writer, content).await?;
-        if writer.offset() > range.end() {
+        if writer.offset() > range.end {
             // Which of its bytes are meant nobody knows.
-            let error = UploadError::LengthConflict { expected: range.end(), provided: writer.offset() };
+            let error = UploadError::LengthConflict { expected: range.end, provided: writer.offset() };
             return self
                 .on_disk(move || {
                     writer.discard();
@@ -73,14 +73,14 @@ impl Call<'_> {
                 })
                 .await;
         }
-        if writer.offset() != range.end() {
-            let error = UploadError::Incomplete { received: writer.offset(), expected: range.end() };
+        if writer.offset() != range.end {
+            let error = UploadError::Incomplete { received: writer.offset(), expected: range.end };
             self.keep(writer).await?;
             return Err(self.refusal(&error).into());
         }
         if range.is_last() {
             let conditions = Conditions::of(&self.request.preconditions);
-            // The first part's were noted; the last one's count too.
+            // Digests that came with the first part were noted; the last one's count too.
             return self.publish(writer, conditions, digests).await;
         }
         let offset = self.keep(writer).await?;
