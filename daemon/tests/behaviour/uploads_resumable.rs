@@ -1,24 +1,16 @@
 //! Resumable uploads (draft-ietf-httpbis-resumable-upload): an upload has a name of its own until it is complete.
 
-use std::net::SocketAddr;
-
 use streamd::config::Settings;
 
 use crate::harness::{
     Connection, Fixture, MIB, Response, TestDaemon, chunked, each_uploading, get, partials, pattern, request,
-    request_text, uploading, wait_until, write_text,
+    request_text, send, uploading, wait_until, write_text,
 };
 
 const PARTIAL: &str = "Content-Type: application/partial-upload\r\n";
 
 fn each_daemon(test: impl Fn(&TestDaemon, &Fixture) + Sync) {
     each_uploading(|settings| Settings { cache_valid_ms: 0, ..settings }, test);
-}
-
-fn send(address: SocketAddr, method: &str, path: &str, fields: &str, body: &[u8]) -> Response {
-    let mut connection = Connection::open(address);
-    connection.send(write_text(method, path, fields, body));
-    connection.response_to(method)
 }
 
 /// Begins an upload to `/file` with its first bytes, and returns its name.
