@@ -195,6 +195,19 @@ impl Uploads {
         self.take(&partial, offset, length, limits)
     }
 
+    /// Ends the writing to an upload, whoever does it, and tells what there is of it: the next writer begins there.
+    pub fn interrupt(
+        &self,
+        upload: &UploadResource,
+        limits: &UploadLimits,
+    ) -> Result<PartialStatus, UploadError> {
+        if let Ok(partial) = self.find(upload) {
+            // Waits for a write or a publication that is under way. After that one it is found to be complete.
+            self.put_aside(&partial, &mut partial.lock(), limits)?;
+        }
+        self.status(upload)
+    }
+
     /// What there is of an upload. Doesn't wait for a write that is under way.
     pub fn status(&self, upload: &UploadResource) -> Result<PartialStatus, UploadError> {
         match self.find(upload) {

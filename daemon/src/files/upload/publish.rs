@@ -104,10 +104,11 @@ impl Writer {
             None => self.publish_copy(&active.file, &digests, publication)?,
         };
         state.end();
-        self.uploads.index.forget(&self.partial);
-        if self.limits.is_durable {
-            fsync(self.destination.directory()).map_err(UploadError::at("fsync of a directory"))?;
+        if let Err(error) = self.sync_name() {
+            self.uploads.index.forget(&self.partial);
+            return Err(error);
         }
+        // Known until now, so that whoever asks meanwhile isn't told that there is none.
         self.uploads.index.complete(&self.partial, sealed.stamp.size);
         let shown = if self.uploads.root.reads_digests() { sealed.recorded } else { Digests::default() };
         Ok(Published {
@@ -117,6 +118,14 @@ impl Writer {
             etag: sealed.stamp.etag(&shown),
             digests,
         })
+    }
+
+    /// Makes the name durable, if it has to be.
+    fn sync_name(&self) -> Result<(), UploadError> {
+        if !self.limits.is_durable {
+            return Ok(());
+        }
+        fsync(self.destination.directory()).map_err(UploadError::at("fsync of a directory"))
     }
 
     /// The digests that are promised, asked for or to be recorded; those that no writer computed from the first byte

@@ -21,8 +21,8 @@ use super::super::error::TransferError;
 use super::super::input::Input;
 use super::super::registry::Registered;
 use super::super::worker::Worker;
-use super::response::Asked;
 use super::body::{self, Drained};
+use super::response::Asked;
 use super::{After, Exchange, send_rest};
 use crate::files::digest::{Algorithms, Digests};
 use crate::files::upload::{UploadError, UploadLimits, Uploads, Writer};
@@ -123,17 +123,14 @@ pub(super) async fn serve(
 
 impl Call<'_> {
     async fn answer(&mut self) -> Result<Answer, Stop> {
+        permission::check(self.worker, self.fields()?)?;
         if let Some(resource) = self.request.name.upload_resource() {
-            if self.request.method.is_read() {
-                return self.status(resource).await;
-            }
-            permission::check(self.worker, self.fields()?)?;
             return match self.request.method {
+                Method::Get | Method::Head => self.status(resource).await,
                 Method::Delete => self.cancel(resource).await,
                 _ => Box::pin(self.append(resource)).await,
             };
         }
-        permission::check(self.worker, self.fields()?)?;
         if self.request.name.is_reserved() {
             return Err(Answer::of_error(&UploadError::NotFound, &[]).into());
         }
