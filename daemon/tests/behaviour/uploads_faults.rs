@@ -1,6 +1,7 @@
 //! A file system whose operations fail: an upload never succeeds over it, and what was there stays.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fuser::Errno;
 use streamd::config::{Durability, Settings};
@@ -9,7 +10,10 @@ use crate::harness::uploads::{
     connect, exchange, longest_partial, offset_of, partials, put, put_head, put_rest, taking_uploads,
     try_put, try_put_chunked,
 };
-use crate::harness::{Caching, FaultyFs, Operation, Random, TestDaemon, chunked, get, sha256, wait_until};
+use crate::harness::{
+    Caching, Connection, FaultyFs, Operation, Random, TestDaemon, chunked, get, request_text, sha256,
+    wait_until, write_text,
+};
 
 /// Longer than a piece of write-back (8 MiB), and than what is allocated ahead.
 const LONG_BYTES: usize = 9 << 20;
@@ -198,6 +202,26 @@ fn an_upload_whose_beginning_cannot_be_read_is_not_published() {
     // What can't be read is of no use to anybody.
     assert_eq!(put_rest(daemon.data(), "/file", &content, 0).status, 204);
     assert!(content_of(&file_system, "file") == content);
+}
+
+/// It has its name, but isn't safe yet: whoever asks is told when it is.
+#[test]
+fn an_upload_is_known_while_its_name_is_synced() {
+    let Some((file_system, daemon)) = start(Caching::Through, Durability::Fsync) else { return };
+    let mut creator = Connection::open(daemon.data());
+    creator.send(write_text("POST", "/new", "Upload-Complete: ?0\r\n", b"hello"));
+    let name = creator.response_to("POST").field("Location").unwrap().to_owned();
+    file_system.stall(Operation::SyncDirectory);
+    let fields = "Content-Type: application/partial-upload\r\nUpload-Offset: 5\r\nUpload-Complete: ?1\r\n";
+    creator.send(write_text("PATCH", &name, fields, b""));
+    wait_until("the sync of the directory", || file_system.is_stalled());
+    let mut asker = Connection::open(daemon.data());
+    asker.send(request_text("HEAD", &name, ""));
+    assert!(asker.is_silent_for(Duration::from_millis(300)));
+    file_system.heal();
+    let described = asker.response_to("HEAD");
+    assert_eq!((described.status, described.field("Upload-Complete")), (204, Some("?1")));
+    assert_eq!(creator.response_to("PATCH").status, 201);
 }
 
 /// Each of a few bytes, in as few writes as if they were long.
