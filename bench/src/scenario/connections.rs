@@ -2,12 +2,11 @@
 //! cost a request that comes meanwhile.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Result, bail};
 
-use super::{Client, Plan, Subject, Timing, get, load, sample};
+use super::{Client, Plan, Subject, Timing, get, hot_load, load, sample};
 use crate::load::{self, Answer, Load, Pace, Work as LoadWork};
 use crate::peer::own_cost;
 use crate::progress::Progress;
@@ -37,10 +36,7 @@ pub(super) fn measure(
     let held = load::start(&many)?;
     let memory_after = (subject.cost)().memory_bytes;
 
-    let answer = Answer::Body { bytes: small.bytes };
-    let requests = Arc::new([(get(subject.http, &small.url_path, true), answer)]);
-    let probe =
-        load(subject.http, LoadWork::Requests { requests, keep_alive: true }, 1, client, Pace::Closed);
+    let probe = hot_load(plan, subject, 1, client, Pace::Closed)?;
     let costs = || ((subject.cost)(), own_cost());
     let probed = load::run(&probe, timing.warm_up, timing.duration, progress, costs);
     let held = held.stop()?;

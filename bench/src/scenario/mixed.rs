@@ -1,11 +1,10 @@
 //! Hot small requests while cold large files are pulled from a slow device.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::{Client, Plan, Subject, Timing, get, load, sample};
+use super::{Client, Plan, Subject, Timing, get, hot_load, load, sample};
 use crate::fixture::make_cold;
 use crate::load::{self, Answer, ColdPull, Pace, Work as LoadWork};
 use crate::peer::own_cost;
@@ -26,11 +25,8 @@ pub(super) fn measure(
     let Work::Mixed { connections, cold_pulls, rate_per_s, .. } = plan.work else {
         bail!("{} is not mixed", plan.id)
     };
-    let [hot, ..] = plan.files.as_slice() else { bail!("{} needs a hot file", plan.id) };
-    let requests = Arc::new([(get(subject.http, &hot.url_path, true), Answer::Body { bytes: hot.bytes })]);
     let pace = rate_per_s.map_or(Pace::Closed, |rate_per_s| Pace::Open { rate_per_s });
-    let hot =
-        load(subject.http, LoadWork::Requests { requests, keep_alive: true }, connections, client, pace);
+    let hot = hot_load(plan, subject, connections, client, pace)?;
     let costs = || ((subject.cost)(), own_cost());
     if cold_pulls == 0 {
         let (tally, elapsed, before, after) =

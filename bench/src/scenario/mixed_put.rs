@@ -1,11 +1,9 @@
 //! Hot small requests while bodies are uploaded to a slow device, and right before without them.
 
-use std::sync::Arc;
-
 use anyhow::{Result, bail};
 
-use super::{Client, Plan, SLOW_DURATION_FACTOR, Subject, Timing, get, load, put, sample};
-use crate::load::{self, Answer, Counted, Pace, Work as LoadWork};
+use super::{Client, Plan, SLOW_DURATION_FACTOR, Subject, Timing, hot_load, load, put, sample};
+use crate::load::{self, Counted, Pace, Work as LoadWork};
 use crate::peer::own_cost;
 use crate::progress::Progress;
 use crate::result::{Sample, Work};
@@ -20,10 +18,7 @@ pub(super) fn measure(
     let Work::MixedPut { connections, uploads, upload_bytes, .. } = plan.work else {
         bail!("{} is not mixed", plan.id)
     };
-    let [hot, ..] = plan.files.as_slice() else { bail!("{} needs a hot file", plan.id) };
-    let requests = Arc::new([(get(subject.http, &hot.url_path, true), Answer::Body { bytes: hot.bytes })]);
-    let work = LoadWork::Requests { requests, keep_alive: true };
-    let hot = load(subject.http, work, connections, client, Pace::Closed);
+    let hot = hot_load(plan, subject, connections, client, Pace::Closed)?;
     let measure = |duration| {
         let costs = || ((subject.cost)(), own_cost());
         let (tally, elapsed, before, after) = load::run(&hot, timing.warm_up, duration, progress, costs)?;

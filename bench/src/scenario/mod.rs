@@ -8,13 +8,14 @@ mod simple;
 pub mod standard;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::arguments::Common;
 use crate::fixture::Fixture;
-use crate::load::{ClientMode, Load, Pace, Tally, Work as LoadWork};
+use crate::load::{Answer, ClientMode, Load, Pace, Tally, Work as LoadWork};
 use crate::peer::{Cost, Uploads};
 use crate::progress::Progress;
 use crate::result::{Sample, Work};
@@ -223,6 +224,20 @@ fn load(address: SocketAddr, work: LoadWork, connections: usize, client: &Client
         pace,
         sources: Vec::new(),
     }
+}
+
+/// Requests for the first of this plan's files, over connections that stay.
+fn hot_load(
+    plan: &Plan,
+    subject: &Subject<'_>,
+    connections: usize,
+    client: &Client,
+    pace: Pace,
+) -> Result<Load> {
+    let [hot, ..] = plan.files.as_slice() else { bail!("{} needs a hot file", plan.id) };
+    let requests = Arc::new([(get(subject.http, &hot.url_path, true), Answer::Body { bytes: hot.bytes })]);
+    let work = LoadWork::Requests { requests, keep_alive: true };
+    Ok(load(subject.http, work, connections, client, pace))
 }
 
 /// A GET of `path`.

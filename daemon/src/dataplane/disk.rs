@@ -1,16 +1,21 @@
-//! The threads for what may wait for a disk: few, shared by all workers, behind a bounded queue.
+//! The threads for what may wait for a disk: few, shared by all workers, behind one queue.
+//!
+//! The queue takes whatever comes: what it turned away would be dropped where it came from, on a worker, and with it
+//! the files that it has open. It is bounded by what goes into it. A task waits with a place ([`Disk`]), of which there
+//! are few, or closes a file, of which there are no more than descriptors.
 
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use monoio::blocking::{BlockingTask, ThreadPool};
 use tokio::sync::Semaphore;
 
 use crate::files::{KnownFile, SourceFile};
 
-/// Tasks that may wait for a thread, over all workers: some hundred milliseconds of work for one disk.
+/// Tasks that may wait for a thread, over all workers, besides those that close files: some hundred milliseconds of
+/// work for one disk.
 const TASKS_WAITING_MAX: usize = 1024;
 
 /// The disk threads of one daemon. They end when every clone of this is gone and their work is done.
@@ -25,7 +30,7 @@ pub(super) struct DiskThreads {
 impl DiskThreads {
     /// Starts `count` threads.
     pub(super) fn start(count: usize) -> io::Result<DiskThreads> {
-        let (tasks, queue) = bounded(TASKS_WAITING_MAX);
+        let (tasks, queue) = unbounded();
         for number in 0..count {
             let queue: Receiver<BlockingTask> = queue.clone();
             let name = format!("streamd-disk-{number}");
@@ -38,11 +43,9 @@ impl DiskThreads {
 
 impl ThreadPool for DiskThreads {
     fn schedule_task(&self, task: BlockingTask) {
-        match self.tasks.try_send(task) {
-            Ok(()) => {}
-            // Dropping the task tells its waiter that it was cancelled.
-            Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) => drop(task),
-        }
+        // Fails only where no thread is left, which never is: each holds the other end for as long as this one is held.
+        // Dropping the task would tell its waiter that it was cancelled.
+        let _ = self.tasks.send(task);
     }
 }
 
@@ -118,7 +121,7 @@ impl Disk {
     /// close asks a server: neither may happen on a worker.
     pub(super) fn close(&self, file: SourceFile) {
         if file.is_last() && file.close_may_wait() {
-            // Nobody waits for it. Where the queue is full it is closed here.
+            // Nobody waits for it.
             drop(monoio::spawn_blocking(move || drop(file)));
         }
     }
@@ -126,4 +129,44 @@ impl Disk {
 
 async fn on_disk_thread<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Result<R, DiskBusy> {
     monoio::spawn_blocking(work).await.map_err(|_| DiskBusy)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
+    use monoio::{LegacyDriver, RuntimeBuilder};
+
+    use super::{DiskThreads, TASKS_WAITING_MAX};
+
+    /// Like an open file: it matters where it goes.
+    struct Closed(Sender<String>);
+
+    impl Drop for Closed {
+        fn drop(&mut self) {
+            let name = std::thread::current().name().unwrap_or_default().to_owned();
+            self.0.send(name).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_a_task_holds_is_dropped_on_a_disk_thread_however_many_wait() {
+        let threads = DiskThreads::start(1).unwrap();
+        let runtime = RuntimeBuilder::<LegacyDriver>::new().attach_thread_pool(Box::new(threads)).build();
+        let (go, gone) = channel::<()>();
+        let (sender, closed) = channel();
+        runtime.unwrap().block_on(async move {
+            drop(monoio::spawn_blocking(move || gone.recv()));
+            for _ in 0..2 * TASKS_WAITING_MAX {
+                let file = Closed(sender.clone());
+                drop(monoio::spawn_blocking(move || drop(file)));
+            }
+            assert!(closed.try_recv().is_err(), "none before its turn");
+            go.send(()).unwrap();
+            drop(sender);
+            let names: Vec<String> = closed.iter().collect();
+            assert_eq!(names.len(), 2 * TASKS_WAITING_MAX);
+            assert!(names.iter().all(|name| name == "streamd-disk-0"), "{names:?}");
+        });
+    }
 }

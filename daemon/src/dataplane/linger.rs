@@ -12,21 +12,32 @@ const LINGER_MS: u64 = 2_000;
 /// of 4 MiB (`net.ipv4.tcp_wmem`) at 1 Mbit/s.
 const SETTLE_MS_MAX: u64 = 30_000;
 
-/// For a peer that may still be sending: ends our direction and drops what arrives until the peer closes.
-pub(super) async fn linger(worker: &Worker, connection: &Connection) {
+/// Bytes that are taken of what nobody wants, so that a peer which sends a short body first and then looks for its
+/// answer comes to that: what common clients and proxies send at once. A longer one stays in the socket, whose window
+/// closes.
+pub(super) const LINGER_BYTES_MAX: u64 = 64 << 10;
+
+/// For a peer that may still be sending: ends our direction, drops at most `bytes_max` of what arrives, and waits until
+/// the peer closes.
+pub(super) async fn linger(worker: &Worker, connection: &Connection, bytes_max: u64) {
     connection.socket.finish();
     let deadline = worker.clock.deadline(LINGER_MS);
-    while worker.clock.ticks() < deadline.tick {
-        let result = connection.socket.try_discard(&mut worker.discard.borrow_mut()[..]);
+    let mut left = usize::try_from(bytes_max.min(LINGER_BYTES_MAX)).unwrap_or(0);
+    while left > 0 && worker.clock.ticks() < deadline.tick {
+        let result = connection.socket.try_discard(&mut worker.discard.borrow_mut()[..left]);
         match result {
             Ok(Some(0)) | Err(_) => return,
-            Ok(Some(_)) => {}
+            Ok(Some(count)) => left -= count.min(left),
             Ok(None) => {
                 if connection.readable(Phase::Receiving, deadline).await.is_err() {
                     return;
                 }
             }
         }
+    }
+    // A socket with bytes to receive is readable all the time, so its end is looked for now and then.
+    while !connection.socket.has_peer_ended() && worker.clock.ticks() < deadline.tick {
+        monoio::time::sleep(TICK).await;
     }
 }
 

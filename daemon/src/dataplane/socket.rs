@@ -163,6 +163,13 @@ impl Socket {
         self.received(recv(self, scratch, RecvFlags::TRUNC).map(|(_, count)| count), room)
     }
 
+    /// Whether the peer sends nothing more: it has ended in order, and all before has arrived, or broken off.
+    pub(super) fn has_peer_ended(&self) -> bool {
+        let mut sockets = [PollFd::new(self, PollFlags::RDHUP)];
+        // HUP and ERR are told in any case: poll(2).
+        poll(&mut sockets, Some(&Timespec::default())) != Ok(0)
+    }
+
     /// Hands bytes to the kernel, as many as it takes. `more`: others follow at once, so that it needn't send a
     /// small segment for these.
     pub(super) fn try_send(&self, bytes: &[u8], more: bool) -> Result<Option<usize>, PeerGone> {

@@ -106,6 +106,14 @@ impl Digests {
         (other.crc32c.is_some() && other.crc32c != self.crc32c).then_some(Algorithm::Crc32c)
     }
 
+    /// Whether `digest` is known here to be another content's.
+    pub fn contradict(&self, digest: &Digest) -> bool {
+        match digest {
+            Digest::Sha256(sent) => self.sha256.is_some_and(|computed| computed != *sent),
+            Digest::Crc32c(sent) => self.crc32c.is_some_and(|computed| computed != *sent),
+        }
+    }
+
     /// These, and those of `other` where they are unknown here.
     #[must_use]
     pub fn or(&self, other: &Digests) -> Digests {

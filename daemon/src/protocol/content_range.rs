@@ -1,12 +1,12 @@
 //! `Content-Range` of a request (RFC 9110 14.4, 14.5): which bytes of a file its body is.
 
-/// A part of a file whose whole length is known: `first <= last < total`.
+/// A part of a file whose whole length is known: `first <= end <= total`, and empty only at the end of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContentRange {
     /// Offset of the first byte.
     pub first: u64,
-    /// Offset of the last byte.
-    pub last: u64,
+    /// Offset of the byte after the part.
+    pub end: u64,
     /// Bytes of the whole file.
     pub total: u64,
 }
@@ -18,10 +18,7 @@ pub enum ContentRangeError {
     /// Another range unit than `bytes`.
     #[error("Content-Range is not in bytes; write `bytes FIRST-LAST/TOTAL`")]
     Unit,
-    /// `*/TOTAL`, as in a 416.
-    #[error("Content-Range does not say which bytes the body is; write `bytes FIRST-LAST/TOTAL`")]
-    RangeUnknown,
-    /// `FIRST-LAST/*`.
+    /// `FIRST-LAST/*` or `*/*`.
     #[error("Content-Range does not say how long the whole file is; write `bytes FIRST-LAST/TOTAL`")]
     TotalUnknown,
     /// Anything else that isn't three decimal numbers below 2^64.
@@ -42,44 +39,43 @@ pub enum ContentRangeError {
 impl ContentRange {
     /// Reads the field's value.
     ///
+    /// `bytes */TOTAL` is the empty part behind the last byte: all have been sent before. RFC 9110 has it in answers
+    /// alone, but clients of other resumable uploads send it for want of a range without bytes.
+    ///
     /// # Errors
-    /// [`ContentRangeError`] for everything but `bytes FIRST-LAST/TOTAL` with `FIRST <= LAST < TOTAL`.
+    /// [`ContentRangeError`] for everything else but `bytes FIRST-LAST/TOTAL` with `FIRST <= LAST < TOTAL`.
     pub fn parse(field: &[u8]) -> Result<ContentRange, ContentRangeError> {
         let (unit, range) = split_at(field, b' ').ok_or(ContentRangeError::Malformed)?;
         if !unit.eq_ignore_ascii_case(b"bytes") {
             return Err(ContentRangeError::Unit);
         }
         let (bytes, total) = split_at(range, b'/').ok_or(ContentRangeError::Malformed)?;
-        match (bytes, total) {
-            (b"*", _) => return Err(ContentRangeError::RangeUnknown),
-            (_, b"*") => return Err(ContentRangeError::TotalUnknown),
-            _ => {}
+        if total == b"*" {
+            return Err(ContentRangeError::TotalUnknown);
+        }
+        if bytes == b"*" {
+            let total = number(total)?;
+            return Ok(ContentRange { first: total, end: total, total });
         }
         let (first, last) = split_at(bytes, b'-').ok_or(ContentRangeError::Malformed)?;
         let (first, last, total) = (number(first)?, number(last)?, number(total)?);
         if first > last || last >= total {
             return Err(ContentRangeError::Impossible { first, last, total });
         }
-        Ok(ContentRange { first, last, total })
+        // last < total <= u64::MAX, so the one added cannot overflow.
+        Ok(ContentRange { first, end: last + 1, total })
     }
 
     /// How many bytes the part has.
     #[must_use]
     pub fn length(&self) -> u64 {
-        // last < total <= u64::MAX, so the one added cannot overflow.
-        self.last - self.first + 1
-    }
-
-    /// Offset of the byte after the part.
-    #[must_use]
-    pub fn end(&self) -> u64 {
-        self.last + 1
+        self.end - self.first
     }
 
     /// Whether the file is whole once this part is there.
     #[must_use]
     pub fn is_last(&self) -> bool {
-        self.end() == self.total
+        self.end == self.total
     }
 }
 
@@ -103,19 +99,21 @@ mod tests {
     fn parts_of_a_known_whole_are_read() {
         let max = u64::MAX;
         let table = [
-            ("bytes 0-0/1".to_owned(), (0, 0, 1), 1, true),
-            ("bytes 0-9/100".to_owned(), (0, 9, 100), 10, false),
-            ("bytes 90-99/100".to_owned(), (90, 99, 100), 10, true),
-            ("Bytes 5-6/8".to_owned(), (5, 6, 8), 2, false),
-            ("bytes 007-08/0010".to_owned(), (7, 8, 10), 2, false),
-            (format!("bytes 0-{}/{max}", max - 1), (0, max - 1, max), max, true),
-            (format!("bytes {0}-{0}/{max}", max - 1), (max - 1, max - 1, max), 1, true),
+            ("bytes 0-0/1".to_owned(), (0, 1, 1), 1, true),
+            ("bytes 0-9/100".to_owned(), (0, 10, 100), 10, false),
+            ("bytes 90-99/100".to_owned(), (90, 100, 100), 10, true),
+            ("Bytes 5-6/8".to_owned(), (5, 7, 8), 2, false),
+            ("bytes 007-08/0010".to_owned(), (7, 9, 10), 2, false),
+            (format!("bytes 0-{}/{max}", max - 1), (0, max, max), max, true),
+            (format!("bytes {0}-{0}/{max}", max - 1), (max - 1, max, max), 1, true),
+            ("bytes */10".to_owned(), (10, 10, 10), 0, true),
+            ("bytes */0".to_owned(), (0, 0, 0), 0, true),
+            (format!("bytes */{max}"), (max, max, max), 0, true),
         ];
-        for (field, (first, last, total), length, is_last) in table {
+        for (field, (first, end, total), length, is_last) in table {
             let range = ContentRange::parse(field.as_bytes()).unwrap();
-            assert_eq!(range, ContentRange { first, last, total }, "{field}");
+            assert_eq!(range, ContentRange { first, end, total }, "{field}");
             assert_eq!((range.length(), range.is_last()), (length, is_last), "{field}");
-            assert_eq!(range.end(), range.first + range.length(), "{field}");
         }
     }
 
@@ -123,8 +121,10 @@ mod tests {
     fn everything_else_is_refused() {
         let impossible = |first, last, total| ContentRangeError::Impossible { first, last, total };
         let table = [
-            ("bytes */10", ContentRangeError::RangeUnknown),
-            ("bytes */*", ContentRangeError::RangeUnknown),
+            ("bytes */*", ContentRangeError::TotalUnknown),
+            ("bytes */", ContentRangeError::Malformed),
+            ("bytes */-1", ContentRangeError::Malformed),
+            ("bytes *-9/10", ContentRangeError::Malformed),
             ("bytes 0-9/*", ContentRangeError::TotalUnknown),
             ("items 0-9/10", ContentRangeError::Unit),
             ("byte 0-9/10", ContentRangeError::Unit),
@@ -162,7 +162,7 @@ mod tests {
         fn a_range_is_what_was_written_or_impossible(first: u64, last: u64, total: u64) {
             let field = format!("bytes {first}-{last}/{total}");
             let expected = if first <= last && last < total {
-                Ok(ContentRange { first, last, total })
+                Ok(ContentRange { first, end: last + 1, total })
             } else {
                 Err(ContentRangeError::Impossible { first, last, total })
             };
@@ -173,7 +173,7 @@ mod tests {
         fn what_is_read_lies_inside_the_file(field in "bytes [0-9]{1,20}-[0-9]{1,20}/[0-9]{1,20}") {
             if let Ok(range) = ContentRange::parse(field.as_bytes()) {
                 prop_assert!(range.length() > 0);
-                prop_assert!(range.end() <= range.total);
+                prop_assert!(range.end <= range.total);
             }
         }
 

@@ -63,6 +63,12 @@ impl Name {
         self.0.is_empty() || self.0.ends_with('/')
     }
 
+    /// Whether the name begins with this other one and a slash.
+    #[must_use]
+    pub fn lies_in(&self, directory: &str) -> bool {
+        self.0.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
+    }
+
     /// Whether any segment is [`RESERVED_SEGMENT`], in whatever case: a file system may know none.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
@@ -106,11 +112,13 @@ impl UploadResource {
         UploadResource { home: Name(RESERVED_SEGMENT.to_owned()), id }
     }
 
-    /// An upload whose home is in the directory of the name that it will get.
+    /// An upload whose home is in this directory: a name's text, or `.` for the root.
     #[must_use]
-    pub fn beside(destination: &Name, id: UploadId) -> UploadResource {
-        let directory = destination.0.rfind('/').map_or("", |slash| &destination.0[..=slash]);
-        UploadResource { home: Name(format!("{directory}{RESERVED_SEGMENT}")), id }
+    pub fn beside(directory: &str, id: UploadId) -> UploadResource {
+        match directory {
+            "." => UploadResource::of_root(id),
+            directory => UploadResource { home: Name(format!("{directory}/{RESERVED_SEGMENT}")), id },
+        }
     }
 
     /// Its path as a URL has it, for `Location`.

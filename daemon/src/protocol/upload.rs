@@ -24,9 +24,9 @@
 //! - A body that breaks off is kept as far as it came, and the upload is not complete.
 //!
 //! **Offset retrieval** (4.3): HEAD, and GET the same, of the upload's name. 204 with `Upload-Offset`,
-//! `Upload-Complete`, `Upload-Length` if it is known, `Upload-Limit` and `Cache-Control: no-store`. The offset must be
-//! accepted from the next append, so the draft has whoever writes stopped first (4.6). Here it only tells: while the
-//! writer makes progress, the next append meets 409.
+//! `Upload-Complete`, `Upload-Length` if it is known, `Upload-Limit` and `Cache-Control: no-store`. The next append
+//! must be taken at that offset (4.6), so whoever writes is stopped first, as the draft recommends: a client asks when
+//! it has lost its request, and must not while it has one. Here that needs the right to write.
 //!
 //! **Append** (4.4): PATCH of the upload's name with the media type `application/partial-upload`, `Upload-Offset` and
 //! `Upload-Complete`.
@@ -39,15 +39,18 @@
 //!   failure. The method and the conditions are those of the creation.
 //! - 104s may name the `Upload-Offset`; none has a `Location`.
 //!
-//! `Upload-Complete: ?1` in an answer says that the file's own resource speaks and going on is pointless; `?0` that the
-//! upload does, and that it may be gone on with (4.1.2). So every answer to creation and append has it,
-//! but for those to requests that contradict themselves.
+//! `Upload-Complete` in an answer is the state of the upload that it speaks of (4.1.2): `?1` once all of it was
+//! received, whatever came of that, and going on is pointless; `?0` while it may be gone on with. The draft wants it in
+//! answers to bodies that were received whole, and takes a missing one in any other for `?0` (4.4). So it is missing
+//! where no upload is spoken of: a creation refused before its body, a name that is none, and a request that
+//! contradicts itself or may not write, for which no upload was looked up.
 //!
 //! **Cancellation** (4.5): DELETE of the upload's name. 204; requests that write to it are cut off, and from then on
 //! the name answers 404.
 //!
-//! **Concurrency** (4.6). One writer at a time. The draft recommends that a new request ends the one before; here it
-//! does so where that one has stalled, and is 409 with `Upload-Complete: ?0` while it makes progress.
+//! **Concurrency** (4.6). One writer at a time. The draft recommends that a new request ends the one before; here
+//! offset retrieval and cancellation do, and an append does where that one has stalled: while it makes progress an
+//! append is 409 with `Upload-Complete: ?0`, so that one which was sent twice can't cut off itself.
 //!
 //! **Digests** (10). `Repr-Digest` of the creation is that of the whole file; `Content-Digest` that of one request's
 //! body, which isn't appended where it differs.

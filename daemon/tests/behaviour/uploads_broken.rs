@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use streamd::config::Settings;
 
 use crate::harness::uploads::{
-    connect, longest_partial, offset_of, partials, put, put_head, put_rest, read_response, reset,
-    taking_uploads, try_put,
+    connect, longest_partial, offset_of, partials, put, put_head, put_nothing_more, put_rest, read_response,
+    reset, taking_uploads, try_put,
 };
 use crate::harness::{Fixture, Random, TestDaemon, drivers, get, wait_until};
 
@@ -133,18 +133,14 @@ fn what_nobody_can_continue_is_removed() {
 
 #[test]
 fn a_client_that_falls_silent_gets_408_and_may_come_back() {
-    const TIMEOUT: Duration = Duration::from_millis(400);
-    let receive_timeout_ms = u64::try_from(TIMEOUT.as_millis()).unwrap();
     let content = Random::seeded().bytes(UPLOAD_BYTES);
     each_daemon(
-        |settings| Settings { receive_timeout_ms, ..settings },
+        |settings| Settings { receive_timeout_ms: 400, ..settings },
         |daemon, root, driver| {
             let stream = begun(daemon, &with_length(UPLOAD_BYTES), &content[..SENT_BYTES]);
-            let started = Instant::now();
             let response = read_response(&stream).unwrap();
             assert_eq!(response.status, 408, "{driver}: {}", response.text());
             assert_eq!(response.field("Connection"), Some("close"), "{driver}");
-            assert!(started.elapsed() < 10 * TIMEOUT, "{driver}: {:?}", started.elapsed());
             drop(stream);
             assert_eq!(content_of(root), b"before", "{driver}");
             let offset = offset_of(daemon.data(), "/file", UPLOAD_BYTES);
@@ -179,18 +175,29 @@ fn a_client_that_says_nothing_after_its_head_gets_408() {
 #[test]
 fn a_slow_client_is_waited_for_as_long_as_something_comes() {
     const PIECES: usize = 6;
+    const PAUSE: Duration = Duration::from_millis(400);
+    // Between two pieces a busy host may stand still for a second and a half; all of them take longer than this.
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    let receive_timeout_ms = u64::try_from(TIMEOUT.as_millis()).unwrap();
     each_daemon(
-        |settings| Settings { receive_timeout_ms: 400, ..settings },
+        |settings| Settings { receive_timeout_ms, ..settings },
         |daemon, root, driver| {
             let mut stream = begun(daemon, &with_length(PIECES), b"");
             let started = Instant::now();
             for _ in 0..PIECES {
                 // Nothing comes in between: an answer would be a refusal.
-                stream.set_read_timeout(Some(Duration::from_millis(150))).unwrap();
-                assert!(stream.peek(&mut [0]).is_err(), "{driver}: an answer after {:?}", started.elapsed());
+                stream.set_read_timeout(Some(PAUSE)).unwrap();
+                let last = Instant::now();
+                let is_silent = stream.peek(&mut [0]).is_err();
+                if last.elapsed() > TIMEOUT / 2 {
+                    eprintln!("not tested: this host stood still for {:?}", last.elapsed());
+                    return;
+                }
+                assert!(is_silent, "{driver}: an answer after {:?}", started.elapsed());
                 stream.write_all(b"x").unwrap();
             }
             stream.set_read_timeout(Some(crate::harness::DEADLINE)).unwrap();
+            assert!(started.elapsed() > TIMEOUT, "{driver}");
             assert_eq!(read_response(&stream).unwrap().status, 204, "{driver}");
             assert_eq!(content_of(root), [b'x'; PIECES], "{driver}");
         },
@@ -227,8 +234,12 @@ fn a_connection_cut_between_the_last_byte_and_the_answer_publishes_all_or_keeps_
                     None if found == *new => assert!(partials(root).is_empty(), "{driver} {end:?}"),
                     None => {
                         let offset = offset_of(daemon.data(), "/file", UPLOAD_BYTES);
-                        let offset = if offset == UPLOAD_BYTES { 0 } else { offset };
-                        assert_eq!(put_rest(daemon.data(), "/file", new, offset).status, 204, "{driver}");
+                        let response = if offset == UPLOAD_BYTES {
+                            put_nothing_more(daemon.data(), "/file", UPLOAD_BYTES)
+                        } else {
+                            put_rest(daemon.data(), "/file", new, offset)
+                        };
+                        assert_eq!(response.status, 204, "{driver}");
                         assert!(content_of(root) == *new, "{driver} {end:?}");
                     }
                 }

@@ -1,19 +1,11 @@
 //! What the counters say of uploads: each request that brings something counts once.
 
-use std::net::SocketAddr;
-
 use streamd::telemetry::{Label, UploadOutcome};
 
 use crate::harness::{
-    Connection, MIB, Response, TestDaemon, each_uploading, pattern, put, put_text, request, request_text,
-    wait_until, write_text,
+    Connection, MIB, TestDaemon, each_uploading, pattern, put, put_text, request, request_text, send,
+    wait_until,
 };
-
-fn send(address: SocketAddr, method: &str, path: &str, fields: &str, body: &[u8]) -> Response {
-    let mut connection = Connection::open(address);
-    connection.send(write_text(method, path, fields, body));
-    connection.response_to(method)
-}
 
 /// Published, kept, refused and failed.
 fn counts(daemon: &TestDaemon) -> [u64; 4] {

@@ -97,13 +97,30 @@ fn a_body_that_has_another_digest_is_400_and_no_file() {
                 assert_eq!(mismatched["provided_digest"], provided, "{document}");
             }
         }
-        // One that is right doesn't make up for another that isn't.
-        for fields in [
-            format!("Repr-Digest: {SHA256}, {OTHER_CRC32C}\r\n"),
-            format!("Repr-Digest: {SHA256}\r\nContent-Digest: {OTHER_SHA256}\r\n"),
-            format!("Repr-Digest: {OTHER_SHA256}\r\nContent-Digest: {SHA256}\r\n"),
+        // One that is right doesn't make up for another that isn't, and isn't blamed for it.
+        for (fields, blamed) in [
+            (format!("Repr-Digest: {SHA256}, {OTHER_CRC32C}\r\n"), &[("Repr-Digest", "crc32c")][..]),
+            (
+                format!("Repr-Digest: {SHA256}\r\nContent-Digest: {OTHER_SHA256}\r\n"),
+                &[("Content-Digest", "sha-256")],
+            ),
+            (
+                format!("Repr-Digest: {OTHER_SHA256}\r\nContent-Digest: {SHA256}\r\n"),
+                &[("Repr-Digest", "sha-256")],
+            ),
+            (
+                format!("Repr-Digest: {OTHER_SHA256}, {OTHER_CRC32C}\r\nContent-Digest: {SHA256}\r\n"),
+                &[("Repr-Digest", "sha-256"), ("Repr-Digest", "crc32c")],
+            ),
         ] {
-            assert_eq!(put(daemon.data(), "/file", &fields, HELLO).status, 400, "{fields}");
+            let response = put(daemon.data(), "/file", &fields, HELLO);
+            assert_eq!(response.status, 400, "{fields}");
+            let document = response.problem_document();
+            let mismatched = document["mismatched_digests"].as_array().unwrap().iter();
+            let named: Vec<_> = mismatched
+                .map(|digest| (digest["header"].as_str().unwrap(), digest["algorithm"].as_str().unwrap()))
+                .collect();
+            assert_eq!(named, blamed, "{fields}");
         }
         assert_eq!(get(daemon.data(), "/file", "").text(), "content");
         assert_eq!(get(daemon.data(), "/absent", "").status, 404);

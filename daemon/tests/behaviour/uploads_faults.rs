@@ -1,14 +1,19 @@
 //! A file system whose operations fail: an upload never succeeds over it, and what was there stays.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fuser::Errno;
 use streamd::config::{Durability, Settings};
 
 use crate::harness::uploads::{
-    longest_partial, offset_of, partials, put, put_rest, taking_uploads, try_put, try_put_chunked,
+    connect, exchange, longest_partial, offset_of, partials, put, put_head, put_rest, taking_uploads,
+    try_put, try_put_chunked,
 };
-use crate::harness::{Caching, FaultyFs, Operation, Random, TestDaemon, get, sha256, wait_until};
+use crate::harness::{
+    Caching, Connection, FaultyFs, Operation, Random, TestDaemon, chunked, get, request_text, sha256,
+    wait_until, write_text,
+};
 
 /// Longer than a piece of write-back (8 MiB), and than what is allocated ahead.
 const LONG_BYTES: usize = 9 << 20;
@@ -196,6 +201,71 @@ fn an_upload_whose_beginning_cannot_be_read_is_not_published() {
     assert_eq!(content_of(&file_system, "file"), b"before");
     // What can't be read is of no use to anybody.
     assert_eq!(put_rest(daemon.data(), "/file", &content, 0).status, 204);
+    assert!(content_of(&file_system, "file") == content);
+}
+
+/// It has its name, but isn't safe yet: whoever asks is told when it is.
+#[test]
+fn an_upload_is_known_while_its_name_is_synced() {
+    let Some((file_system, daemon)) = start(Caching::Through, Durability::Fsync) else { return };
+    let mut creator = Connection::open(daemon.data());
+    creator.send(write_text("POST", "/new", "Upload-Complete: ?0\r\n", b"hello"));
+    let name = creator.response_to("POST").field("Location").unwrap().to_owned();
+    file_system.stall(Operation::SyncDirectory);
+    let fields = "Content-Type: application/partial-upload\r\nUpload-Offset: 5\r\nUpload-Complete: ?1\r\n";
+    creator.send(write_text("PATCH", &name, fields, b""));
+    wait_until("the sync of the directory", || file_system.is_stalled());
+    let mut asker = Connection::open(daemon.data());
+    asker.send(request_text("HEAD", &name, ""));
+    assert!(asker.is_silent_for(Duration::from_millis(300)));
+    file_system.heal();
+    let described = asker.response_to("HEAD");
+    assert_eq!((described.status, described.field("Upload-Complete")), (204, Some("?1")));
+    assert_eq!(creator.response_to("PATCH").status, 201);
+}
+
+/// Each of a few bytes, in as few writes as if they were long.
+#[test]
+fn short_chunks_are_written_together() {
+    const CHUNK_BYTES: usize = 3;
+    // Of eight bytes with their framing.
+    const CHUNKS: usize = 100_000;
+    let Some((file_system, daemon)) = start(Caching::Through, Durability::Fsync) else { return };
+    let content = Random::seeded().bytes(CHUNKS * CHUNK_BYTES);
+    let stream = connect(daemon.data()).unwrap();
+    let head = put_head("/file", "Transfer-Encoding: chunked\r\n");
+    let before = file_system.writes();
+    let response = exchange(&stream, head.as_bytes(), &chunked(&content, CHUNK_BYTES)).unwrap();
+    assert_eq!(response.status, 204, "{}", response.text());
+    assert!(content_of(&file_system, "file") == content);
+    // One for each turn of a disk thread, of which there may be many for what trickles in.
+    let writes = file_system.writes() - before;
+    assert!(writes < CHUNKS / 50, "{writes} writes for {CHUNKS} chunks");
+}
+
+/// Of every length around the one up to which they are gathered.
+#[test]
+fn chunks_long_and_short_keep_their_order() {
+    const GATHERED_BYTES: usize = 16 << 10;
+    let Some((file_system, daemon)) = start(Caching::Through, Durability::None) else { return };
+    let mut random = Random::seeded();
+    let content = random.bytes(3 << 20);
+    let (mut body, mut rest) = (Vec::new(), &content[..]);
+    while !rest.is_empty() {
+        let longest = [3, 1000, 2 * GATHERED_BYTES, 20 * GATHERED_BYTES][random.below(4)];
+        let length = match random.below(4) {
+            0 => GATHERED_BYTES - 1 + random.below(3),
+            _ => 1 + random.below(longest),
+        };
+        let (chunk, after) = rest.split_at(length.min(rest.len()));
+        body.extend_from_slice(&chunked(chunk, chunk.len())[..]);
+        body.truncate(body.len() - "0\r\n\r\n".len());
+        rest = after;
+    }
+    body.extend_from_slice(b"0\r\n\r\n");
+    let stream = connect(daemon.data()).unwrap();
+    let head = put_head("/file", "Transfer-Encoding: chunked\r\n");
+    assert_eq!(exchange(&stream, head.as_bytes(), &body).unwrap().status, 204);
     assert!(content_of(&file_system, "file") == content);
 }
 

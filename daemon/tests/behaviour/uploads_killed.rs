@@ -9,7 +9,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::uploads::{
-    connect, longest_partial, offset_of, partials, put, put_head, put_rest, read_response, try_put,
+    connect, longest_partial, offset_of, partials, put, put_head, put_nothing_more, put_rest, read_response,
+    try_put,
 };
 use crate::harness::{Fixture, Process, Random, Response, driver_names, get, sha256, wait_until};
 
@@ -121,9 +122,12 @@ fn go_on(address: SocketAddr, name: &str, content: &[u8], arrived: usize) {
         offset == arrived || arrived < CONTINUED_BYTES_MIN,
         "{arrived} had arrived, and {offset} are left"
     );
-    // Where all had arrived nothing is left to be sent: it begins anew.
-    let offset = if offset == content.len() { 0 } else { offset };
-    let response = put_rest(address, &path, content, offset);
+    // Where all had arrived nothing is left to be sent.
+    let response = if offset == content.len() {
+        put_nothing_more(address, &path, content.len())
+    } else {
+        put_rest(address, &path, content, offset)
+    };
     assert!([201, 204].contains(&response.status), "{}", response.text());
 }
 

@@ -200,6 +200,7 @@ fn a_range_that_says_nothing_is_400() {
         fixture.write("file", b"content");
         for range in [
             "bytes */10",
+            "bytes */",
             "bytes 0-4/*",
             "bytes */*",
             "bytes 0-10/10",
@@ -258,6 +259,46 @@ fn a_chunked_part_brings_what_it_says() {
 }
 
 #[test]
+fn what_is_not_all_there_is_not_completed() {
+    let content = pattern(2 * MIB);
+    each_daemon(|daemon, fixture| {
+        fixture.write("file", b"content");
+        let complete = |path: &str, total: usize, fields: &str| {
+            put(daemon.data(), path, &format!("Content-Range: bytes */{total}\r\n{fields}"), b"")
+        };
+        // Nothing is there, or not yet all, or of another length.
+        assert_goes_on_at(&complete("/file", content.len(), ""), 0, content.len());
+        let whole = format!("Content-Length: {}\r\n", content.len());
+        let mut connection = Connection::open(daemon.data());
+        connection.send(request_text("PUT", "/file", &whole));
+        connection.send(&content[..MIB]);
+        connection.finish();
+        assert!(connection.ends());
+        wait_until("what came to be kept", || {
+            let response = complete("/file", content.len(), "");
+            response.field("Upload-Offset") == Some(MIB.to_string().as_str())
+        });
+        assert_goes_on_at(&complete("/file", content.len(), ""), MIB, content.len());
+        assert_goes_on_at(&complete("/file", MIB, ""), 0, MIB);
+        assert_eq!(get(daemon.data(), "/file", "").text(), "content");
+        // All of it, but not what it should be.
+        let refused = format!(
+            "Content-Range: bytes {MIB}-{}/{}\r\nContent-Digest: crc32c=:AAAAAA==:\r\n",
+            content.len() - 1,
+            content.len()
+        );
+        assert_eq!(put(daemon.data(), "/file", &refused, &content[MIB..]).status, 400);
+        assert_goes_on_at(&complete("/file", content.len(), ""), MIB, content.len());
+        assert_eq!(get(daemon.data(), "/file", "").text(), "content");
+        // A file of no bytes is whole as it is.
+        assert_eq!(complete("/empty", 0, "If-None-Match: *\r\n").status, 201);
+        assert_eq!(get(daemon.data(), "/empty", "").text(), "");
+        let response = put(daemon.data(), "/file", "Content-Range: bytes */5\r\n", b"hello");
+        assert_eq!(response.status, 400);
+    });
+}
+
+#[test]
 fn a_restart_finds_what_was_left() {
     let content = pattern(3 * MIB);
     for driver in crate::harness::drivers() {
@@ -277,6 +318,36 @@ fn a_restart_finds_what_was_left() {
         assert_eq!(put_part(&daemon, "/small", &content[..100], 10, 100).status, 201);
         assert!(get(daemon.data(), "/small", "").body == content[..100], "{driver:?}");
         assert!(partials(fixture.path()).is_empty());
+    }
+}
+
+/// As after a kill between the last byte and the name.
+#[test]
+fn one_of_which_all_has_come_is_completed_without_a_byte() {
+    let content = pattern(2 * MIB);
+    for driver in crate::harness::drivers() {
+        let fixture = Fixture::new();
+        if !keeps_attributes(&fixture) {
+            return;
+        }
+        let start = || TestDaemon::start(Settings { driver, ..uploading(fixture.path()) });
+        let daemon = start();
+        cut_short(&daemon, "/file", &content, MIB);
+        drop(daemon);
+        let [(partial, length)] = &partials(fixture.path())[..] else { panic!("one partial") };
+        assert_eq!(*length, MIB as u64);
+        std::fs::write(partial, &content).unwrap();
+        let daemon = start();
+        let complete = |fields: &str| {
+            let range = format!("Content-Range: bytes */{}\r\n", content.len());
+            put(daemon.data(), "/file", &(range + fields), b"").status
+        };
+        assert_eq!(complete("If-Match: \"x\"\r\n"), 412, "{driver:?}");
+        assert_eq!(get(daemon.data(), "/file", "").status, 404, "{driver:?}");
+        assert_eq!(complete("If-None-Match: *\r\n"), 201, "{driver:?}");
+        assert!(get(daemon.data(), "/file", "").body == content, "{driver:?}");
+        assert!(partials(fixture.path()).is_empty());
+        assert_eq!(complete(""), 409, "{driver:?}");
     }
 }
 

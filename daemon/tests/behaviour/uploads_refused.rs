@@ -1,24 +1,19 @@
 //! Who may upload, and how much: what is refused leaves everything as it is.
 
+use std::io::Write;
 use std::net::SocketAddr;
 
 use streamd::config::Settings;
 
 use crate::harness::{
     Connection, Fixture, MIB, Response, TestDaemon, chunked, drivers, each_uploading, get, partials, pattern,
-    put, put_text, request, request_text, run_streamd, settings, uploading, wait_until, write_text,
+    put, put_text, request, request_text, run_streamd, send, settings, uploading, wait_until,
 };
 
 const WRITES: [&str; 4] = ["PUT", "POST", "PATCH", "DELETE"];
 
 fn each_daemon(change: impl Fn(Settings) -> Settings + Sync, test: impl Fn(&TestDaemon, &Fixture) + Sync) {
     each_uploading(change, test);
-}
-
-fn send(address: SocketAddr, method: &str, path: &str, fields: &str, body: &[u8]) -> Response {
-    let mut connection = Connection::open(address);
-    connection.send(write_text(method, path, fields, body));
-    connection.response_to(method)
 }
 
 #[test]
@@ -307,7 +302,7 @@ fn the_body_of_a_refused_upload_is_not_waited_for() {
             for size in [1, 64 << 10, (64 << 10) + 1, 3 * MIB] {
                 let mut connection = Connection::open(daemon.data());
                 let body = next.as_bytes().repeat(size / next.len() + 1);
-                connection.send(put_text("/directory", "", &body[..size]));
+                connection.send_in_vain(put_text("/directory", "", &body[..size]));
                 connection.send_in_vain(&next);
                 let response = connection.response_to("PUT");
                 assert_eq!(response.status, 409, "{size}");
@@ -325,6 +320,83 @@ fn the_body_of_a_refused_upload_is_not_waited_for() {
             let response = connection.response_to("PUT");
             assert_eq!((response.status, response.field("Connection")), (409, Some("close")));
             assert!(connection.receive_what_comes().is_empty());
+        },
+    );
+}
+
+/// Bytes that are taken of a body that nobody wants, and those of the receive that went past them.
+const TAKEN_BYTES_MAX: usize = (64 << 10) + (16 << 10);
+
+/// Bytes that are received at once of a body that is still wanted.
+const WANTED_BYTES_MAX: usize = 256 << 10;
+
+/// The most that a socket's receive buffer grows to (tcp(7)).
+fn receive_buffer_bytes_max() -> usize {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_rmem").unwrap();
+    text.split_whitespace().last().unwrap().parse().unwrap()
+}
+
+/// Sends as much of a body as is taken, and says how much that was. The answer is there to be read when it ends.
+fn pump(connection: &mut Connection, length: usize) -> usize {
+    let stream = connection.stream();
+    let block = vec![b'x'; 64 << 10];
+    let mut sent = 0;
+    while sent < length {
+        match stream.write(&block) {
+            Ok(count) => sent += count,
+            // Reset by the daemon, which has waited for long enough.
+            Err(_) => break,
+        }
+    }
+    sent
+}
+
+#[test]
+fn of_the_body_of_a_refused_upload_no_more_than_64_kib_is_taken() {
+    const BODY_BYTES: usize = 50 << 20;
+    each_daemon(
+        |settings| Settings { upload_bytes_max: 10, ..settings },
+        |daemon, fixture| {
+            std::fs::create_dir(fixture.path().join("directory")).unwrap();
+            let chunk = format!("Transfer-Encoding: chunked\r\n\r\n{BODY_BYTES:x}\r\n");
+            let length = format!("Content-Length: {BODY_BYTES}\r\n\r\n");
+            for (path, framing, status, taken) in [
+                ("/file", &length, 413, TAKEN_BYTES_MAX),
+                ("/directory", &chunk, 409, TAKEN_BYTES_MAX),
+                // Too long only on the way.
+                ("/file", &chunk, 413, TAKEN_BYTES_MAX + WANTED_BYTES_MAX),
+            ] {
+                let mut connection = Connection::open(daemon.data());
+                let socket = socket2::SockRef::from(&*connection.stream());
+                socket.set_send_buffer_size(64 << 10).unwrap();
+                let held = socket.send_buffer_size().unwrap() + receive_buffer_bytes_max();
+                connection.send(format!("PUT {path} HTTP/1.1\r\nHost: test\r\n{framing}"));
+                let sent = pump(&mut connection, BODY_BYTES);
+                assert!(sent <= taken + held, "{path} {framing}: {sent} bytes were taken");
+                // What was sent of the answer outlives the reset: the client's host has it.
+                let response = connection.response_to("PUT");
+                assert_eq!((response.status, response.field("Connection")), (status, Some("close")));
+            }
+        },
+    );
+}
+
+/// Whoever sends a short body before it looks for its answer finds that, and an orderly end.
+#[test]
+fn a_client_that_sends_first_and_reads_then_gets_its_answer() {
+    each_daemon(
+        |settings| Settings { upload_bytes_max: 10, ..settings },
+        |daemon, _| {
+            for length in [11, 64 << 10, 60_000] {
+                for expect in ["", "Expect: 100-continue\r\n"] {
+                    let mut connection = Connection::open(daemon.data());
+                    connection.send(put_text("/file", expect, &vec![b'x'; length]));
+                    connection.finish();
+                    let response = connection.response_to("PUT");
+                    assert_eq!(response.status, 413, "{length} {expect}");
+                    assert!(connection.receive_to_end().is_empty(), "{length} {expect}");
+                }
+            }
         },
     );
 }

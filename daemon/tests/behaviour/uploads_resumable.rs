@@ -1,24 +1,16 @@
 //! Resumable uploads (draft-ietf-httpbis-resumable-upload): an upload has a name of its own until it is complete.
 
-use std::net::SocketAddr;
-
 use streamd::config::Settings;
 
 use crate::harness::{
     Connection, Fixture, MIB, Response, TestDaemon, chunked, each_uploading, get, partials, pattern, request,
-    request_text, uploading, wait_until, write_text,
+    request_text, send, uploading, wait_until, write_text,
 };
 
 const PARTIAL: &str = "Content-Type: application/partial-upload\r\n";
 
 fn each_daemon(test: impl Fn(&TestDaemon, &Fixture) + Sync) {
     each_uploading(|settings| Settings { cache_valid_ms: 0, ..settings }, test);
-}
-
-fn send(address: SocketAddr, method: &str, path: &str, fields: &str, body: &[u8]) -> Response {
-    let mut connection = Connection::open(address);
-    connection.send(write_text(method, path, fields, body));
-    connection.response_to(method)
 }
 
 /// Begins an upload to `/file` with its first bytes, and returns its name.
@@ -283,8 +275,10 @@ fn a_complete_upload_takes_nothing_more() {
         );
         let response = append(daemon, &name, 12, "?1", b"!");
         assert_eq!((response.status, response.problem_kind().as_str()), (400, "inconsistent-upload-length"));
+        assert_eq!(response.field("Upload-Complete"), Some("?1"));
         // Whoever lost the answer asks again.
         let response = append(daemon, &name, 12, "?1", b"");
+        assert_eq!(response.field("Upload-Complete"), Some("?1"));
         assert!(matches!(response.status, 200..=299 | 410), "{}", response.status);
         if response.status == 410 {
             assert_eq!(response.problem_kind(), "completed-upload");
@@ -335,6 +329,8 @@ fn an_append_says_what_it_is() {
             let response = send(daemon.data(), "PATCH", &name, &fields, b"x");
             assert_eq!(response.status, status, "{fields}");
             response.problem();
+            // Nobody has looked whether it is complete.
+            assert_eq!(response.field("Upload-Complete"), None, "{fields}");
             if status == 415 {
                 assert_eq!(response.field("Accept-Patch"), Some("application/partial-upload"));
             }
@@ -350,7 +346,8 @@ fn an_append_says_what_it_is() {
             assert_eq!((response.status, response.field("Allow")), (405, Some(allow)), "{method} {path}");
         }
         let absent = "/.streamd-uploads/0123456789abcdef0123456789abcdef";
-        assert_eq!(append(daemon, absent, 0, "?1", b"x").status, 404);
+        let response = append(daemon, absent, 0, "?1", b"x");
+        assert_eq!((response.status, response.field("Upload-Complete")), (404, None));
     });
 }
 
@@ -363,10 +360,12 @@ fn a_creation_says_what_it_is() {
             "Upload-Complete: ?1\r\nContent-Range: bytes 0-0/1\r\n",
         ] {
             let response = send(daemon.data(), "PUT", "/file", fields, b"x");
-            assert_eq!(response.status, 400, "{fields}");
+            assert_eq!((response.status, response.field("Upload-Complete")), (400, None), "{fields}");
             response.problem();
         }
-        assert_eq!(send(daemon.data(), "POST", "/absent/file", "Upload-Complete: ?0\r\n", b"x").status, 409);
+        // Where none is begun, none is complete or incomplete.
+        let response = send(daemon.data(), "POST", "/absent/file", "Upload-Complete: ?1\r\n", b"x");
+        assert_eq!((response.status, response.field("Upload-Complete")), (409, None));
         assert_eq!(send(daemon.data(), "POST", "/", "Upload-Complete: ?0\r\n", b"x").status, 409);
         assert!(partials(fixture.path()).is_empty());
         assert_eq!(get(daemon.data(), "/file", "").status, 404);

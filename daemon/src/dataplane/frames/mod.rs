@@ -10,7 +10,7 @@ use rustix::io::ioctl_fionread;
 use super::account::Access;
 use super::error::TransferError;
 use super::input::{Input, Patience};
-use super::linger::{linger, settle};
+use super::linger::{LINGER_BYTES_MAX, linger, settle};
 use super::registry::{Connection, Phase};
 use super::socket::GATHERED_BYTES;
 use super::worker::Worker;
@@ -209,7 +209,7 @@ impl Frames<'_> {
     /// Frames taken before the refused one are still acknowledged, and the peer gets to read that.
     async fn end_refused(&mut self) {
         if self.acknowledge().await.is_ok() {
-            linger(self.worker, self.connection).await;
+            linger(self.worker, self.connection, LINGER_BYTES_MAX).await;
         }
     }
 

@@ -15,12 +15,13 @@ use std::time::Instant;
 use super::account::{Access, Tally};
 use super::error::TransferError;
 use super::input::{Input, Patience};
-use super::linger::{linger, settle};
+use super::linger::{LINGER_BYTES_MAX, linger, settle};
 use super::registry::Registered;
 use super::worker::Worker;
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::{Body, Progress, Request, parse};
+use body::Drained;
 pub(super) use response::find;
 use response::{Asked, Response};
 
@@ -53,8 +54,10 @@ enum After {
     NextRequest,
     /// The client has said that it sends nothing more, so closing costs no byte of the answer.
     Close,
-    /// The client may be sending still.
-    Linger,
+    /// The client may be sending still, of which no more than so many bytes are taken.
+    Linger {
+        bytes_max: u64,
+    },
 }
 
 /// Serves requests until either side ends the connection. `patience` is that of the first, and after it of each next.
@@ -86,7 +89,9 @@ pub(super) async fn serve(
                 }
             }
             After::Close => return,
-            After::Linger => return Box::pin(linger(worker, connection)).await,
+            After::Linger { bytes_max } => {
+                return Box::pin(linger(worker, connection, bytes_max)).await;
+            }
         }
     }
 }
@@ -116,7 +121,7 @@ fn begin(worker: &Worker, connection: &Registered, input: &mut Input) -> Begun {
     if request.body != Body::None || !request.method.is_read() || request.want_repr_digest.is_some() {
         return Begun::Request(request);
     }
-    let exchange = Exchange::new(worker, request, true);
+    let exchange = Exchange::new(worker, request, Drained::NOTHING_LEFT);
     let Some(mut response) = response::of_known_file(worker, &exchange.request, exchange.keep_alive) else {
         return Begun::Request(exchange.request);
     };
@@ -208,11 +213,11 @@ async fn answer(worker: &Rc<Worker>, connection: &Registered, request: Request, 
     if let Some(uploads) = worker.resources.uploads.as_ref().filter(|_| upload::concerns(&request)) {
         return Box::pin(upload::serve(worker, connection, request, input, Arc::clone(uploads))).await;
     }
-    let Ok(is_drained) = body::drain(worker, connection, input, &request).await else {
+    let Ok(drained) = body::drain(worker, connection, input, &request).await else {
         connection.socket.abort();
         return After::Close;
     };
-    let exchange = Exchange::new(worker, request, is_drained);
+    let exchange = Exchange::new(worker, request, drained);
     let response = response::prepare(worker, &exchange.request, exchange.keep_alive).await;
     send_rest(worker, connection, input, exchange, response).await
 }
@@ -233,8 +238,8 @@ async fn send_rest(
 struct Exchange {
     request: Request,
     started: Instant,
-    /// Whether the request's body, if any, is out of the way.
-    is_drained: bool,
+    /// What became of the request's body, if any.
+    drained: Drained,
     keep_alive: bool,
     /// Of a body that somebody wanted.
     received_bytes: u64,
@@ -245,16 +250,16 @@ impl Exchange {
     fn of_upload(
         worker: &Worker,
         request: Request,
-        is_drained: bool,
+        drained: Drained,
         received_bytes: u64,
         started: Instant,
     ) -> Exchange {
-        Exchange { received_bytes, started, ..Exchange::new(worker, request, is_drained) }
+        Exchange { received_bytes, started, ..Exchange::new(worker, request, drained) }
     }
 
-    fn new(worker: &Worker, request: Request, is_drained: bool) -> Exchange {
-        let keep_alive = request.keep_alive && is_drained && !worker.is_draining();
-        Exchange { request, started: Instant::now(), is_drained, keep_alive, received_bytes: 0 }
+    fn new(worker: &Worker, request: Request, drained: Drained) -> Exchange {
+        let keep_alive = request.keep_alive && drained.is_whole && !worker.is_draining();
+        Exchange { request, started: Instant::now(), drained, keep_alive, received_bytes: 0 }
     }
 
     /// Accounts for the answer, whole or not.
@@ -282,11 +287,13 @@ impl Exchange {
             connection.socket.abort();
             return After::Close;
         }
-        let is_last = !self.request.keep_alive && self.is_drained && input.is_empty();
+        let is_last = !self.request.keep_alive && self.drained.is_whole && input.is_empty();
         match (self.keep_alive, is_last) {
             (true, _) => After::NextRequest,
             (false, true) => After::Close,
-            (false, false) => After::Linger,
+            (false, false) => {
+                After::Linger { bytes_max: LINGER_BYTES_MAX.saturating_sub(self.drained.bytes) }
+            }
         }
     }
 }
@@ -307,7 +314,7 @@ async fn refuse(worker: &Rc<Worker>, connection: &Registered, response: Response
         engine: tally.engine(),
     };
     access.finish(worker, &result);
-    linger(worker, connection).await;
+    linger(worker, connection, LINGER_BYTES_MAX).await;
 }
 
 /// Whether an answer to `method` has a body.

@@ -27,20 +27,24 @@ impl Uploads {
     ) -> Result<Writer, UploadError> {
         self.check_length(plan.length, limits)?;
         let slot = self.index.admit(plan.destination.as_str(), limits)?;
+        // Until the home lies in the directory, if it has to.
+        let held = self.directories.hold();
         let destination = self.resolve(&plan.destination, limits)?;
         destination.check()?;
-        let is_beside = destination.mount != self.home_mount || self.homes.contains(destination.parent());
+        let is_beside =
+            destination.mount != self.home_mount || self.homes.contains(destination.directory_path());
         let home = if is_beside {
             self.home_beside(&destination)?
         } else {
             Home::open_or_create(self.root.directory())?
         };
+        drop(held);
         let id = random_id()?;
         let file = home.create(id, limits.is_durable)?;
         let described = Described {
             destination: plan.destination.clone(),
             is_resource: kind == Kind::Resource,
-            is_beside,
+            beside: is_beside.then(|| destination.directory_path().into()),
             promised: plan.digests,
             note: plan.note.as_str().into(),
             length: plan.length,

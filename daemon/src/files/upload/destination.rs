@@ -4,14 +4,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    Access, AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, accessat, fstat, fsync, mkdirat, openat,
-    statat, statx,
+    Access, AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, accessat, fstat, openat, statat, statx,
 };
 use rustix::io::Errno;
 
 use super::super::digest;
 use super::super::root::{Found, Root};
 use super::super::stamp::Stamp;
+use super::directories::{Directories, Made};
 use super::error::UploadError;
 use super::limits::{CREATED_DIRECTORIES_MAX, UploadLimits};
 use crate::protocol::conditional::Validators;
@@ -44,17 +44,23 @@ pub(super) fn identify(directory: impl AsFd) -> Result<(FileKey, Mount), Errno> 
 }
 
 /// A destination. Its directory is held open: whatever happens to the path meanwhile, nothing is published elsewhere.
+/// Where directories are missing and will be made, that is the last one on the way that is there.
 #[derive(Debug)]
 pub(super) struct Destination {
     name: Name,
     directory: OwnedFd,
+    /// The directory's path, in bytes of the name; 0 for the root.
+    directory_bytes: usize,
     pub(super) key: FileKey,
     pub(super) mount: Mount,
 }
 
 /// The path of the directory that a name lies in, relative to the root.
-pub(super) fn parent_of(name: &Name) -> &str {
-    let path = name.as_str();
+fn parent_of(name: &Name) -> &str {
+    parent_of_path(name.as_str())
+}
+
+fn parent_of_path(path: &str) -> &str {
     path.rfind('/').map_or(".", |slash| &path[..slash])
 }
 
@@ -66,8 +72,8 @@ pub(super) struct Current {
 }
 
 impl Destination {
-    /// Resolves the directory beneath the root as a GET would, links included; creates it where it is missing and
-    /// `limits` has it so. The last segment is never followed. Waits for the disk.
+    /// Resolves the directory beneath the root as a GET would, links included; it may be missing where `limits` has it
+    /// that it is made. The last segment is never followed. Waits for the disk.
     pub(super) fn resolve(
         root: &Root,
         name: &Name,
@@ -81,13 +87,44 @@ impl Destination {
             return Err(UploadError::NotAFile);
         }
         let failed = UploadError::at("opening the directory of the destination");
-        let parent = parent_of(name);
-        let directory = match root.open_directory(parent) {
-            Err(Errno::NOENT) if limits.create_dirs => create_directories(root, parent, limits)?,
-            result => result.map_err(failed)?,
+        let mut path = parent_of(name);
+        let mut missing = 0;
+        let directory = loop {
+            match root.open_directory(path) {
+                Err(Errno::NOENT)
+                    if limits.create_dirs && path != "." && missing < CREATED_DIRECTORIES_MAX =>
+                {
+                    path = parent_of_path(path);
+                    missing += 1;
+                }
+                result => break result.map_err(failed)?,
+            }
         };
+        let directory_bytes = if path == "." { 0 } else { path.len() };
         let (key, mount) = identify(&directory).map_err(failed)?;
-        Ok(Destination { name: name.clone(), directory, key, mount })
+        Ok(Destination { name: name.clone(), directory, directory_bytes, key, mount })
+    }
+
+    /// Makes the directories that are missing, also where one was there and has gone since. Waits for the disk.
+    pub(super) fn make_directory(
+        &mut self,
+        root: &Root,
+        directories: &Directories,
+        is_durable: bool,
+        made: &mut Made,
+    ) -> Result<(), UploadError> {
+        let path = parent_of(&self.name);
+        let directory = directories.make(root, path, is_durable, made)?;
+        let failed = UploadError::at("opening the directory of the destination");
+        (self.key, self.mount) = identify(&directory).map_err(failed)?;
+        self.directory_bytes = if path == "." { 0 } else { path.len() };
+        self.directory = directory;
+        Ok(())
+    }
+
+    /// Whether the directory is the destination's own.
+    pub(super) fn has_directory(&self) -> bool {
+        self.directory_path() == parent_of(&self.name)
     }
 
     /// Whether a file can be given this name, as far as can be told before: so that a refusal doesn't come after the
@@ -97,7 +134,25 @@ impl Destination {
         // ROFS on a read-only file system: access(2).
         accessat(&self.directory, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
             .map_err(failed)?;
-        self.kind().map(drop)
+        if self.has_directory() { self.kind().map(drop) } else { self.check_missing() }
+    }
+
+    /// Whether directories of these names can be made, and the file in the last of them.
+    fn check_missing(&self) -> Result<(), UploadError> {
+        let failed = UploadError::at("looking at the destination");
+        let missing = self.name.as_str()[self.directory_bytes..].trim_start_matches('/');
+        for (depth, segment) in missing.split('/').enumerate() {
+            // Of all but the first this says only whether the file system takes so long a name.
+            match statat(&self.directory, segment, AtFlags::SYMLINK_NOFOLLOW) {
+                // A link that leads nowhere. A directory is one that was made this very moment.
+                Ok(stat) if depth == 0 && FileType::from_raw_mode(stat.st_mode) != FileType::Directory => {
+                    return Err(UploadError::ParentMissing);
+                }
+                Ok(_) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+        Ok(())
     }
 
     /// The destination's name in its directory.
@@ -106,12 +161,12 @@ impl Destination {
         path.rfind('/').map_or(path, |slash| &path[slash + 1..])
     }
 
-    /// The path of its directory, relative to the root.
-    pub(super) fn parent(&self) -> &str {
-        parent_of(&self.name)
+    /// The path of the directory that is held open, relative to the root.
+    pub(super) fn directory_path(&self) -> &str {
+        if self.directory_bytes == 0 { "." } else { &self.name.as_str()[..self.directory_bytes] }
     }
 
-    /// The directory.
+    /// The directory that is held open.
     pub(super) fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
@@ -169,32 +224,4 @@ impl Destination {
         };
         Ok(Some(Validators { etag: stamp.etag(&recorded), modified: stamp.modified() }))
     }
-}
-
-/// Creates what is missing of `path`, step by step beneath the root.
-fn create_directories(root: &Root, path: &str, limits: &UploadLimits) -> Result<OwnedFd, UploadError> {
-    let failed = UploadError::at("creating a directory");
-    let mut parent = root.open_directory(".").map_err(failed)?;
-    let mut created = 0;
-    let ends = path.match_indices('/').map(|(slash, _)| slash).chain([path.len()]);
-    for end in ends {
-        let here = &path[..end];
-        parent = match root.open_directory(here) {
-            Err(Errno::NOENT) if created < CREATED_DIRECTORIES_MAX => {
-                let segment = here.rfind('/').map_or(here, |slash| &here[slash + 1..]);
-                match mkdirat(&parent, segment, Mode::RWXU | Mode::RWXG | Mode::RWXO) {
-                    // By another upload, or a link that leads nowhere, which the next line finds out.
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(errno) => return Err(failed(errno)),
-                }
-                if limits.is_durable {
-                    fsync(&parent).map_err(failed)?;
-                }
-                created += 1;
-                root.open_directory(here).map_err(failed)?
-            }
-            result => result.map_err(failed)?,
-        };
-    }
-    Ok(parent)
 }

@@ -2,6 +2,7 @@
 
 use rustix::io::Errno;
 
+use super::super::digest::Digests;
 use crate::protocol::digest::Algorithm;
 
 /// Why an upload, or what was asked of one, failed.
@@ -74,8 +75,12 @@ pub enum UploadError {
     /// The content isn't what its sender meant to send.
     #[error("the content does not have the {algorithm} digest that was sent with it")]
     DigestMismatch {
-        /// By which it isn't.
+        /// By which it isn't, or the first of several.
         algorithm: Algorithm,
+        /// What was found, for comparison with all that was sent; it isn't told to the client.
+        computed: Digests,
+        /// Whether the content is that of one request, not of the whole file.
+        is_of_request: bool,
     },
     /// The file system can only be read.
     #[error("the file system is read-only")]

@@ -7,8 +7,10 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat, openat, unlinkat};
-use rustix::io::Errno;
+use rustix::fs::{
+    AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, fstat, fsync, mkdirat, openat, unlinkat,
+};
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
 
 use super::super::unpublished::{Unpublished, give_name};
@@ -49,9 +51,11 @@ impl Home {
         if let Some(home) = Home::open(&directory)? {
             return Ok(home);
         }
+        let failed = UploadError::at("creating .streamd-uploads");
         match mkdirat(&directory, RESERVED_SEGMENT, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(UploadError::at("creating .streamd-uploads")(errno)),
+            Ok(()) => sync_directory(&directory).map_err(failed)?,
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(failed(errno)),
         }
         // Only a directory that was removed at once again has none now.
         Home::open(directory)?.ok_or(UploadError::ParentMissing)
@@ -64,7 +68,11 @@ impl Home {
         let failed = UploadError::at("creating the file of an upload");
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
         let file = Unpublished::create(self.as_fd(), &id.to_string(), mode, is_paced).map_err(failed)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(failed)?;
+        // Nobody else has it but, for a moment, a sweep that has just found it.
+        if let Err(errno) = retry_on_intr(|| flock(&file, FlockOperation::LockExclusive)) {
+            self.remove(id)?;
+            return Err(failed(errno));
+        }
         Ok(file)
     }
 
@@ -102,6 +110,12 @@ impl Home {
             Err(errno) => Err(UploadError::at("removing the file of an upload")(errno)),
         }
     }
+}
+
+/// What is kept for later has to be found then. The root is held open by its path alone, which can't be synced.
+fn sync_directory(directory: impl AsFd) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    fsync(openat(directory, ".", flags, Mode::empty())?)
 }
 
 impl AsFd for Home {

@@ -10,6 +10,7 @@
 mod about;
 mod begin;
 mod destination;
+mod directories;
 mod error;
 mod home;
 mod index;
@@ -35,7 +36,8 @@ pub use writer::{Kept, Writer};
 use super::digest::Digests;
 use super::root::Root;
 use crate::protocol::name::{Name, UploadResource};
-use destination::{Destination, FileKey, Mount, identify, parent_of};
+use destination::{Destination, FileKey, Mount, identify};
+use directories::Directories;
 use home::{Home, Homes};
 use index::Index;
 use limits::LOCKS;
@@ -53,6 +55,7 @@ pub struct Uploads {
     home_mount: Mount,
     home_key: FileKey,
     homes: Homes,
+    directories: Directories,
     boot: String,
     /// The newest modification time that an upload got, in nanoseconds since 1970.
     newest_ns: AtomicU64,
@@ -120,6 +123,7 @@ impl Uploads {
             home_mount,
             home_key,
             homes: Homes::load(&home),
+            directories: Directories::default(),
             boot: about::boot(),
             newest_ns: AtomicU64::new(0),
             file_bytes_max: getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX),
@@ -193,6 +197,19 @@ impl Uploads {
         let partial = self.find(upload)?;
         self.check_length(length, limits)?;
         self.take(&partial, offset, length, limits)
+    }
+
+    /// Ends the writing to an upload, whoever does it, and tells what there is of it: the next writer begins there.
+    pub fn interrupt(
+        &self,
+        upload: &UploadResource,
+        limits: &UploadLimits,
+    ) -> Result<PartialStatus, UploadError> {
+        if let Ok(partial) = self.find(upload) {
+            // Waits for a write or a publication that is under way. After that one it is found to be complete.
+            self.put_aside(&partial, &mut partial.lock(), limits)?;
+        }
+        self.status(upload)
     }
 
     /// What there is of an upload. Doesn't wait for a write that is under way.
@@ -271,20 +288,18 @@ impl Uploads {
 
     /// The home that a partial lies in.
     fn home_of(&self, partial: &Partial) -> Result<Option<Home>, UploadError> {
-        if !partial.is_beside {
-            return Home::open(self.root.directory());
-        }
+        let Some(directory) = &partial.beside else { return Home::open(self.root.directory()) };
         let failed = UploadError::at("opening the directory of the destination");
-        Home::open(self.root.open_directory(parent_of(&partial.destination)).map_err(failed)?)
+        Home::open(self.root.open_directory(directory).map_err(failed)?)
     }
 
     /// The home beside a destination, which a restart will find too.
     fn home_beside(&self, destination: &Destination) -> Result<Home, UploadError> {
         let home = Home::open_or_create(destination.directory())?;
-        if !self.homes.contains(destination.parent())
+        if !self.homes.contains(destination.directory_path())
             && let Some(root_home) = Home::open(self.root.directory())?
         {
-            self.homes.add(&root_home, destination.parent());
+            self.homes.add(&root_home, destination.directory_path());
         }
         Ok(home)
     }

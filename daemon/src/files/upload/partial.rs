@@ -23,8 +23,8 @@ pub(super) struct Partial {
     pub(super) destination: Name,
     /// Whether it is continued by its id alone.
     pub(super) is_resource: bool,
-    /// Whether its home is beside the destination.
-    pub(super) is_beside: bool,
+    /// The directory with its home; None for the root.
+    pub(super) beside: Option<Box<str>>,
     /// What it must turn out to be.
     pub(super) promised: Digests,
     pub(super) note: Box<str>,
@@ -69,7 +69,7 @@ pub(super) struct Active {
 pub(super) struct Described {
     pub(super) destination: Name,
     pub(super) is_resource: bool,
-    pub(super) is_beside: bool,
+    pub(super) beside: Option<Box<str>>,
     pub(super) promised: Digests,
     pub(super) note: Box<str>,
     pub(super) length: Option<u64>,
@@ -77,12 +77,12 @@ pub(super) struct Described {
 
 impl Partial {
     pub(super) fn new(id: UploadId, described: Described, is_kept_short: bool) -> Partial {
-        let Described { destination, is_resource, is_beside, promised, note, length } = described;
+        let Described { destination, is_resource, beside, promised, note, length } = described;
         Partial {
             id,
             destination,
             is_resource,
-            is_beside,
+            beside,
             promised,
             note,
             length: length.map_or_else(OnceLock::new, OnceLock::from),
@@ -103,14 +103,14 @@ impl Partial {
     pub(super) fn left(
         id: UploadId,
         (destination, about): (Name, About),
-        is_beside: bool,
+        beside: Option<Box<str>>,
         offset: u64,
         idle_since: SystemTime,
     ) -> Partial {
         let described = Described {
             destination,
             is_resource: about.is_resource,
-            is_beside,
+            beside,
             promised: about.digests,
             note: about.note.into(),
             length: about.length,
@@ -127,10 +127,9 @@ impl Partial {
 
     /// Its name until it gets the destination's.
     pub(super) fn resource(&self) -> UploadResource {
-        if self.is_beside {
-            UploadResource::beside(&self.destination, self.id)
-        } else {
-            UploadResource::of_root(self.id)
+        match &self.beside {
+            Some(directory) => UploadResource::beside(directory, self.id),
+            None => UploadResource::of_root(self.id),
         }
     }
 

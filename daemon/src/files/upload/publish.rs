@@ -13,10 +13,11 @@ use super::super::stamp::Stamp;
 use super::super::unpublished::{Unpublished, give_name};
 use super::Uploads;
 use super::about;
+use super::directories::Made;
 use super::error::UploadError;
 use super::home::Home;
 use super::limits::UploadLimits;
-use super::partial::State;
+use super::partial::{Active, State};
 use super::writer::Writer;
 use crate::protocol::conditional::Validators;
 use crate::protocol::name::Name;
@@ -64,10 +65,13 @@ pub struct Published {
 }
 
 /// What a file is, once nothing of it will change.
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Sealed {
     stamp: Stamp,
+    digests: Digests,
     /// Those that its entity tag follows from.
     recorded: Digests,
+    is_described: bool,
 }
 
 impl Writer {
@@ -91,23 +95,26 @@ impl Writer {
     }
 
     fn publish_locked(
-        &self,
+        &mut self,
         state: &mut State,
         publication: &Publication<'_>,
     ) -> Result<Published, UploadError> {
         let is_described = state.is_described;
         let active = state.of_writer(self.lease)?;
         let digests = self.verify(&active.file, publication)?;
-        let sealed = self.seal(&active.file, &digests)?;
-        let (sealed, created) = match self.name_from(&active.home, &active.file, is_described, publication)? {
-            Some(created) => (sealed, created),
-            None => self.publish_copy(&active.file, &digests, publication)?,
-        };
-        state.end();
-        self.uploads.index.forget(&self.partial);
-        if self.limits.is_durable {
-            fsync(self.destination.directory()).map_err(UploadError::at("fsync of a directory"))?;
+        let sealed = Sealed { is_described, ..self.seal(&active.file, &digests)? };
+        let mut placed = self.place(active, sealed, false, publication);
+        if placed == Err(UploadError::ParentMissing) && self.limits.create_dirs {
+            // Another upload had made the directory, failed, and removed it.
+            placed = self.place(active, sealed, true, publication);
         }
+        let (sealed, created) = placed?;
+        state.end();
+        if let Err(error) = self.sync_name() {
+            self.uploads.index.forget(&self.partial);
+            return Err(error);
+        }
+        // Known until now, so that whoever asks meanwhile isn't told that there is none.
         self.uploads.index.complete(&self.partial, sealed.stamp.size);
         let shown = if self.uploads.root.reads_digests() { sealed.recorded } else { Digests::default() };
         Ok(Published {
@@ -117,6 +124,49 @@ impl Writer {
             etag: sealed.stamp.etag(&shown),
             digests,
         })
+    }
+
+    /// Makes the name durable, if it has to be.
+    fn sync_name(&self) -> Result<(), UploadError> {
+        if !self.limits.is_durable {
+            return Ok(());
+        }
+        fsync(self.destination.directory()).map_err(UploadError::at("fsync of a directory"))?;
+        self.uploads.directories.sync_above(&self.uploads.root, self.destination.directory_path())
+    }
+
+    /// Makes the directories on the way to the destination that are missing, and names the file; true where nothing had
+    /// the name. Where that fails, what was made for it goes again.
+    fn place(
+        &mut self,
+        active: &Active,
+        sealed: Sealed,
+        is_again: bool,
+        publication: &Publication<'_>,
+    ) -> Result<(Sealed, bool), UploadError> {
+        let uploads = Arc::clone(&self.uploads);
+        let mut made = Made::default();
+        let held = uploads.directories.hold();
+        let result = self.make_directory(is_again, &mut made).and_then(|()| {
+            match self.name_from(&active.home, &active.file, sealed.is_described, publication)? {
+                Some(created) => Ok((sealed, created)),
+                None => self.publish_copy(&active.file, &sealed.digests, publication),
+            }
+        });
+        if result.is_err() {
+            uploads.directories.remove(held, made);
+        }
+        result
+    }
+
+    fn make_directory(&mut self, is_again: bool, made: &mut Made) -> Result<(), UploadError> {
+        if self.destination.has_directory() && !is_again {
+            return Ok(());
+        }
+        let Uploads { root, directories, .. } = &*self.uploads;
+        self.destination.make_directory(root, directories, self.limits.is_durable, made)?;
+        // A link may lead into the home.
+        if self.destination.key == self.uploads.home_key { Err(UploadError::NotFound) } else { Ok(()) }
     }
 
     /// The digests that are promised, asked for or to be recorded; those that no writer computed from the first byte
@@ -136,7 +186,9 @@ impl Writer {
         };
         let digests = passed.or(&read);
         match promises.into_iter().find_map(|promised| digests.mismatch(promised)) {
-            Some(algorithm) => Err(UploadError::DigestMismatch { algorithm }),
+            Some(algorithm) => {
+                Err(UploadError::DigestMismatch { algorithm, computed: digests, is_of_request: false })
+            }
             None => Ok(digests),
         }
     }
@@ -159,7 +211,7 @@ impl Writer {
         if self.limits.is_durable {
             file.sync().map_err(UploadError::at("fsync of an upload"))?;
         }
-        Ok(Sealed { stamp, recorded })
+        Ok(Sealed { stamp, digests: *digests, recorded, is_described: false })
     }
 
     /// Names the file that lies in `home`, if the destination's state allows; true where nothing had the name, None
@@ -217,7 +269,8 @@ impl Writer {
         let result = publish();
         if result.is_err() {
             let _ = home.remove(id);
-        } else if let Some(home) = self.uploads.home_of(&self.partial)? {
+        } else if let Ok(Some(home)) = self.uploads.home_of(&self.partial) {
+            // Published all the same: what is left here is swept.
             let _ = home.remove(id);
         }
         result

@@ -30,14 +30,14 @@ pub struct Swept {
 impl Uploads {
     /// Takes over what can be continued.
     pub(super) fn adopt(&self, root_home: &Home) -> Result<(), UploadError> {
-        self.adopt_from(root_home, false)?;
+        self.adopt_from(root_home, None)?;
         let mut gone = Vec::new();
         for path in self.homes.paths() {
             // A mount that is absent today may be back tomorrow, and then its partials are found by a sweep alone.
             let Ok(directory) = self.root.open_directory(&path) else { continue };
             match Home::open(&directory) {
                 Ok(Some(home)) => {
-                    self.adopt_from(&home, true)?;
+                    self.adopt_from(&home, Some(&path))?;
                     // Fails unless it is empty.
                     if unlinkat(&directory, RESERVED_SEGMENT, AtFlags::REMOVEDIR).is_ok() {
                         gone.push(path);
@@ -51,9 +51,9 @@ impl Uploads {
         Ok(())
     }
 
-    fn adopt_from(&self, home: &Home, is_beside: bool) -> Result<(), UploadError> {
+    fn adopt_from(&self, home: &Home, beside: Option<&str>) -> Result<(), UploadError> {
         for id in ids(home)?.0 {
-            match self.adopt_one(home, is_beside, id) {
+            match self.adopt_one(home, beside, id) {
                 Ok(()) => {}
                 // Another daemon's.
                 Err(UploadError::Busy) => {}
@@ -64,11 +64,15 @@ impl Uploads {
         Ok(())
     }
 
-    fn adopt_one(&self, home: &Home, is_beside: bool, id: UploadId) -> Result<(), UploadError> {
+    fn adopt_one(&self, home: &Home, beside: Option<&str>, id: UploadId) -> Result<(), UploadError> {
         let failed = UploadError::at("taking over an upload");
         let Some(file) = home.lock(id)? else { return Ok(()) };
         let Some(about) = About::load(&file) else { return Ok(()) };
         let Some(destination) = Name::of_text(&about.destination) else { return Ok(()) };
+        // Links may give one home several paths: the upload's name has the one that its destination has.
+        if beside.is_some_and(|directory| directory != "." && !destination.lies_in(directory)) {
+            return Ok(());
+        }
         let stat = fstat(&file).map_err(failed)?;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let trusted = about.trusted(size, &self.boot);
@@ -85,7 +89,8 @@ impl Uploads {
             },
         };
         futimens(&file, &times).map_err(failed)?;
-        let partial = Partial::left(id, (destination, about), is_beside, trusted, modified(stat.st_mtime));
+        let partial =
+            Partial::left(id, (destination, about), beside.map(Box::from), trusted, modified(stat.st_mtime));
         self.index.insert(&Arc::new(partial))
     }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use rustix::fs::fsync;
+
 use super::super::digest::{Algorithms, Digests, Hashers};
 use super::Uploads;
 use super::destination::Destination;
@@ -128,7 +130,7 @@ impl Writer {
         state.durable = state.durable.min(self.start);
         self.partial.set_offset(self.start);
         self.hashers = Hashers::new(computed.algorithms());
-        Err(UploadError::DigestMismatch { algorithm })
+        Err(UploadError::DigestMismatch { algorithm, computed, is_of_request: true })
     }
 
     /// Ends the writing of an upload that isn't complete. What is there stays until it is continued or swept, and
@@ -146,10 +148,7 @@ impl Writer {
             self.uploads.remove_locked(&self.partial, &mut state);
             return Ok(Kept { offset, is_resumable: false });
         }
-        if let Err(error) = self.put_aside(&mut state) {
-            self.uploads.remove_locked(&self.partial, &mut state);
-            return Err(error);
-        }
+        self.uploads.put_aside(&self.partial, &mut state, &self.limits)?;
         drop(state);
         if !self.partial.is_resource {
             self.uploads
@@ -168,29 +167,6 @@ impl Writer {
         self.partial.length().is_some() && offset >= KEPT_BYTES_MIN && !self.uploads.index.is_full()
     }
 
-    fn put_aside(&self, state: &mut State) -> Result<(), UploadError> {
-        let active = state.of_writer(self.lease)?;
-        let offset = active.file.length();
-        if active.is_preallocated {
-            active.file.truncate(offset).map_err(UploadError::at("giving blocks back"))?;
-        }
-        if self.limits.is_durable {
-            active.file.sync().map_err(UploadError::at("fsync of an upload"))?;
-            state.durable = offset;
-        }
-        self.partial.keep_short();
-        self.partial.describe(state, &self.uploads.boot);
-        if self.limits.is_durable {
-            // The description says what is durable, and so was written after it; whoever is told how much is kept
-            // can rely on the description too.
-            let active = state.of_writer(self.lease)?;
-            active.file.sync().map_err(UploadError::at("fsync of an upload"))?;
-        }
-        state.idle_since = SystemTime::now();
-        state.active = None;
-        Ok(())
-    }
-
     /// Ends the upload: what is there of it is removed.
     pub fn discard(mut self) {
         self.is_over = true;
@@ -198,6 +174,51 @@ impl Writer {
         if state.of_writer(self.lease).is_ok() {
             self.uploads.remove_locked(&self.partial, &mut state);
         }
+    }
+}
+
+impl Uploads {
+    /// Ends the writing to a partial, whoever does it, and keeps what is there; a partial that can't be kept is
+    /// removed.
+    pub(super) fn put_aside(
+        &self,
+        partial: &Partial,
+        state: &mut State,
+        limits: &UploadLimits,
+    ) -> Result<(), UploadError> {
+        let result = self.try_put_aside(partial, state, limits);
+        if result.is_err() {
+            self.remove_locked(partial, state);
+        }
+        result
+    }
+
+    fn try_put_aside(
+        &self,
+        partial: &Partial,
+        state: &mut State,
+        limits: &UploadLimits,
+    ) -> Result<(), UploadError> {
+        let Some(active) = &mut state.active else { return Ok(()) };
+        let offset = active.file.length();
+        if active.is_preallocated {
+            active.file.truncate(offset).map_err(UploadError::at("giving blocks back"))?;
+        }
+        if limits.is_durable {
+            active.file.sync().map_err(UploadError::at("fsync of an upload"))?;
+            state.durable = offset;
+        }
+        partial.keep_short();
+        partial.describe(state, &self.boot);
+        if let Some(active) = state.active.as_ref().filter(|_| limits.is_durable) {
+            // The description says what is durable, and so was written after it; whoever is told how much is kept
+            // can rely on the description too, and on the name that it is found by.
+            active.file.sync().map_err(UploadError::at("fsync of an upload"))?;
+            fsync(&active.home).map_err(UploadError::at("fsync of .streamd-uploads"))?;
+        }
+        state.idle_since = SystemTime::now();
+        state.active = None;
+        Ok(())
     }
 }
 

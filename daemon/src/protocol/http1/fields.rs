@@ -7,7 +7,7 @@ use crate::protocol::date::parse_http_date;
 use crate::protocol::http1::authority::is_authority;
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::line::Version;
-use crate::protocol::http1::method::{Method, is_token_byte};
+use crate::protocol::http1::method::is_token_byte;
 use crate::protocol::http1::request::{Body, FIELDS_MAX};
 use crate::protocol::http1::write_fields::WriteFields;
 use crate::protocol::name::escape_for_log;
@@ -61,9 +61,9 @@ impl<'b> Once<'b> {
 }
 
 impl<'b> Fields<'b> {
-    /// Reads the field lines of a head, up to and with the empty line. Those that mean something to a write alone are
-    /// looked for in nothing else.
-    pub(super) fn parse(lines: &'b [u8], method: Method) -> Result<Self, RequestError> {
+    /// Reads the field lines of a head, up to and with the empty line. Those that mean something to a request that may
+    /// change something are looked for in no other.
+    pub(super) fn parse(lines: &'b [u8], may_change: bool) -> Result<Self, RequestError> {
         let (mut few, mut many);
         let headers: &mut [_] = if memchr_iter(b'\n', lines).count() <= FIELDS_USUAL_MAX {
             few = [httparse::EMPTY_HEADER; FIELDS_USUAL_MAX];
@@ -78,7 +78,7 @@ impl<'b> Fields<'b> {
         for header in headers {
             fields.add(header.name, header.value);
         }
-        if !method.is_read() {
+        if may_change {
             fields.write = Some(Box::new(WriteFields::parse(headers)?));
         }
         Ok(fields)

@@ -88,7 +88,9 @@ pub fn parse(buffer: &[u8]) -> Result<Progress, RequestError> {
     let Some(head) = head::locate(buffer)? else { return Ok(Progress::Incomplete) };
     let version = head.line.version;
     let (target, name) = target::parse(head.line.target)?;
-    let mut fields = Fields::parse(head.fields, head.line.method)?;
+    // Whoever asks how far an upload came ends the request that writes to it.
+    let may_change = !head.line.method.is_read() || name.upload_resource().is_some();
+    let mut fields = Fields::parse(head.fields, may_change)?;
     let body = fields.body(version)?;
     fields.check(version)?;
     let request = Request {

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -62,6 +63,10 @@ pub(crate) struct FaultyFs {
 struct Shared {
     nodes: Mutex<Nodes>,
     faults: Mutex<Faults>,
+    writes: AtomicUsize,
+    /// What waits until it is healed, and whether something does.
+    stalled: Mutex<(Option<Operation>, bool)>,
+    healed: Condvar,
 }
 
 impl FaultyFs {
@@ -89,9 +94,27 @@ impl FaultyFs {
         self.shared.faults.lock().unwrap().insert(operation, (after, errno));
     }
 
+    /// Lets the next `operation` wait until everything is healed, and the whole file system with it.
+    pub(crate) fn stall(&self, operation: Operation) {
+        *self.shared.stalled.lock().unwrap() = (Some(operation), false);
+    }
+
+    /// Whether something waits.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.shared.stalled.lock().unwrap().1
+    }
+
     /// Lets everything succeed again.
     pub(crate) fn heal(&self) {
         self.shared.faults.lock().unwrap().clear();
+        *self.shared.stalled.lock().unwrap() = (None, false);
+        self.shared.healed.notify_all();
+    }
+
+    /// How many writes it was asked for so far. Where nothing is cached, each write(2) is one or, if it is long,
+    /// several.
+    pub(crate) fn writes(&self) -> usize {
+        self.shared.writes.load(Ordering::Relaxed)
     }
 
     /// Bytes of all files, those without a name that somebody has open among them.
@@ -102,6 +125,7 @@ impl FaultyFs {
 
 impl Drop for FaultyFs {
     fn drop(&mut self) {
+        self.heal();
         self.mountpoint.unmount();
         if let Some(session) = self.session.take() {
             let _ = session.join();
@@ -124,8 +148,17 @@ impl Memory {
         self.check_many(operation, 1)
     }
 
+    fn wait(&self, operation: Operation) {
+        let mut stalled = self.shared.stalled.lock().unwrap();
+        while stalled.0 == Some(operation) {
+            stalled.1 = true;
+            stalled = self.shared.healed.wait(stalled).unwrap();
+        }
+    }
+
     /// The same for so many of it at once. What has failed fails from then on.
     fn check_many(&self, operation: Operation, count: usize) -> Result<(), Errno> {
+        self.wait(operation);
         match self.shared.faults.lock().unwrap().get_mut(&operation) {
             Some((left, errno)) if *left < count => {
                 *left = 0;
@@ -279,6 +312,7 @@ impl Filesystem for Memory {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        self.shared.writes.fetch_add(1, Ordering::Relaxed);
         match self
             .check_many(Operation::Write, bytes.len())
             .and_then(|()| self.nodes().write(node, offset, bytes))

@@ -30,7 +30,7 @@ pub(crate) use nginx::Nginx;
 pub(crate) use process::{Process, TEST_FLAGS, command, json, lines_with, run_streamd, set_test_variables};
 pub(crate) use random::Random;
 pub(crate) use target::{Target, frame_size};
-pub(crate) use upload::{MIB, chunked, each_uploading, partials, put, put_text, uploading, write_text};
+pub(crate) use upload::{MIB, chunked, each_uploading, partials, put, put_text, send, uploading, write_text};
 
 /// Time for anything that should happen; long enough for a loaded machine, and only ever waited for in full by
 /// a test that fails.

@@ -56,11 +56,16 @@ pub(crate) fn put_text(path: &str, fields: &str, body: &[u8]) -> Vec<u8> {
     write_text("PUT", path, fields, body)
 }
 
-/// One PUT on a connection of its own.
-pub(crate) fn put(address: SocketAddr, path: &str, fields: &str, body: &[u8]) -> Response {
+/// One request with a body, on a connection of its own.
+pub(crate) fn send(address: SocketAddr, method: &str, path: &str, fields: &str, body: &[u8]) -> Response {
     let mut connection = Connection::open(address);
-    connection.send(put_text(path, fields, body));
-    connection.response_to("PUT")
+    connection.send(write_text(method, path, fields, body));
+    connection.response_to(method)
+}
+
+/// [`send`] of a PUT.
+pub(crate) fn put(address: SocketAddr, path: &str, fields: &str, body: &[u8]) -> Response {
+    send(address, "PUT", path, fields, body)
 }
 
 /// A body in chunks of at most `chunk_bytes`, with its end.

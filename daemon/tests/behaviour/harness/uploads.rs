@@ -59,6 +59,11 @@ pub(crate) fn put_rest(address: SocketAddr, path: &str, body: &[u8], offset: usi
     try_put(address, path, &range, &body[offset..]).unwrap()
 }
 
+/// Completes an upload of `length` bytes that are all there.
+pub(crate) fn put_nothing_more(address: SocketAddr, path: &str, length: usize) -> Response {
+    try_put(address, path, &format!("Content-Range: bytes */{length}\r\n"), b"").unwrap()
+}
+
 /// How much of an upload of `length` bytes is there, asked for by its last byte alone.
 pub(crate) fn offset_of(address: SocketAddr, path: &str, length: usize) -> usize {
     let range = format!("Content-Range: bytes {0}-{0}/{length}\r\n", length - 1);

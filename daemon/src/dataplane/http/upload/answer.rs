@@ -9,6 +9,9 @@ use crate::protocol::digest::Digest;
 use crate::protocol::problem::{self, Kind};
 use crate::protocol::upload;
 
+/// The field with the digests of one request's body.
+pub(super) const CONTENT_DIGEST: &str = "Content-Digest";
+
 /// An answer that isn't written yet: what it says of the connection is known last.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -79,14 +82,16 @@ impl Answer {
             }
             UploadError::Completed => Answer::problem_of(Kind::CompletedUpload, 410, &detail, &[]),
             UploadError::PreconditionFailed => problem(412),
-            UploadError::DigestMismatch { algorithm } => {
-                let sent = digests.iter().filter(|(_, digest)| digest.algorithm() == *algorithm);
-                let mismatched: Vec<Value> = sent
+            UploadError::DigestMismatch { computed, is_of_request, .. } => {
+                let is_meant = |header| (header == CONTENT_DIGEST) == *is_of_request;
+                let mismatched = digests
+                    .iter()
+                    .filter(|(header, digest)| is_meant(*header) && computed.contradict(digest))
                     .map(|(header, digest)| {
-                        json!({"algorithm": algorithm.key(), "provided_digest": digest.to_string(), "header": header})
-                    })
-                    .collect();
-                let members = [("mismatched_digests", Value::from(mismatched))];
+                        let algorithm = digest.algorithm().key();
+                        json!({"algorithm": algorithm, "provided_digest": digest.to_string(), "header": header})
+                    });
+                let members = [("mismatched_digests", mismatched.collect())];
                 Answer::problem_of(Kind::MismatchedDigest, 400, &detail, &members)
             }
             UploadError::Exhausted(_) => problem(503).field("Retry-After", "1"),
@@ -108,7 +113,7 @@ impl Answer {
         }
     }
 
-    /// What the draft wants in each answer to a creation or an append (draft section 4.1.2).
+    /// Whether the upload that the answer speaks of is complete (draft section 4.1.2).
     pub(super) fn upload_complete(self, complete: bool) -> Answer {
         self.field("Upload-Complete", upload::complete(complete))
     }

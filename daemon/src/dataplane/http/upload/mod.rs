@@ -21,8 +21,9 @@ use super::super::error::TransferError;
 use super::super::input::Input;
 use super::super::registry::Registered;
 use super::super::worker::Worker;
+use super::body::{self, Drained};
 use super::response::Asked;
-use super::{After, Exchange, body, send_rest};
+use super::{After, Exchange, send_rest};
 use crate::files::digest::{Algorithms, Digests};
 use crate::files::upload::{UploadError, UploadLimits, Uploads, Writer};
 use crate::protocol::digest::{self, Digest};
@@ -33,7 +34,7 @@ use crate::protocol::name::UploadResource;
 use crate::protocol::problem::Kind;
 use crate::protocol::upload::{self, UploadStep};
 use crate::telemetry::UploadOutcome;
-use answer::Answer;
+use answer::{Answer, CONTENT_DIGEST};
 use conditions::Conditions;
 use receive::BodyError;
 
@@ -98,39 +99,38 @@ pub(super) async fn serve(
     let answer = match result {
         Ok(answer) | Err(Stop::Refused(answer)) => answer,
         Err(Stop::Ended(error)) => {
-            let exchange = Exchange::of_upload(worker, request, false, received_bytes, started);
+            let drained = Drained::partly(0);
+            let exchange = Exchange::of_upload(worker, request, drained, received_bytes, started);
             return exchange.finish(worker, connection, input, 0, Tally::default(), Err(error));
         }
     };
-    let is_drained = match state {
-        BodyState::Whole => true,
-        BodyState::Partly => false,
+    let drained = match state {
+        BodyState::Whole => Drained::NOTHING_LEFT,
+        // What was received was wanted.
+        BodyState::Partly => Drained::partly(0),
         BodyState::Untouched => match body::drain(worker, connection, input, &request).await {
-            Ok(is_drained) => is_drained,
+            Ok(drained) => drained,
             Err(_) => {
                 connection.socket.abort();
                 return After::Close;
             }
         },
     };
-    let exchange = Exchange::of_upload(worker, request, is_drained, received_bytes, started);
+    let exchange = Exchange::of_upload(worker, request, drained, received_bytes, started);
     let response = answer.respond(&Asked::new(worker, &exchange.request, exchange.keep_alive));
     send_rest(worker, connection, input, exchange, response).await
 }
 
 impl Call<'_> {
     async fn answer(&mut self) -> Result<Answer, Stop> {
+        permission::check(self.worker, self.fields()?)?;
         if let Some(resource) = self.request.name.upload_resource() {
-            if self.request.method.is_read() {
-                return self.status(resource).await;
-            }
-            permission::check(self.worker, self.fields()?)?;
             return match self.request.method {
+                Method::Get | Method::Head => self.status(resource).await,
                 Method::Delete => self.cancel(resource).await,
                 _ => Box::pin(self.append(resource)).await,
             };
         }
-        permission::check(self.worker, self.fields()?)?;
         if self.request.name.is_reserved() {
             return Err(Answer::of_error(&UploadError::NotFound, &[]).into());
         }
@@ -232,7 +232,7 @@ impl Call<'_> {
         let of = |header, digests: &Result<Vec<Digest>, _>| {
             digests.iter().flatten().map(move |digest| (header, *digest)).collect::<Vec<_>>()
         };
-        [of("Repr-Digest", &fields.repr_digest), of("Content-Digest", &fields.content_digest)].concat()
+        [of("Repr-Digest", &fields.repr_digest), of(CONTENT_DIGEST, &fields.content_digest)].concat()
     }
 
     /// The digests that the client wants to hear of.

@@ -27,9 +27,19 @@ const TURN_BYTES: usize = 8 << 20;
 /// that it goes on.
 const GATHER_MS: u64 = 1_000;
 
+/// Longest piece of a chunked body that is gathered with others instead of being written by itself: copying so much
+/// costs less than a write does.
+const GATHERED_PIECE_BYTES_MAX: usize = 16 << 10;
+
+/// What a disk thread has for one turn at a time.
+struct Buffers {
+    received: Vec<u8>,
+    /// Payload of short chunks, to be written together.
+    gathered: Vec<u8>,
+}
+
 thread_local! {
-    /// Of a disk thread, for one turn at a time.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static BUFFERS: RefCell<Buffers> = const { RefCell::new(Buffers { received: Vec::new(), gathered: Vec::new() }) };
 }
 
 /// Why a body didn't become whole.
@@ -198,19 +208,22 @@ struct Turn {
 impl Turn {
     /// Receives and writes what is there. Waits for the disk, not for the peer.
     fn run(&mut self) -> Result<Pause, BodyError> {
+        BUFFERS.with_borrow_mut(|Buffers { received, gathered }| {
+            received.resize(BUFFER_BYTES, 0);
+            let result = self.receive(received, gathered);
+            // Also before a chunk that is none: all before belongs to the body.
+            let written = self.write_gathered(gathered);
+            result.and_then(|pause| written.map(|()| pause))
+        })
+    }
+
+    fn receive(&mut self, buffer: &mut [u8], gathered: &mut Vec<u8>) -> Result<Pause, BodyError> {
         let ahead = std::mem::take(&mut self.ahead);
-        let used = self.take(&ahead)?;
+        let used = self.take(&ahead, gathered)?;
         if self.framing.is_whole() {
             self.ahead = ahead[used..].to_vec();
             return Ok(Pause::Whole);
         }
-        BUFFER.with_borrow_mut(|buffer| {
-            buffer.resize(BUFFER_BYTES, 0);
-            self.receive(buffer)
-        })
-    }
-
-    fn receive(&mut self, buffer: &mut [u8]) -> Result<Pause, BodyError> {
         let mut received = 0;
         while received < TURN_BYTES {
             let wanted = self.framing.wanted(buffer.len());
@@ -218,7 +231,7 @@ impl Turn {
                 Ok(0) => return Ok(Pause::PeerEnded),
                 Ok(count) => {
                     received += count;
-                    let used = self.take(&buffer[..count])?;
+                    let used = self.take(&buffer[..count], gathered)?;
                     if self.framing.is_whole() {
                         self.ahead = buffer[used..count].to_vec();
                         return Ok(Pause::Whole);
@@ -232,34 +245,55 @@ impl Turn {
         Ok(Pause::TurnOver)
     }
 
-    /// Writes what of `bytes` belongs to the body, and says how many of them do.
-    fn take(&mut self, bytes: &[u8]) -> Result<usize, BodyError> {
+    /// Writes or gathers what of `bytes` belongs to the body, and says how many of them do.
+    fn take(&mut self, bytes: &[u8], gathered: &mut Vec<u8>) -> Result<usize, BodyError> {
         match &mut self.framing {
             Framing::Length(left) => {
                 let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                if count > 0 {
-                    self.writer.write(&bytes[..count])?;
-                }
                 *left -= count as u64;
-                self.bytes += count as u64;
+                if count > 0 {
+                    self.write(&bytes[..count])?;
+                }
                 Ok(count)
             }
-            Framing::Chunked { decoder, is_whole } => {
-                let mut rest = bytes;
-                loop {
-                    match decoder.next_piece(&mut rest)? {
-                        Piece::Payload(payload) => {
-                            self.writer.write(payload)?;
-                            self.bytes += payload.len() as u64;
-                        }
-                        Piece::Incomplete => return Ok(bytes.len()),
-                        Piece::Ended => {
-                            *is_whole = true;
-                            return Ok(bytes.len() - rest.len());
-                        }
+            Framing::Chunked { .. } => self.take_chunks(bytes, gathered),
+        }
+    }
+
+    fn take_chunks(&mut self, bytes: &[u8], gathered: &mut Vec<u8>) -> Result<usize, BodyError> {
+        let mut rest = bytes;
+        while let Framing::Chunked { decoder, is_whole } = &mut self.framing {
+            match decoder.next_piece(&mut rest)? {
+                Piece::Payload(payload) if payload.len() <= GATHERED_PIECE_BYTES_MAX => {
+                    gathered.extend_from_slice(payload);
+                    if gathered.len() >= BUFFER_BYTES {
+                        self.write_gathered(gathered)?;
                     }
+                }
+                Piece::Payload(payload) => {
+                    self.write_gathered(gathered)?;
+                    self.write(payload)?;
+                }
+                Piece::Incomplete => break,
+                Piece::Ended => {
+                    *is_whole = true;
+                    break;
                 }
             }
         }
+        Ok(bytes.len() - rest.len())
+    }
+
+    /// Writes what has gathered. Where that fails it is gone, as the upload is.
+    fn write_gathered(&mut self, gathered: &mut Vec<u8>) -> Result<(), BodyError> {
+        let result = if gathered.is_empty() { Ok(()) } else { self.write(gathered) };
+        gathered.clear();
+        result
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
+        self.writer.write(bytes)?;
+        self.bytes += bytes.len() as u64;
+        Ok(())
     }
 }

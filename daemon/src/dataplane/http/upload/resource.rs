@@ -15,7 +15,7 @@ use crate::protocol::upload::UploadStep;
 impl Call<'_> {
     /// Begins an upload (draft section 4.2). `complete`: this body is all of it.
     pub(super) async fn create(&mut self, complete: bool, length: Option<u64>) -> Result<Answer, Stop> {
-        self.check_end(0).map_err(|stop| marked(stop, true))?;
+        self.check_end(0)?;
         let content = Digests::from_fields(&self.content_digests()?);
         let conditions = Conditions::of(&self.request.preconditions);
         let plan = Plan {
@@ -35,13 +35,13 @@ impl Call<'_> {
             writer.hash(algorithms);
             Ok(writer)
         });
-        let writer = begun.await.map_err(|stop| marked(stop, true))?;
+        let writer = begun.await?;
         let resource = writer.resource();
         if let Err(stop) = self.announce(&resource).await {
             self.put_aside(Some(writer), &BodyError::PeerGone).await;
             return Err(stop);
         }
-        let answer = self.take(writer, content, complete).await?;
+        let answer = Box::pin(self.take(writer, content, complete)).await?;
         match answer {
             Taken::Published(answer) => Ok(answer.upload_complete(true)),
             Taken::Kept(offset) => Ok(Answer::new(201)
@@ -66,14 +66,14 @@ impl Call<'_> {
             writer.hash(algorithms);
             Ok(writer)
         });
-        let writer = resumed.await.map_err(|stop| self.of_completed(marked(stop, false)))?;
+        let writer = resumed.await.map_err(|stop| self.of_resumed(stop))?;
         if let Err(stop) = self.check_end(offset) {
             self.keep(writer).await?;
             // Of this request, nothing.
             self.outcome = None;
             return Err(marked(stop, false));
         }
-        match self.take(writer, content, complete).await? {
+        match Box::pin(self.take(writer, content, complete)).await? {
             Taken::Published(answer) => Ok(answer.upload_complete(true)),
             Taken::Kept(offset) => {
                 Ok(Answer::new(204).field("Upload-Offset", offset.to_string()).upload_complete(false))
@@ -109,23 +109,28 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// A request that goes on with an upload that is complete already: its bytes are too many, and without any it says
-    /// what is known.
-    fn of_completed(&self, stop: Stop) -> Stop {
+    /// A refusal to go on with an upload. Of one that is complete already the bytes are too many, and without any the
+    /// answer says what is known; of one that isn't there it can't say whether it is complete.
+    fn of_resumed(&self, stop: Stop) -> Stop {
         match stop {
-            Stop::Refused(answer) if answer.status() == 410 && self.request.body != Body::None => {
+            Stop::Refused(answer) if answer.status() == 404 => Stop::Refused(answer),
+            Stop::Refused(answer) if answer.status() == 410 && self.request.body == Body::None => {
+                Stop::Refused(answer.upload_complete(true))
+            }
+            Stop::Refused(answer) if answer.status() == 410 => {
                 let detail = "the upload is complete: there is no room for more";
                 let answer = Answer::problem_of(Kind::InconsistentLength, 400, detail, &[]);
                 Stop::Refused(answer.upload_complete(true))
             }
-            stop => stop,
+            stop => marked(stop, false),
         }
     }
 
-    /// Tells how far an upload came (draft section 4.3).
+    /// Tells how far an upload came (draft section 4.3), and ends the request that writes to it (4.6): whoever asks has
+    /// lost that one, and goes on from here.
     pub(super) async fn status(&mut self, resource: UploadResource) -> Result<Answer, Stop> {
-        let uploads = Arc::clone(&self.uploads);
-        let status = self.on_disk(move || uploads.status(&resource)).await?;
+        let (uploads, limits) = (Arc::clone(&self.uploads), self.limits());
+        let status = self.on_disk(move || uploads.interrupt(&resource, &limits)).await?;
         Ok(Answer::new(204)
             .field("Upload-Offset", status.offset.to_string())
             .upload_complete(status.complete)
@@ -150,7 +155,7 @@ enum Taken {
     Kept(u64),
 }
 
-/// Says in a refusal who speaks: the file's own name, and going on is pointless, or the upload (draft section 4.1.2).
+/// Says in a refusal whether the upload is complete, whatever came of it, or may be gone on with (draft section 4.1.2).
 fn marked(stop: Stop, complete: bool) -> Stop {
     match stop {
         Stop::Refused(answer) => Stop::Refused(answer.upload_complete(complete)),

@@ -27,20 +27,22 @@ impl Call<'_> {
     }
 
     async fn put_whole(&mut self) -> Result<Answer, Stop> {
-        // The body is the whole file, so both kinds of digest are the file's; where they differ, one is wrong.
+        let digests = Digests::from_fields(&self.repr_digests()?);
         let content = Digests::from_fields(&self.content_digests()?);
-        let digests = Digests::from_fields(&self.repr_digests()?).or(&content);
         let plan = Plan {
             destination: self.request.name.clone(),
             length: self.body_bytes(),
-            digests,
+            // The body is the whole file, so both kinds of digest are the file's: what is left of it when it is cut
+            // short has to have them too.
+            digests: digests.or(&content),
             note: String::new(),
         };
         let algorithms = content.algorithms().union(self.wanted_digests());
         let writer = self.begin(plan, algorithms, None).await?;
         let writer = self.receive(writer).await?;
+        let writer = self.check_content(writer, content).await?;
         let conditions = Conditions::of(&self.request.preconditions);
-        self.publish(writer, conditions, content).await
+        self.publish(writer, conditions, digests).await
     }
 
     async fn put_part(&mut self, range: ContentRange) -> Result<Answer, Stop> {
@@ -61,9 +63,9 @@ impl Call<'_> {
         let writer = self.begin(plan, algorithms, Some(range.first)).await?;
         let writer = self.receive(writer).await?;
         let writer = self.check_content(writer, content).await?;
-        if writer.offset() > range.end() {
+        if writer.offset() > range.end {
             // Which of its bytes are meant nobody knows.
-            let error = UploadError::LengthConflict { expected: range.end(), provided: writer.offset() };
+            let error = UploadError::LengthConflict { expected: range.end, provided: writer.offset() };
             return self
                 .on_disk(move || {
                     writer.discard();
@@ -71,14 +73,14 @@ impl Call<'_> {
                 })
                 .await;
         }
-        if writer.offset() != range.end() {
-            let error = UploadError::Incomplete { received: writer.offset(), expected: range.end() };
+        if writer.offset() != range.end {
+            let error = UploadError::Incomplete { received: writer.offset(), expected: range.end };
             self.keep(writer).await?;
             return Err(self.refusal(&error).into());
         }
         if range.is_last() {
             let conditions = Conditions::of(&self.request.preconditions);
-            // The first part's were noted; the last one's count too.
+            // Digests that came with the first part were noted; the last one's count too.
             return self.publish(writer, conditions, digests).await;
         }
         let offset = self.keep(writer).await?;

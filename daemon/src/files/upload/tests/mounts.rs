@@ -165,6 +165,29 @@ fn uploads_to_another_mount_lie_beside_their_destination() {
 }
 
 #[test]
+fn on_another_mount_directories_are_made_with_the_name_too() {
+    let Some((mut fixture, mount)) = with_mount() else { return };
+    let limits = UploadLimits { create_dirs: true, ..limits() };
+    let plan = plan("/mnt/new/deep/file", Some(10));
+    let mut writer = fixture.uploads.create(&plan, &limits).unwrap();
+    let upload = writer.resource();
+    writer.write(b"12345").unwrap();
+    // Beside the last directory that there is.
+    assert_eq!(upload.path(), format!("/mnt/.streamd-uploads/{}", upload.id));
+    assert_eq!(names(&mount.0), [".streamd-uploads"]);
+    writer.keep().unwrap();
+    fixture.restart();
+    if let Ok(mut writer) = fixture.uploads.resume(&upload, 5, None, &limits) {
+        writer.write(b"67890").unwrap();
+        assert_eq!(names(&mount.0), [".streamd-uploads"]);
+        writer.publish(&Publication::default()).unwrap();
+        assert_eq!(fixture.read("mnt/new/deep/file").unwrap(), b"1234567890");
+    } else {
+        println!("skipped: no extended attributes on tmpfs");
+    }
+}
+
+#[test]
 fn a_sweep_comes_to_the_homes_on_other_mounts() {
     let Some((fixture, mount)) = with_mount() else { return };
     fixture.cut_short("/mnt/file", b"12345", 10);
@@ -196,7 +219,11 @@ fn what_cannot_be_renamed_is_copied_beside_its_destination() {
     assert!(names(&mount.0.join(".streamd-uploads")).is_empty());
     assert_eq!(
         fixture.put_if("/mnt/file", b"late", &publication),
-        Err(UploadError::DigestMismatch { algorithm: Algorithm::Sha256 })
+        Err(UploadError::DigestMismatch {
+            algorithm: Algorithm::Sha256,
+            computed: digests_of(b"late"),
+            is_of_request: false
+        })
     );
     // The next one knows.
     let writer = fixture.uploads.create(&plan("/mnt/file", None), &limits()).unwrap();

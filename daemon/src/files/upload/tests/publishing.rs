@@ -95,7 +95,11 @@ fn a_wrong_digest_leaves_the_file_that_was_there() {
     fixture.put("/file", b"before").unwrap();
     let generation = fixture.uploads.generation();
     let wrong = digests_of(b"other");
-    let expected = Err(UploadError::DigestMismatch { algorithm: Algorithm::Sha256 });
+    let expected = Err(UploadError::DigestMismatch {
+        algorithm: Algorithm::Sha256,
+        computed: digests_of(b"content"),
+        is_of_request: false,
+    });
     let mut writer =
         fixture.uploads.begin(&Plan { digests: wrong, ..plan("/file", None) }, &limits()).unwrap();
     writer.write(b"content").unwrap();

@@ -134,6 +134,34 @@ fn writers_are_counted_and_one_too_many_is_refused() {
     fixture.assert_clean();
 }
 
+/// Those that fail do so when they have made the directory, and take it away where they can.
+#[test]
+fn of_uploads_into_one_new_directory_those_that_may_succeed_do() {
+    const UPLOADS: usize = 8;
+    let fixture = Fixture::new();
+    let limits = UploadLimits { create_dirs: true, ..limits() };
+    for round in 0..200 {
+        let results = at_once(UPLOADS, |number| {
+            let path = format!("/{round}/deep/file{number}");
+            let mut writer = fixture.uploads.begin(&plan(&path, Some(1)), &limits).unwrap();
+            writer.write(b"x").unwrap();
+            let is_refused = number % 4 != 0 || round % 2 == 1;
+            let precondition = |_: Option<&Validators>| !is_refused;
+            let publication = Publication { precondition: Some(&precondition), ..Publication::default() };
+            let result = writer.publish(&publication);
+            (is_refused, result)
+        });
+        for (is_refused, result) in results {
+            match result {
+                Ok(_) => assert!(!is_refused),
+                Err(error) => assert_eq!((is_refused, error), (true, UploadError::PreconditionFailed)),
+            }
+        }
+        assert_eq!(fixture.path.join(round.to_string()).exists(), round % 2 == 0);
+    }
+    fixture.assert_clean();
+}
+
 #[test]
 fn uploads_deletions_and_sweeps_do_not_lock_each_other_up() {
     let fixture = Fixture::new();

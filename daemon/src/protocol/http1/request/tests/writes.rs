@@ -54,7 +54,7 @@ fn fields_of_writes_are_read() {
     );
     assert_eq!(fields.authorization.unwrap().bearer(), Some(b"secret".as_slice()));
     assert_eq!(fields.origin.as_deref(), Some(b"http://a".as_slice()));
-    assert_eq!(fields.content_range, Ok(Some(ContentRange { first: 5, last: 9, total: 20 })));
+    assert_eq!(fields.content_range, Ok(Some(ContentRange { first: 5, end: 10, total: 20 })));
     assert_eq!(fields.content_type.as_deref(), Some(b"text/plain; charset=utf-8".as_slice()));
     assert_eq!(fields.repr_digest, Ok(vec![Digest::Crc32c([0xe3, 0x06, 0x92, 0x83])]));
     assert_eq!(fields.content_digest, Ok(vec![Digest::Crc32c([0; 4])]));
@@ -70,10 +70,10 @@ fn fields_of_writes_are_read() {
 #[test]
 fn faults_of_values_are_kept() {
     let fields = write(
-        "Content-Range: bytes */20\r\nRepr-Digest: sha-256\r\nContent-Digest: sha-256=:AA:,\r\n\
+        "Content-Range: bytes 0-4/*\r\nRepr-Digest: sha-256\r\nContent-Digest: sha-256=:AA:,\r\n\
          Upload-Offset: five\r\nUpload-Complete: yes\r\n",
     );
-    assert_eq!(fields.content_range, Err(ContentRangeError::RangeUnknown));
+    assert_eq!(fields.content_range, Err(ContentRangeError::TotalUnknown));
     assert!(matches!(fields.repr_digest, Err(DigestError::NoBytes { .. })));
     assert_eq!(fields.content_digest, Err(DigestError::Malformed));
     assert_eq!(fields.upload, UploadFields::default());

@@ -1,0 +1,138 @@
+//! Directories on the way to a destination. They are made right before the file gets its name: an upload that is
+//! refused or fails before leaves none, and one whose naming fails takes those away again that nobody else uses.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use rustix::fs::{AtFlags, Mode, fsync, mkdirat, unlinkat};
+use rustix::io::Errno;
+
+use super::super::root::Root;
+use super::error::UploadError;
+
+/// What uploads at once must know of each other's directories.
+#[derive(Debug, Default)]
+pub(super) struct Directories {
+    /// Read from the look for a directory until something lies in it, written while those made in vain are removed:
+    /// they are what it holds, as long as others made in vain may lie in them.
+    in_vain: RwLock<Vec<MadeOne>>,
+    /// Uploads that are about to remove what they had made.
+    removing: AtomicUsize,
+    /// Uploads that are making directories, none of which is known to be synced.
+    making: AtomicUsize,
+    /// Whether some were made that never were synced.
+    left_unsynced: AtomicBool,
+}
+
+/// As long as this is held, no directory goes that another upload had made.
+pub(super) type Held<'d> = RwLockReadGuard<'d, Vec<MadeOne>>;
+
+/// A directory in its parent, by its name there.
+type MadeOne = (OwnedFd, Box<str>);
+
+/// Directories that were made for one upload.
+#[derive(Debug, Default)]
+pub(super) struct Made(Vec<MadeOne>);
+
+impl Directories {
+    pub(super) fn hold(&self) -> Held<'_> {
+        self.in_vain.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes what is missing of `path`, step by step beneath the root, and opens it. What was made is added to `made`,
+    /// also where the rest could not be. Waits for the disk.
+    pub(super) fn make(
+        &self,
+        root: &Root,
+        path: &str,
+        is_durable: bool,
+        made: &mut Made,
+    ) -> Result<OwnedFd, UploadError> {
+        self.making.fetch_add(1, Ordering::SeqCst);
+        let result = make(root, path, is_durable, made);
+        let is_synced = is_durable && result.is_ok();
+        if !is_synced && !made.0.is_empty() {
+            self.left_unsynced.store(true, Ordering::SeqCst);
+        }
+        self.making.fetch_sub(1, Ordering::SeqCst);
+        result
+    }
+
+    /// Syncs the directories above `path`, if some may have been made by an upload that has not synced them, or
+    /// couldn't: what lies in them is no safer than they are. Waits for the disk.
+    pub(super) fn sync_above(&self, root: &Root, path: &str) -> Result<(), UploadError> {
+        let is_sure = self.making.load(Ordering::SeqCst) == 0 && !self.left_unsynced.load(Ordering::SeqCst);
+        if is_sure || path == "." {
+            return Ok(());
+        }
+        let failed = UploadError::at("fsync of a directory");
+        let above = path.match_indices('/').map(|(slash, _)| &path[..slash]);
+        for directory in above.chain(["."]) {
+            match root.open_directory(directory) {
+                Ok(directory) => fsync(&directory).map_err(failed)?,
+                // Moved from outside: what the name means now is another matter.
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes those that are empty, or become so as other uploads remove theirs. Waits for the disk.
+    pub(super) fn remove(&self, held: Held<'_>, made: Made) {
+        if made.0.is_empty() {
+            return;
+        }
+        self.removing.fetch_add(1, Ordering::SeqCst);
+        drop(held);
+        let mut in_vain = self.in_vain.write().unwrap_or_else(PoisonError::into_inner);
+        in_vain.extend(made.0);
+        let mut before = usize::MAX;
+        while in_vain.len() < before {
+            before = in_vain.len();
+            in_vain.retain(|(parent, name)| {
+                unlinkat(parent, &**name, AtFlags::REMOVEDIR) == Err(Errno::NOTEMPTY)
+            });
+        }
+        if self.removing.fetch_sub(1, Ordering::SeqCst) == 1 {
+            // Something else lies in these.
+            in_vain.clear();
+        }
+    }
+}
+
+fn make(root: &Root, path: &str, is_durable: bool, made: &mut Made) -> Result<OwnedFd, UploadError> {
+    let failed = UploadError::at("creating a directory");
+    let mut directory = root.open_directory(".").map_err(failed)?;
+    let ends = path.match_indices('/').map(|(slash, _)| slash).chain([path.len()]);
+    for end in ends {
+        let here = &path[..end];
+        directory = match root.open_directory(here) {
+            Err(Errno::NOENT) => {
+                let name = here.rfind('/').map_or(here, |slash| &here[slash + 1..]);
+                made.make(directory, name, is_durable).map_err(failed)?;
+                root.open_directory(here)
+            }
+            result => result,
+        }
+        .map_err(failed)?;
+    }
+    Ok(directory)
+}
+
+impl Made {
+    fn make(&mut self, parent: OwnedFd, name: &str, is_durable: bool) -> Result<(), Errno> {
+        let is_ours = match mkdirat(&parent, name, Mode::RWXU | Mode::RWXG | Mode::RWXO) {
+            Ok(()) => true,
+            // By another upload, or it is a link that leads nowhere: whoever opens it finds that out.
+            Err(Errno::EXIST) => false,
+            Err(errno) => return Err(errno),
+        };
+        let synced = if is_durable { fsync(&parent) } else { Ok(()) };
+        if is_ours {
+            self.0.push((parent, name.into()));
+        }
+        synced
+    }
+}
