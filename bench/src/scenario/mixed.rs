@@ -11,8 +11,8 @@ use crate::peer::own_cost;
 use crate::progress::Progress;
 use crate::result::{Sample, Work};
 
-/// Time after which a server that lost what it had read ahead for its cold pulls has caught up: 64 windows of 1 MiB take
-/// 1.3 s from a device of 50 MiB a second.
+/// Time after which a server that lost what it had read ahead for its cold pulls has caught up: 64 windows of 1 MiB
+/// take 1.3 s from a device of 50 MiB a second.
 const COLD_SETTLE: Duration = Duration::from_secs(2);
 
 pub(super) fn measure(
