@@ -74,6 +74,28 @@ fn curl_uploads_files_and_what_comes_through_a_pipe() {
     });
 }
 
+/// With and without the wait for a 100, it sees why: long before it has sent all.
+#[test]
+fn curl_sees_why_a_large_upload_is_refused() {
+    if !installed("curl") {
+        return;
+    }
+    let source = Fixture::new();
+    let large = source.write("large", &pattern(40 * MIB));
+    let change = |settings| Settings { upload_bytes_max: 30 * MIB as u64, ..settings };
+    each_uploading(change, |daemon, fixture| {
+        std::fs::create_dir(fixture.path().join("directory")).unwrap();
+        for expect in ["Expect:", "Expect: 100-continue"] {
+            let arguments = ["--upload-file", large.to_str().unwrap(), "--header", expect];
+            assert_eq!(curl(daemon.data(), "/new", &arguments, b""), 413, "{expect}");
+            let chunked = [&arguments[..], &["--header", "Transfer-Encoding: chunked"]].concat();
+            assert_eq!(curl(daemon.data(), "/directory", &chunked, b""), 409, "{expect}");
+        }
+        assert_eq!(get(daemon.data(), "/new", "").status, 404);
+        assert!(partials(fixture.path()).is_empty());
+    });
+}
+
 #[test]
 fn curl_uploads_several_files_over_one_connection() {
     if !installed("curl") {
