@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034,SC2153,SC2154  # settings of test-systemd.sh, and what check prints
 # What the checks of test-systemd.sh are made of: questions about the service in the container, and load on it.
-# Sourced after lib-container.sh, never run.
+# Sourced after lib-test.sh and lib-container.sh, never run.
 
 # A check without which the others would only repeat that it failed.
 require() {
@@ -17,11 +17,6 @@ require() {
 at_most() {
     CHECK_DETAIL="expected at most $1, got \"$2\""
     awk -v maximum="$1" -v value="$2" 'BEGIN { exit !(value ~ /^[0-9.]+$/ && value + 0 <= maximum + 0) }'
-}
-
-fails() {
-    CHECK_DETAIL="it succeeded"
-    ! "$@" >"$RUN_DIR/quiet.log" 2>&1
 }
 
 sha256_of() { sha256sum "$1" | cut -d ' ' -f 1; }

@@ -7,6 +7,8 @@ RUN_DIR=$(mktemp -d "${TMPDIR:-/tmp}/streamd-test-package.XXXXXX")
 export RUN_DIR
 # shellcheck source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=lib-test.sh
+source "$REPO_DIR/scripts/lib-test.sh"
 
 # Where cargo installs programs.
 PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
@@ -27,24 +29,20 @@ TREE="$RUN_DIR/tree"
 ROOT="$RUN_DIR/root"
 
 main() {
-    case ${1:-} in
-        '') ;;
-        -h | --help) rmdir "$RUN_DIR" && usage && exit 0 ;;
-        *) rmdir "$RUN_DIR" && die_usage "unknown argument \"$1\"" ;;
-    esac
-    trap clean_up EXIT
-    trap 'exit 130' INT TERM
+    no_arguments "$@"
+    clean_up_at_the_end
     test_exposure
     if has "the package" cargo-deb dpkg-deb; then
         build_package
         test_package
     fi
-    check_summary
+    finish
 }
 
 clean_up() {
     local status=$?
-    if ((status == 0)); then rm -rf -- "$RUN_DIR"; else warn "what was looked at is kept in $RUN_DIR"; fi
+    count_unfinished
+    remove_or_keep "$status" "what was looked at is"
 }
 
 # has WHAT TOOL...: whether all tools are there; says what is left out where they are not.
@@ -56,19 +54,6 @@ has() {
         say "skipped: $what, since $tool is not installed (scripts/install-deps.sh)"
         return 1
     done
-}
-
-# Runs without a sound, whatever it returns.
-silent() {
-    local output
-    output=$("$@" 2>&1) || true
-    CHECK_DETAIL="it printed: $output"
-    [[ -z $output ]]
-}
-
-quiet() {
-    CHECK_DETAIL="see $RUN_DIR/quiet.log"
-    "$@" >"$RUN_DIR/quiet.log" 2>&1
 }
 
 # ---------------------------------------------------------------- the unit alone

@@ -45,21 +45,18 @@ FAULT_SECONDS=9
 # A report waits for nothing; the end waits for a request of each client.
 ANSWER_SECONDS=60
 
-FINISHED=0
 LOAD_CHILD=
 FAKE_AGENT_PID=
 WATCHES=
 REPORT='{}'
 
 main() {
-    case ${1:-} in
-        '') ;;
-        --full) FULL=1 ;;
-        -h | --help) rmdir "$RUN_DIR" && usage && exit 0 ;;
-        *) rmdir "$RUN_DIR" && die_usage "unknown argument \"$1\"" ;;
-    esac
-    trap clean_up EXIT
-    trap 'exit 130' INT TERM
+    if [[ ${1:-} == --full ]]; then
+        FULL=1
+        shift
+    fi
+    no_arguments "$@"
+    clean_up_at_the_end
     choose_ports
     bring_up
     test_installed
@@ -74,22 +71,16 @@ main() {
     test_agent_wiped
     test_agent_errors
     end_load
-    FINISHED=1
-    check_summary
+    finish
 }
 
 clean_up() {
     local status=$?
-    trap '' INT TERM
-    if ((!FINISHED)); then
-        CHECKS_FAILED=$((CHECKS_FAILED + 1))
-        warn "ended before its last check"
-        check_summary || true
-    fi
+    count_unfinished
     if [[ -n $LOAD_CHILD ]]; then kill "$LOAD_CHILD" 2>/dev/null || true; fi
     if [[ -n $FAKE_AGENT_PID ]]; then kill "$FAKE_AGENT_PID" 2>/dev/null || true; fi
     "$REPO_DIR/scripts/down.sh" >"$RUN_DIR/cleanup.log" 2>&1 || warn "down.sh failed: see $RUN_DIR/cleanup.log"
-    if ((status == 0)); then rm -rf -- "$RUN_DIR"; else warn "logs are kept in $RUN_DIR"; fi
+    remove_or_keep "$status" "logs are"
 }
 
 # Frames are stored, so that their bytes can be compared.
@@ -109,7 +100,7 @@ bring_up() {
 # The scripts in one folder, with nothing else of the repository.
 test_installed() {
     local root="$RUN_DIR/root" scripts="$RUN_DIR/root/usr/lib/streamd" name
-    mkdir -p "$scripts" "$root/usr/bin" "$root/bin" "$root/etc/systemd/system"
+    mkdir -p "$scripts" "$root/usr/bin" "$root/etc/systemd/system"
     for name in consul-register lib lib-consul nginx-upstreams rolling-restart; do
         cp "$REPO_DIR/scripts/$name.sh" "$scripts/"
     done
@@ -128,7 +119,6 @@ test_installed() {
     cp -r /usr/lib/systemd/system "$root/usr/lib/systemd/"
     cp "$REPO_DIR"/systemd/* "$root/etc/systemd/system/"
     cp "$STREAMD" "$root/usr/bin/streamd"
-    cp "$(type -P kill)" "$root/bin/kill"
     check "installed: systemd-analyze accepts streamd-consul@.service" verified "$root"
     check "installed: its exposure is at most 1.5" quiet systemd-analyze security --offline=yes --threshold=15 \
         --root="$root" --no-pager streamd-consul@192.0.2.10.service

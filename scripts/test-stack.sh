@@ -33,17 +33,11 @@ CRITICAL_SECONDS=12
 RELOAD_SECONDS=5
 REGISTERED_SECONDS=15
 
-FINISHED=0
 LOAD_PID=
 
 main() {
-    case ${1:-} in
-        '') ;;
-        -h | --help) rmdir "$RUN_DIR" && usage && exit 0 ;;
-        *) rmdir "$RUN_DIR" && die_usage "unknown argument \"$1\"" ;;
-    esac
-    trap clean_up EXIT
-    trap 'exit 130' INT TERM
+    no_arguments "$@"
+    clean_up_at_the_end
     choose_ports
     test_up
     test_consul_shows
@@ -54,21 +48,15 @@ main() {
     test_consul_forgets
     test_bad_list
     test_down
-    FINISHED=1
-    check_summary
+    finish
 }
 
 clean_up() {
     local status=$?
-    trap '' INT TERM
-    if ((!FINISHED)); then
-        CHECKS_FAILED=$((CHECKS_FAILED + 1))
-        warn "ended before its last check"
-        check_summary || true
-    fi
+    count_unfinished
     if [[ -n $LOAD_PID ]]; then kill "$LOAD_PID" 2>/dev/null || true; fi
     "$REPO_DIR/scripts/down.sh" >"$RUN_DIR/cleanup.log" 2>&1 || warn "down.sh failed: see $RUN_DIR/cleanup.log"
-    if ((status == 0)); then rm -rf -- "$RUN_DIR"; else warn "logs are kept in $RUN_DIR"; fi
+    remove_or_keep "$status" "logs are"
 }
 
 # ---------------------------------------------------------------- up
@@ -183,11 +171,6 @@ load_reached() { (($(wc -l <"$RUN_DIR/load") >= $1)); }
 
 # "1000 200", or a row of counts and codes.
 load_result() { sort "$RUN_DIR/load" | uniq -c | awk '{printf "%s%s %s", sep, $1, $2; sep = ", "}'; }
-
-fails() {
-    CHECK_DETAIL="it succeeded"
-    ! "$@" >"$RUN_DIR/quiet.log" 2>&1
-}
 
 test_replica_returns() {
     check "up.sh starts the replica again" run_up

@@ -46,7 +46,6 @@ CONNECTIONS_MAX=4000
 
 TESTS=(transfers hardening reload stopped_thread stopped_process killed_process restarts_under_load stop_in_flight
     bad_configuration dynamic_user consul upgrade removal)
-FINISHED=0
 LOAD_PIDS=()
 
 main() {
@@ -55,14 +54,12 @@ main() {
     obstacle=$(container_obstacle)
     [[ -n $obstacle || -n $(package_path) ]] || obstacle="there is no package: build it with cargo deb -p streamd"
     if [[ -n $obstacle ]]; then rmdir "$RUN_DIR" && say "skipped: $obstacle" && exit 0; fi
-    trap clean_up EXIT
-    trap 'exit 130' INT TERM
+    clean_up_at_the_end
     container_prepare
     make_files
     container_boot "$RUN_DIR/srv"
     run_tests
-    FINISHED=1
-    check_summary
+    finish
 }
 
 parse_arguments() {
@@ -84,18 +81,13 @@ run_tests() {
 
 clean_up() {
     local status=$?
-    trap '' INT TERM
-    if ((!FINISHED)); then
-        CHECKS_FAILED=$((CHECKS_FAILED + 1))
-        warn "ended before its last check"
-        check_summary || true
-    fi
+    count_unfinished
     ((${#LOAD_PIDS[@]} == 0)) || kill "${LOAD_PIDS[@]}" 2>/dev/null || true
     if ((status != 0)) && [[ -n $CONTAINER_PID ]]; then
         container journalctl --boot --output=short-precise >"$RUN_DIR/journal" 2>/dev/null || true
     fi
     container_stop
-    if ((status == 0)); then rm -rf -- "$RUN_DIR"; else warn "the journal is kept in $RUN_DIR"; fi
+    remove_or_keep "$status" "the journal is"
 }
 
 # What the container sees as /srv.
@@ -136,13 +128,6 @@ package_path() {
     # shellcheck disable=SC2012  # names of ours, by time
     [[ -n $path ]] || path=$(ls -t "$REPO_DIR"/target/debian/streamd_*.deb 2>/dev/null | head -n 1)
     if [[ -f $path ]]; then printf '%s' "$path"; fi
-}
-
-silent() {
-    local output
-    output=$("$@" 2>&1) || true
-    CHECK_DETAIL="it printed: $output"
-    [[ -z $output ]]
 }
 
 # ---------------------------------------------------------------- start

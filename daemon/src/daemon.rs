@@ -12,7 +12,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{DriverChoice, Live, SinkChoice};
+use crate::config::{DriverChoice, Live, SinkChoice, listen_remedy};
 use crate::control::{self, ControlContext, ControlError, ControlPlane};
 use crate::dataplane::{DataPlane, DataPlaneError, Driver, Resources, WorkerEnded};
 use crate::files::upload::{UploadError, Uploads};
@@ -56,7 +56,7 @@ pub enum DaemonError {
     #[error("driver uring: {0}; --driver auto would fall back to epoll")]
     Driver(RingRefused),
     /// The control address can't be listened on.
-    #[error("control_listen {address}: {reason}{}", remedy(.reason))]
+    #[error("control_listen {address}: {reason}{}", listen_remedy("control_listen", .reason))]
     ControlListen {
         /// The address.
         address: SocketAddr,
@@ -75,19 +75,6 @@ pub enum DaemonError {
     /// The thread that sweeps uploads could not be started.
     #[error("the thread that sweeps uploads: {0}")]
     Sweeper(io::Error),
-}
-
-fn remedy(reason: &io::Error) -> &'static str {
-    match reason.kind() {
-        io::ErrorKind::AddrInUse => {
-            ": another process listens there: `ss -ltnp` names it; end it, or set another control_listen"
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            ": no interface has this address: `ip address` lists those that there are; set one as control_listen"
-        }
-        io::ErrorKind::PermissionDenied => ": ports below 1024 need CAP_NET_BIND_SERVICE",
-        _ => "",
-    }
 }
 
 impl DaemonError {

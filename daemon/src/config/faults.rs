@@ -60,6 +60,22 @@ pub(super) fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
+/// What to do about an address that can't be listened on, which `setting` names.
+pub fn listen_remedy(setting: &str, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!(": another process listens there: `ss -ltnp` names it; end it, or set another {setting}")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!(
+                ": no interface has this address: `ip address` lists those that there are; set one as {setting}"
+            )
+        }
+        io::ErrorKind::PermissionDenied => ": ports below 1024 need CAP_NET_BIND_SERVICE".to_owned(),
+        _ => String::new(),
+    }
+}
+
 fn list(faults: &[Fault]) -> String {
     faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n")
 }

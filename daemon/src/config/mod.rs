@@ -15,7 +15,7 @@ pub mod target;
 mod token;
 
 pub use arguments::Arguments;
-pub use faults::{ConfigError, Fault};
+pub use faults::{ConfigError, Fault, listen_remedy};
 pub use lifetime::Lifetime;
 pub use live::Live;
 pub use load::{CONFIG_FILE_DEFAULT, load, load_adjusted};

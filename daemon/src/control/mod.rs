@@ -23,7 +23,7 @@ mod tests;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ pub fn start(context: ControlContext) -> Result<ControlPlane, ControlError> {
         refusals: RefusalLog::default(),
     });
     let (stop, stopped) = watch::channel(false);
-    let (turns, first_turn) = std::sync::mpsc::channel();
+    let (turns, first_turn) = mpsc::channel();
     let thread = std::thread::Builder::new()
         .name("streamd-control".to_owned())
         .spawn(move || run(runtime, listener, shared, stopped, turns))
@@ -125,7 +125,7 @@ fn run(
     listener: TcpListener,
     shared: Arc<Shared>,
     stopped: watch::Receiver<bool>,
-    turns: std::sync::mpsc::Sender<()>,
+    turns: mpsc::Sender<()>,
 ) {
     runtime.spawn(beat(Arc::clone(&shared.telemetry), turns));
     runtime.block_on(listen::run(listener, shared, stopped));
@@ -134,12 +134,13 @@ fn run(
 }
 
 /// Tells once that the loop turns, and then beats for as long as it does.
-async fn beat(telemetry: Arc<Telemetry>, turns: std::sync::mpsc::Sender<()>) {
+async fn beat(telemetry: Arc<Telemetry>, turns: mpsc::Sender<()>) {
+    telemetry.beat_control();
+    let _ = turns.send(());
     let mut ticks = tokio::time::interval(HEARTBEAT);
     loop {
         ticks.tick().await;
         telemetry.beat_control();
-        let _ = turns.send(());
     }
 }
 

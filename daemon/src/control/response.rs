@@ -48,8 +48,7 @@ pub(super) fn problem(error: &RequestError) -> Answer {
     response
 }
 
-/// Tells the client to send nothing more on this connection, and closes it after the answer: the next request would
-/// meet a daemon that is gone.
+/// Tells the client to send nothing more on this connection, and closes it after the answer.
 pub(super) fn make_last(response: &mut Answer) {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
 }

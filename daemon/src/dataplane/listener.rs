@@ -81,8 +81,8 @@ fn set_inherited_options(
     address: SocketAddr,
     congestion_control: Option<&str>,
 ) -> io::Result<()> {
-    // Every write of ours is whole (MSG_MORE and TCP_CORK say when it isn't), so
-    // waiting for acknowledgements before a small segment would only delay.
+    // Every write of ours is whole (MSG_MORE and TCP_CORK say when it isn't), so waiting for acknowledgements before a
+    // small segment would only delay.
     socket.set_tcp_nodelay(true)?;
     match congestion_control {
         Some(name) => socket.set_tcp_congestion(name.as_bytes())?,

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use super::disk::DiskThreads;
 use super::listener;
 use super::worker::{self, Assignment};
-use crate::config::Live;
+use crate::config::{Live, listen_remedy};
 use crate::files::upload::Uploads;
 use crate::files::{Root, Spool, Synthetic};
 use crate::job::{MAILBOX_JOBS_MAX, Mailboxes, StreamJob};
@@ -76,21 +76,17 @@ pub enum DataPlaneError {
     Disk(io::Error),
 }
 
-fn remedy(reason: &io::Error) -> &'static str {
+/// The data plane's sockets have one option more that may be refused.
+fn remedy(reason: &io::Error) -> String {
+    let of_address = listen_remedy("data_listen", reason);
     match reason.kind() {
-        io::ErrorKind::AddrInUse => {
-            ": another process listens there: `ss -ltnp` names it; end it, or set another data_listen"
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            ": no interface has this address: `ip address` lists those that there are; set one as data_listen"
-        }
         io::ErrorKind::PermissionDenied => {
-            ": ports below 1024 need CAP_NET_BIND_SERVICE, a congestion control outside the allowed ones CAP_NET_ADMIN"
+            of_address + ", a congestion control outside the allowed ones CAP_NET_ADMIN"
         }
         io::ErrorKind::NotFound => {
-            ": this congestion control isn't loaded; see net.ipv4.tcp_available_congestion_control"
+            ": this congestion control isn't loaded; see net.ipv4.tcp_available_congestion_control".to_owned()
         }
-        _ => "",
+        _ => of_address,
     }
 }
 

@@ -64,6 +64,16 @@ fn parent_of_path(path: &str) -> &str {
     path.rfind('/').map_or(".", |slash| &path[..slash])
 }
 
+/// The last segment of a path.
+pub(super) fn leaf_of_path(path: &str) -> &str {
+    path.rfind('/').map_or(path, |slash| &path[slash + 1..])
+}
+
+/// Bytes of a name that the path of a directory on its way takes up; 0 for the root.
+fn bytes_of_directory(path: &str) -> usize {
+    if path == "." { 0 } else { path.len() }
+}
+
 /// What has the destination's name now.
 pub(super) struct Current {
     pub(super) exists: bool,
@@ -100,7 +110,7 @@ impl Destination {
                 result => break result.map_err(failed)?,
             }
         };
-        let directory_bytes = if path == "." { 0 } else { path.len() };
+        let directory_bytes = bytes_of_directory(path);
         let (key, mount) = identify(&directory).map_err(failed)?;
         Ok(Destination { name: name.clone(), directory, directory_bytes, key, mount })
     }
@@ -117,7 +127,7 @@ impl Destination {
         let directory = directories.make(root, path, is_durable, made)?;
         let failed = UploadError::at("opening the directory of the destination");
         (self.key, self.mount) = identify(&directory).map_err(failed)?;
-        self.directory_bytes = if path == "." { 0 } else { path.len() };
+        self.directory_bytes = bytes_of_directory(path);
         self.directory = directory;
         Ok(())
     }
@@ -157,8 +167,7 @@ impl Destination {
 
     /// The destination's name in its directory.
     pub(super) fn leaf(&self) -> &str {
-        let path = self.name.as_str();
-        path.rfind('/').map_or(path, |slash| &path[slash + 1..])
+        leaf_of_path(self.name.as_str())
     }
 
     /// The path of the directory that is held open, relative to the root.

@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, Mode, fsync, mkdirat, unlinkat};
 use rustix::io::Errno;
 
 use super::super::root::Root;
+use super::destination::leaf_of_path;
 use super::error::UploadError;
 
 /// What uploads at once must know of each other's directories.
@@ -110,8 +111,7 @@ fn make(root: &Root, path: &str, is_durable: bool, made: &mut Made) -> Result<Ow
         let here = &path[..end];
         directory = match root.open_directory(here) {
             Err(Errno::NOENT) => {
-                let name = here.rfind('/').map_or(here, |slash| &here[slash + 1..]);
-                made.make(directory, name, is_durable).map_err(failed)?;
+                made.make(directory, leaf_of_path(here), is_durable).map_err(failed)?;
                 root.open_directory(here)
             }
             result => result,
