@@ -40,8 +40,13 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts it in a process group of its own, so that Ctrl-C in the terminal reaches only the bench, with nothing
-    /// of the bench's environment but PATH, so that a STREAMD_* variable doesn't set up a peer by accident.
+    /// Starts it in a session of its own, with nothing of the bench's environment but PATH, so that a STREAMD_* variable
+    /// doesn't set up a peer by accident.
+    ///
+    /// A service manager starts servers so too: Ctrl-C in the terminal reaches only the bench, and the scheduler's
+    /// autogroups (sched(7)) share a core between server and client. As one group, a server and a client that wake each
+    /// other all the time keep the kernel's own threads, which complete reads, off their core for up to 3.9 s (Linux 6.18;
+    /// `perf bench sched pipe` does it alone).
     pub(super) fn start(
         command_line: &[String],
         environment: &[(&'static str, String)],
@@ -50,7 +55,7 @@ impl Process {
     ) -> io::Result<Process> {
         let [program, arguments @ ..] = command_line else { return Err(io::ErrorKind::InvalidInput.into()) };
         let output = File::create(log)?;
-        let child = Command::new(program)
+        let child = in_own_session(program)
             .args(arguments)
             .current_dir(directory)
             .env_clear()
@@ -60,7 +65,6 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
-            .process_group(0)
             .spawn()?;
         Ok(Process { child, log: log.to_owned() })
     }
@@ -116,6 +120,19 @@ impl Drop for Process {
         // Only now may the kernel use its id again. One that not even SIGKILL ended is left, instead of waited for.
         let _ = self.child.try_wait();
     }
+}
+
+/// setsid(1) becomes the program without a fork, since a new child leads no process group. Where there is none, a group
+/// keeps Ctrl-C away.
+fn in_own_session(program: &str) -> Command {
+    if let Ok(setsid) = find_program("setsid", &program_directories()) {
+        let mut command = Command::new(setsid);
+        command.arg(program);
+        return command;
+    }
+    let mut command = Command::new(program);
+    command.process_group(0);
+    command
 }
 
 /// Waits a moment before a condition is looked at again.
