@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::error::TransferError;
 use super::worker::Worker;
 use crate::config::LogLevel;
-use crate::protocol::name::escape_for_log;
+use crate::protocol::name::escaped_for_log;
 use crate::telemetry::{AccessLine, EngineLabel, Label, Outcome, Status};
 
 /// Bytes moved, by engine.
@@ -73,10 +73,10 @@ impl Access<'_> {
             peer: self.peer,
             protocol: self.protocol,
             method: self.method,
-            path: &escape_for_log(self.path.as_bytes()),
+            path: &escaped_for_log(self.path),
             status: self.status,
             bytes: self.bytes,
-            duration: self.started.elapsed(),
+            started: self.started,
             engine: self.engine,
             outcome: outcome.label(),
         });
@@ -88,7 +88,7 @@ fn report_failure(result: &Result<(), TransferError>, path: &str) {
     if let Err(error) = result
         && error.is_ours()
     {
-        tracing::warn!(path = escape_for_log(path.as_bytes()), %error, "transfer failed");
+        tracing::warn!(path = &*escaped_for_log(path), %error, "transfer failed");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Names: which file below the root a request path means, and how foreign bytes are written into a log.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
@@ -198,6 +199,16 @@ pub fn escape_for_log(bytes: &[u8]) -> String {
         text.push_str("...");
     }
     text
+}
+
+/// As [`escape_for_log`], without a copy of what may stand as it is.
+#[must_use]
+pub fn escaped_for_log(text: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    if text.len() <= LOGGED_BYTES_MAX && text.bytes().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(escape_for_log(text.as_bytes()))
 }
 
 /// Whether no name may hold this character.

@@ -4,16 +4,23 @@
 use std::cell::{Cell, RefCell};
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::log_queue::LogQueue;
 use crate::config::LogFormat;
 
-/// Bytes of lines after which they are handed over: some two hundred.
+/// Bytes of lines after which they are handed over: some two hundred. Fewer would wake the writer more often, more
+/// would leave the core's first cache.
 const BUFFER_BYTES: usize = 32 << 10;
+
+/// More than a line takes with a path of ordinary length, so that the buffer seldom grows.
+const LINE_BYTES: usize = 512;
 
 /// Length of `2026-11-24T18:37:22`.
 const SECOND_BYTES: usize = 19;
+
+/// Time for which the wall clock is taken to go as the monotonic one does: a clock that was set shows within a tick.
+const WALL_CLOCK_AGE_MAX: Duration = Duration::from_millis(100);
 
 /// What a line says.
 pub struct AccessLine<'a> {
@@ -29,8 +36,8 @@ pub struct AccessLine<'a> {
     pub status: u16,
     /// Payload bytes.
     pub bytes: u64,
-    /// Time from the request to the end of its answer.
-    pub duration: Duration,
+    /// When the request was there.
+    pub started: Instant,
     /// The engine that moved most of the payload, or `none`.
     pub engine: &'a str,
     /// How it ended.
@@ -43,6 +50,8 @@ pub struct AccessLog {
     format: LogFormat,
     buffer: RefCell<String>,
     lines: Cell<u64>,
+    /// The wall clock, read once in a while: a line needs the monotonic clock anyway.
+    wall_clock: Cell<(Instant, SystemTime)>,
     /// The second that `second_text` spells, since 1970.
     second: Cell<u64>,
     second_text: RefCell<String>,
@@ -56,30 +65,22 @@ impl AccessLog {
             format,
             buffer: RefCell::default(),
             lines: Cell::new(0),
+            wall_clock: Cell::new((Instant::now(), SystemTime::now())),
             second: Cell::new(u64::MAX),
             second_text: RefCell::default(),
         }
     }
 
-    /// Writes a line.
+    /// Writes a line about a transfer that ends now.
     pub fn write(&self, line: &AccessLine<'_>) {
         if self.queue.is_nowhere() {
             return;
         }
         let mut buffer = self.buffer.borrow_mut();
-        let (open, close, is_json) = match self.format {
-            LogFormat::Text => ("", "\n", false),
-            LogFormat::Json => ("{\"timestamp\":\"", "}\n", true),
-        };
-        buffer.push_str(open);
-        self.push_time(&mut buffer);
-        buffer.push_str(if is_json {
-            "\",\"level\":\"INFO\",\"message\":\"transfer\""
-        } else {
-            "  INFO transfer"
-        });
-        Fields { out: &mut buffer, is_json }.push_all(line);
-        buffer.push_str(close);
+        match self.format {
+            LogFormat::Text => self.push_line::<Text>(&mut buffer, line),
+            LogFormat::Json => self.push_line::<Json>(&mut buffer, line),
+        }
         self.lines.set(self.lines.get() + 1);
         if buffer.len() >= BUFFER_BYTES {
             drop(buffer);
@@ -91,14 +92,43 @@ impl AccessLog {
     pub fn flush(&self) {
         let mut buffer = self.buffer.borrow_mut();
         if !buffer.is_empty() {
-            self.queue.send(buffer.as_bytes(), self.lines.take());
-            buffer.clear();
+            // An idle worker keeps no buffer: the next begins with the next line.
+            self.queue.send(std::mem::take(&mut *buffer).into_bytes(), self.lines.take());
         }
     }
 
+    fn push_line<F: Form>(&self, out: &mut String, line: &AccessLine<'_>) {
+        if out.capacity() == 0 {
+            out.reserve(BUFFER_BYTES + LINE_BYTES);
+        }
+        let now = Instant::now();
+        out.push_str(F::TIME);
+        self.push_time(out, now);
+        out.push_str(F::PEER);
+        push_peer(out, line.peer);
+        out.push_str(F::PROTOCOL);
+        out.push_str(line.protocol);
+        out.push_str(F::METHOD);
+        out.push_str(line.method);
+        out.push_str(F::PATH);
+        push_escaped(out, line.path);
+        out.push_str(F::STATUS);
+        push_number(out, u64::from(line.status));
+        out.push_str(F::BYTES);
+        push_number(out, line.bytes);
+        out.push_str(F::DURATION);
+        let duration = now.saturating_duration_since(line.started);
+        push_number(out, u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+        out.push_str(F::ENGINE);
+        out.push_str(line.engine);
+        out.push_str(F::OUTCOME);
+        out.push_str(line.outcome);
+        out.push_str(F::END);
+    }
+
     /// The time in RFC 3339, with microseconds; all but those is spelled once a second.
-    fn push_time(&self, out: &mut String) {
-        let now = SystemTime::now();
+    fn push_time(&self, out: &mut String, now: Instant) {
+        let now = self.wall_time(now);
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut text = self.second_text.borrow_mut();
         if self.second.replace(since.as_secs()) != since.as_secs() {
@@ -112,6 +142,17 @@ impl AccessLog {
         out.push_str(&digits.format(1_000_000 + since.subsec_micros())[1..]);
         out.push('Z');
     }
+
+    fn wall_time(&self, now: Instant) -> SystemTime {
+        let (read_at, read) = self.wall_clock.get();
+        let age = now.saturating_duration_since(read_at);
+        if age < WALL_CLOCK_AGE_MAX {
+            return read + age;
+        }
+        let read = SystemTime::now();
+        self.wall_clock.set((now, read));
+        read
+    }
 }
 
 impl Drop for AccessLog {
@@ -120,75 +161,91 @@ impl Drop for AccessLog {
     }
 }
 
-/// ` name=value` or `,"name":value`.
-struct Fields<'o> {
-    out: &'o mut String,
-    is_json: bool,
+/// What stands before each value, and at the end. Of known length where it is written, so that it is stored instead of
+/// copied by a call.
+trait Form {
+    const TIME: &'static str;
+    const PEER: &'static str;
+    const PROTOCOL: &'static str;
+    const METHOD: &'static str;
+    const PATH: &'static str;
+    const STATUS: &'static str;
+    const BYTES: &'static str;
+    const DURATION: &'static str;
+    const ENGINE: &'static str;
+    const OUTCOME: &'static str;
+    const END: &'static str;
 }
 
-impl Fields<'_> {
-    fn push_all(&mut self, line: &AccessLine<'_>) {
-        self.push_peer(line.peer);
-        self.push_text("protocol", line.protocol);
-        self.push_text("method", line.method);
-        self.push_text("path", line.path);
-        self.push_number("status", u64::from(line.status));
-        self.push_number("bytes", line.bytes);
-        self.push_number("duration_us", u64::try_from(line.duration.as_micros()).unwrap_or(u64::MAX));
-        self.push_text("engine", line.engine);
-        self.push_text("outcome", line.outcome);
-    }
+enum Text {}
 
-    fn push_name(&mut self, name: &str) {
-        self.out.push_str(if self.is_json { ",\"" } else { " " });
-        self.out.push_str(name);
-        self.out.push_str(if self.is_json { "\":" } else { "=" });
-    }
+impl Form for Text {
+    const TIME: &'static str = "";
+    const PEER: &'static str = "  INFO transfer peer=";
+    const PROTOCOL: &'static str = " protocol=\"";
+    const METHOD: &'static str = "\" method=\"";
+    const PATH: &'static str = "\" path=\"";
+    const STATUS: &'static str = "\" status=";
+    const BYTES: &'static str = " bytes=";
+    const DURATION: &'static str = " duration_us=";
+    const ENGINE: &'static str = " engine=\"";
+    const OUTCOME: &'static str = "\" outcome=\"";
+    const END: &'static str = "\"\n";
+}
 
-    fn push_number(&mut self, name: &str, value: u64) {
-        self.push_name(name);
-        self.out.push_str(itoa::Buffer::new().format(value));
-    }
+enum Json {}
 
-    /// A value of printable ASCII without quotes; in both formats a backslash is doubled.
-    fn push_text(&mut self, name: &str, value: &str) {
-        self.push_name(name);
-        self.out.push('"');
-        for (number, piece) in value.split('\\').enumerate() {
-            self.out.push_str(if number > 0 { "\\\\" } else { "" });
-            self.out.push_str(piece);
-        }
-        self.out.push('"');
-    }
+impl Form for Json {
+    const TIME: &'static str = "{\"timestamp\":\"";
+    const PEER: &'static str = "\",\"level\":\"INFO\",\"message\":\"transfer\",\"peer\":\"";
+    const PROTOCOL: &'static str = "\",\"protocol\":\"";
+    const METHOD: &'static str = "\",\"method\":\"";
+    const PATH: &'static str = "\",\"path\":\"";
+    const STATUS: &'static str = "\",\"status\":";
+    const BYTES: &'static str = ",\"bytes\":";
+    const DURATION: &'static str = ",\"duration_us\":";
+    const ENGINE: &'static str = ",\"engine\":\"";
+    const OUTCOME: &'static str = "\",\"outcome\":\"";
+    const END: &'static str = "\"}\n";
+}
 
-    fn push_peer(&mut self, peer: SocketAddr) {
-        self.push_name("peer");
-        let quote = if self.is_json { "\"" } else { "" };
-        self.out.push_str(quote);
-        match peer {
-            SocketAddr::V4(peer) => {
-                let mut digits = itoa::Buffer::new();
-                for (number, octet) in peer.ip().octets().into_iter().enumerate() {
-                    self.out.push_str(if number > 0 { "." } else { "" });
-                    self.out.push_str(digits.format(octet));
-                }
-                self.out.push(':');
-                self.out.push_str(digits.format(peer.port()));
-            }
-            // Writing to a String can't fail.
-            SocketAddr::V6(peer) => drop(write!(self.out, "{peer}")),
-        }
-        self.out.push_str(quote);
+fn push_number(out: &mut String, value: u64) {
+    out.push_str(itoa::Buffer::new().format(value));
+}
+
+/// Printable ASCII without quotes; in both formats a backslash is doubled.
+fn push_escaped(out: &mut String, value: &str) {
+    let mut rest = value;
+    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
+        out.push_str(&rest[..at]);
+        out.push_str("\\\\");
+        rest = &rest[at + 1..];
     }
+    out.push_str(rest);
+}
+
+fn push_peer(out: &mut String, peer: SocketAddr) {
+    let SocketAddr::V4(peer) = peer else {
+        // Writing to a String can't fail.
+        let _ = write!(out, "{peer}");
+        return;
+    };
+    let mut digits = itoa::Buffer::new();
+    for (number, octet) in peer.ip().octets().into_iter().enumerate() {
+        out.push_str(if number > 0 { "." } else { "" });
+        out.push_str(digits.format(octet));
+    }
+    out.push(':');
+    out.push_str(digits.format(peer.port()));
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
-    use std::time::Duration;
+    use std::time::{Duration, Instant, SystemTime};
 
-    use super::{AccessLine, AccessLog, BUFFER_BYTES};
+    use super::{AccessLine, AccessLog, BUFFER_BYTES, WALL_CLOCK_AGE_MAX};
     use crate::config::LogFormat;
     use crate::telemetry::log_queue::LogQueue;
 
@@ -217,7 +274,7 @@ mod tests {
                 path: "/a\\x0ab",
                 status: 200,
                 bytes: u64::MAX,
-                duration: Duration::from_micros(17),
+                started: Instant::now().checked_sub(Duration::from_secs(17)).unwrap(),
                 engine: "copy",
                 outcome: "complete",
             });
@@ -232,9 +289,13 @@ mod tests {
         let line = written(LogFormat::Text, "127.0.0.1:80", 1);
         let (time, rest) = line.split_at("2026-11-24T18:37:22.123456Z".len());
         assert!(humantime::parse_rfc3339(time).is_ok(), "{time}");
+        let (before, after) = rest.split_once(" duration_us=17").unwrap();
         let expected = "  INFO transfer peer=127.0.0.1:80 protocol=\"http\" method=\"GET\" path=\"/a\\\\x0ab\" \
-                        status=200 bytes=18446744073709551615 duration_us=17 engine=\"copy\" outcome=\"complete\"\n";
-        assert_eq!(rest, expected);
+                        status=200 bytes=18446744073709551615";
+        assert_eq!(before, expected);
+        let (below_a_second, after) = after.split_at(6);
+        assert!(below_a_second.parse::<u32>().is_ok(), "{below_a_second}");
+        assert_eq!(after, " engine=\"copy\" outcome=\"complete\"\n");
     }
 
     #[test]
@@ -246,6 +307,19 @@ mod tests {
         assert_eq!(value["bytes"], u64::MAX);
         assert_eq!((&value["level"], &value["message"]), (&"INFO".into(), &"transfer".into()));
         assert!(humantime::parse_rfc3339(value["timestamp"].as_str().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn lines_tell_the_time_of_the_wall_clock_whenever_it_was_read() {
+        let log = AccessLog::new(LogQueue::nowhere(), LogFormat::Text);
+        let now = Instant::now();
+        for later in [Duration::ZERO, WALL_CLOCK_AGE_MAX / 2, WALL_CLOCK_AGE_MAX * 2] {
+            let told = log.wall_time(now + later);
+            let expected =
+                if later < WALL_CLOCK_AGE_MAX { SystemTime::now() + later } else { SystemTime::now() };
+            let apart = told.duration_since(expected).unwrap_or_else(|error| error.duration());
+            assert!(apart < Duration::from_secs(1), "{later:?}: {apart:?} apart");
+        }
     }
 
     #[test]

@@ -58,12 +58,13 @@ impl LogQueue {
     }
 
     /// Hands over `lines` whole lines.
-    pub(super) fn send(&self, text: &[u8], lines: u64) {
+    pub(super) fn send(&self, text: Vec<u8>, lines: u64) {
         let Some(queue) = &self.0 else { return };
-        let waiting = queue.bytes_waiting.fetch_add(text.len(), Ordering::Relaxed);
-        let has_room = waiting + text.len() <= BYTES_WAITING_MAX;
-        if !has_room || queue.messages.send(Message::Lines(text.to_vec())).is_err() {
-            queue.bytes_waiting.fetch_sub(text.len(), Ordering::Relaxed);
+        let bytes = text.len();
+        let waiting = queue.bytes_waiting.fetch_add(bytes, Ordering::Relaxed);
+        let has_room = waiting + bytes <= BYTES_WAITING_MAX;
+        if !has_room || queue.messages.send(Message::Lines(text)).is_err() {
+            queue.bytes_waiting.fetch_sub(bytes, Ordering::Relaxed);
             queue.lines_dropped.fetch_add(lines, Ordering::Relaxed);
         }
     }
@@ -91,6 +92,7 @@ fn write_all(messages: &mpsc::Receiver<Message>, bytes_waiting: &AtomicUsize, mu
         let mut next = Some(first);
         while let Some(message) = next {
             match message {
+                Message::Lines(lines) if text.is_empty() => text = lines,
                 Message::Lines(lines) => text.extend_from_slice(&lines),
                 Message::Flush(done) => flushed = Some(done),
             }
@@ -109,7 +111,7 @@ fn write_all(messages: &mpsc::Receiver<Message>, bytes_waiting: &AtomicUsize, mu
 /// One line of tracing's, which it writes in one call.
 impl Write for LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.send(line, 1);
+        self.send(line.to_vec(), 1);
         Ok(line.len())
     }
 
@@ -153,7 +155,7 @@ mod tests {
         let queue = LogQueue::start(pipe.clone()).unwrap();
         let expected: String = (0..10_000).map(|number| format!("line {number}\n")).collect();
         for line in expected.split_inclusive('\n') {
-            queue.send(line.as_bytes(), 1);
+            queue.send(line.as_bytes().to_vec(), 1);
         }
         queue.flush();
         assert_eq!(String::from_utf8(pipe.0.lock().unwrap().clone()).unwrap(), expected);
@@ -168,13 +170,13 @@ mod tests {
         let lines = vec![b'\n'; 1 << 20];
         let sent = 2 * BYTES_WAITING_MAX / lines.len();
         for _ in 0..sent {
-            queue.send(&lines, 1000);
+            queue.send(lines.clone(), 1000);
         }
         let dropped = queue.lines_dropped();
         assert_eq!(dropped, (sent as u64 - (BYTES_WAITING_MAX / lines.len()) as u64) * 1000);
         drop(stalled);
         queue.flush();
-        queue.send(&lines, 1);
+        queue.send(lines, 1);
         assert_eq!(queue.lines_dropped(), dropped);
     }
 }

@@ -254,6 +254,9 @@ proptest! {
     #[test]
     fn logged_text_is_bounded_and_printable(bytes: Vec<u8>) {
         let text = escape_for_log(&bytes);
+        if let Ok(bytes) = std::str::from_utf8(&bytes) {
+            prop_assert_eq!(&*escaped_for_log(bytes), &text);
+        }
         prop_assert!(text.len() <= 4 * LOGGED_BYTES_MAX + 3);
         prop_assert!(text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"'));
     }
