@@ -52,7 +52,15 @@ pub(super) fn restrict(settings: &Settings, config_file: &Path) -> Result<(), St
 
 /// Keeps the thread from binding another TCP port, where the kernel can. Connecting stays: streams do.
 pub(super) fn deny_binding() -> Result<(), String> {
-    let deny = || Ruleset::default().handle_access(AccessNet::BindTcp)?.create()?.restrict_self();
+    let deny = || {
+        Ruleset::default()
+            .handle_access(AccessNet::BindTcp)?
+            // A set of rules refuses renames between directories even where it is about the network alone (seen on 6.18).
+            .handle_access(AccessFs::Refer)?
+            .create()?
+            .add_rules(path_beneath_rules(["/"], AccessFs::Refer))?
+            .restrict_self()
+    };
     deny().map(|_| ()).map_err(|error: RulesetError| format!("Landlock: {error}"))
 }
 
@@ -118,7 +126,7 @@ fn holder(file: &Path) -> Option<PathBuf> {
 /// What is read of the host: its boot and its cores, and names of stream targets by the C library. Rules for single files
 /// of /proc would be lost whenever its dentries are; of other processes Landlock leaves what isn't for ptrace(2).
 fn read_of_host(settings: &Settings) -> Vec<PathBuf> {
-    const HOST: [&str; 2] = ["/proc", "/sys/fs/cgroup"];
+    const HOST: [&str; 3] = ["/proc", "/sys/devices/system/cpu", "/sys/fs/cgroup"];
     const LIBRARIES: [&str; 5] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache"];
     /// Enough for `localhost`.
     const NAMES: [&str; 4] = ["/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"];
@@ -127,4 +135,97 @@ fn read_of_host(settings: &Settings) -> Vec<PathBuf> {
         ["/etc", "/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf"];
     let names = if settings.targets_allowed.is_empty() { NAMES } else { NAMES_OF_OTHERS };
     [&HOST[..], &LIBRARIES, &names, &["/etc/resolv.conf"]].concat().into_iter().map(PathBuf::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::{self, ErrorKind};
+    use std::net::TcpListener;
+    use std::path::Path;
+    use std::thread;
+
+    use super::{deny_binding, kernel, restrict};
+    use crate::config::Settings;
+
+    /// Runs `test` on a thread that has given up all but what `settings` need, and on one that this one starts.
+    fn restricted(settings: &Settings, config_file: &Path, test: impl Fn() + Sync) {
+        if let Err(reason) = kernel() {
+            println!("skipped: Landlock is {reason}");
+            return;
+        }
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                restrict(settings, config_file).unwrap();
+                test();
+                deny_binding().unwrap();
+                thread::scope(|scope| scope.spawn(&test).join().unwrap());
+            });
+        });
+    }
+
+    fn is_denied<T>(result: io::Result<T>) -> bool {
+        result.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    }
+
+    #[test]
+    fn nothing_but_root_and_configuration_can_be_read_and_nothing_written() {
+        let outer = tempfile::tempdir().unwrap();
+        let at = |name: &str| outer.path().join(name);
+        for name in ["root", "root/sub", "configuration", "elsewhere"] {
+            fs::create_dir(at(name)).unwrap();
+            fs::write(at(name).join("file"), "content").unwrap();
+        }
+        let settings = Settings { root: Some(at("root")), ..Settings::default() };
+        restricted(&settings, &at("configuration/streamd.toml"), || {
+            for readable in ["root", "root/sub", "configuration"] {
+                assert!(fs::read(at(readable).join("file")).is_ok(), "{readable}");
+                assert!(fs::read_dir(at(readable)).is_ok(), "{readable}");
+                assert!(is_denied(fs::write(at(readable).join("file"), "")), "{readable}");
+                assert!(is_denied(fs::write(at(readable).join("new"), "")), "{readable}");
+                assert!(is_denied(fs::remove_file(at(readable).join("file"))), "{readable}");
+            }
+            for hidden in ["elsewhere", "root/../elsewhere"] {
+                assert!(is_denied(fs::read(at(hidden).join("file"))), "{hidden}");
+                assert!(is_denied(fs::read_dir(at(hidden))), "{hidden}");
+            }
+            assert!(is_denied(fs::read("/etc/passwd")));
+            assert!(is_denied(std::process::Command::new("/bin/true").status()));
+            assert!(fs::read_to_string("/proc/sys/kernel/random/boot_id").is_ok());
+        });
+    }
+
+    #[test]
+    fn uploads_may_write_below_the_root_and_rename_between_its_directories() {
+        let outer = tempfile::tempdir().unwrap();
+        let at = |name: &str| outer.path().join(name);
+        fs::create_dir(at("root")).unwrap();
+        let settings = Settings { root: Some(at("root")), uploads: true, ..Settings::default() };
+        restricted(&settings, Path::new("/nonexistent/streamd.toml"), || {
+            fs::create_dir(at("root/made")).unwrap();
+            fs::write(at("root/partial"), "content").unwrap();
+            fs::rename(at("root/partial"), at("root/made/file")).unwrap();
+            assert!(fs::rename(at("root/made/file"), at("file")).is_err());
+            fs::remove_file(at("root/made/file")).unwrap();
+            fs::remove_dir(at("root/made")).unwrap();
+            assert!(std::os::unix::fs::symlink("/", at("root/link")).is_err());
+            assert!(is_denied(fs::write(at("file"), "")));
+        });
+    }
+
+    #[test]
+    fn a_port_can_be_bound_before_and_none_after() {
+        if kernel().map_or(true, |abi| abi < 4) {
+            println!("skipped: this kernel's Landlock knows no ports");
+            return;
+        }
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                deny_binding().unwrap();
+                assert!(is_denied(TcpListener::bind("127.0.0.1:0")));
+                std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            });
+        });
+    }
 }
