@@ -72,7 +72,7 @@ fn look(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.print_config {
         return print(&toml::to_string(&settings).map_err(failed)?);
     }
-    let sandbox = enter_sandbox(&settings, arguments)?;
+    let sandbox = Sandbox::enter(&settings, arguments.config_file())?;
     check(&settings, &sandbox)
 }
 
@@ -95,7 +95,10 @@ fn run_supervised(arguments: &Arguments, supervisor: &mut Supervisor) -> Result<
         Ok(())
     });
     let live = settings.and_then(Live::new).map_err(|error| refused_with(&listeners, error))?;
-    let sandbox = enter_sandbox(&live.settings, arguments)?;
+    // Before the first thread starts: each inherits what the one that starts it has given up.
+    let sandbox = Sandbox::enter(&live.settings, arguments.config_file())?;
+    // Root may have seen them by a capability.
+    check_directories(&live.settings, sandbox.reach())?;
     let logging = install_logging(&live.settings, &sandbox)?;
     sandbox.log();
     if let Some(warning) = host::raise_open_files(&live.settings) {
@@ -111,14 +114,6 @@ fn run_supervised(arguments: &Arguments, supervisor: &mut Supervisor) -> Result<
     supervisor.ready(daemon.telemetry());
     let sources = Sources { arguments, addresses, logging: &logging, reach: sandbox.reach() };
     runtime.block_on(supervise(daemon, signals, &sources, supervisor))
-}
-
-/// To be called before the first thread starts: each inherits what the one that starts it has given up.
-fn enter_sandbox(settings: &Settings, arguments: &Arguments) -> Result<Sandbox, Failure> {
-    let sandbox = Sandbox::enter(settings, arguments.config_file())?;
-    // Root may have seen them by a capability.
-    check_directories(settings, sandbox.reach())?;
-    Ok(sandbox)
 }
 
 /// The log's thread starts before anything is bound, and doesn't bind: so it is started by a thread that has given up
@@ -158,6 +153,16 @@ fn print(text: &str) -> Result<(), Failure> {
 fn check(settings: &Settings, sandbox: &Sandbox) -> Result<(), Failure> {
     let (report, works) = host::report(settings);
     print(&format!("configuration  good\n{report}{}", sandbox.report()))?;
+    // No failure: root asks for a service that another user runs.
+    if let Err(error) = check_directories(settings, sandbox.reach()) {
+        print(
+            &error
+                .to_string()
+                .lines()
+                .map(|fault| format!("               warning: {fault}\n"))
+                .collect::<String>(),
+        )?;
+    }
     if works { Ok(()) } else { Err(failed("the settings can't work on this host")) }
 }
 

@@ -21,21 +21,19 @@ pub(super) fn keep_none() -> io::Result<()> {
     keep(CapabilitySet::empty())
 }
 
-/// What the thread has.
-pub(super) fn held() -> String {
+/// What the thread has; None for nothing.
+pub(super) fn held() -> Option<String> {
     let permitted = match capabilities(None) {
         Ok(sets) => sets.permitted,
-        Err(error) => return format!("unknown: {error}"),
+        Err(error) => return Some(format!("unknown: {error}")),
     };
-    let count = permitted.bits().count_ones();
-    if permitted.is_empty() {
-        return "none".to_owned();
-    }
-    if count > NAMES_MAX {
-        return format!("{count} of them");
+    match permitted.bits().count_ones() {
+        0 => return None,
+        count if count > NAMES_MAX => return Some(format!("{count} of them")),
+        _ => {}
     }
     let names = permitted.iter_names().map(|(name, _)| format!("CAP_{name}"));
-    format!("{}, until both ports are bound", names.collect::<Vec<_>>().join(" "))
+    Some(names.collect::<Vec<_>>().join(" "))
 }
 
 /// The bounding set stays: with no_new_privs no program that is executed gains anything from it. The ambient set goes

@@ -29,12 +29,13 @@ pub struct Sandbox {
     choice: SandboxChoice,
     /// The parts that aren't to be had, each with the reason and what to do about it.
     missing: Vec<String>,
+    is_landlocked: bool,
 }
 
 impl Sandbox {
     /// None: the thread stays as it is.
     pub fn off() -> Sandbox {
-        Sandbox { choice: SandboxChoice::Off, missing: Vec::new() }
+        Sandbox { choice: SandboxChoice::Off, missing: Vec::new(), is_landlocked: false }
     }
 
     /// Gives up what these settings allow to, for this thread and all that it will start. What binding needs of
@@ -46,21 +47,22 @@ impl Sandbox {
         }
         // In this order: Landlock wants the first (landlock_restrict_self(2)), and its rules are about paths that the
         // user may only see by the last.
-        let parts = [
-            set_no_new_privs(true).map_err(|error| format!("no_new_privs: {}", io::Error::from(error))),
-            rules::restrict(settings, config_file).map_err(|reason| format!("Landlock: {reason}")),
-            capabilities::keep_binding().map_err(|error| capabilities_refused(&error)),
-        ];
-        let missing: Vec<String> = parts.into_iter().filter_map(Result::err).collect();
+        let no_new_privs =
+            set_no_new_privs(true).map_err(|error| format!("no_new_privs: {}", io::Error::from(error)));
+        let landlock = rules::restrict(settings, config_file).map_err(|reason| format!("Landlock: {reason}"));
+        let capabilities = capabilities::keep_binding().map_err(|error| capabilities_refused(&error));
+        let is_landlocked = landlock.is_ok();
+        let missing = [no_new_privs, landlock, capabilities].into_iter().filter_map(Result::err);
+        let missing: Vec<String> = missing.collect();
         if choice == SandboxChoice::Required && !missing.is_empty() {
             return Err(SandboxError::Missing(missing.join("; ")));
         }
-        Ok(Sandbox { choice, missing })
+        Ok(Sandbox { choice, missing, is_landlocked })
     }
 
     /// Gives up what binding needed, for this thread and all that it will start.
     pub fn after_binding(&self) -> Result<(), SandboxError> {
-        if self.choice == SandboxChoice::Off {
+        if self.is_off() {
             return Ok(());
         }
         let none = capabilities::keep_none().map_err(|error| capabilities_refused(&error));
@@ -73,16 +75,17 @@ impl Sandbox {
 
     /// What of the file system a reload sees.
     pub fn reach(&self) -> Reach {
-        if self.choice == SandboxChoice::Off { Reach::Everything } else { Reach::Sandbox }
+        if self.is_off() { Reach::Everything } else { Reach::Sandbox }
     }
 
     /// Logs what holds and what is missing.
     pub fn log(&self) {
-        let (capabilities, landlock) = (capabilities::held(), rules::kernel_text());
-        if self.choice == SandboxChoice::Off {
+        let capabilities = self.capabilities();
+        if self.is_off() {
             tracing::info!(capabilities, "the sandbox is off");
             return;
         }
+        let landlock = if self.is_landlocked { rules::kernel_text() } else { "none".to_owned() };
         tracing::info!(landlock, capabilities, "sandboxed");
         if !self.missing.is_empty() {
             tracing::warn!(missing = self.missing.join("; "), "the sandbox is incomplete");
@@ -102,10 +105,22 @@ impl Sandbox {
             let _ = writeln!(text, "               missing: {missing}");
         }
         let _ = writeln!(text, "landlock       {}", rules::kernel_text());
-        let _ = writeln!(text, "capabilities   {}", capabilities::held());
+        let _ = writeln!(text, "capabilities   {}", self.capabilities());
         let no_new_privs = rustix::thread::no_new_privs().unwrap_or(false);
         let _ = writeln!(text, "no_new_privs   {}", if no_new_privs { "set" } else { "not set" });
         text
+    }
+
+    fn capabilities(&self) -> String {
+        match capabilities::held() {
+            None => "none".to_owned(),
+            Some(held) if self.is_off() || !self.missing.is_empty() => held,
+            Some(held) => held + ", until both ports are bound",
+        }
+    }
+
+    fn is_off(&self) -> bool {
+        self.choice == SandboxChoice::Off
     }
 }
 

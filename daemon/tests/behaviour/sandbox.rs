@@ -333,7 +333,10 @@ fn root_sees_what_its_permission_bits_say() {
     std::os::unix::fs::chown(&root, Some(65534), Some(65534)).unwrap();
     std::fs::set_permissions(&root, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let path = root.to_str().unwrap();
-    let output = command(&["--root", path, "--check"]).output().unwrap();
+    let checked = command(&["--root", path, "--check"]).output().unwrap();
+    let text = String::from_utf8(checked.stdout).unwrap();
+    assert!(text.contains(&format!("\n               warning: root: {path}: Permission denied")), "{text}");
+    let output = command(&[&TEST_FLAGS[..], &["--root", path]].concat()).output().unwrap();
     let expected =
         format!("streamd: root: {path}: Permission denied (os error 13): the sandbox has no capabilities");
     assert!(stderr(&output).starts_with(&expected), "{}", stderr(&output));
