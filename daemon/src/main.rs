@@ -100,7 +100,6 @@ fn run_supervised(arguments: &Arguments, supervisor: &mut Supervisor) -> Result<
     // Root may have seen them by a capability.
     check_directories(&live.settings, sandbox.reach())?;
     let logging = install_logging(&live.settings, &sandbox)?;
-    sandbox.log();
     if let Some(warning) = host::raise_open_files(&live.settings) {
         tracing::warn!("{warning}");
     }
@@ -111,6 +110,7 @@ fn run_supervised(arguments: &Arguments, supervisor: &mut Supervisor) -> Result<
         Signals::listen().map_err(failed)?
     };
     let daemon = Daemon::start_on(listeners, live, logging.queue(), &sandbox)?;
+    sandbox.log();
     supervisor.ready(daemon.telemetry());
     let sources = Sources { arguments, addresses, logging: &logging, reach: sandbox.reach() };
     runtime.block_on(supervise(daemon, signals, &sources, supervisor))

@@ -124,7 +124,7 @@ pub struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     driver: Option<DriverChoice>,
 
-    /// Give up capabilities and all of the file system but what is served and read
+    /// Give up all capabilities, and all files but what is served and read
     #[arg(long, env = "STREAMD_SANDBOX", value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
     sandbox: Option<SandboxChoice>,

@@ -27,8 +27,8 @@ pub fn load(arguments: &Arguments) -> Result<Settings, ConfigError> {
     load_adjusted(arguments, Reach::Everything, |_| Ok(()))
 }
 
-/// Like [`load`], with what `reach` shows; what is known beyond flags and file is laid over both by `adjust`, before the
-/// whole is checked.
+/// Like [`load`], with what `reach` shows; what is known beyond flags and file is laid over both by `adjust`, before
+/// the whole is checked.
 pub fn load_adjusted(
     arguments: &Arguments,
     reach: Reach,

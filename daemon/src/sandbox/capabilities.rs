@@ -21,19 +21,17 @@ pub(super) fn keep_none() -> io::Result<()> {
     keep(CapabilitySet::empty())
 }
 
-/// What the thread has; None for nothing.
-pub(super) fn held() -> Option<String> {
+/// What the thread has.
+pub(super) fn held() -> String {
     let permitted = match capabilities(None) {
         Ok(sets) => sets.permitted,
-        Err(error) => return Some(format!("unknown: {error}")),
+        Err(error) => return format!("unknown: {error}"),
     };
     match permitted.bits().count_ones() {
-        0 => return None,
-        count if count > NAMES_MAX => return Some(format!("{count} of them")),
-        _ => {}
+        0 => "none".to_owned(),
+        count if count > NAMES_MAX => format!("{count} of them"),
+        _ => permitted.iter_names().map(|(name, _)| format!("CAP_{name}")).collect::<Vec<_>>().join(" "),
     }
-    let names = permitted.iter_names().map(|(name, _)| format!("CAP_{name}"));
-    Some(names.collect::<Vec<_>>().join(" "))
 }
 
 /// The bounding set stays: with no_new_privs no program that is executed gains anything from it. The ambient set goes

@@ -80,7 +80,7 @@ impl Sandbox {
 
     /// Logs what holds and what is missing.
     pub fn log(&self) {
-        let capabilities = self.capabilities();
+        let capabilities = capabilities::held();
         if self.is_off() {
             tracing::info!(capabilities, "the sandbox is off");
             return;
@@ -105,18 +105,13 @@ impl Sandbox {
             let _ = writeln!(text, "               missing: {missing}");
         }
         let _ = writeln!(text, "landlock       {}", rules::kernel_text());
-        let _ = writeln!(text, "capabilities   {}", self.capabilities());
+        let held = capabilities::held();
+        let is_for_good = self.is_off() || !self.missing.is_empty() || held == "none";
+        let until = if is_for_good { "" } else { ", until both ports are bound" };
+        let _ = writeln!(text, "capabilities   {held}{until}");
         let no_new_privs = rustix::thread::no_new_privs().unwrap_or(false);
         let _ = writeln!(text, "no_new_privs   {}", if no_new_privs { "set" } else { "not set" });
         text
-    }
-
-    fn capabilities(&self) -> String {
-        match capabilities::held() {
-            None => "none".to_owned(),
-            Some(held) if self.is_off() || !self.missing.is_empty() => held,
-            Some(held) => held + ", until both ports are bound",
-        }
     }
 
     fn is_off(&self) -> bool {

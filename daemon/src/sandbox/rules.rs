@@ -27,8 +27,8 @@ const FEATURES: [(i32, &str, &str); 6] = [
 /// Renames between directories can be allowed from this ABI on, and are refused before it.
 const ABI_OF_RENAMES: i32 = 2;
 
-const NOT_THERE: &str = "not there: the kernel is older than Linux 5.13 or built without it, or a seccomp profile refuses \
-                         landlock_create_ruleset(2)";
+const NOT_THERE: &str = "not there: the kernel is older than Linux 5.13 or built without it, or a seccomp profile \
+                         refuses landlock_create_ruleset(2)";
 const SWITCHED_OFF: &str = "switched off: add landlock to lsm= of the kernel's command line";
 
 /// Reading of whatever is beneath. Nothing is ever executed.
@@ -44,7 +44,8 @@ pub(super) fn restrict(settings: &Settings, config_file: &Path) -> Result<(), St
     let abi = kernel()?;
     if settings.uploads && abi < ABI_OF_RENAMES {
         return Err(format!(
-            "ABI {abi} refuses renames between directories, by which uploads get their names: Linux 5.19 or newer is needed"
+            "ABI {abi} refuses renames between directories, by which uploads get their names: Linux 5.19 or newer is \
+             needed"
         ));
     }
     enforce(settings, config_file).map_err(|error| error.to_string())
@@ -55,7 +56,7 @@ pub(super) fn deny_binding() -> Result<(), String> {
     let deny = || {
         Ruleset::default()
             .handle_access(AccessNet::BindTcp)?
-            // A set of rules refuses renames between directories even where it is about the network alone (seen on 6.18).
+            // Rules refuse renames between directories even where they are about the network alone (seen on 6.18).
             .handle_access(AccessFs::Refer)?
             .create()?
             .add_rules(path_beneath_rules(["/"], AccessFs::Refer))?
@@ -109,8 +110,8 @@ fn enforce(settings: &Settings, config_file: &Path) -> Result<(), RulesetError> 
     Ok(())
 }
 
-/// The directories that hold the configuration and the token: whoever replaces a file does it by a rename, and a rule for
-/// the file itself would stay with the old one.
+/// The directories that hold the configuration and the token: whoever replaces a file does it by a rename, and a rule
+/// for the file itself would stay with the old one.
 fn read_on_reload(settings: &Settings, config_file: &Path) -> Vec<PathBuf> {
     let files = [Some(config_file), settings.token_file.as_deref()].into_iter().flatten();
     let links_and_files = files.flat_map(|file| [Some(file.to_owned()), file.canonicalize().ok()]);
@@ -123,8 +124,8 @@ fn holder(file: &Path) -> Option<PathBuf> {
     directory.canonicalize().ok().filter(|directory| directory.parent().is_some())
 }
 
-/// What is read of the host: its boot and its cores, and names of stream targets by the C library. Rules for single files
-/// of /proc would be lost whenever its dentries are; of other processes Landlock leaves what isn't for ptrace(2).
+/// What is read of the host: its boot and its cores, and names of stream targets by the C library. Rules for single
+/// files of /proc would be lost whenever its dentries are; of other processes Landlock leaves what isn't for ptrace(2).
 fn read_of_host(settings: &Settings) -> Vec<PathBuf> {
     const HOST: [&str; 3] = ["/proc", "/sys/devices/system/cpu", "/sys/fs/cgroup"];
     const LIBRARIES: [&str; 5] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache"];

@@ -210,8 +210,8 @@ fn a_reload_reads_what_was_replaced_and_names_what_is_hidden() {
     reload(&process);
     let refused = process.wait_for_line("reload refused");
     let expected = format!(
-        "token_file: {}: Permission denied (os error 13): the sandbox has no capabilities and shows what was set at the \
-         start: let the user who runs streamd read it, and restart",
+        "token_file: {}: Permission denied (os error 13): the sandbox has no capabilities and shows what was set at \
+         the start: let the user who runs streamd read it, and restart",
         token.display()
     );
     assert!(refused.contains(&expected), "{refused}");
@@ -241,8 +241,8 @@ fn without_landlock_auto_goes_on_and_required_does_not() {
     for (errno, reason) in [
         (
             "ENOSYS",
-            "Landlock: not there: the kernel is older than Linux 5.13 or built without it, or a seccomp profile refuses \
-             landlock_create_ruleset(2)",
+            "Landlock: not there: the kernel is older than Linux 5.13 or built without it, or a seccomp profile \
+             refuses landlock_create_ruleset(2)",
         ),
         ("EOPNOTSUPP", "Landlock: switched off: add landlock to lsm= of the kernel's command line"),
     ] {
@@ -271,8 +271,8 @@ fn capabilities_that_can_not_be_dropped_are_named() {
     }
     let refused =
         |mode| refusing(libc::SYS_capset, "EPERM", &[&TEST_FLAGS[..], &["--sandbox", mode]].concat());
-    let reason = "capabilities: Operation not permitted (os error 1): let capset(2) through in the seccomp profile, or start \
-                  streamd without capabilities";
+    let reason = "capabilities: Operation not permitted (os error 1): let capset(2) through in the seccomp profile, or \
+                  start streamd without capabilities";
     let warnings = lines_with(&Process::spawn(refused("auto")).stop(), "level", "WARN");
     assert_eq!(warnings.len(), 1, "{warnings:#?}");
     assert_eq!(warnings[0]["missing"], reason);
