@@ -200,6 +200,7 @@ test_hardening() {
     check "hardening: exposure ${exposure:-unknown} is at most 1.5" at_most 1.5 "$exposure"
     check "hardening: the service can't write elsewhere" fails container nsenter --target "$(property MainPID)" --mount \
         -- touch /etc/streamd/written
+    check "hardening: its own sandbox is whole" journal_has 'INFO sandboxed landlock="ABI [0-9]*: files.* capabilities="none"'
     check "hardening: it has no capability" equal 0000000000000000 \
         "$(container sed -n 's/^CapEff:[[:space:]]*//p' "/proc/$(property MainPID)/status")"
 }

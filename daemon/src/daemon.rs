@@ -17,6 +17,7 @@ use crate::control::{self, ControlContext, ControlError, ControlPlane};
 use crate::dataplane::{DataPlane, DataPlaneError, Driver, Resources, WorkerEnded};
 use crate::files::upload::{UploadError, Uploads};
 use crate::files::{FileError, Root, Spool, SpoolError, Synthetic};
+use crate::sandbox::{Sandbox, SandboxError};
 use crate::sys::uring::{self, RingRefused};
 use crate::systemd::Listeners;
 use crate::telemetry::{LogQueue, Telemetry};
@@ -55,6 +56,9 @@ pub enum DaemonError {
     /// `driver = "uring"` and the kernel says no.
     #[error("driver uring: {0}; --driver auto would fall back to epoll")]
     Driver(RingRefused),
+    /// What binding needed can't be given up.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// The control address can't be listened on.
     #[error("control_listen {address}: {reason}{}", listen_remedy("control_listen", .reason))]
     ControlListen {
@@ -113,16 +117,22 @@ pub struct Daemon {
 impl Daemon {
     /// Starts both planes; when this returns, every worker accepts. Access lines go to `log`.
     pub fn start(live: Live, log: &LogQueue) -> Result<Daemon, DaemonError> {
-        Daemon::start_on(Listeners::default(), live, log)
+        Daemon::start_on(Listeners::default(), live, log, &Sandbox::off())
     }
 
     /// Like [`Daemon::start`], on listeners that a service manager passed as far as there are some, at the addresses
-    /// that the settings name by then.
-    pub fn start_on(passed: Listeners, live: Live, log: &LogQueue) -> Result<Daemon, DaemonError> {
+    /// that the settings name by then. The caller's thread is in `sandbox`, and gives up what binding needed.
+    pub fn start_on(
+        passed: Listeners,
+        live: Live,
+        log: &LogQueue,
+        sandbox: &Sandbox,
+    ) -> Result<Daemon, DaemonError> {
         let passed_planes = passed.planes();
         let driver = choose_driver(live.settings.driver)?;
         let bound = DataPlane::bind(&live, passed.data)?;
         let listener = bind_control(live.settings.control_listen, passed.control)?;
+        sandbox.after_binding()?;
         let data_address = bound.address();
         let resources = resources(&live)?;
         let telemetry = Telemetry::new(live.settings.workers, driver.name(), log.clone());

@@ -10,6 +10,7 @@
 //! | [`control`] | health, streams, metrics over hyper |
 //! | [`telemetry`] | counters, their exposition, log lines |
 //! | [`host`] | what this host grants |
+//! | [`sandbox`] | what the daemon gives up of it |
 //! | [`systemd`] | what the service manager is told and passes |
 //! | [`sys`] | the only unsafe code |
 //!
@@ -22,6 +23,7 @@ pub mod files;
 pub mod host;
 pub mod job;
 pub mod protocol;
+pub mod sandbox;
 pub mod sys;
 pub mod systemd;
 pub mod telemetry;

@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
-use streamd::config::{Arguments, ConfigError, Fault, Live, Settings, load, load_adjusted};
+use streamd::config::{
+    Arguments, ConfigError, Fault, Live, Reach, Settings, check_directories, load, load_adjusted,
+};
+use streamd::sandbox::{Sandbox, SandboxError};
 use streamd::systemd::{self, Addresses, Listeners, SocketError, Supervisor};
 use streamd::telemetry::logging::Logging;
 use streamd::{Daemon, DaemonError, host, sys};
@@ -51,6 +54,12 @@ impl From<DaemonError> for Failure {
     }
 }
 
+impl From<SandboxError> for Failure {
+    fn from(error: SandboxError) -> Failure {
+        failed(error)
+    }
+}
+
 /// A failure of the moment.
 fn failed(error: impl ToString) -> Failure {
     Failure { message: error.to_string(), code: EXIT_FAILURE, errno: None }
@@ -63,7 +72,8 @@ fn look(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.print_config {
         return print(&toml::to_string(&settings).map_err(failed)?);
     }
-    check(&settings)
+    let sandbox = Sandbox::enter(&settings, arguments.config_file())?;
+    check(&settings, &sandbox)
 }
 
 /// Runs the daemon to its end.
@@ -78,14 +88,18 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn run_supervised(arguments: &Arguments, supervisor: &mut Supervisor) -> Result<(), Failure> {
     let (mut listeners, mut addresses) = (Listeners::default(), Addresses::default());
-    let settings = load_adjusted(arguments, |settings| {
+    let settings = load_adjusted(arguments, Reach::Everything, |settings| {
         let fault = |error: SocketError| Fault::new("socket activation", error.to_string());
         (listeners, addresses) = passed_listeners(settings).map_err(fault)?;
         addresses.win_over(settings);
         Ok(())
     });
     let live = settings.and_then(Live::new).map_err(|error| refused_with(&listeners, error))?;
-    let logging = Logging::install(live.settings.log_format, live.settings.log_level).map_err(failed)?;
+    // Before the first thread starts: each inherits what the one that starts it has given up.
+    let sandbox = Sandbox::enter(&live.settings, arguments.config_file())?;
+    // Root may have seen them by a capability.
+    check_directories(&live.settings, sandbox.reach())?;
+    let logging = install_logging(&live.settings, &sandbox)?;
     if let Some(warning) = host::raise_open_files(&live.settings) {
         tracing::warn!("{warning}");
     }
@@ -95,10 +109,22 @@ fn run_supervised(arguments: &Arguments, supervisor: &mut Supervisor) -> Result<
         let _entered = runtime.enter();
         Signals::listen().map_err(failed)?
     };
-    let daemon = Daemon::start_on(listeners, live, logging.queue())?;
+    let daemon = Daemon::start_on(listeners, live, logging.queue(), &sandbox)?;
+    sandbox.log();
     supervisor.ready(daemon.telemetry());
-    let sources = Sources { arguments, addresses, logging: &logging };
+    let sources = Sources { arguments, addresses, logging: &logging, reach: sandbox.reach() };
     runtime.block_on(supervise(daemon, signals, &sources, supervisor))
+}
+
+/// The log's thread starts before anything is bound, and doesn't bind: so it is started by a thread that has given up
+/// what that takes.
+fn install_logging(settings: &Settings, sandbox: &Sandbox) -> Result<Logging, Failure> {
+    let install = || {
+        sandbox.after_binding()?;
+        Logging::install(settings.log_format, settings.log_level).map_err(failed)
+    };
+    thread::scope(|scope| scope.spawn(install).join())
+        .unwrap_or_else(|_| Err(failed("the log could not be installed")))
 }
 
 /// Whoever mends a fault of an address must know that it isn't the settings' own.
@@ -124,9 +150,19 @@ fn print(text: &str) -> Result<(), Failure> {
     std::io::stdout().write_all(text.as_bytes()).map_err(failed)
 }
 
-fn check(settings: &Settings) -> Result<(), Failure> {
+fn check(settings: &Settings, sandbox: &Sandbox) -> Result<(), Failure> {
     let (report, works) = host::report(settings);
-    print(&format!("configuration  good\n{report}"))?;
+    print(&format!("configuration  good\n{report}{}", sandbox.report()))?;
+    // No failure: root asks for a service that another user runs.
+    if let Err(error) = check_directories(settings, sandbox.reach()) {
+        print(
+            &error
+                .to_string()
+                .lines()
+                .map(|fault| format!("               warning: {fault}\n"))
+                .collect::<String>(),
+        )?;
+    }
     if works { Ok(()) } else { Err(failed("the settings can't work on this host")) }
 }
 
@@ -166,6 +202,7 @@ struct Sources<'a> {
     arguments: &'a Arguments,
     addresses: Addresses,
     logging: &'a Logging,
+    reach: Reach,
 }
 
 /// Watches over the daemon until a signal or a dead worker ends it.
@@ -226,7 +263,8 @@ fn reload(daemon: &Daemon, sources: &Sources<'_>) -> bool {
         sources.addresses.win_over(settings);
         Ok(())
     };
-    let new = match load_adjusted(sources.arguments, adjust).and_then(Live::new) {
+    let new = load_adjusted(sources.arguments, sources.reach, adjust);
+    let new = match new.and_then(|settings| Live::within(sources.reach, settings)) {
         Ok(new) => new,
         Err(error) => {
             tracing::error!(%error, "reload refused: the old settings stay in force");

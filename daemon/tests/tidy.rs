@@ -20,10 +20,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("systemd", &["telemetry", "config"]),
     ("host", &["sys", "config"]),
+    ("sandbox", &["config"]),
     ("dataplane", &["files", "job", "sys", "protocol", "telemetry", "config"]),
     ("control", &["job", "telemetry", "config"]),
     // The wiring.
-    ("daemon", &["config", "control", "dataplane", "files", "sys", "systemd", "telemetry"]),
+    ("daemon", &["config", "control", "dataplane", "files", "sandbox", "sys", "systemd", "telemetry"]),
     (
         "lib",
         &[
@@ -35,6 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "host",
             "job",
             "protocol",
+            "sandbox",
             "sys",
             "systemd",
             "telemetry",
@@ -51,6 +53,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("prometheus_client", &["telemetry"]),
     ("httparse", &["protocol"]),
     ("clap", &["config"]),
+    ("landlock", &["sandbox"]),
 ];
 
 const FILE_LINES_MAX: usize = 500;

@@ -1,14 +1,17 @@
 //! The command line; each flag is also a `STREAMD_*` variable.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use serde::Serialize;
 
 use super::bytes;
 use super::lifetime::Lifetime;
-use super::settings::{DriverChoice, Durability, EngineChoice, LogFormat, LogLevel, Settings, SinkChoice};
+use super::load::CONFIG_FILE_DEFAULT;
+use super::settings::{
+    DriverChoice, Durability, EngineChoice, LogFormat, LogLevel, SandboxChoice, Settings, SinkChoice,
+};
 
 /// Streams files and byte streams over TCP: HTTP/1.1 and length-prefixed frames on the data port, health,
 /// streams and metrics on the control port.
@@ -121,6 +124,11 @@ pub struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     driver: Option<DriverChoice>,
 
+    /// Give up all capabilities, and all files but what is served and read
+    #[arg(long, env = "STREAMD_SANDBOX", value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sandbox: Option<SandboxChoice>,
+
     /// How log lines look
     #[arg(long, env = "STREAMD_LOG_FORMAT", value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -228,6 +236,11 @@ pub struct Overrides {
 }
 
 impl Arguments {
+    /// The file that settings are read from, if it is there.
+    pub fn config_file(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(CONFIG_FILE_DEFAULT))
+    }
+
     /// Reads the process's arguments and variables. Prints help, version or a usage error and ends the process
     /// (0 or 2) where they say so.
     pub fn from_process() -> Arguments {

@@ -5,7 +5,9 @@ use std::num::NonZero;
 use std::time::Duration;
 
 use super::lifetime::Lifetime;
-use super::settings::{DriverChoice, Durability, EngineChoice, LogFormat, LogLevel, Settings, SinkChoice};
+use super::settings::{
+    DriverChoice, Durability, EngineChoice, LogFormat, LogLevel, SandboxChoice, Settings, SinkChoice,
+};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -42,6 +44,8 @@ impl Default for Settings {
             min_free_bytes: 64 * MIB,
             engine: EngineChoice::Auto,
             driver: DriverChoice::Auto,
+            // Whoever takes over a daemon gets what it has; a kernel without Landlock still serves.
+            sandbox: SandboxChoice::Auto,
             log_format: LogFormat::Text,
             log_level: LogLevel::Info,
             access_log: true,

@@ -26,14 +26,25 @@ impl fmt::Display for Fault {
     }
 }
 
+/// What of the file system is seen while settings are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All that the user may see.
+    Everything,
+    /// What the sandbox leaves of it.
+    Sandbox,
+}
+
 /// Why no settings came about.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
-    #[error("{}: {reason}{}", path.display(), remedy(.reason))]
+    #[error("{}: {reason}{}", path.display(), remedy(.reason, *.reach))]
     Unreadable {
         /// The file.
         path: PathBuf,
+        /// What was seen of the file system.
+        reach: Reach,
         /// What the system said.
         reason: io::Error,
     },
@@ -51,8 +62,12 @@ pub enum ConfigError {
 }
 
 /// What to do about a file or a directory that can't be read.
-pub(super) fn remedy(error: &io::Error) -> &'static str {
+pub(super) fn remedy(error: &io::Error, reach: Reach) -> &'static str {
     match error.kind() {
+        io::ErrorKind::PermissionDenied if reach == Reach::Sandbox => {
+            ": the sandbox has no capabilities and shows what was set at the start: let the user who runs streamd \
+             read it, and restart"
+        }
         io::ErrorKind::NotFound => ": create it, or name another",
         io::ErrorKind::PermissionDenied => ": let the user who runs streamd read it",
         io::ErrorKind::IsADirectory => ": name a file",

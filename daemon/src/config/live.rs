@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::faults::{ConfigError, Fault};
+use super::faults::{ConfigError, Fault, Reach};
 use super::settings::Settings;
 use super::target::TargetRule;
 use super::token::Token;
@@ -21,8 +21,13 @@ pub struct Live {
 impl Live {
     /// Reads the token and parses the allow list.
     pub fn new(settings: Settings) -> Result<Live, ConfigError> {
+        Live::within(Reach::Everything, settings)
+    }
+
+    /// Like [`Live::new`], with what `reach` shows.
+    pub fn within(reach: Reach, settings: Settings) -> Result<Live, ConfigError> {
         let mut faults = Vec::new();
-        let token = settings.token_file.as_deref().and_then(|path| read_token(path, &mut faults));
+        let token = settings.token_file.as_deref().and_then(|path| read_token(path, reach, &mut faults));
         let mut targets = Vec::new();
         for rule in &settings.targets_allowed {
             match TargetRule::parse(rule) {
@@ -54,6 +59,7 @@ impl Live {
             uploads: kept.uploads,
             engine: kept.engine,
             driver: kept.driver,
+            sandbox: kept.sandbox,
             log_format: kept.log_format,
             control_connections_max: kept.control_connections_max,
             disk_threads: kept.disk_threads,
@@ -70,8 +76,8 @@ impl Live {
     }
 }
 
-fn read_token(path: &Path, faults: &mut Vec<Fault>) -> Option<Token> {
-    Token::read(path).map_err(|reason| faults.push(Fault::new("token_file", reason))).ok()
+fn read_token(path: &Path, reach: Reach, faults: &mut Vec<Fault>) -> Option<Token> {
+    Token::read(path, reach).map_err(|reason| faults.push(Fault::new("token_file", reason))).ok()
 }
 
 /// The keys in which two sets of settings differ.

@@ -1,13 +1,13 @@
 //! From arguments and a file to checked [`Settings`].
 
-use std::io::ErrorKind;
+use std::io::{Error, ErrorKind};
 use std::path::Path;
 
 use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::arguments::Arguments;
-use super::faults::{ConfigError, Fault, remedy};
+use super::faults::{ConfigError, Fault, Reach, remedy};
 use super::lifetime::Lifetime;
 use super::settings::{
     CACHE_VALID_MS_MAX, DISK_THREADS_MAX, FRAME_BYTES_MAX_LIMIT, PARTIAL_TTL_MAX, PARTIAL_TTL_MIN,
@@ -24,17 +24,19 @@ const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads the file, lays flags and variables over it, and checks the whole.
 pub fn load(arguments: &Arguments) -> Result<Settings, ConfigError> {
-    load_adjusted(arguments, |_| Ok(()))
+    load_adjusted(arguments, Reach::Everything, |_| Ok(()))
 }
 
-/// Like [`load`]; what is known beyond flags and file is laid over both by `adjust`, before the whole is checked.
+/// Like [`load`], with what `reach` shows; what is known beyond flags and file is laid over both by `adjust`, before
+/// the whole is checked.
 pub fn load_adjusted(
     arguments: &Arguments,
+    reach: Reach,
     adjust: impl FnOnce(&mut Settings) -> Result<(), Fault>,
 ) -> Result<Settings, ConfigError> {
     let mut faults = Vec::new();
-    let path = arguments.config.as_deref().unwrap_or(Path::new(CONFIG_FILE_DEFAULT));
-    let mut table = read_file(path, arguments.config.is_some())?;
+    let path = arguments.config_file();
+    let mut table = read_file(path, reach, arguments.config.is_some())?;
     match Table::try_from(&arguments.overrides) {
         Ok(overrides) => table.extend(overrides),
         Err(error) => faults.push(Fault::new("arguments", error.to_string())),
@@ -51,16 +53,25 @@ pub fn load_adjusted(
     }
     check_ranges(&settings, &mut faults);
     check_combinations(&settings, &mut faults);
-    check_paths(&settings, &mut faults);
+    // A daemon that runs keeps the directories that it has; whether it may use others, a restart tells.
+    let is_hidden = |error: &Error| reach == Reach::Sandbox && error.kind() == ErrorKind::PermissionDenied;
+    check_paths(&settings, reach, is_hidden, &mut faults);
     if faults.is_empty() { Ok(settings) } else { Err(ConfigError::Faults(faults)) }
 }
 
-fn read_file(path: &Path, is_named: bool) -> Result<Table, ConfigError> {
+/// Checks once more that root and spool can be read, now with what `reach` shows.
+pub fn check_directories(settings: &Settings, reach: Reach) -> Result<(), ConfigError> {
+    let mut faults = Vec::new();
+    check_paths(settings, reach, |_| false, &mut faults);
+    if faults.is_empty() { Ok(()) } else { Err(ConfigError::Faults(faults)) }
+}
+
+fn read_file(path: &Path, reach: Reach, is_named: bool) -> Result<Table, ConfigError> {
     let text = match read_bounded(path) {
         Ok(text) => text,
         // Only the default path may be absent: a file that somebody named must be there.
         Err(error) if !is_named && error.kind() == ErrorKind::NotFound => return Ok(Table::new()),
-        Err(reason) => return Err(ConfigError::Unreadable { path: path.to_owned(), reason }),
+        Err(reason) => return Err(ConfigError::Unreadable { path: path.to_owned(), reach, reason }),
     };
     text.parse::<Table>().map_err(|error| ConfigError::Syntax {
         path: path.to_owned(),
@@ -73,10 +84,7 @@ fn read_bounded(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     std::fs::File::open(path)?.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text)?;
     if text.len() as u64 > CONFIG_BYTES_MAX {
-        return Err(std::io::Error::new(
-            ErrorKind::FileTooLarge,
-            "larger than 1 MiB: not a configuration file",
-        ));
+        return Err(Error::new(ErrorKind::FileTooLarge, "larger than 1 MiB: not a configuration file"));
     }
     Ok(text)
 }
@@ -194,16 +202,23 @@ fn check_combinations(settings: &Settings, faults: &mut Vec<Fault>) {
     }
 }
 
-fn check_paths(settings: &Settings, faults: &mut Vec<Fault>) {
+fn check_paths(
+    settings: &Settings,
+    reach: Reach,
+    is_no_fault: impl Fn(&Error) -> bool,
+    faults: &mut Vec<Fault>,
+) {
     for (setting, directory) in [("root", &settings.root), ("spool", &settings.spool)] {
         let Some(directory) = directory else { continue };
-        if let Err(error) = std::fs::read_dir(directory) {
-            let remedy = match error.kind() {
-                ErrorKind::NotADirectory => ": name a directory",
-                _ => remedy(&error),
-            };
-            faults.push(Fault::new(setting, format!("{}: {error}{remedy}", directory.display())));
+        let Err(error) = std::fs::read_dir(directory) else { continue };
+        if is_no_fault(&error) {
+            continue;
         }
+        let remedy = match error.kind() {
+            ErrorKind::NotADirectory => ": name a directory",
+            _ => remedy(&error, reach),
+        };
+        faults.push(Fault::new(setting, format!("{}: {error}{remedy}", directory.display())));
     }
 }
 

@@ -15,10 +15,12 @@ pub mod target;
 mod token;
 
 pub use arguments::Arguments;
-pub use faults::{ConfigError, Fault, listen_remedy};
+pub use faults::{ConfigError, Fault, Reach, listen_remedy};
 pub use lifetime::Lifetime;
 pub use live::Live;
-pub use load::{CONFIG_FILE_DEFAULT, load, load_adjusted};
-pub use settings::{DriverChoice, Durability, EngineChoice, LogFormat, LogLevel, Settings, SinkChoice};
+pub use load::{CONFIG_FILE_DEFAULT, check_directories, load, load_adjusted};
+pub use settings::{
+    DriverChoice, Durability, EngineChoice, LogFormat, LogLevel, SandboxChoice, Settings, SinkChoice,
+};
 pub use target::TargetRule;
 pub use token::Token;

@@ -35,6 +35,18 @@ pub enum DriverChoice {
     Epoll,
 }
 
+/// What of its own rights the daemon gives up at its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum SandboxChoice {
+    /// Whatever the kernel can take away, and says what it can't.
+    Auto,
+    /// Everything or nothing: start-up fails where Landlock or the dropping of capabilities isn't to be had.
+    Required,
+    /// Nothing.
+    Off,
+}
+
 /// Where the payload of an incoming frame goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -123,6 +135,8 @@ pub struct Settings {
     pub engine: EngineChoice,
     /// What drives the workers.
     pub driver: DriverChoice,
+    /// What the daemon gives up before it serves.
+    pub sandbox: SandboxChoice,
     /// How log lines look.
     pub log_format: LogFormat,
     /// The least severe level that is logged.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use subtle::ConstantTimeEq;
 
-use super::faults::remedy;
+use super::faults::{Reach, remedy};
 
 /// Longest token: headers of more than a few KiB are refused anyway.
 const TOKEN_BYTES_MAX: u64 = 4096;
@@ -18,11 +18,11 @@ pub struct Token(Box<[u8]>);
 impl Token {
     /// Reads a token: the file's content without surrounding white space, printable ASCII without spaces
     /// (RFC 6750 2.1).
-    pub fn read(path: &Path) -> Result<Token, String> {
+    pub fn read(path: &Path, reach: Reach) -> Result<Token, String> {
         let mut content = Vec::new();
         std::fs::File::open(path)
             .and_then(|file| file.take(TOKEN_BYTES_MAX + 1).read_to_end(&mut content))
-            .map_err(|error| format!("{}: {error}{}", path.display(), remedy(&error)))?;
+            .map_err(|error| format!("{}: {error}{}", path.display(), remedy(&error, reach)))?;
         if content.len() as u64 > TOKEN_BYTES_MAX {
             return Err(format!("{}: longer than {TOKEN_BYTES_MAX} bytes", path.display()));
         }

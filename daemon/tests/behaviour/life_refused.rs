@@ -4,17 +4,12 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use crate::harness::{
-    Connection, Process, TEST_FLAGS, command, driver_names, get, lines_with, request, wait_until,
+    Connection, Process, TEST_FLAGS, command, driver_names, get, lines_with, refusing, request, wait_until,
 };
 
 /// `streamd` where io_uring_setup(2) fails with EPERM.
 fn without_io_uring(arguments: &[&str]) -> Command {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/behaviour/without_io_uring.py");
-    let streamd = command(arguments);
-    let mut wrapped = Command::new("python3");
-    wrapped.arg(script).arg(streamd.get_program()).args(streamd.get_args());
-    wrapped.env("STREAMD_CONNECTIONS_MAX", "100");
-    wrapped
+    refusing(libc::SYS_io_uring_setup, "EPERM", arguments)
 }
 
 /// `streamd` that may have `count` descriptors open.

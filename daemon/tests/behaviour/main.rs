@@ -29,6 +29,7 @@ mod life_refused;
 mod limits;
 mod logs;
 mod real_clients;
+mod sandbox;
 mod smoke;
 mod start_refused;
 mod streams;

@@ -4,7 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::harness::{Fixture, Process, TEST_FLAGS, command, lines_with, or_skip, request, run_streamd};
+use crate::harness::{
+    Fixture, Process, TEST_FLAGS, command, lines_with, or_skip, refusing, request, run_streamd,
+};
 
 /// The user who may read nothing that isn't everybody's.
 const NOBODY: &str = "65534";
@@ -88,12 +90,7 @@ fn a_user_without_locked_memory_is_served_on_what_the_kernel_grants() {
 
 /// `streamd` whose rings the kernel refuses for this reason.
 fn with_refused_rings(errno: &str, arguments: &[&str]) -> Command {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/behaviour/without_io_uring.py");
-    let streamd = command(arguments);
-    let mut wrapped = Command::new("python3");
-    wrapped.args([script, "--errno", errno]).arg(streamd.get_program()).args(streamd.get_args());
-    wrapped.env("STREAMD_CONNECTIONS_MAX", "100");
-    wrapped
+    refusing(libc::SYS_io_uring_setup, errno, arguments)
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use streamd::Daemon;
 use streamd::config::{DriverChoice, EngineChoice, Live, Settings};
+use streamd::sandbox::Sandbox;
 use streamd::systemd::Listeners;
 use streamd::telemetry::{EngineLabel, LogQueue, Telemetry, WorkerCounters};
 
@@ -32,7 +33,7 @@ impl TestDaemon {
     /// Starts on listeners that somebody passed.
     pub(crate) fn start_on(passed: Listeners, settings: Settings) -> TestDaemon {
         let live = Live::new(settings).unwrap();
-        TestDaemon(Some(Daemon::start_on(passed, live, &LogQueue::nowhere()).unwrap()))
+        TestDaemon(Some(Daemon::start_on(passed, live, &LogQueue::nowhere(), &Sandbox::off()).unwrap()))
     }
 
     /// Starts with the defaults for tests, serving `root`.

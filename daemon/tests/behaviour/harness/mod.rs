@@ -27,7 +27,9 @@ pub(crate) use manager::{Manager, StoppedThread, copy_of, with_sockets};
 pub(crate) use mounts::{Mountpoint, make_ext4, or_skip, repair_ext4};
 pub(crate) use multipart::{Part, parts};
 pub(crate) use nginx::Nginx;
-pub(crate) use process::{Process, TEST_FLAGS, command, json, lines_with, run_streamd, set_test_variables};
+pub(crate) use process::{
+    Process, TEST_FLAGS, command, json, lines_with, refusing, run_streamd, set_test_variables,
+};
 pub(crate) use random::Random;
 pub(crate) use target::{Target, frame_size};
 pub(crate) use upload::{MIB, chunked, each_uploading, partials, put, put_text, send, uploading, write_text};

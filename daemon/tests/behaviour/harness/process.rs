@@ -36,6 +36,16 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     command
 }
 
+/// `streamd` whose system call `number` fails with `errno`, a name; libc has the numbers as `SYS_*`.
+pub(crate) fn refusing(number: i64, errno: &str, arguments: &[&str]) -> Command {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/behaviour/refusing.py");
+    let streamd = command(arguments);
+    let mut wrapped = Command::new("python3");
+    wrapped.args([script, &number.to_string(), errno]).arg(streamd.get_program()).args(streamd.get_args());
+    wrapped.env("STREAMD_CONNECTIONS_MAX", "100");
+    wrapped
+}
+
 /// Free ports and a log that can be read back, as [`TEST_FLAGS`] give them, but so that flags can still say otherwise,
 /// and a limit of connections as in [`Process::start`].
 pub(crate) fn set_test_variables(command: &mut Command) {

@@ -26,6 +26,9 @@ copy\t'Read into a buffer, then send it'"
 complete -c streamd -l driver -d 'What drives the workers [default: auto]' -r -f -a "auto\t'io_uring where the kernel grants it, else epoll, and says so'
 uring\t'io_uring or nothing: start-up fails where it is refused'
 epoll\t'epoll'"
+complete -c streamd -l sandbox -d 'Give up all capabilities, and all files but what is served and read [default: auto]' -r -f -a "auto\t'Whatever the kernel can take away, and says what it can\'t'
+required\t'Everything or nothing: start-up fails where Landlock or the dropping of capabilities isn\'t to be had'
+off\t'Nothing'"
 complete -c streamd -l log-format -d 'How log lines look [default: text]' -r -f -a "text\t'One line of text for people'
 json\t'One JSON object a line for machines'"
 complete -c streamd -l log-level -d 'The least severe level that is logged [default: info]' -r -f -a "error\t'What needs a person'

@@ -1,6 +1,6 @@
-"""Runs a command whose io_uring_setup(2) fails, by default with EPERM as under a container's seccomp profile.
+"""Runs a command one of whose system calls fails, as under a container's seccomp profile.
 
-Usage: without_io_uring.py [--errno NAME] COMMAND [ARGUMENT...]
+Usage: refusing.py NUMBER ERRNO COMMAND [ARGUMENT...], for example: refusing.py 425 EPERM streamd --check
 """
 
 import ctypes
@@ -16,19 +16,15 @@ SECCOMP_MODE_FILTER = 2
 SECCOMP_RET_ERRNO = 0x00050000
 SECCOMP_RET_ALLOW = 0x7FFF0000
 LOAD_WORD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
-# The same on every architecture that came after it.
-IO_URING_SETUP = 425
 
-command = sys.argv[1:]
-error = errno.EPERM
-if command[0] == "--errno":
-    error = getattr(errno, command[1])
-    command = command[2:]
+number = int(sys.argv[1])
+error = getattr(errno, sys.argv[2])
+command = sys.argv[3:]
 
 # The system call's number is the first word of struct seccomp_data.
 instructions = [
     struct.pack("=HBBI", LOAD_WORD, 0, 0, 0),
-    struct.pack("=HBBI", JUMP_IF_EQUAL, 0, 1, IO_URING_SETUP),
+    struct.pack("=HBBI", JUMP_IF_EQUAL, 0, 1, number),
     struct.pack("=HBBI", RETURN, 0, 0, SECCOMP_RET_ERRNO | error),
     struct.pack("=HBBI", RETURN, 0, 0, SECCOMP_RET_ALLOW),
 ]

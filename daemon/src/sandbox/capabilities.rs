@@ -1,0 +1,48 @@
+//! Which capabilities the thread keeps. Root without capabilities is a user like any other, and the owner of root's
+//! files.
+
+use std::io;
+
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+
+/// What binding may need: a port below 1024, and a congestion control outside the allowed ones.
+const BINDING: CapabilitySet = CapabilitySet::NET_BIND_SERVICE.union(CapabilitySet::NET_ADMIN);
+
+/// Names that fit on a line.
+const NAMES_MAX: u32 = 3;
+
+/// Gives up all that binding doesn't need.
+pub(super) fn keep_binding() -> io::Result<()> {
+    keep(BINDING)
+}
+
+/// Gives up all.
+pub(super) fn keep_none() -> io::Result<()> {
+    keep(CapabilitySet::empty())
+}
+
+/// What the thread has.
+pub(super) fn held() -> String {
+    let permitted = match capabilities(None) {
+        Ok(sets) => sets.permitted,
+        Err(error) => return format!("unknown: {error}"),
+    };
+    match permitted.bits().count_ones() {
+        0 => "none".to_owned(),
+        count if count > NAMES_MAX => format!("{count} of them"),
+        _ => permitted.iter_names().map(|(name, _)| format!("CAP_{name}")).collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// The bounding set stays: with no_new_privs no program that is executed gains anything from it. The ambient set goes
+/// with the inheritable one (capabilities(7)).
+fn keep(wanted: CapabilitySet) -> io::Result<()> {
+    let held = capabilities(None)?;
+    let kept = held.permitted & wanted;
+    let new = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    // Under streamd.service there is nothing to give up, and capset(2) is refused.
+    if held == new {
+        return Ok(());
+    }
+    Ok(set_capabilities(None, new)?)
+}

@@ -1,0 +1,232 @@
+//! What Landlock leaves of the file system: root and spool, and what is read besides them. A rule is for a directory
+//! with all below it, mounts too, and outlives its renaming.
+
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, RestrictSelf, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError, Scope, make_bitflags, path_beneath_rules,
+};
+
+use crate::config::{Settings, SinkChoice};
+
+/// The newest rights that this daemon was tried with (Linux 6.12). A newer kernel grants these; an older one what it
+/// knows of them.
+const TRIED: ABI = ABI::V6;
+
+/// What each ABI brought, and in which Linux.
+const FEATURES: [(i32, &str, &str); 6] = [
+    (1, "files", "5.13"),
+    (2, "renames between directories", "5.19"),
+    (3, "truncation", "6.2"),
+    (4, "binding", "6.7"),
+    (5, "ioctl of devices", "6.10"),
+    (6, "abstract sockets and signals", "6.12"),
+];
+
+/// Renames between directories can be allowed from this ABI on, and are refused before it.
+const ABI_OF_RENAMES: i32 = 2;
+
+const NOT_THERE: &str = "not there: the kernel is older than Linux 5.13 or built without it, or a seccomp profile \
+                         refuses landlock_create_ruleset(2)";
+const SWITCHED_OFF: &str = "switched off: add landlock to lsm= of the kernel's command line";
+
+/// Reading of whatever is beneath. Nothing is ever executed.
+const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
+
+/// Uploads and stored frames: regular files and directories that are made, renamed and removed.
+const WRITE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
+    WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | RemoveDir | Refer
+});
+
+/// Restricts the thread to what these settings need. The error says what to do about it.
+pub(super) fn restrict(settings: &Settings, config_file: &Path) -> Result<(), String> {
+    let abi = kernel()?;
+    if settings.uploads && abi < ABI_OF_RENAMES {
+        return Err(format!(
+            "ABI {abi} refuses renames between directories, by which uploads get their names: Linux 5.19 or newer is \
+             needed"
+        ));
+    }
+    enforce(settings, config_file).map_err(|error| error.to_string())
+}
+
+/// Keeps the thread from binding another TCP port, where the kernel can. Connecting stays: streams do.
+pub(super) fn deny_binding() -> Result<(), String> {
+    let deny = || {
+        Ruleset::default()
+            .handle_access(AccessNet::BindTcp)?
+            // Rules refuse renames between directories even where they are about the network alone (seen on 6.18).
+            .handle_access(AccessFs::Refer)?
+            .create()?
+            .add_rules(path_beneath_rules(["/"], AccessFs::Refer))?
+            .restrict_self()
+    };
+    deny().map(|_| ()).map_err(|error: RulesetError| format!("Landlock: {error}"))
+}
+
+/// What the kernel has of Landlock.
+pub(super) fn kernel_text() -> String {
+    let abi = match kernel() {
+        Ok(abi) => abi,
+        Err(reason) => return reason,
+    };
+    let known = |is_known: bool| FEATURES.iter().filter(move |(since, ..)| (*since <= abi) == is_known);
+    let names: Vec<&str> = known(true).map(|(_, name, _)| *name).collect();
+    let lacking: String =
+        known(false).map(|(_, name, linux)| format!("; {name} from Linux {linux} on")).collect();
+    format!("ABI {abi}: {}{lacking}", names.join(", "))
+}
+
+/// The kernel's ABI.
+fn kernel() -> Result<i32, String> {
+    // Without a flag to set this asks, and changes nothing.
+    let asked = RestrictSelf::default().no_new_privs(false).apply().map_err(|error| error.to_string())?;
+    match asked.landlock {
+        LandlockStatus::Available { effective_abi, kernel_abi } => {
+            Ok(kernel_abi.unwrap_or(effective_abi as i32))
+        }
+        LandlockStatus::NotEnabled => Err(SWITCHED_OFF.to_owned()),
+        LandlockStatus::NotImplemented => Err(NOT_THERE.to_owned()),
+    }
+}
+
+fn enforce(settings: &Settings, config_file: &Path) -> Result<(), RulesetError> {
+    let mut scopes = Scope::from_all(TRIED);
+    if std::env::var_os("NOTIFY_SOCKET").is_some_and(|name| name.as_encoded_bytes().starts_with(b"@")) {
+        scopes.remove(Scope::AbstractUnixSocket);
+    }
+    let access = |is_written: bool| if is_written { READ | WRITE } else { READ };
+    let spool_access = access(settings.sink == SinkChoice::Store);
+    Ruleset::default()
+        .handle_access(AccessFs::from_all(TRIED))?
+        .scope(scopes)?
+        .create()?
+        .add_rules(path_beneath_rules(&settings.root, access(settings.uploads)))?
+        .add_rules(path_beneath_rules(&settings.spool, spool_access))?
+        .add_rules(path_beneath_rules(read_on_reload(settings, config_file), READ))?
+        .add_rules(path_beneath_rules(read_of_host(settings), READ))?
+        .restrict_self()?;
+    Ok(())
+}
+
+/// The directories that hold the configuration and the token: whoever replaces a file does it by a rename, and a rule
+/// for the file itself would stay with the old one.
+fn read_on_reload(settings: &Settings, config_file: &Path) -> Vec<PathBuf> {
+    let files = [Some(config_file), settings.token_file.as_deref()].into_iter().flatten();
+    let links_and_files = files.flat_map(|file| [Some(file.to_owned()), file.canonicalize().ok()]);
+    links_and_files.flatten().map(|file| holder(&file).unwrap_or(file)).collect()
+}
+
+/// The directory that holds a file; None where that would show everything.
+fn holder(file: &Path) -> Option<PathBuf> {
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    directory.canonicalize().ok().filter(|directory| directory.parent().is_some())
+}
+
+/// What is read of the host: its boot and its cores, and names of stream targets by the C library. Rules for single
+/// files of /proc would be lost whenever its dentries are; of other processes Landlock leaves what isn't for ptrace(2).
+fn read_of_host(settings: &Settings) -> Vec<PathBuf> {
+    const HOST: [&str; 3] = ["/proc", "/sys/devices/system/cpu", "/sys/fs/cgroup"];
+    const LIBRARIES: [&str; 5] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache"];
+    /// Enough for `localhost`.
+    const NAMES: [&str; 4] = ["/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"];
+    /// Name servers change while the daemon runs, by a rename in these.
+    const NAMES_OF_OTHERS: [&str; 4] =
+        ["/etc", "/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf"];
+    let names = if settings.targets_allowed.is_empty() { NAMES } else { NAMES_OF_OTHERS };
+    [&HOST[..], &LIBRARIES, &names, &["/etc/resolv.conf"]].concat().into_iter().map(PathBuf::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::{self, ErrorKind};
+    use std::net::TcpListener;
+    use std::path::Path;
+    use std::thread;
+
+    use super::{deny_binding, kernel, restrict};
+    use crate::config::Settings;
+
+    /// Runs `test` on a thread that has given up all but what `settings` need, and on one that this one starts.
+    fn restricted(settings: &Settings, config_file: &Path, test: impl Fn() + Sync) {
+        if let Err(reason) = kernel() {
+            println!("skipped: Landlock is {reason}");
+            return;
+        }
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                restrict(settings, config_file).unwrap();
+                test();
+                deny_binding().unwrap();
+                thread::scope(|scope| scope.spawn(&test).join().unwrap());
+            });
+        });
+    }
+
+    fn is_denied<T>(result: io::Result<T>) -> bool {
+        result.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    }
+
+    #[test]
+    fn nothing_but_root_and_configuration_can_be_read_and_nothing_written() {
+        let outer = tempfile::tempdir().unwrap();
+        let at = |name: &str| outer.path().join(name);
+        for name in ["root", "root/sub", "configuration", "elsewhere"] {
+            fs::create_dir(at(name)).unwrap();
+            fs::write(at(name).join("file"), "content").unwrap();
+        }
+        let settings = Settings { root: Some(at("root")), ..Settings::default() };
+        restricted(&settings, &at("configuration/streamd.toml"), || {
+            for readable in ["root", "root/sub", "configuration"] {
+                assert!(fs::read(at(readable).join("file")).is_ok(), "{readable}");
+                assert!(fs::read_dir(at(readable)).is_ok(), "{readable}");
+                assert!(is_denied(fs::write(at(readable).join("file"), "")), "{readable}");
+                assert!(is_denied(fs::write(at(readable).join("new"), "")), "{readable}");
+                assert!(is_denied(fs::remove_file(at(readable).join("file"))), "{readable}");
+            }
+            for hidden in ["elsewhere", "root/../elsewhere"] {
+                assert!(is_denied(fs::read(at(hidden).join("file"))), "{hidden}");
+                assert!(is_denied(fs::read_dir(at(hidden))), "{hidden}");
+            }
+            assert!(is_denied(fs::read("/etc/passwd")));
+            assert!(is_denied(std::process::Command::new("/bin/true").status()));
+            assert!(fs::read_to_string("/proc/sys/kernel/random/boot_id").is_ok());
+        });
+    }
+
+    #[test]
+    fn uploads_may_write_below_the_root_and_rename_between_its_directories() {
+        let outer = tempfile::tempdir().unwrap();
+        let at = |name: &str| outer.path().join(name);
+        fs::create_dir(at("root")).unwrap();
+        let settings = Settings { root: Some(at("root")), uploads: true, ..Settings::default() };
+        restricted(&settings, Path::new("/nonexistent/streamd.toml"), || {
+            fs::create_dir(at("root/made")).unwrap();
+            fs::write(at("root/partial"), "content").unwrap();
+            fs::rename(at("root/partial"), at("root/made/file")).unwrap();
+            assert!(fs::rename(at("root/made/file"), at("file")).is_err());
+            fs::remove_file(at("root/made/file")).unwrap();
+            fs::remove_dir(at("root/made")).unwrap();
+            assert!(std::os::unix::fs::symlink("/", at("root/link")).is_err());
+            assert!(is_denied(fs::write(at("file"), "")));
+        });
+    }
+
+    #[test]
+    fn a_port_can_be_bound_before_and_none_after() {
+        if kernel().map_or(true, |abi| abi < 4) {
+            println!("skipped: this kernel's Landlock knows no ports");
+            return;
+        }
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                deny_binding().unwrap();
+                assert!(is_denied(TcpListener::bind("127.0.0.1:0")));
+                std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            });
+        });
+    }
+}
