@@ -23,7 +23,7 @@ USAGE
 # PROGRAM:PACKAGE
 RUN_TOOLS=(nginx:nginx curl:curl jq:jq openssl:openssl flock:util-linux)
 BUILD_TOOLS=(cc:build-essential)
-TEST_TOOLS=(aria2c:aria2 wget:wget nc:netcat-openbsd python3:python3 shellcheck:shellcheck dig:dnsutils ss:iproute2 fincore:util-linux-extra ccache:ccache debootstrap:debootstrap)
+TEST_TOOLS=(aria2c:aria2 wget:wget nc:netcat-openbsd python3:python3 shellcheck:shellcheck dig:dnsutils ss:iproute2 fincore:util-linux-extra ccache:ccache debootstrap:debootstrap mkfs.xfs:xfsprogs)
 STREAM_MODULE_PACKAGE=libnginx-mod-stream
 
 # The last Debian suite that has Consul.

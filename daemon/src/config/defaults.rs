@@ -40,6 +40,9 @@ impl Default for Settings {
             uploads_max: 256,
             // Far more than the clients that really race for one name, and no one name can take all the places.
             uploads_per_destination_max: 16,
+            // Half the CPU of writing through the page cache. A file so long is seldom read right after it was
+            // uploaded, and where it is, reading it again takes less long than its upload did.
+            direct_bytes_min: 64 * MIB,
             // Enough for logs and journals to go on while somebody makes room.
             min_free_bytes: 64 * MIB,
             engine: EngineChoice::Auto,

@@ -118,6 +118,7 @@ mod tests {
             upload_bytes_max: 1,
             uploads_max: 2,
             uploads_per_destination_max: 3,
+            direct_bytes_min: 5,
             min_free_bytes: 4,
             ..Settings::default()
         };

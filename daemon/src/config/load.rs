@@ -291,7 +291,8 @@ mod tests {
     fn settings_of_uploads_are_read() {
         let text = "uploads = true\ncreate_dirs = true\ndurability = \"none\"\npartial_ttl = \"90m\"\n\
                     upload_bytes_max = \"5GB\"\nuploads_max = 7\nuploads_per_destination_max = 3\n\
-                    min_free_bytes = \"0\"\nroot = \"/\"\ndata_listen = \"127.0.0.1:8080\"\n";
+                    min_free_bytes = \"0\"\ndirect_bytes_min = \"1MiB\"\nroot = \"/\"\n\
+                    data_listen = \"127.0.0.1:8080\"\n";
         let settings = load_with(text, &["--partial-ttl", "1h 30s", "--uploads-max=8"]).unwrap();
         let expected = Settings {
             uploads: true,
@@ -301,6 +302,7 @@ mod tests {
             upload_bytes_max: 5_000_000_000,
             uploads_max: 8,
             uploads_per_destination_max: 3,
+            direct_bytes_min: 1 << 20,
             min_free_bytes: 0,
             root: Some("/".into()),
             data_listen: "127.0.0.1:8080".parse().unwrap(),

@@ -33,7 +33,8 @@ pub(super) struct Socket {
     stream: TcpStream,
     peer: SocketAddr,
     arrival: Cell<Arrival>,
-    gathers: Cell<bool>,
+    /// Bytes that gather before a waiter is woken.
+    low_water: Cell<u32>,
 }
 
 /// What is known of bytes to receive.
@@ -53,7 +54,7 @@ impl Socket {
     /// Takes over a descriptor that is non-blocking and close-on-exec already.
     pub(super) fn new(descriptor: OwnedFd, peer: SocketAddr) -> std::io::Result<Socket> {
         let stream = TcpStream::from_std(descriptor.into())?;
-        Ok(Socket { stream, peer, arrival: Cell::new(Arrival::Untold), gathers: Cell::new(false) })
+        Ok(Socket { stream, peer, arrival: Cell::new(Arrival::Untold), low_water: Cell::new(1) })
     }
 
     /// The other end.
@@ -96,14 +97,18 @@ impl Socket {
     /// From now on a waiter is woken for [`GATHERED_BYTES`] at once, or for each byte. Says whether bytes gather: where
     /// that was refused they don't.
     pub(super) fn gather(&self, wanted: bool) -> bool {
-        if self.gathers.get() != wanted {
-            let bytes = if wanted { GATHERED_BYTES } else { 1 };
+        self.gather_bytes(if wanted { GATHERED_BYTES } else { 1 })
+    }
+
+    /// [`Socket::gather`] of so many bytes, or of as many as the kernel holds.
+    pub(super) fn gather_bytes(&self, bytes: u32) -> bool {
+        if self.low_water.get() != bytes {
             let result = sys::set_receive_low_water(self, bytes);
-            self.gathers.set(wanted && result.is_ok());
+            self.low_water.set(if result.is_ok() { bytes } else { 1 });
             // Too few to be told of until now.
             self.arrived(false);
         }
-        self.gathers.get()
+        self.low_water.get() > 1
     }
 
     /// Sorts what a receive into room for `room` bytes gave. A full buffer may have left bytes in the socket, and of

@@ -2,6 +2,7 @@
 
 mod cache;
 pub mod digest;
+mod direct;
 mod directory;
 mod error;
 pub mod residency;

@@ -9,6 +9,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, pwrite, retry_on_intr};
 
+use super::direct::DirectFile;
 use crate::sys;
 
 /// Bytes whose writing to the disk is begun at once, while the next as many arrive. Of a file that will be synced at
@@ -64,6 +65,17 @@ impl Unpublished {
             }
         }
         if self.is_paced { self.pace() } else { Ok(()) }
+    }
+
+    /// [`Unpublished::append`] past the page cache as far as `direct`, which is the same file, can: what is left, a
+    /// head or a tail, goes through it. Says how many bytes went past it.
+    pub(super) fn append_direct(&mut self, bytes: &[u8], direct: &mut DirectFile) -> Result<u64, Errno> {
+        let count = direct.write(bytes, self.length)?;
+        self.length += count as u64;
+        // Nothing of them is dirty, and little of those before.
+        self.pieces = self.pieces.max(self.length / PIECE_BYTES);
+        self.append(&bytes[count..])?;
+        Ok(count as u64)
     }
 
     fn pace(&mut self) -> Result<(), Errno> {

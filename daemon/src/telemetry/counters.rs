@@ -102,6 +102,8 @@ pub struct WorkerCounters {
     pub uploads: CounterFamily<UploadOutcome>,
     /// Bytes of uploads that were written, whatever became of them.
     pub bytes_uploaded: Counter,
+    /// Those of them that were written past the page cache (O_DIRECT).
+    pub bytes_uploaded_direct: Counter,
 }
 
 impl WorkerCounters {

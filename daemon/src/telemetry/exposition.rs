@@ -99,6 +99,8 @@ impl Snapshot {
         self.family(encoder, "uploads", help, "outcome", |w| &w.uploads)?;
         let help = "Bytes of uploads that were written, whatever became of them.";
         self.counter(encoder, "bytes_uploaded", help, |w| &w.bytes_uploaded)?;
+        let help = "Bytes of uploads that were written past the page cache.";
+        self.counter(encoder, "bytes_uploaded_direct", help, |w| &w.bytes_uploaded_direct)?;
         let UploadGauges { writers, partials } = &self.0.uploads;
         let running = i64::try_from(writers.get()).unwrap_or(i64::MAX);
         gauge(encoder, "uploads_running", "Uploads that are written to now.", running)?;

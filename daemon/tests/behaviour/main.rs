@@ -42,6 +42,7 @@ mod uploads_clients;
 mod uploads_counted;
 mod uploads_crash;
 mod uploads_digests;
+mod uploads_direct;
 mod uploads_directories;
 mod uploads_disk;
 mod uploads_faults;

@@ -145,7 +145,7 @@ impl Moment {
     }
 }
 
-fn flags(root: &Path) -> [&str; 8] {
+fn flags(root: &Path) -> [&str; 10] {
     [
         "--uploads",
         "--create-dirs",
@@ -153,6 +153,9 @@ fn flags(root: &Path) -> [&str; 8] {
         "0",
         "--durability",
         "fsync",
+        // Some past the page cache, some through it.
+        "--direct-bytes-min",
+        "2MiB",
         "--root",
         root.to_str().unwrap(),
     ]

@@ -214,7 +214,8 @@ fn a_disk_that_was_made_read_only_takes_nothing_until_it_is_writable_again() {
 /// mount(2) would refuse that with EBUSY while a file is open for writing.
 #[test]
 fn a_disk_that_becomes_read_only_in_the_middle_fails_the_upload() {
-    for durability in [Durability::Fsync, Durability::None] {
+    let ways = [(Durability::Fsync, 0), (Durability::None, 0), (Durability::Fsync, 1), (Durability::None, 1)];
+    for (durability, direct_bytes_min) in ways {
         let fixture = Fixture::new();
         let image = fixture.path().join("image");
         let Some(()) = or_skip(make_ext4(&image, 64 << 20)) else { return };
@@ -222,7 +223,8 @@ fn a_disk_that_becomes_read_only_in_the_middle_fails_the_upload() {
         let root = disk.path();
         std::fs::write(root.join("file"), b"before").unwrap();
         rustix::fs::sync();
-        let daemon = TestDaemon::start(Settings { durability, ..taking_uploads(root) });
+        let settings = Settings { durability, direct_bytes_min, ..taking_uploads(root) };
+        let daemon = TestDaemon::start(settings);
         let content = Random::seeded().bytes(8 << 20);
         let mut stream = connect(daemon.data()).unwrap();
         let fields = format!("Content-Length: {}\r\n", content.len());

@@ -29,9 +29,17 @@ fn content_of(file_system: &FaultyFs, name: &str) -> Vec<u8> {
 
 /// A daemon on a file system with `/file`; None where FUSE can't be had.
 fn start(caching: Caching, durability: Durability) -> Option<(FaultyFs, TestDaemon)> {
+    start_with(caching, durability, 0)
+}
+
+fn start_with(
+    caching: Caching,
+    durability: Durability,
+    direct_bytes_min: u64,
+) -> Option<(FaultyFs, TestDaemon)> {
     let file_system = FaultyFs::mount(caching)?;
     std::fs::write(file_system.path().join("file"), b"before").unwrap();
-    let settings = Settings { durability, ..taking_uploads(file_system.path()) };
+    let settings = Settings { durability, direct_bytes_min, ..taking_uploads(file_system.path()) };
     // In this order: bound in one pattern, the last is dropped first, and the daemon has files open.
     Some((file_system, TestDaemon::start(settings)))
 }
@@ -112,6 +120,26 @@ fn writes_that_fail_in_the_middle_and_at_the_end_fail_the_upload() {
         assert_fails((&daemon, &file_system), Operation::Write, after, &[LONG_BYTES]);
     }
     assert_fails((&daemon, &file_system), Operation::Write, SHORT_BYTES - 1, &[SHORT_BYTES]);
+}
+
+/// Told by each write, whatever the file system caches otherwise and whether the upload has to be durable.
+#[test]
+fn writes_past_the_page_cache_that_fail_fail_the_upload() {
+    for (caching, durability) in [(Caching::Through, Durability::None), (Caching::Back, Durability::Fsync)] {
+        let Some((file_system, daemon)) = start_with(caching, durability, 1 << 20) else { return };
+        assert_eq!(put(daemon.data(), "/other", &vec![b'o'; LONG_BYTES]).status, 201);
+        if daemon.count(|worker| worker.bytes_uploaded_direct.get()) == 0 {
+            eprintln!("skipped: no direct writes to FUSE");
+            return;
+        }
+        put(daemon.data(), "/other", b"other");
+        for after in [0, 1, LONG_BYTES / 2, LONG_BYTES - 1] {
+            assert_fails((&daemon, &file_system), Operation::Write, after, &[LONG_BYTES]);
+        }
+        if durability == Durability::Fsync {
+            assert_fails((&daemon, &file_system), Operation::Sync, 0, &[LONG_BYTES]);
+        }
+    }
 }
 
 #[test]

@@ -20,11 +20,15 @@ const KILLS: usize = 20;
 /// Length of the upload in whose middle that happens.
 const UPLOAD_BYTES: usize = 12 << 20;
 
-/// From this length on what has arrived of a plain PUT can be continued: 1 MiB, and one write of the daemon's more.
-const CONTINUED_BYTES_MIN: usize = 3 << 19;
-
 /// Longest of the small uploads beside it.
 const SMALL_BYTES_MAX: usize = 200_000;
+
+/// Most of them between two kills.
+const SMALL_MAX: usize = 300;
+
+/// `--direct-bytes-min`: all through the page cache, or all but the small ones past it.
+const CACHED: &str = "0";
+const DIRECT: &str = "1MiB";
 
 /// Most bytes that the daemon has received and not yet written.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -35,7 +39,7 @@ const END_US_MAX: usize = 40_000;
 /// Names, and the digests of what they were acknowledged to be.
 type Acknowledged = HashMap<String, String>;
 
-fn start(root: &Path, driver: &str) -> Process {
+fn start(root: &Path, driver: &str, direct_bytes_min: &str) -> Process {
     Process::start(&[
         "--root",
         root.to_str().unwrap(),
@@ -44,6 +48,8 @@ fn start(root: &Path, driver: &str) -> Process {
         "0",
         "--driver",
         driver,
+        "--direct-bytes-min",
+        direct_bytes_min,
     ])
 }
 
@@ -63,10 +69,10 @@ fn is_acknowledged(answer: &Result<Response>) -> bool {
     })
 }
 
-/// Uploads one small file after the other until the daemon is gone; those that were acknowledged.
+/// Uploads one small file after the other until the daemon is gone or there are many; those that were acknowledged.
 fn upload_small(address: SocketAddr, round: usize, mut random: Random) -> Acknowledged {
     let mut acknowledged = Acknowledged::new();
-    for number in 0.. {
+    for number in 0..SMALL_MAX {
         let length = random.below(SMALL_BYTES_MAX);
         let (name, content) = (format!("small{round}-{number}"), random.bytes(length));
         if !is_acknowledged(&try_put(address, &format!("/{name}"), "", &content)) {
@@ -110,18 +116,15 @@ fn upload_and_kill(
 fn wait_until_written(root: &Path, bytes: usize) {
     wait_until("the bytes to be written", || {
         let written = longest_partial(root);
-        written + BUFFER_BYTES >= bytes || bytes == UPLOAD_BYTES && written < CONTINUED_BYTES_MIN
+        written + BUFFER_BYTES >= bytes || bytes == UPLOAD_BYTES && written < SMALL_BYTES_MAX
     });
 }
 
-/// Goes on with an upload of which `arrived` bytes were on the disk after the kill.
+/// Goes on with an upload of which `arrived` bytes were on the disk after the kill, if they weren't another one's.
 fn go_on(address: SocketAddr, name: &str, content: &[u8], arrived: usize) {
     let path = format!("/{name}");
     let offset = offset_of(address, &path, content.len());
-    assert!(
-        offset == arrived || arrived < CONTINUED_BYTES_MIN,
-        "{arrived} had arrived, and {offset} are left"
-    );
+    assert!(offset == arrived || arrived < SMALL_BYTES_MAX, "{arrived} had arrived, and {offset} are left");
     // Where all had arrived nothing is left to be sent.
     let response = if offset == content.len() {
         put_nothing_more(address, &path, content.len())
@@ -133,13 +136,22 @@ fn go_on(address: SocketAddr, name: &str, content: &[u8], arrived: usize) {
 
 #[test]
 fn a_kill_at_any_moment_leaves_old_or_new_and_what_is_left_is_continued() {
+    kill_at_any_moment(CACHED, KILLS);
+}
+
+#[test]
+fn so_does_one_while_bodies_go_past_the_page_cache() {
+    kill_at_any_moment(DIRECT, KILLS / 2);
+}
+
+fn kill_at_any_moment(direct_bytes_min: &str, kills: usize) {
     let mut random = Random::seeded();
     let fixture = Fixture::new();
     let root = fixture.path();
     let drivers = driver_names();
     let mut acknowledged = Acknowledged::new();
-    let mut process = start(root, drivers[0]);
-    for round in 0..KILLS {
+    let mut process = start(root, drivers[0], direct_bytes_min);
+    for round in 0..kills {
         // Every other one replaces; every fourth is killed about its end.
         let name = if round % 2 == 0 { format!("new{round}") } else { "replaced".to_owned() };
         let point = if round % 4 == 3 { UPLOAD_BYTES } else { random.below(UPLOAD_BYTES) };
@@ -161,7 +173,7 @@ fn a_kill_at_any_moment_leaves_old_or_new_and_what_is_left_is_continued() {
             // Published, if nobody was told so.
             acknowledged.insert(name.clone(), new.clone());
         }
-        process = start(root, drivers[round % drivers.len()]);
+        process = start(root, drivers[round % drivers.len()], direct_bytes_min);
         for (name, digest) in &acknowledged {
             assert!(digest_of(&root.join(name)).as_ref() == Some(digest), "{context}: {name}");
         }
@@ -171,30 +183,37 @@ fn a_kill_at_any_moment_leaves_old_or_new_and_what_is_left_is_continued() {
         assert_eq!(sha256(&get(process.data(), &format!("/{name}"), "").body), new, "{context}");
         acknowledged.insert(name, new);
     }
-    assert!(acknowledged.len() > KILLS, "nothing was uploaded beside them");
+    assert!(acknowledged.len() > kills, "nothing was uploaded beside them");
 }
 
 #[test]
 fn one_that_is_killed_again_and_again_ends_right() {
+    for direct_bytes_min in [CACHED, DIRECT] {
+        kill_again_and_again(direct_bytes_min);
+    }
+}
+
+fn kill_again_and_again(direct_bytes_min: &str) {
+    const LENGTH_MAX: usize = 3 << 20;
     let mut random = Random::seeded();
     let fixture = Fixture::new();
     let root = fixture.path();
     let content = random.bytes(UPLOAD_BYTES);
     let driver = driver_names()[0];
-    let mut process = start(root, driver);
+    let mut process = start(root, driver, direct_bytes_min);
     assert_eq!(put(process.data(), "/file", b"before").status, 201);
     let mut offset = 0;
     for _ in 0..4 {
-        let length = CONTINUED_BYTES_MIN + random.below(CONTINUED_BYTES_MIN);
+        let length = 1 + random.below(LENGTH_MAX);
         let range = format!("bytes {offset}-{}/{}", content.len() - 1, content.len());
         let fields = format!("Content-Range: {range}\r\nContent-Length: {}\r\n", content.len() - offset);
         let mut stream = connect(process.data()).unwrap();
         stream.write_all(put_head("/file", &fields).as_bytes()).unwrap();
         stream.write_all(&content[offset..offset + length]).unwrap();
-        wait_until_written(root, offset + length);
+        wait_until("the bytes to be written", || longest_partial(root) == offset + length);
         kill(&mut process);
         let arrived = longest_partial(root);
-        process = start(root, driver);
+        process = start(root, driver, direct_bytes_min);
         assert_eq!(std::fs::read(root.join("file")).unwrap(), b"before");
         assert_eq!(offset_of(process.data(), "/file", content.len()), arrived);
         offset = arrived;
@@ -202,4 +221,27 @@ fn one_that_is_killed_again_and_again_ends_right() {
     assert_eq!(put_rest(process.data(), "/file", &content, offset).status, 204);
     assert_eq!(digest_of(&root.join("file")), Some(sha256(&content)));
     assert_eq!(partials(root), [] as [PathBuf; 0]);
+}
+
+/// A plain PUT too, of which less than a MiB is there: it can't be known whether its client comes back.
+#[test]
+fn the_first_bytes_of_a_long_one_are_continued() {
+    const WRITTEN_BYTES: usize = 300_000;
+    for direct_bytes_min in [CACHED, DIRECT] {
+        let fixture = Fixture::new();
+        let root = fixture.path();
+        let content = Random::seeded().bytes(UPLOAD_BYTES);
+        let driver = driver_names()[0];
+        let mut process = start(root, driver, direct_bytes_min);
+        let mut stream = connect(process.data()).unwrap();
+        let length = format!("Content-Length: {UPLOAD_BYTES}\r\n");
+        stream.write_all(put_head("/file", &length).as_bytes()).unwrap();
+        stream.write_all(&content[..WRITTEN_BYTES]).unwrap();
+        wait_until("the bytes to be written", || longest_partial(root) == WRITTEN_BYTES);
+        kill(&mut process);
+        process = start(root, driver, direct_bytes_min);
+        assert_eq!(offset_of(process.data(), "/file", UPLOAD_BYTES), WRITTEN_BYTES);
+        assert_eq!(put_rest(process.data(), "/file", &content, WRITTEN_BYTES).status, 201);
+        assert_eq!(digest_of(&root.join("file")), Some(sha256(&content)));
+    }
 }

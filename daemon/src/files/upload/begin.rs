@@ -11,7 +11,7 @@ use super::super::unpublished::Unpublished;
 use super::destination::Destination;
 use super::error::UploadError;
 use super::home::Home;
-use super::limits::UploadLimits;
+use super::limits::{KEPT_BYTES_MIN, UploadLimits};
 use super::partial::{Active, Described, Partial, State};
 use super::writer::Writer;
 use super::{Kind, Plan, Uploads};
@@ -145,6 +145,7 @@ impl Uploads {
             } else {
                 Algorithms::default()
             }),
+            direct_bytes: 0,
             is_over: false,
         }
     }
@@ -195,7 +196,8 @@ impl Writer {
     fn prepare(&self) -> Result<(), UploadError> {
         let mut state = self.partial.lock();
         state.of_writer(self.lease)?.reserve(self.partial.length(), &self.limits)?;
-        if self.partial.is_kept_short() {
+        // Before the first byte: a daemon that is killed leaves nothing that it couldn't go on with.
+        if self.partial.is_kept_short() || self.partial.length() >= Some(KEPT_BYTES_MIN) {
             self.partial.describe(&mut state, &self.uploads.boot);
         }
         Ok(())

@@ -13,6 +13,8 @@ pub struct UploadLimits {
     pub uploads_max: usize,
     /// Most of them to one destination, and most that are kept for one.
     pub uploads_per_destination_max: usize,
+    /// Shortest rest of a body that is written past the page cache; 0 where none is.
+    pub direct_bytes_min: u64,
     /// Bytes of the file system that uploads leave free.
     pub min_free_bytes: u64,
     /// Whether a published upload is durable: file and directory are synced.
@@ -30,6 +32,7 @@ impl UploadLimits {
             upload_bytes_max: settings.upload_bytes_max,
             uploads_max: settings.uploads_max,
             uploads_per_destination_max: settings.uploads_per_destination_max,
+            direct_bytes_min: settings.direct_bytes_min,
             min_free_bytes: settings.min_free_bytes,
             is_durable: settings.durability == Durability::Fsync,
             create_dirs: settings.create_dirs,

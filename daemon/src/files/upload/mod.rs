@@ -9,6 +9,7 @@
 
 mod about;
 mod begin;
+mod buffers;
 mod destination;
 mod directories;
 mod error;
@@ -27,6 +28,7 @@ use std::time::SystemTime;
 use rustix::fs::Timespec;
 use rustix::process::{Resource, getrlimit};
 
+pub use buffers::DirectBuffer;
 pub use error::UploadError;
 pub use limits::UploadLimits;
 pub use publish::{Precondition, Publication, Published};
@@ -36,6 +38,7 @@ pub use writer::{Kept, Writer};
 use super::digest::Digests;
 use super::root::Root;
 use crate::protocol::name::{Name, UploadResource};
+use buffers::Buffers;
 use destination::{Destination, FileKey, Mount, identify};
 use directories::Directories;
 use home::{Home, Homes};
@@ -56,6 +59,7 @@ pub struct Uploads {
     home_key: FileKey,
     homes: Homes,
     directories: Directories,
+    buffers: Buffers,
     boot: String,
     /// The newest modification time that an upload got, in nanoseconds since 1970.
     newest_ns: AtomicU64,
@@ -124,6 +128,7 @@ impl Uploads {
             home_key,
             homes: Homes::load(&home),
             directories: Directories::default(),
+            buffers: Buffers::default(),
             boot: about::boot(),
             newest_ns: AtomicU64::new(0),
             file_bytes_max: getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX),

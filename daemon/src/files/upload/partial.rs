@@ -8,6 +8,7 @@ use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::super::digest::Digests;
+use super::super::direct::DirectFile;
 use super::super::unpublished::{PIECE_BYTES, Unpublished};
 use super::about::About;
 use super::error::UploadError;
@@ -61,7 +62,18 @@ pub(super) struct Active {
     pub(super) home: Home,
     pub(super) last_progress: Instant,
     pub(super) is_preallocated: bool,
+    /// None until it is wanted; within, None where the file system refused.
+    direct: Option<Option<DirectFile>>,
     _slot: Slot,
+}
+
+/// How bytes get into the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Through the page cache.
+    Cached,
+    /// Past it, as far as that can be.
+    Direct,
 }
 
 /// Who the partial is for and what was said of it; the same for its whole life.
@@ -216,7 +228,14 @@ impl State {
 
 impl Active {
     pub(super) fn new(file: Unpublished, home: Home, slot: Slot) -> Active {
-        Active { file, home, last_progress: Instant::now(), is_preallocated: false, _slot: slot }
+        Active {
+            file,
+            home,
+            last_progress: Instant::now(),
+            is_preallocated: false,
+            direct: None,
+            _slot: slot,
+        }
     }
 
     /// Allocates the blocks for what is to come, where that is known and much: a full disk is told before the body is
@@ -237,15 +256,30 @@ impl Active {
         Ok(())
     }
 
-    /// Appends bytes. Waits for the disk.
-    pub(super) fn append(&mut self, bytes: &[u8], limits: &UploadLimits) -> Result<(), UploadError> {
+    /// The file once more, for direct writes; None where its file system takes none. Waits for the disk.
+    pub(super) fn direct(&mut self, id: UploadId) -> Option<&mut DirectFile> {
+        let open = || DirectFile::open(&self.file, &self.home, &id.to_string());
+        self.direct.get_or_insert_with(open).as_mut().filter(|direct| !direct.is_refused())
+    }
+
+    /// Appends bytes, and says how many of them were written directly. Waits for the disk.
+    pub(super) fn append(
+        &mut self,
+        bytes: &[u8],
+        way: Way,
+        limits: &UploadLimits,
+    ) -> Result<u64, UploadError> {
         let before = self.file.length();
-        self.file.append(bytes).map_err(UploadError::at("writing an upload"))?;
+        let appended = match self.direct.as_mut().and_then(Option::as_mut) {
+            Some(direct) if way == Way::Direct => self.file.append_direct(bytes, direct),
+            _ => self.file.append(bytes).map(|()| 0),
+        };
+        let direct = appended.map_err(UploadError::at("writing an upload"))?;
         self.last_progress = Instant::now();
         if !self.is_preallocated && self.file.length() / PIECE_BYTES != before / PIECE_BYTES {
             self.check_free(0, limits)?;
         }
-        Ok(())
+        Ok(direct)
     }
 
     /// Whether the file system has room for `bytes` more and the reserve. Waits for the disk.

@@ -26,6 +26,7 @@ fn limits() -> UploadLimits {
         upload_bytes_max: 1 << 30,
         uploads_max: 100,
         uploads_per_destination_max: 100,
+        direct_bytes_min: 0,
         min_free_bytes: 0,
         is_durable: false,
         create_dirs: false,

@@ -7,10 +7,11 @@ use rustix::fs::fsync;
 
 use super::super::digest::{Algorithms, Digests, Hashers};
 use super::Uploads;
+use super::buffers::DirectBuffer;
 use super::destination::Destination;
 use super::error::UploadError;
 use super::limits::{CHECKPOINT_BYTES, KEPT_BYTES_MIN, UploadLimits};
-use super::partial::{Partial, State};
+use super::partial::{Partial, State, Way};
 use crate::protocol::name::{UploadId, UploadResource};
 
 /// The right to append to a partial, until another writer takes over. Every call but [`Writer::offset`] and those
@@ -26,6 +27,8 @@ pub struct Writer {
     pub(super) start: u64,
     /// Of the bytes since then.
     pub(super) hashers: Hashers,
+    /// Bytes that it wrote past the page cache.
+    pub(super) direct_bytes: u64,
     /// Kept, discarded or published.
     pub(super) is_over: bool,
 }
@@ -81,6 +84,35 @@ impl Writer {
     /// Appends `bytes`. A system's error ends the upload for good and gives its space back; so does reaching the
     /// reserve of free space.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
+        self.append(bytes, Way::Cached)
+    }
+
+    /// Buffers for a body with `left` bytes to come, where these are enough to be written past the page cache, the file
+    /// system takes them so, and there are buffers left. With the first one filled, the next begins at an aligned
+    /// offset.
+    pub fn direct_buffers(&self, left: u64) -> Option<[DirectBuffer; 2]> {
+        if self.limits.direct_bytes_min == 0 || left < self.limits.direct_bytes_min {
+            return None;
+        }
+        let mut state = self.partial.lock();
+        let active = state.of_writer(self.lease).ok()?;
+        let alignment = active.direct(self.partial.id)?.alignment();
+        self.uploads.buffers.lend(usize::try_from(active.file.length() % alignment).ok()?)
+    }
+
+    /// [`Writer::write`] past the page cache, but for what isn't aligned. The buffer is empty afterwards.
+    pub fn write_direct(&mut self, buffer: &mut DirectBuffer) -> Result<(), UploadError> {
+        let written = self.append(buffer.bytes(), Way::Direct);
+        buffer.clear();
+        written
+    }
+
+    /// How many bytes this writer wrote past the page cache.
+    pub fn direct_bytes(&self) -> u64 {
+        self.direct_bytes
+    }
+
+    fn append(&mut self, bytes: &[u8], way: Way) -> Result<(), UploadError> {
         let partial = &self.partial;
         let mut state = partial.lock();
         let active = state.of_writer(self.lease)?;
@@ -91,12 +123,15 @@ impl Writer {
         if end > self.limits.upload_bytes_max {
             return Err(UploadError::TooLarge { limit: self.limits.upload_bytes_max });
         }
-        if let Err(error) =
-            active.append(bytes, &self.limits).and_then(|()| self.note_progress(&mut state, end))
-        {
-            self.is_over = true;
-            self.uploads.remove_locked(partial, &mut state);
-            return Err(error);
+        let appended = active.append(bytes, way, &self.limits);
+        let noted = appended.and_then(|direct| self.note_progress(&mut state, end).map(|()| direct));
+        match noted {
+            Ok(direct) => self.direct_bytes += direct,
+            Err(error) => {
+                self.is_over = true;
+                self.uploads.remove_locked(partial, &mut state);
+                return Err(error);
+            }
         }
         drop(state);
         self.hashers.update(bytes);
@@ -106,9 +141,6 @@ impl Writer {
     /// What follows from having `end` bytes.
     fn note_progress(&self, state: &mut State, end: u64) -> Result<(), UploadError> {
         self.partial.set_offset(end);
-        if !state.is_described && end >= KEPT_BYTES_MIN && self.partial.length().is_some() {
-            self.partial.describe(state, &self.uploads.boot);
-        }
         if self.limits.is_durable && state.is_described && end - state.durable >= CHECKPOINT_BYTES {
             let active = state.of_writer(self.lease)?;
             active.file.sync().map_err(UploadError::at("fsync of an upload"))?;

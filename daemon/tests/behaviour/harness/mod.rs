@@ -24,7 +24,7 @@ pub(crate) use disk::{Disk, Loss, Platter};
 pub(crate) use faulty::{Caching, FaultyFs, Operation};
 pub(crate) use files::{Fixture, pattern, sha256, sha256_of};
 pub(crate) use manager::{Manager, StoppedThread, copy_of, with_sockets};
-pub(crate) use mounts::{Mountpoint, make_ext4, or_skip, repair_ext4};
+pub(crate) use mounts::{Mountpoint, make_ext4, make_xfs, or_skip, repair_ext4};
 pub(crate) use multipart::{Part, parts};
 pub(crate) use nginx::Nginx;
 pub(crate) use process::{

@@ -45,11 +45,16 @@ impl Mountpoint {
         Ok(mountpoint)
     }
 
-    /// The ext4 in an image, on a loop device that goes with the mount.
+    /// The ext4 in an image ([`Mountpoint::of_image`]).
     pub(crate) fn ext4(image: &Path, options: &str) -> Result<Mountpoint, String> {
+        Mountpoint::of_image("ext4", image, options)
+    }
+
+    /// The file system in an image, on a loop device that goes with the mount.
+    pub(crate) fn of_image(kind: &str, image: &Path, options: &str) -> Result<Mountpoint, String> {
         let mountpoint = Mountpoint::new();
         let options = format!("loop,{options}");
-        let arguments = ["-t".as_ref(), "ext4".as_ref(), "-o".as_ref(), options.as_ref(), image.as_os_str()];
+        let arguments = ["-t".as_ref(), kind.as_ref(), "-o".as_ref(), options.as_ref(), image.as_os_str()];
         run("mount", arguments, &mountpoint.path)?;
         Ok(mountpoint)
     }
@@ -144,6 +149,12 @@ pub(crate) fn make_ext4(image: &Path, bytes: u64) -> Result<(), String> {
     std::fs::File::create(image).unwrap().set_len(bytes).unwrap();
     // Wholly initialised: nothing but the test writes to it later.
     run("mkfs.ext4", ["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"].map(OsStr::new), image)
+}
+
+/// Writes an empty xfs of `bytes` into `image`.
+pub(crate) fn make_xfs(image: &Path, bytes: u64) -> Result<(), String> {
+    std::fs::File::create(image).unwrap().set_len(bytes).unwrap();
+    run("mkfs.xfs", ["-q"].map(OsStr::new), image)
 }
 
 /// Repairs the ext4 in an image as after a crash.

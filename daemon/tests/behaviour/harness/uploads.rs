@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use streamd::config::Settings;
 
-use super::{DEADLINE, Response, settings};
+use super::{DEADLINE, Response, settings, wait_until};
 
 /// Bytes of a body that are sent without looking for an answer: less than any socket's buffers hold.
 const UNWATCHED_BYTES_MAX: usize = 64 << 10;
@@ -67,10 +67,15 @@ pub(crate) fn put_nothing_more(address: SocketAddr, path: &str, length: usize) -
 /// How much of an upload of `length` bytes is there, asked for by its last byte alone.
 pub(crate) fn offset_of(address: SocketAddr, path: &str, length: usize) -> usize {
     let range = format!("Content-Range: bytes {0}-{0}/{length}\r\n", length - 1);
-    let response = try_put(address, path, &range, b"?").unwrap();
-    assert_eq!(response.status, 409, "{}", response.text());
-    let offset = response.field("Upload-Offset");
-    offset.unwrap_or_else(|| panic!("no offset: {}", response.text())).parse().unwrap()
+    let mut offset = None;
+    // A process that another test starts has a copy of the partial's lock (flock(2)) until it executes its program.
+    wait_until("an answer with an offset", || {
+        let response = try_put(address, path, &range, b"?").unwrap();
+        assert_eq!(response.status, 409, "{}", response.text());
+        offset = response.field("Upload-Offset").map(|offset| offset.parse().unwrap());
+        offset.is_some()
+    });
+    offset.unwrap()
 }
 
 /// Sends a whole request and receives its final answer, which may come before the last byte is sent.

@@ -6,6 +6,7 @@
 
 mod answer;
 mod conditions;
+mod direct;
 mod permission;
 mod receive;
 mod resource;
@@ -74,6 +75,8 @@ struct Call<'a> {
     uploads: Arc<Uploads>,
     body: BodyState,
     received_bytes: u64,
+    /// Those of them that went past the page cache.
+    direct_bytes: u64,
     /// What became of what it brought; None where that was nothing, or is nothing now.
     outcome: Option<UploadOutcome>,
 }
@@ -88,9 +91,17 @@ pub(super) async fn serve(
 ) -> After {
     let started = Instant::now();
     let body = if request.body == Body::None { BodyState::Whole } else { BodyState::Untouched };
-    let (received_bytes, outcome) = (0, None);
-    let mut call =
-        Call { worker, connection, input, request: &request, uploads, body, received_bytes, outcome };
+    let mut call = Call {
+        worker,
+        connection,
+        input,
+        request: &request,
+        uploads,
+        body,
+        received_bytes: 0,
+        direct_bytes: 0,
+        outcome: None,
+    };
     let result = Box::pin(call.answer()).await;
     call.account(&result);
     let (state, received_bytes) = (call.body, call.received_bytes);
@@ -160,6 +171,7 @@ impl Call<'_> {
             self.worker.counters.uploads.add(outcome, 1);
         }
         self.worker.counters.bytes_uploaded.add(self.received_bytes);
+        self.worker.counters.bytes_uploaded_direct.add(self.direct_bytes);
     }
 
     /// Removes a file.
@@ -264,7 +276,8 @@ impl Call<'_> {
             && self.input.is_empty()
             && let Err(stop) = self.send_interim(CONTINUE).await
         {
-            self.put_aside(Some(writer), &BodyError::PeerGone).await;
+            // Boxed, here and below: what is rare must not take up room in every upload.
+            Box::pin(self.put_aside(Some(writer), &BodyError::PeerGone)).await;
             return Err(stop);
         }
         self.body = BodyState::Partly;
@@ -273,6 +286,7 @@ impl Call<'_> {
             Box::pin(receive::receive(self.worker, self.connection, self.input, self.request.body, writer))
                 .await;
         self.received_bytes = received.bytes;
+        self.direct_bytes = received.writer.as_ref().map_or(0, Writer::direct_bytes);
         match (received.result, received.writer) {
             (Ok(()), Some(writer)) => {
                 self.body = BodyState::Whole;
@@ -280,7 +294,7 @@ impl Call<'_> {
             }
             (Ok(()), None) => Err(self.stop(&BodyError::Busy)),
             (Err(error), writer) => {
-                self.put_aside(writer, &error).await;
+                Box::pin(self.put_aside(writer, &error)).await;
                 Err(self.stop(&error))
             }
         }

@@ -1,5 +1,6 @@
 //! A request's body on its way into a partial. A disk thread receives and writes, turn by turn, and the worker waits
-//! between the turns for more to arrive: no byte passes through the ring thread, and none waits there for a disk.
+//! between the turns for more to arrive: no byte passes through the ring thread, and none waits there for a disk. A
+//! long body has two disk threads at a time (`direct`).
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,12 +9,14 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
+use super::super::super::disk::DiskBusy;
 use super::super::super::error::TransferError;
 use super::super::super::input::Input;
 use super::super::super::registry::{Connection, Deadline, Phase};
 use super::super::super::socket::GATHERED_BYTES;
 use super::super::super::worker::Worker;
-use crate::files::upload::{UploadError, Writer};
+use super::direct;
+use crate::files::upload::{DirectBuffer, UploadError, Writer};
 use crate::protocol::http1::chunked::{ChunkError, ChunkedDecoder, Piece};
 use crate::protocol::http1::request::Body;
 
@@ -25,7 +28,11 @@ const TURN_BYTES: usize = 8 << 20;
 
 /// Time after which what has gathered is taken, however little it is, in milliseconds: whoever asks for an upload sees
 /// that it goes on.
-const GATHER_MS: u64 = 1_000;
+pub(super) const GATHER_MS: u64 = 1_000;
+
+/// Bytes that go through the page cache before it is asked again whether the rest can go past it: a sender that was
+/// slow may be fast by then, and buffers may be back.
+const CACHED_BYTES: u64 = 16 << 20;
 
 /// Longest piece of a chunked body that is gathered with others instead of being written by itself: copying so much
 /// costs less than a write does.
@@ -90,7 +97,8 @@ pub(super) async fn receive(
             return Received { writer: Some(writer), bytes: 0, result };
         }
     };
-    let turn = Turn { writer, socket, framing: Framing::of(body), ahead: input.take(), bytes: 0 };
+    let (framing, ahead) = (Framing::of(body), input.take());
+    let turn = Turn { writer, socket, framing, ahead, bytes: 0, cached_until: 0 };
     let received = turns(worker, connection, input, turn).await;
     connection.socket.gather(false);
     received
@@ -102,11 +110,7 @@ async fn turns(worker: &Worker, connection: &Connection, input: &mut Input, mut 
     let mut is_late = false;
     let result = loop {
         let bytes = turn.bytes;
-        let done = worker.disk.run_upload(move || {
-            let pause = turn.run();
-            (turn, pause)
-        });
-        let Ok((back, pause)) = done.await else {
+        let Ok((back, pause)) = one_turn(worker, connection, turn).await else {
             return Received { writer: None, bytes, result: Err(BodyError::Busy) };
         };
         turn = back;
@@ -127,6 +131,23 @@ async fn turns(worker: &Worker, connection: &Connection, input: &mut Input, mut 
     };
     input.put_back(turn.ahead);
     Received { writer: Some(turn.writer), bytes: turn.bytes, result }
+}
+
+async fn one_turn(
+    worker: &Worker,
+    connection: &Connection,
+    mut turn: Turn,
+) -> Result<(Turn, Result<Pause, BodyError>), DiskBusy> {
+    let done = worker.disk.run_upload(move || {
+        let direct = turn.direct_buffers();
+        let pause = if direct.is_some() { Ok(Pause::TurnOver) } else { turn.run() };
+        (turn, pause, direct)
+    });
+    match done.await? {
+        // Boxed: few bodies are so long.
+        (turn, _, Some(direct)) => Box::pin(direct::run(worker, connection, turn, direct)).await,
+        (turn, pause, None) => Ok((turn, pause)),
+    }
 }
 
 /// Waits for more. True: `patience` is over, and only what has gathered unseen can still save the upload.
@@ -150,7 +171,7 @@ async fn arrival(
 }
 
 /// Where a body ends.
-enum Framing {
+pub(super) enum Framing {
     /// After so many bytes.
     Length(u64),
     /// Where its chunks say.
@@ -188,7 +209,7 @@ impl Framing {
 }
 
 /// Why a disk thread gave a turn back.
-enum Pause {
+pub(super) enum Pause {
     Whole,
     NothingThere,
     TurnOver,
@@ -196,16 +217,28 @@ enum Pause {
 }
 
 /// What a disk thread needs for a turn.
-struct Turn {
-    writer: Writer,
-    socket: Arc<OwnedFd>,
-    framing: Framing,
+pub(super) struct Turn {
+    pub(super) writer: Writer,
+    pub(super) socket: Arc<OwnedFd>,
+    pub(super) framing: Framing,
     /// Received before: at first with the head, at last of the next request.
-    ahead: Vec<u8>,
-    bytes: u64,
+    pub(super) ahead: Vec<u8>,
+    pub(super) bytes: u64,
+    /// So many bytes go through the page cache in any case.
+    pub(super) cached_until: u64,
 }
 
 impl Turn {
+    /// How much is left and buffers for it, where it can go past the page cache. Waits for the disk.
+    fn direct_buffers(&mut self) -> Option<(u64, [DirectBuffer; 2])> {
+        let Framing::Length(left) = self.framing else { return None };
+        if self.bytes < self.cached_until {
+            return None;
+        }
+        self.cached_until = self.bytes + CACHED_BYTES;
+        Some((left, self.writer.direct_buffers(left)?))
+    }
+
     /// Receives and writes what is there. Waits for the disk, not for the peer.
     fn run(&mut self) -> Result<Pause, BodyError> {
         BUFFERS.with_borrow_mut(|Buffers { received, gathered }| {

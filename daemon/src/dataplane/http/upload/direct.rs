@@ -1,0 +1,148 @@
+//! A long body on its way past the page cache: one buffer is received into while the other one is written, each on a
+//! disk thread, and the worker waits for both.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
+use super::super::super::disk::DiskBusy;
+use super::super::super::error::TransferError;
+use super::super::super::registry::{Connection, Phase};
+use super::super::super::worker::Worker;
+use super::receive::{BodyError, Framing, GATHER_MS, Pause, Turn};
+use crate::files::upload::{DirectBuffer, Writer};
+
+/// Receives and writes the `left` bytes to come, until they are there, or none comes for so long that those that have
+/// gathered have to be taken: a slow sender gains nothing here, and others want the buffers. Whatever was received is
+/// written.
+pub(super) async fn run(
+    worker: &Worker,
+    connection: &Connection,
+    turn: Turn,
+    (left, [first, second]): (u64, [DirectBuffer; 2]),
+) -> Result<(Turn, Result<Pause, BodyError>), DiskBusy> {
+    let Turn { writer, socket, ahead, bytes, cached_until, .. } = turn;
+    let mut filling = Filling { socket, left, ahead, buffer: first };
+    let mut writing = Writing { writer, buffer: second, bytes };
+    let result = loop {
+        let both = monoio::join!(filling.fill(worker, connection), writing.write(worker));
+        let (filled, written) = (both.0?, both.1?);
+        let paused = filled.1;
+        (filling, writing) = (filled.0, written.0);
+        std::mem::swap(&mut filling.buffer, &mut writing.buffer);
+        match (written.1, paused) {
+            (Err(error), _) => break Err(error),
+            (Ok(()), Ok(Pause::TurnOver)) => {}
+            (Ok(()), paused) => {
+                let (back, written) = writing.write(worker).await?;
+                writing = back;
+                break written.and(paused);
+            }
+        }
+    };
+    let framing = Framing::Length(filling.left);
+    let Writing { writer, bytes, .. } = writing;
+    Ok((Turn { writer, socket: filling.socket, framing, ahead: filling.ahead, bytes, cached_until }, result))
+}
+
+/// What a disk thread needs to receive.
+struct Filling {
+    socket: Arc<OwnedFd>,
+    /// Bytes of the body that are to come.
+    left: u64,
+    /// Received before.
+    ahead: Vec<u8>,
+    buffer: DirectBuffer,
+}
+
+impl Filling {
+    /// Fills the buffer. Says that the turn is over where it is full.
+    async fn fill(
+        mut self,
+        worker: &Worker,
+        connection: &Connection,
+    ) -> Result<(Filling, Result<Pause, BodyError>), DiskBusy> {
+        let patience_ms = worker.live().settings.receive_timeout_ms.min(GATHER_MS);
+        let patience = worker.clock.deadline(patience_ms);
+        loop {
+            let done = worker.disk.run_upload(move || {
+                let pause = self.receive();
+                (self, pause)
+            });
+            let (back, pause) = done.await?;
+            self = back;
+            if !matches!(pause, Pause::NothingThere) || worker.clock.ticks() >= patience.tick {
+                return Ok((self, Ok(pause)));
+            }
+            connection.socket.gather_bytes(u32::try_from(self.wanted()).unwrap_or(u32::MAX));
+            match connection.readable(Phase::Receiving, patience).await {
+                // After a time-out too: what has gathered unseen is still to be taken.
+                Ok(()) | Err(TransferError::TimedOut) => {}
+                Err(TransferError::Drained) => return Ok((self, Err(BodyError::Drained))),
+                Err(_) => return Ok((self, Err(BodyError::PeerGone))),
+            }
+        }
+    }
+
+    /// Receives what is there. Doesn't wait.
+    fn receive(&mut self) -> Pause {
+        let ahead = std::mem::take(&mut self.ahead);
+        let count = self.wanted().min(ahead.len());
+        self.buffer.room()[..count].copy_from_slice(&ahead[..count]);
+        self.took(count);
+        self.ahead = ahead[count..].to_vec();
+        loop {
+            let wanted = self.wanted();
+            if wanted == 0 {
+                return if self.left == 0 { Pause::Whole } else { Pause::TurnOver };
+            }
+            let room = &mut self.buffer.room()[..wanted];
+            match recv(&self.socket, room, RecvFlags::DONTWAIT).map(|(_, count)| count) {
+                Ok(0) => return Pause::PeerEnded,
+                Ok(count) => self.took(count),
+                Err(Errno::AGAIN) => return Pause::NothingThere,
+                Err(Errno::INTR) => {}
+                Err(_) => return Pause::PeerEnded,
+            }
+        }
+    }
+
+    /// Bytes to ask for: none of the next request's.
+    fn wanted(&mut self) -> usize {
+        usize::try_from(self.left).unwrap_or(usize::MAX).min(self.buffer.room().len())
+    }
+
+    fn took(&mut self, count: usize) {
+        self.buffer.fill(count);
+        self.left -= count as u64;
+    }
+}
+
+/// What a disk thread needs to write.
+struct Writing {
+    writer: Writer,
+    buffer: DirectBuffer,
+    /// Bytes of the body that are written.
+    bytes: u64,
+}
+
+impl Writing {
+    /// Writes what is in the buffer, and empties it.
+    async fn write(mut self, worker: &Worker) -> Result<(Writing, Result<(), BodyError>), DiskBusy> {
+        let count = self.buffer.bytes().len();
+        if count == 0 {
+            return Ok((self, Ok(())));
+        }
+        let done = worker.disk.run_upload(move || {
+            let written = self.writer.write_direct(&mut self.buffer);
+            (self, written)
+        });
+        let (mut back, written) = done.await?;
+        if written.is_ok() {
+            back.bytes += count as u64;
+        }
+        Ok((back, written.map_err(BodyError::from)))
+    }
+}

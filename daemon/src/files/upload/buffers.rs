@@ -1,0 +1,121 @@
+//! Memory that a large body is received into, to be written from there past the page cache.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::sys::Pages;
+
+/// Bytes of a buffer, and so of a direct write. The device waits between one write and the next, so that longer ones
+/// are faster: 1 MiB takes 1.4 times the CPU and 0.84 of the throughput on ext4 (docs/performance.md).
+const BUFFER_BYTES: usize = 4 << 20;
+
+/// Buffers of a body: one is received into while the other one is written.
+const BUFFERS_PER_BODY: usize = 2;
+
+/// Buffers of all bodies at once, 64 MiB: eight bodies keep a device busy, and as many have disk threads of the default
+/// 16. Any further body goes through the page cache.
+const BUFFERS_MAX: usize = 16;
+
+/// Buffers that may still be lent.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    left: Arc<AtomicUsize>,
+}
+
+impl Default for Buffers {
+    fn default() -> Buffers {
+        Buffers { left: Arc::new(AtomicUsize::new(BUFFERS_MAX)) }
+    }
+}
+
+impl Buffers {
+    /// The buffers of a body, of which the first gets `head` bytes less than it could hold; None where all are lent or
+    /// there is no memory. Each goes back to the system when it is dropped: what nobody uploads takes no memory.
+    pub(super) fn lend(&self, head: usize) -> Option<[DirectBuffer; BUFFERS_PER_BODY]> {
+        let take = |left: usize| left.checked_sub(BUFFERS_PER_BODY);
+        self.left.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take).ok()?;
+        let [first, second] = [(); BUFFERS_PER_BODY].map(|()| Place(Arc::clone(&self.left)));
+        let room = BUFFER_BYTES.checked_sub(head)?;
+        Some([DirectBuffer::map(first, room)?, DirectBuffer::map(second, BUFFER_BYTES)?])
+    }
+}
+
+/// Counts as lent for as long as it lives.
+#[derive(Debug)]
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// A buffer, aligned as direct writes want it, and what is in it.
+#[derive(Debug)]
+pub struct DirectBuffer {
+    pages: Pages,
+    length: usize,
+    /// Bytes that it takes until it is cleared.
+    limit: usize,
+    _place: Place,
+}
+
+impl DirectBuffer {
+    fn map(place: Place, limit: usize) -> Option<DirectBuffer> {
+        let pages = Pages::map(BUFFER_BYTES).ok()?;
+        Some(DirectBuffer { pages, length: 0, limit, _place: place })
+    }
+
+    /// What was filled in.
+    pub fn bytes(&self) -> &[u8] {
+        &self.pages.as_slice()[..self.length]
+    }
+
+    /// Where more may be received.
+    pub fn room(&mut self) -> &mut [u8] {
+        &mut self.pages.as_mut_slice()[self.length..self.limit]
+    }
+
+    /// Says that `count` bytes of the room were filled.
+    pub fn fill(&mut self, count: usize) {
+        self.length = self.limit.min(self.length + count);
+    }
+
+    /// Empties it.
+    pub fn clear(&mut self) {
+        (self.length, self.limit) = (0, BUFFER_BYTES);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BUFFER_BYTES, BUFFERS_MAX, Buffers};
+
+    #[test]
+    fn so_many_bodies_have_buffers_and_no_more() {
+        let buffers = Buffers::default();
+        let mut lent: Vec<_> = (0..BUFFERS_MAX / 2).map(|_| buffers.lend(0).unwrap()).collect();
+        assert!(buffers.lend(0).is_none());
+        lent.pop();
+        assert!(buffers.lend(0).is_some());
+        assert!(buffers.lend(0).is_some(), "given back when it was dropped");
+        assert!(buffers.lend(BUFFER_BYTES + 1).is_none());
+        assert!(buffers.lend(0).is_some(), "given back where nothing was lent");
+    }
+
+    #[test]
+    fn a_buffer_holds_what_it_was_filled_with() {
+        let [mut first, mut second] = Buffers::default().lend(1000).unwrap();
+        assert_eq!((first.room().len(), second.room().len()), (BUFFER_BYTES - 1000, BUFFER_BYTES));
+        first.room()[..3].copy_from_slice(b"abc");
+        first.fill(3);
+        first.room()[..3].copy_from_slice(b"def");
+        first.fill(2);
+        assert_eq!(first.bytes(), b"abcde");
+        second.fill(usize::MAX / 2);
+        assert_eq!((second.bytes().len(), second.room().len()), (BUFFER_BYTES, 0));
+        first.clear();
+        assert_eq!(first.bytes(), b"");
+        assert_eq!(first.room().len(), BUFFER_BYTES);
+    }
+}
