@@ -40,13 +40,13 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts it in a session of its own, with nothing of the bench's environment but PATH, so that a STREAMD_* variable
-    /// doesn't set up a peer by accident.
+    /// Starts it in a session of its own, with nothing of the bench's environment but PATH, so that a STREAMD_*
+    /// variable doesn't set up a peer by accident.
     ///
     /// A service manager starts servers so too: Ctrl-C in the terminal reaches only the bench, and the scheduler's
-    /// autogroups (sched(7)) share a core between server and client. As one group, a server and a client that wake each
-    /// other all the time keep the kernel's own threads, which complete reads, off their core for up to 3.9 s (Linux 6.18;
-    /// `perf bench sched pipe` does it alone).
+    /// autogroups (sched(7)) share a core between server and client. As one group, a server and a client that wake
+    /// each other all the time keep the kernel's own threads, which complete reads, off their core for up to 3.9 s
+    /// (Linux 6.18; `perf bench sched pipe` does it alone).
     pub(super) fn start(
         command_line: &[String],
         environment: &[(&'static str, String)],

@@ -109,7 +109,7 @@ pub struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     uploads_per_destination_max: Option<usize>,
 
-    /// Rest of a body from which on it is written past the page cache (O_DIRECT); 0 for never
+    /// Rest of a body from which on it is written past the page cache (O_DIRECT), with durability fsync; 0 for never
     #[arg(long, env = "STREAMD_DIRECT_BYTES_MIN", value_name = "BYTES", value_parser = bytes::parse)]
     #[serde(skip_serializing_if = "Option::is_none")]
     direct_bytes_min: Option<u64>,

@@ -129,7 +129,7 @@ pub struct Settings {
     /// Those of them that are to get the same name, 1 to [`UPLOADS_MAX_LIMIT`].
     pub uploads_per_destination_max: usize,
     /// Bytes that have to come of an upload's body for it to be written past the page cache (O_DIRECT), where the file
-    /// system takes that; 0 for never.
+    /// system takes that and the upload is to be durable; 0 for never.
     #[serde(deserialize_with = "bytes::deserialize")]
     pub direct_bytes_min: u64,
     /// Bytes of the file system that uploads leave free.

@@ -122,11 +122,11 @@ fn writes_that_fail_in_the_middle_and_at_the_end_fail_the_upload() {
     assert_fails((&daemon, &file_system), Operation::Write, SHORT_BYTES - 1, &[SHORT_BYTES]);
 }
 
-/// Told by each write, whatever the file system caches otherwise and whether the upload has to be durable.
+/// Told by each write, whatever the file system caches otherwise.
 #[test]
 fn writes_past_the_page_cache_that_fail_fail_the_upload() {
-    for (caching, durability) in [(Caching::Through, Durability::None), (Caching::Back, Durability::Fsync)] {
-        let Some((file_system, daemon)) = start_with(caching, durability, 1 << 20) else { return };
+    for caching in [Caching::Through, Caching::Back] {
+        let Some((file_system, daemon)) = start_with(caching, Durability::Fsync, 1 << 20) else { return };
         assert_eq!(put(daemon.data(), "/other", &vec![b'o'; LONG_BYTES]).status, 201);
         if daemon.count(|worker| worker.bytes_uploaded_direct.get()) == 0 {
             eprintln!("skipped: no direct writes to FUSE");
@@ -136,9 +136,7 @@ fn writes_past_the_page_cache_that_fail_fail_the_upload() {
         for after in [0, 1, LONG_BYTES / 2, LONG_BYTES - 1] {
             assert_fails((&daemon, &file_system), Operation::Write, after, &[LONG_BYTES]);
         }
-        if durability == Durability::Fsync {
-            assert_fails((&daemon, &file_system), Operation::Sync, 0, &[LONG_BYTES]);
-        }
+        assert_fails((&daemon, &file_system), Operation::Sync, 0, &[LONG_BYTES]);
     }
 }
 

@@ -28,13 +28,15 @@ pub struct UploadLimits {
 impl UploadLimits {
     /// What the settings say.
     pub fn of(settings: &Settings) -> UploadLimits {
+        let is_durable = settings.durability == Durability::Fsync;
         UploadLimits {
             upload_bytes_max: settings.upload_bytes_max,
             uploads_max: settings.uploads_max,
             uploads_per_destination_max: settings.uploads_per_destination_max,
-            direct_bytes_min: settings.direct_bytes_min,
+            // What needn't be on the disk is taken by the page cache in less time (docs/performance.md).
+            direct_bytes_min: if is_durable { settings.direct_bytes_min } else { 0 },
             min_free_bytes: settings.min_free_bytes,
-            is_durable: settings.durability == Durability::Fsync,
+            is_durable,
             create_dirs: settings.create_dirs,
             stall: STALL,
         }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use streamd::files::residency::{Residency, probe};
 
 /// Most tries to get a file out of memory: somebody else may look at it just then.
-const COLD_TRIES_MAX: usize = 20;
+pub(crate) const COLD_TRIES_MAX: usize = 20;
 
 /// A root directory that goes away with the test. Made beside the test binary, on a real disk: /tmp may be
 /// memory, where nothing is ever cold.

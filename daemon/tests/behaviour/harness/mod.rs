@@ -22,7 +22,7 @@ pub(crate) use client::{Connection, Response, get, request, request_text};
 pub(crate) use daemon::{TestDaemon, driver_names, drivers, every_engine_and_driver, settings};
 pub(crate) use disk::{Disk, Loss, Platter};
 pub(crate) use faulty::{Caching, FaultyFs, Operation};
-pub(crate) use files::{Fixture, pattern, sha256, sha256_of};
+pub(crate) use files::{COLD_TRIES_MAX, Fixture, pattern, sha256, sha256_of};
 pub(crate) use manager::{Manager, StoppedThread, copy_of, with_sockets};
 pub(crate) use mounts::{Mountpoint, make_ext4, make_xfs, or_skip, repair_ext4};
 pub(crate) use multipart::{Part, parts};

@@ -18,7 +18,7 @@ complete -c streamd -l partial-ttl -d 'How long an upload that isn\'t gone on wi
 complete -c streamd -l upload-bytes-max -d 'Longest upload that is taken [default: 1TiB]' -r
 complete -c streamd -l uploads-max -d 'Uploads that are written at once [default: 256]' -r
 complete -c streamd -l uploads-per-destination-max -d 'Uploads that are written at once to one name [default: 16]' -r
-complete -c streamd -l direct-bytes-min -d 'Rest of a body from which on it is written past the page cache (O_DIRECT); 0 for never [default: 64MiB]' -r
+complete -c streamd -l direct-bytes-min -d 'Rest of a body from which on it is written past the page cache (O_DIRECT), with durability fsync; 0 for never [default: 64MiB]' -r
 complete -c streamd -l min-free-bytes -d 'Bytes of the file system that uploads leave free [default: 64MiB]' -r
 complete -c streamd -l engine -d 'How bytes move [default: auto]' -r -f -a "auto\t'Decided per window from its length and from whether it is hot'
 sendfile\t'Non-blocking sendfile(2)'
