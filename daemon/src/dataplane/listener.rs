@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -10,6 +11,14 @@ use super::pacing;
 
 /// Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn (4096 since 5.4).
 const BACKLOG: i32 = 4096;
+
+/// Time for which the port of a daemon that was killed may still be taken: its ring keeps the listener until a worker
+/// of the kernel takes the ring down, after the process is gone (io_uring, seen on Linux 6.18). Whoever waits for an
+/// error waits no longer than this.
+const PREDECESSOR_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// Time between two looks at a port that is taken.
+const PREDECESSOR_POLL: Duration = Duration::from_millis(10);
 
 /// Binds `count` listeners to `address`; with port 0 all get the same free port.
 pub(super) fn bind(
@@ -38,7 +47,15 @@ fn refuse_taken_port(address: SocketAddr) -> io::Result<()> {
     // Connections in TIME_WAIT don't count; a listener does all the same.
     socket.set_reuse_address(true)?;
     set_v6_only(&socket, address)?;
-    socket.bind(&address.into())
+    let deadline = Instant::now() + PREDECESSOR_TIME_MAX;
+    loop {
+        match socket.bind(&address.into()) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::park_timeout(PREDECESSOR_POLL);
+            }
+            bound => return bound,
+        }
+    }
 }
 
 fn bind_one(address: SocketAddr, congestion_control: Option<&str>) -> io::Result<TcpListener> {

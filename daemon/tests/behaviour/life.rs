@@ -293,6 +293,24 @@ fn a_port_that_is_taken_is_said_in_one_line() {
     drop(listener);
 }
 
+/// The kernel takes down a ring after its process is gone, and the ring still has the listener until then.
+#[test]
+fn a_daemon_that_was_killed_is_followed_at_once() {
+    // An address that no other test connects from, so that its ports are free.
+    let mut address: SocketAddr = "127.0.0.78:0".parse().unwrap();
+    for _ in 0..20 {
+        let mut command = command(&["--control-listen", "127.0.0.1:0", "--log-format", "json"]);
+        command.args(["--connections-max", "500", "--data-listen", &address.to_string()]);
+        let mut process = Process::spawn(command);
+        address = process.data();
+        // More to take down.
+        let connections: Vec<_> = (0..64).map(|_| Connection::open(address)).collect();
+        process.signal(Signal::KILL);
+        process.wait();
+        drop(connections);
+    }
+}
+
 #[test]
 fn a_second_daemon_on_the_same_data_port_is_refused() {
     let process = Process::start(&[]);
