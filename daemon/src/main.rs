@@ -155,13 +155,9 @@ fn check(settings: &Settings, sandbox: &Sandbox) -> Result<(), Failure> {
     print(&format!("configuration  good\n{report}{}", sandbox.report()))?;
     // No failure: root asks for a service that another user runs.
     if let Err(error) = check_directories(settings, sandbox.reach()) {
-        print(
-            &error
-                .to_string()
-                .lines()
-                .map(|fault| format!("               warning: {fault}\n"))
-                .collect::<String>(),
-        )?;
+        for fault in error.to_string().lines() {
+            print(&format!("               warning: {fault}\n"))?;
+        }
     }
     if works { Ok(()) } else { Err(failed("the settings can't work on this host")) }
 }
