@@ -56,7 +56,7 @@ pub struct Common {
     /// Seconds before the clock starts, up to 600; compare takes its set's
     #[arg(long, default_value_t = 0.5, value_name = "SECONDS")]
     pub warm_up: f64,
-    /// Write the result as JSON too
+    /// Write the result as JSON too; whether that is possible is seen before the run
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
@@ -90,7 +90,8 @@ pub struct PullArguments {
     /// A new connection for each request
     #[arg(long)]
     pub no_keep_alive: bool,
-    /// Requests a second, begun whatever the answers do; latency counts from the intended start
+    /// Requests a second, begun whatever the answers do; latency counts from the intended start. Up to 10,000,000, and
+    /// at least one within --duration
     #[arg(long, value_name = "PER_SECOND")]
     pub rate: Option<f64>,
     /// What is common to all.
@@ -104,7 +105,8 @@ pub struct PushArguments {
     /// The server.
     #[command(flatten)]
     pub server: Server,
-    /// Upload over HTTP instead, each connection to this path with its number: PATH-0, PATH-1. Removed at the end
+    /// Upload over HTTP instead, each connection to this path with its number: PATH-0, PATH-1. None may exist; they are
+    /// removed at the end
     #[arg(long, value_name = "PATH")]
     pub put: Option<String>,
     /// Bytes of each payload (64MiB, 1GB)
@@ -176,6 +178,10 @@ pub struct MixedArguments {
     /// Cold pulls at once
     #[arg(long, default_value_t = 2, value_name = "N")]
     pub cold_pulls: usize,
+    /// Directory of this host that the server serves: each pull then has a file of its own, which is pushed out of the
+    /// page cache before it, and that is checked. Without it nobody knows whether they are cold, and the result says so
+    #[arg(long, value_name = "DIR")]
+    pub cold_root: Option<PathBuf>,
     /// What is common to all.
     #[command(flatten)]
     pub common: Common,
@@ -215,7 +221,7 @@ pub struct CompareArguments {
     /// Another build of the daemon, measured as the peer streamd-before
     #[arg(long, value_name = "FILE")]
     pub streamd_before: Option<PathBuf>,
-    /// Directory for files and configurations; kept, so that a next run finds its files
+    /// Directory for files and configurations, empty or of an earlier run; kept, so that a next run finds its files
     #[arg(long, default_value = "bench-results/work", value_name = "DIR")]
     pub directory: PathBuf,
     /// Directory below root/ of --directory that lies on a slow device, for the mixed scenarios, which are left out

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::host::Host;
+use crate::judge::refuse;
 use crate::load::INTERRUPTED;
 use crate::peer::{self, RunningPeer, Setup, StartError, UploadSetup};
 use crate::progress::Progress;
@@ -38,6 +39,29 @@ pub struct Options {
     pub time_max: Duration,
 }
 
+/// The file that says whose a work directory is.
+const MARK: &str = ".stream-bench";
+
+/// Makes `directory`, and `root/` in it, or takes those of an earlier run. Files in it are made, replaced and removed
+/// by their names, so it has to be the bench's own.
+pub fn claim(directory: &Path) -> Result<PathBuf> {
+    let named = || directory.display().to_string();
+    std::fs::create_dir_all(directory).with_context(named)?;
+    let is_empty = std::fs::read_dir(directory).with_context(named)?.next().is_none();
+    let mark = directory.join(MARK);
+    if !is_empty && !mark.exists() {
+        refuse!(
+            "--directory {} holds files that may not be the bench's, which replaces and removes files there: take an \
+             empty one, or make {} in it",
+            directory.display(),
+            MARK
+        );
+    }
+    std::fs::OpenOptions::new().append(true).create(true).open(&mark).with_context(named)?;
+    std::fs::create_dir_all(directory.join("root")).with_context(named)?;
+    directory.canonicalize().with_context(named)
+}
+
 /// Runs `plans` on all peers.
 pub fn compare(options: &Options, plans: &[Plan]) -> Result<Run> {
     if options.rounds == 0 || options.rounds > ROUNDS_MAX {
@@ -57,12 +81,21 @@ pub fn compare(options: &Options, plans: &[Plan]) -> Result<Run> {
         peers: Vec::new(),
         absent: Vec::new(),
         interrupted: false,
+        failure: None,
         scenarios: Vec::new(),
     };
     for serving in Serving::ALL {
         let plans: Vec<&Plan> = plans.iter().filter(|plan| plan.serving() == serving).collect();
-        if !plans.is_empty() && !must_end(deadline) {
-            run_group(&mut run, serving, &plans, options, deadline, &progress)?;
+        if plans.is_empty() || must_end(deadline) {
+            continue;
+        }
+        match run_group(&mut run, serving, &plans, options, deadline, &progress) {
+            // What was measured before is shown nevertheless.
+            Err(error) if !run.scenarios.is_empty() => {
+                run.failure = Some(format!("{error:#}"));
+                break;
+            }
+            ended => ended?,
         }
     }
     run.interrupted = must_end(deadline);

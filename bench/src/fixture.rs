@@ -80,19 +80,21 @@ impl Fixture {
         let url_path = if directory.is_empty() { format!("/{name}") } else { format!("/{directory}/{name}") };
         Ok(Fixture { url_path, path, expected })
     }
+}
 
-    /// Pushes its pages out of the page cache. Those in a socket that still sends them can't leave.
-    pub fn push_out(&self) -> Result<()> {
-        let file = File::open(&self.path)?;
-        file.sync_all()?;
-        Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
-    }
+/// Pushes the pages of a file out of the page cache, and says whether nearly all have left: those in a socket that
+/// still sends them, or in somebody's memory, can't.
+pub fn push_out(path: &Path) -> Result<bool> {
+    let bytes = std::fs::metadata(path)?.len();
+    Ok(push_out_and_ask(path)? <= bytes / COLD_BYTES_PER_HOT_MIN)
+}
 
-    /// The same; returns how many bytes stay.
-    fn push_out_and_ask(&self) -> Result<u64> {
-        self.push_out()?;
-        resident_bytes(&self.path)
-    }
+/// The same; returns how many bytes stay.
+fn push_out_and_ask(path: &Path) -> Result<u64> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    file.sync_all()?;
+    fadvise(&file, 0, None, Advice::DontNeed)?;
+    resident_bytes(path)
 }
 
 /// Asked of util-linux: mincore(2) needs a mapping, and a read with RWF_NOWAIT begins to read ahead.
@@ -106,12 +108,13 @@ fn resident_bytes(path: &Path) -> Result<u64> {
     text.trim().parse().with_context(|| format!("fincore {}: {text:?}", path.display()))
 }
 
-/// Pushes the pages of all `fixtures` out of the page cache, and makes sure that nearly all have left.
-pub fn make_cold(fixtures: &[&Fixture]) -> Result<()> {
-    let bytes: u64 = fixtures.iter().map(|fixture| fixture.expected.bytes).sum();
+/// Pushes the pages of all files out of the page cache, and makes sure that nearly all have left.
+pub fn make_cold(files: &[&Path]) -> Result<()> {
+    let lengths = files.iter().map(|path| Ok(std::fs::metadata(path)?.len()));
+    let bytes: u64 = lengths.sum::<Result<u64>>()?;
     let end = Instant::now() + COLD_TIME_MAX;
     loop {
-        let stay: u64 = fixtures.iter().map(|fixture| fixture.push_out_and_ask()).sum::<Result<u64>>()?;
+        let stay: u64 = files.iter().map(|path| push_out_and_ask(path)).sum::<Result<u64>>()?;
         if stay <= bytes / COLD_BYTES_PER_HOT_MIN {
             return Ok(());
         }

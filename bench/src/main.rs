@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,11 +10,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 
-use stream_bench::arguments::{Arguments, Command, CompareArguments, ReportArguments, Set};
+use stream_bench::arguments::{Arguments, Command, Common, CompareArguments, ReportArguments, Set};
+use stream_bench::judge::{UsageError, judge};
+use stream_bench::output::Output;
 use stream_bench::result::{Run, Sample};
 use stream_bench::scenario::standard::{self, PutDirectory};
 use stream_bench::scenario::{Client, Plan, Timing};
 use stream_bench::{compare, load, peer, report, single};
+
+/// The command line can't be carried out, as clap says it too.
+const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -23,22 +27,21 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "stream-bench: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<UsageError>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
 
 fn run(command: &Command) -> Result<()> {
+    judge(command)?;
     listen_to_interrupts()?;
     match command {
-        Command::Pull(arguments) => show(&single::pull(arguments)?, arguments.common.json.as_deref()),
-        Command::Push(arguments) => show(&single::push(arguments)?, arguments.common.json.as_deref()),
-        Command::Stream(arguments) => show(&single::stream(arguments)?, arguments.common.json.as_deref()),
-        Command::Connections(arguments) => {
-            show(&single::connections(arguments)?, arguments.common.json.as_deref())
-        }
-        Command::Mixed(arguments) => show(&single::mixed(arguments)?, arguments.common.json.as_deref()),
-        Command::Compare(arguments) => show(&run_set(arguments)?, arguments.common.json.as_deref()),
+        Command::Pull(arguments) => measure(&arguments.common, || single::pull(arguments)),
+        Command::Push(arguments) => measure(&arguments.common, || single::push(arguments)),
+        Command::Stream(arguments) => measure(&arguments.common, || single::stream(arguments)),
+        Command::Connections(arguments) => measure(&arguments.common, || single::connections(arguments)),
+        Command::Mixed(arguments) => measure(&arguments.common, || single::mixed(arguments)),
+        Command::Compare(arguments) => measure(&arguments.common, || run_set(arguments)),
         Command::Report(arguments) => write_page(arguments),
         Command::CeilingServer(arguments) => {
             peer::ceiling::serve_ceiling(arguments.listen, arguments.push_listen, &arguments.root)
@@ -46,11 +49,18 @@ fn run(command: &Command) -> Result<()> {
     }
 }
 
-/// From now on Ctrl-C ends the measurement instead of the process; what was measured is still shown.
+/// From now on Ctrl-C and SIGTERM end the measurement instead of the process; what was measured is still shown.
 fn listen_to_interrupts() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let listen = move || {
-        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+        let wait = async {
+            let (mut interrupt, mut terminate) =
+                (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+            std::io::Result::Ok(())
+        };
+        if runtime.block_on(wait).is_ok() {
             load::INTERRUPTED.store(true, Ordering::Relaxed);
         }
     };
@@ -61,22 +71,30 @@ fn listen_to_interrupts() -> Result<()> {
         .context("listening to Ctrl-C")
 }
 
-fn show(run: &Run, json: Option<&Path>) -> Result<()> {
-    if let Some(path) = json {
-        let text = serde_json::to_vec_pretty(run)?;
-        std::fs::write(path, text).with_context(|| path.display().to_string())?;
-    }
-    std::io::stdout().write_all(report::tables(run).as_bytes())?;
+/// Opens what the result goes to before anything is measured, and shows it however the rest ends.
+fn measure(common: &Common, run: impl FnOnce() -> Result<Run>) -> Result<()> {
+    let json = common.json.as_deref().map(Output::prepare).transpose()?;
+    show(&run()?, json)
+}
+
+fn show(run: &Run, json: Option<Output>) -> Result<()> {
+    let mut stdout = std::io::stdout();
+    let printed = stdout.write_all(report::tables(run).as_bytes()).and_then(|()| stdout.flush());
+    let written = json.map_or(Ok(()), |json| json.write(&serde_json::to_vec_pretty(run)?));
     // What a peer can't do is a finding, which the page names; a run fails with the server that it is about.
     let subject = run.peers.first().map(|peer| peer.name.as_str());
     let is_subject = |sample: &Sample| subject.is_none_or(|subject| sample.peer == subject);
     if let Some(what) = failures(run, |sample| !is_subject(sample)) {
         writeln!(std::io::stderr(), "stream-bench: peers: {what}")?;
     }
-    match failures(run, is_subject) {
-        None => Ok(()),
-        Some(what) => bail!("{what}"),
-    }
+    let faults = [
+        written.err().map(|error| format!("{error:#}")),
+        printed.err().map(|error| format!("the table can't be printed: {error}")),
+        run.failure.clone(),
+        failures(run, is_subject),
+    ];
+    let faults: Vec<_> = faults.into_iter().flatten().collect();
+    if faults.is_empty() { Ok(()) } else { bail!("{}", faults.join("; ")) }
 }
 
 /// What went wrong, most frequent first.
@@ -95,9 +113,9 @@ fn failures(run: &Run, concerns: impl Fn(&Sample) -> bool) -> Option<String> {
 }
 
 fn write_page(arguments: &ReportArguments) -> Result<()> {
+    let output = Output::prepare(&arguments.output)?;
     let runs = arguments.results.iter().map(|path| report::read(path)).collect::<Result<Vec<_>, _>>()?;
-    std::fs::write(&arguments.output, report::page(&runs)?)
-        .with_context(|| arguments.output.display().to_string())
+    output.write(report::page(&runs)?.as_bytes())
 }
 
 /// Counted rounds of a set, and the timing of each measurement.
@@ -114,9 +132,7 @@ fn extent(set: Set) -> (usize, Timing) {
 
 fn run_set(arguments: &CompareArguments) -> Result<Run> {
     let (rounds, timing) = extent(arguments.set);
-    let root = arguments.directory.join("root");
-    std::fs::create_dir_all(&root).with_context(|| root.display().to_string())?;
-    let root = root.canonicalize()?;
+    let root = compare::claim(&arguments.directory)?.join("root");
     let put_directories = arguments.put_directory.iter().map(|name| PutDirectory::look(&root, name));
     let put_directories = put_directories.collect::<Result<Vec<_>>>()?;
     let plans: Vec<Plan> = standard::outlines(arguments.slow.as_deref(), &put_directories)
@@ -125,7 +141,8 @@ fn run_set(arguments: &CompareArguments) -> Result<Run> {
         .map(|outline| outline.plan(&root, arguments.slow.as_deref()))
         .collect::<Result<_>>()?;
     if plans.is_empty() {
-        bail!("no scenario's id contains {:?}", arguments.only.as_deref().unwrap_or_default());
+        let only = arguments.only.as_deref().unwrap_or_default();
+        bail!(UsageError(format!("no scenario's id contains {only:?}")));
     }
     let common = &arguments.common;
     let options = compare::Options {

@@ -27,6 +27,9 @@ pub struct Run {
     pub scenarios: Vec<Scenario>,
     /// Whether it was ended early, by Ctrl-C or by its time limit.
     pub interrupted: bool,
+    /// Why it ended before all was measured, where it failed.
+    #[serde(default)]
+    pub failure: Option<String>,
 }
 
 /// A server that took part.
@@ -167,8 +170,11 @@ pub struct Sample {
     pub latency: Option<Latency>,
     /// Server memory for each open connection, in bytes.
     pub memory_per_connection_bytes: Option<f64>,
-    /// Cold bytes a second that were pulled meanwhile.
+    /// Bytes a second that were pulled meanwhile of files that had left the page cache before each pull.
     pub cold_bytes_per_s: Option<f64>,
+    /// The same of files of which nobody knows that, or which stayed there.
+    #[serde(default)]
+    pub beside_bytes_per_s: Option<f64>,
     /// Bytes a second that were uploaded meanwhile.
     #[serde(default)]
     pub upload_bytes_per_s: Option<f64>,

@@ -1,21 +1,22 @@
 //! One measurement on a server that runs already.
 
-use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::SystemTime;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::arguments::{
     Common, ConnectionsArguments, MixedArguments, PullArguments, PushArguments, Server, StreamArguments,
 };
 use crate::host::Host;
+use crate::judge::cold_path;
 use crate::load::probe_length;
 use crate::peer::{Cost, Uploads, cost_of_tree};
 use crate::progress::Progress;
 use crate::result::{FORMAT_VERSION, PeerFacts, Run, Scenario, Work};
 use crate::scenario::standard::describe_bytes;
-use crate::scenario::{self, Client, File, Plan, Subject, Timing, UploadTo, delete};
+use crate::scenario::{self, Client, File, NewNames, Plan, Subject, Timing, UploadTo};
 
 /// The name of the server in the results.
 const SERVER: &str = "server";
@@ -46,24 +47,21 @@ pub fn push(arguments: &PushArguments) -> Result<Run> {
     measure(&arguments.server, &arguments.common, plan("push", title, work, Vec::new(), Vec::new()))
 }
 
-/// `push --put`. What was uploaded is removed again, whatever became of the measurement.
+/// `push --put`, to names that nothing has. They are removed again, whatever became of the measurement.
 fn put(arguments: &PushArguments, path: &str) -> Result<Run> {
-    if !path.starts_with('/') {
-        bail!("--put {path:?} is no path of a URL: it begins with a slash");
-    }
     let (body_bytes, connections) = (arguments.size, arguments.connections);
     let work = Work::Put { body_bytes, connections, durable: false };
     let title = format!("PUT {}, {connections} connections", describe_bytes(body_bytes));
     let to = UploadTo { path: path.to_owned(), directory: String::new() };
     let plan = Plan { uploads: Some(to.clone()), ..plan("put", title, work, Vec::new(), Vec::new()) };
-    check_address(&arguments.server)?;
+    let names = NewNames::make(arguments.server.address, &to, connections)?;
     let measured = measure(&arguments.server, &arguments.common, plan);
-    let deleted = delete(arguments.server.address, &to, connections);
-    if let (Ok(_), Err(error)) = (&measured, deleted) {
-        // What was measured holds.
-        writeln!(std::io::stderr(), "stream-bench: {error:#}")?;
+    match (measured, names.remove()) {
+        // What was measured is shown beside it.
+        (Ok(run), Err(error)) => Ok(Run { failure: Some(format!("{error:#}")), ..run }),
+        (Err(error), Err(also)) => bail!("{error:#}; {also:#}"),
+        (measured, Ok(())) => measured,
     }
-    measured
 }
 
 /// `stream`.
@@ -87,7 +85,10 @@ pub fn connections(arguments: &ConnectionsArguments) -> Result<Run> {
 /// `mixed`.
 pub fn mixed(arguments: &MixedArguments) -> Result<Run> {
     let hot = probe_all(&arguments.server, std::slice::from_ref(&arguments.hot))?;
-    let cold = probe_all(&arguments.server, &arguments.cold)?;
+    let mut cold = probe_all(&arguments.server, &arguments.cold)?;
+    if let Some(root) = &arguments.cold_root {
+        cold.iter_mut().try_for_each(|file| locate(file, root))?;
+    }
     let body_bytes = hot.first().map_or(0, |file| file.bytes);
     let work = Work::Mixed {
         body_bytes,
@@ -95,8 +96,25 @@ pub fn mixed(arguments: &MixedArguments) -> Result<Run> {
         cold_pulls: arguments.cold_pulls,
         rate_per_s: arguments.rate,
     };
-    let title = format!("GET {} beside {} cold pulls", describe_bytes(body_bytes), arguments.cold_pulls);
+    let kind =
+        if arguments.cold_root.is_some() { "cold pulls" } else { "pulls of files that may be in memory" };
+    let title = format!("GET {} beside {} {kind}", describe_bytes(body_bytes), arguments.cold_pulls);
     measure(&arguments.server, &arguments.common, plan("mixed", title, work, hot, cold))
+}
+
+/// Finds a file below `root`; it has to be the one that the server sends.
+fn locate(file: &mut File, root: &Path) -> Result<()> {
+    let path = cold_path(root, &file.url_path)?;
+    let bytes = std::fs::metadata(&path).with_context(|| path.display().to_string())?.len();
+    if bytes != file.bytes {
+        bail!(
+            "{} has {bytes} bytes, and the server sends {}: is it another file?",
+            path.display(),
+            file.bytes
+        );
+    }
+    file.path = Some(path);
+    Ok(())
 }
 
 fn plan(id: &str, title: String, work: Work, files: Vec<File>, cold_files: Vec<File>) -> Plan {
@@ -105,26 +123,16 @@ fn plan(id: &str, title: String, work: Work, files: Vec<File>, cold_files: Vec<F
 
 /// The lengths that the server promises; their bytes can't be compared with a source that isn't known.
 fn probe_all(server: &Server, paths: &[String]) -> Result<Vec<File>> {
-    check_address(server)?;
     paths
         .iter()
         .map(|path| {
             let bytes = probe_length(server.address, path)?;
-            Ok(File { url_path: path.clone(), bytes, source: None })
+            Ok(File { url_path: path.clone(), bytes, source: None, path: None })
         })
         .collect()
 }
 
-/// A load on somebody else's server is an attack; only who says so may send one beyond this host.
-fn check_address(server: &Server) -> Result<()> {
-    if server.address.ip().is_loopback() || server.allow_remote {
-        return Ok(());
-    }
-    bail!("{} is not a loopback address: --allow-remote allows a load on it", server.address)
-}
-
 fn measure(server: &Server, common: &Common, plan: Plan) -> Result<Run> {
-    check_address(server)?;
     let address: SocketAddr = server.address;
     let cost = || server.server_pid.map_or_else(Cost::default, cost_of_tree);
     let subject = Subject {
@@ -156,6 +164,7 @@ fn measure(server: &Server, common: &Common, plan: Plan) -> Result<Run> {
         peers: vec![facts],
         absent: Vec::new(),
         interrupted: crate::load::was_interrupted(),
+        failure: None,
         scenarios: vec![Scenario {
             id: plan.id,
             title: plan.title,

@@ -2,11 +2,12 @@
 //! on a quiet machine; never a test.
 
 use std::hint::black_box;
+use std::time::SystemTime;
 
 use divan::{Bencher, counter::ItemsCount};
-use streamd::files::{FileCache, Found, Root};
+use streamd::files::{FileCache, Found, Root, Term};
 use streamd::protocol::http1::request::{Version, parse};
-use streamd::protocol::http1::response::ResponseHead;
+use streamd::protocol::http1::response::{FieldBlock, ResponseHead};
 use streamd::protocol::name::Name;
 use streamd::protocol::range::select;
 
@@ -29,9 +30,10 @@ fn request_head(bencher: Bencher<'_, '_>, (_, head): (&str, &[u8])) {
 
 #[divan::bench]
 fn response_head(bencher: Bencher<'_, '_>) {
+    let beginning = FieldBlock::of_date(DATE);
     bencher.bench(|| {
         let mut out = Vec::with_capacity(512);
-        let mut head = ResponseHead::new(&mut out, 200, black_box(DATE));
+        let mut head = ResponseHead::new(&mut out, 200, black_box(&beginning));
         head.field("Content-Type", "application/octet-stream")
             .field_number("Content-Length", black_box(1024));
         head.field("Last-Modified", DATE).field("ETag", "\"400-65a1b2c3.1dcd6500\"");
@@ -57,7 +59,7 @@ fn cache_of_one() -> Option<(FileCache, Name, tempfile::TempDir)> {
     let (root, name) = (Root::open(directory.path()).ok()?, Name::parse(b"/file").ok()?);
     let cache = FileCache::default();
     if let Ok(Found::File(file)) = root.find(&name) {
-        cache.add(&name, file, 0, 1, 0);
+        cache.add(&name, file, &Term { now: 0, end: 1, generation: 0, date: SystemTime::now() });
     }
     Some((cache, name, directory))
 }

@@ -1,27 +1,39 @@
 //! The daemon as a value: started from checked settings, reloaded, drained. The binary and the tests use it
 //! alike.
 
+mod root_watch;
 mod sweeper;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{DriverChoice, Live, SinkChoice, listen_remedy};
+use crate::config::{
+    DriverChoice, EtagChoice, Exposure, Live, Reach, Settings, SinkChoice, listen_remedy, thread_remedy,
+};
 use crate::control::{self, ControlContext, ControlError, ControlPlane};
-use crate::dataplane::{DataPlane, DataPlaneError, Driver, Resources, WorkerEnded};
+use crate::dataplane::{DataPlane, DataPlaneError, Driver, Resources, Served, WorkerEnded};
 use crate::files::upload::{UploadError, Uploads};
-use crate::files::{FileError, Root, Spool, SpoolError, Synthetic};
+use crate::files::{Digester, FileError, Listings, Root, Spool, SpoolError, Synthetic, SyntheticError};
+use crate::limits::{AddressShares, Descriptors, memory_limit_bytes};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::sys::uring::{self, RingRefused};
 use crate::systemd::Listeners;
-use crate::telemetry::{LogQueue, Telemetry};
+use crate::telemetry::{HEARTBEAT_AGE_MAX, LogQueue, Telemetry};
+use root_watch::{Open, RootWatch};
 use sweeper::Sweeper;
+
+/// How often it is looked whether all workers go by new settings, which they take up with their next tick.
+const ADOPTION_LOOK: Duration = Duration::from_millis(2);
+
+/// What answers that wait for their readers may take of the memory of this host or cgroup, whatever the settings say:
+/// an eighth, as the buffers of long bodies do.
+const WAITING_SHARE: u64 = 8;
 
 /// Connections that may wait for the control plane to accept them.
 const CONTROL_BACKLOG: i32 = 1024;
@@ -75,10 +87,16 @@ pub enum DaemonError {
     Control(#[from] ControlError),
     /// The source of synthetic bytes could not be made.
     #[error("memory for synthetic streams: {0}")]
-    Synthetic(io::Error),
+    Synthetic(SyntheticError),
     /// The thread that sweeps uploads could not be started.
-    #[error("the thread that sweeps uploads: {0}")]
+    #[error("the thread that sweeps uploads can't be started: {0}{remedy}", remedy = thread_remedy(.0))]
     Sweeper(io::Error),
+    /// The thread that looks after the root could not be started.
+    #[error("the thread that looks after the root can't be started: {0}{remedy}", remedy = thread_remedy(.0))]
+    RootWatch(io::Error),
+    /// The thread that makes digests could not be started.
+    #[error("the thread that makes digests can't be started: {0}{remedy}", remedy = thread_remedy(.0))]
+    Digester(io::Error),
 }
 
 impl DaemonError {
@@ -93,11 +111,14 @@ impl DaemonError {
             DaemonError::ControlListen { reason, .. }
             | DaemonError::DataPlane(
                 DataPlaneError::Listen { reason, .. }
-                | DataPlaneError::Worker { reason, .. }
+                | DataPlaneError::Thread { reason, .. }
+                | DataPlaneError::EventLoop { reason, .. }
                 | DataPlaneError::Disk(reason),
             )
-            | DaemonError::Synthetic(reason)
-            | DaemonError::Sweeper(reason) => reason.raw_os_error(),
+            | DaemonError::Synthetic(SyntheticError::Failed(reason))
+            | DaemonError::Sweeper(reason)
+            | DaemonError::RootWatch(reason)
+            | DaemonError::Digester(reason) => reason.raw_os_error(),
             _ => None,
         }
     }
@@ -107,7 +128,11 @@ impl DaemonError {
 pub struct Daemon {
     data: DataPlane,
     control: ControlPlane,
-    sweeper: Option<Sweeper>,
+    /// Of the uploads below what is served now.
+    sweeper: Mutex<Option<Sweeper>>,
+    spool: Option<Arc<Spool>>,
+    root_watch: Option<RootWatch>,
+    served: watch::Sender<Arc<Served>>,
     data_address: SocketAddr,
     live: watch::Sender<Arc<Live>>,
     telemetry: Arc<Telemetry>,
@@ -129,13 +154,15 @@ impl Daemon {
         sandbox: &Sandbox,
     ) -> Result<Daemon, DaemonError> {
         let passed_planes = passed.planes();
-        let driver = choose_driver(live.settings.driver)?;
+        let driver = choose_driver(&live.settings)?;
         let bound = DataPlane::bind(&live, passed.data)?;
         let listener = bind_control(live.settings.control_listen, passed.control)?;
         sandbox.after_binding()?;
         let data_address = bound.address();
-        let resources = resources(&live)?;
+        let (served_sender, served) = watch::channel(Arc::new(serve(&live.settings, 0)?));
         let telemetry = Telemetry::new(live.settings.workers, driver.name(), log.clone());
+        telemetry.budget.cap(memory_limit_bytes() / WAITING_SHARE);
+        let resources = resources(&live.settings, &served, &telemetry)?;
         let (sender, receiver) = watch::channel(Arc::new(live));
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let data = DataPlane::start(bound, driver, &receiver, &telemetry, &resources, &ended_sender)?;
@@ -145,10 +172,24 @@ impl Daemon {
             telemetry: Arc::clone(&telemetry),
             mailboxes: data.mailboxes(),
             data_address,
+            shares: resources.shares.clone(),
+            descriptors_max: resources.descriptors_max,
         })?;
-        let sweeper = resources.uploads.map(|uploads| Sweeper::start(uploads, receiver, &telemetry));
-        let sweeper = sweeper.transpose().map_err(DaemonError::Sweeper)?;
-        let daemon = Daemon { data, control, sweeper, data_address, live: sender, telemetry, ended };
+        let served = served.borrow().clone();
+        let sweeper = Mutex::new(start_sweeper(&served, &resources.spool, &receiver, &telemetry)?);
+        let root_watch = start_root_watch(&receiver.borrow().settings, &served, sandbox, &telemetry)?;
+        let daemon = Daemon {
+            data,
+            control,
+            sweeper,
+            spool: resources.spool,
+            root_watch,
+            served: served_sender,
+            data_address,
+            live: sender,
+            telemetry,
+            ended,
+        };
         daemon.announce(driver, passed_planes);
         Ok(daemon)
     }
@@ -168,11 +209,50 @@ impl Daemon {
         &self.telemetry
     }
 
-    /// Puts in force what of `new` can change in a running daemon, and names the settings that need a restart.
+    /// Puts in force what of `new` can change in a running daemon, and names the settings that need a restart. When
+    /// this returns, every worker goes by them; for one that is stuck it waits no longer than until it is called that.
     pub fn reload(&self, new: Live) -> Vec<String> {
-        let (live, needs_restart) = self.live.borrow().reload(new);
+        let old = self.live();
+        let (live, needs_restart) = old.reload(new);
+        if Exposure::of(&live) != Exposure::of(&old) {
+            announce_exposure(&live);
+        }
+        let generation = live.generation;
+        // First: a worker that goes by the settings goes by the root too.
+        self.reopen_root();
         self.live.send_replace(Arc::new(live));
+        self.await_adoption(generation);
         needs_restart
+    }
+
+    /// Serves what the root's path leads to, where that is another directory by now. What runs goes on with the former.
+    fn reopen_root(&self) {
+        let Some(watch) = &self.root_watch else { return };
+        let served = match watch.reopen() {
+            Ok(None) => return,
+            Ok(Some(served)) => served,
+            Err(reason) => {
+                tracing::error!(reason, "the root could not be reopened: the former one stays");
+                return;
+            }
+        };
+        match start_sweeper(&served, &self.spool, &self.live.subscribe(), &self.telemetry) {
+            Ok(sweeper) => *self.sweeper.lock().unwrap_or_else(PoisonError::into_inner) = sweeper,
+            Err(error) => tracing::error!(%error, "uploads below the new root are not swept"),
+        }
+        self.served.send_replace(served);
+        tracing::info!("the root was reopened");
+    }
+
+    fn await_adoption(&self, generation: u64) {
+        let end = Instant::now() + HEARTBEAT_AGE_MAX;
+        while !self.telemetry.have_adopted(generation) {
+            if Instant::now() >= end {
+                tracing::warn!("a worker doesn't go by the new settings yet");
+                return;
+            }
+            std::thread::park_timeout(ADOPTION_LOOK);
+        }
     }
 
     /// What is in force.
@@ -192,7 +272,7 @@ impl Daemon {
         tracing::info!(connections = self.telemetry.connections_open(), "draining");
         self.telemetry.start_draining();
         self.data.drain(timeout);
-        drop(self.sweeper);
+        drop((self.sweeper, self.root_watch));
         self.control.stop();
         tracing::info!("stopped");
     }
@@ -208,44 +288,110 @@ impl Daemon {
             version = env!("CARGO_PKG_VERSION"),
             "listening"
         );
+        announce_exposure(&live);
     }
 }
 
-fn choose_driver(choice: DriverChoice) -> Result<Driver, DaemonError> {
-    match (choice, uring::probe()) {
-        (DriverChoice::Epoll, _) => Ok(Driver::Epoll),
-        (_, Ok(features)) => Ok(Driver::Uring(features)),
-        (DriverChoice::Uring, Err(refused)) => Err(DaemonError::Driver(refused)),
-        (DriverChoice::Auto, Err(refused)) => {
+/// Says who may do what from now on.
+fn announce_exposure(live: &Live) {
+    let Exposure { reading, frames, uploads, control, proxies } = Exposure::of(live);
+    tracing::info!(reading, frames, uploads, control, proxies, "open to");
+}
+
+/// Every worker's ring is tried before anything listens: one that is refused later would end all the others.
+fn choose_driver(settings: &Settings) -> Result<Driver, DaemonError> {
+    if settings.driver == DriverChoice::Epoll {
+        return Ok(Driver::Epoll);
+    }
+    match uring::probe_all(settings.workers) {
+        Ok(features) => Ok(Driver::Uring(features)),
+        Err(refused) if settings.driver == DriverChoice::Uring => Err(DaemonError::Driver(refused)),
+        Err(refused) => {
             tracing::warn!(reason = %refused, "falling back to epoll");
             Ok(Driver::Epoll)
         }
     }
 }
 
-fn resources(live: &Live) -> Result<Resources, DaemonError> {
-    let settings = &live.settings;
-    let root = settings.root.as_deref().map(|path| open_root(path, settings.uploads)).transpose()?;
+/// The root and what belongs to it, the one behind `number` others.
+fn serve(settings: &Settings, number: u64) -> Result<Served, DaemonError> {
+    let root = settings.root.as_deref().map(|path| open_root(path, settings.etag)).transpose()?;
     let uploads = root.as_ref().filter(|_| settings.uploads).map(|root| {
         let path = settings.root.clone().unwrap_or_default();
         Uploads::open(Arc::clone(root)).map_err(|reason| DaemonError::Uploads { path, reason })
     });
+    let uploads = uploads.transpose()?;
+    // After uploads, which keep what is recorded of files where it outlives the daemon.
+    let digester = root.as_ref().filter(|_| settings.etag == EtagChoice::Digest);
+    let digester = digester.map(|root| Digester::start(Arc::clone(root)).map_err(DaemonError::Digester));
+    Ok(Served { digester: digester.transpose()?, root, uploads, number })
+}
+
+fn resources(
+    settings: &Settings,
+    served: &watch::Receiver<Arc<Served>>,
+    telemetry: &Telemetry,
+) -> Result<Resources, DaemonError> {
     let spool =
         settings.spool.as_deref().filter(|_| settings.sink == SinkChoice::Store).map(|path| {
             Spool::open(path).map_err(|reason| DaemonError::Spool { path: path.to_owned(), reason })
         });
     Ok(Resources {
-        root,
-        uploads: uploads.transpose()?,
+        served: served.clone(),
+        listings: Arc::new(Listings::new(Arc::clone(&telemetry.budget))),
         spool: spool.transpose()?,
         synthetic: Synthetic::new().map_err(DaemonError::Synthetic)?,
+        shares: AddressShares::default(),
+        descriptors_max: Descriptors::of_process(),
     })
 }
 
-fn open_root(path: &Path, with_uploads: bool) -> Result<Arc<Root>, DaemonError> {
+fn start_sweeper(
+    served: &Served,
+    spool: &Option<Arc<Spool>>,
+    live: &watch::Receiver<Arc<Live>>,
+    telemetry: &Arc<Telemetry>,
+) -> Result<Option<Sweeper>, DaemonError> {
+    let (uploads, spool) = (served.uploads.clone(), spool.clone());
+    let is_kept = uploads.is_some() || spool.is_some();
+    let sweeper = is_kept.then(|| Sweeper::start(uploads, spool, live.clone(), telemetry));
+    sweeper.transpose().map_err(DaemonError::Sweeper)
+}
+
+fn start_root_watch(
+    settings: &Settings,
+    served: &Arc<Served>,
+    sandbox: &Sandbox,
+    telemetry: &Arc<Telemetry>,
+) -> Result<Option<RootWatch>, DaemonError> {
+    let Some(path) = settings.root.clone() else { return Ok(None) };
+    let (settings, is_confined) = (settings.clone(), sandbox.reach() == Reach::Sandbox);
+    let open: Open = Box::new(move |number| {
+        if is_confined && !may_be_read(&settings)? {
+            return Err("the sandbox shows the directory that was there at the start: restart".to_owned());
+        }
+        serve(&settings, number).map_err(|error| error.to_string())
+    });
+    let watch = RootWatch::start(path, Arc::clone(served), open, telemetry);
+    watch.map(Some).map_err(DaemonError::RootWatch)
+}
+
+/// Whether the sandbox lets the root be read that is there now.
+fn may_be_read(settings: &Settings) -> Result<bool, String> {
+    let Some(path) = &settings.root else { return Ok(true) };
+    open_root(path, settings.etag).map(|root| root.may_be_read()).map_err(|error| error.to_string())
+}
+
+fn open_root(path: &Path, etag: EtagChoice) -> Result<Arc<Root>, DaemonError> {
     let root = Root::open(path).map_err(|reason| DaemonError::Root { path: path.to_owned(), reason })?;
-    // Without uploads nobody records digests, and a look for some would only cost time.
-    Ok(Arc::new(if with_uploads { root.reading_digests() } else { root }))
+    if let Some(name) = root.mute_file_system() {
+        tracing::info!(
+            root = %path.display(),
+            "the root is on {name}, which doesn't tell what is in memory: files are read by disk threads first, and \
+             again after a minute"
+        );
+    }
+    Ok(Arc::new(root.tagging(etag)))
 }
 
 fn bind_control(address: SocketAddr, passed: Option<TcpListener>) -> Result<TcpListener, DaemonError> {

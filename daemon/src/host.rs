@@ -5,10 +5,8 @@ use std::fmt::Write;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::{DriverChoice, Settings};
+use crate::limits::Descriptors;
 use crate::sys::uring;
-
-/// Descriptors that the daemon needs besides those of connections: listeners, rings, pipes, logs.
-const DESCRIPTORS_OWN: u64 = 256;
 
 /// Raises the soft limit of open files to the hard one. Returns a warning where even that is less than the
 /// settings may need.
@@ -22,14 +20,32 @@ pub fn raise_open_files(settings: &Settings) -> Option<String> {
     open_files_warning(settings, getrlimit(Resource::Nofile).current)
 }
 
+/// What the settings may take at once.
+pub fn descriptors_wanted(settings: &Settings) -> u64 {
+    Descriptors::wanted(settings)
+}
+
+/// Says what of the settings `limit` descriptors cut.
 fn open_files_warning(settings: &Settings, limit: Option<u64>) -> Option<String> {
     let limit = limit?;
-    let wanted = (settings.connections_max as u64).saturating_add(DESCRIPTORS_OWN);
-    (limit < wanted).then(|| {
+    let wanted = descriptors_wanted(settings);
+    let parts = Descriptors::divide(Some(limit), settings);
+    let cuts = [
+        ("connections_max", settings.connections_max, parts.connections_max),
+        ("control_connections_max", settings.control_connections_max, parts.control_connections_max),
+        ("uploads_max", if settings.uploads { settings.uploads_max } else { 0 }, parts.uploads_max),
+        ("streams_max", settings.streams_max, parts.streams_max),
+    ];
+    let cuts: Vec<String> = cuts
+        .into_iter()
+        .filter(|(_, set, granted)| granted < set)
+        .map(|(name, set, granted)| format!("{name} from {set} to {granted}"))
+        .collect();
+    (!cuts.is_empty()).then(|| {
         format!(
-            "the limit of open files is {limit}, and connections_max = {} may need {wanted}: raise LimitNOFILE= \
-             (or ulimit -n), or lower connections_max",
-            settings.connections_max
+            "the limit of open files is {limit}, and the settings may need {wanted}, which lowers {}: raise \
+             LimitNOFILE= (or ulimit -n), or lower connections_max",
+            cuts.join(", ")
         )
     })
 }
@@ -40,7 +56,8 @@ pub fn report(settings: &Settings) -> (String, bool) {
     let mut works = true;
     let kernel = rustix::system::uname();
     let _ = writeln!(text, "kernel         {}", kernel.release().to_string_lossy());
-    match uring::probe() {
+    let probed = uring::probe_all(rings(settings));
+    match &probed {
         Ok(features) => {
             let flags = if features.defer_taskrun {
                 "with DEFER_TASKRUN"
@@ -54,7 +71,7 @@ pub fn report(settings: &Settings) -> (String, bool) {
             works = settings.driver != DriverChoice::Uring;
         }
     }
-    let _ = writeln!(text, "driver         {}", driver_in_force(settings));
+    let _ = writeln!(text, "driver         {}", driver_in_force(settings, probed.is_ok()));
     let nofile = getrlimit(Resource::Nofile);
     let _ = writeln!(
         text,
@@ -69,8 +86,13 @@ pub fn report(settings: &Settings) -> (String, bool) {
     (text, works)
 }
 
-fn driver_in_force(settings: &Settings) -> &'static str {
-    match (settings.driver, uring::probe().is_ok()) {
+/// Rings that the settings take at once.
+fn rings(settings: &Settings) -> usize {
+    if settings.driver == DriverChoice::Epoll { 1 } else { settings.workers }
+}
+
+fn driver_in_force(settings: &Settings, is_granted: bool) -> &'static str {
+    match (settings.driver, is_granted) {
         (DriverChoice::Epoll, _) => "epoll",
         (DriverChoice::Auto | DriverChoice::Uring, true) => "io_uring",
         (DriverChoice::Auto, false) => "epoll, since io_uring is refused",
@@ -84,15 +106,19 @@ fn limit_text(limit: Option<u64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::open_files_warning;
+    use super::{descriptors_wanted, open_files_warning};
     use crate::config::Settings;
 
     #[test]
-    fn a_low_limit_is_warned_of_and_a_high_one_is_not() {
+    fn a_low_limit_is_said_with_what_it_cuts_and_a_high_one_is_not() {
         let settings = Settings { connections_max: 1000, ..Settings::default() };
-        let warning = open_files_warning(&settings, Some(64)).unwrap();
-        assert!(warning.contains("is 64") && warning.contains("LimitNOFILE"), "{warning}");
-        assert_eq!(open_files_warning(&settings, Some(1_000_000)), None);
+        let wanted = descriptors_wanted(&settings);
+        let warning = open_files_warning(&settings, Some(wanted / 2)).unwrap();
+        for words in [&format!("is {}", wanted / 2), "LimitNOFILE", "connections_max from 1000 to "] {
+            assert!(warning.contains(words), "{warning}");
+        }
+        assert!(warning.contains(&format!("may need {wanted}")), "{warning}");
+        assert_eq!(open_files_warning(&settings, Some(wanted)), None);
         assert_eq!(open_files_warning(&settings, None), None);
     }
 }

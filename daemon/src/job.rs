@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -53,6 +53,7 @@ pub enum TargetProtocol {
 pub struct Progress {
     bytes_requested: AtomicU64,
     bytes_sent: AtomicU64,
+    is_evicted: AtomicBool,
 }
 
 impl Progress {
@@ -71,6 +72,21 @@ impl Progress {
         self.bytes_sent.load(Ordering::Relaxed)
     }
 
+    /// What was sent was in vain, and all of it is sent again.
+    pub fn restart(&self) {
+        self.bytes_sent.store(0, Ordering::Relaxed);
+    }
+
+    /// It makes room for others, and is about to be cancelled for that.
+    pub fn evict(&self) {
+        self.is_evicted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that is why it is cancelled.
+    pub fn is_evicted(&self) -> bool {
+        self.is_evicted.load(Ordering::Relaxed)
+    }
+
     /// Counts payload bytes handed to the kernel.
     pub fn add_bytes_sent(&self, bytes: u64) {
         self.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
@@ -86,6 +102,8 @@ pub struct StreamJob {
     pub source: Source,
     /// Where they go; the address that was checked against the allow list.
     pub target: SocketAddr,
+    /// Whether that is the own data plane.
+    pub is_own: bool,
     /// What the target speaks.
     pub protocol: TargetProtocol,
     /// How far it has come.
@@ -103,6 +121,9 @@ pub enum StreamError {
     /// No such file below the root, or no root.
     #[error("no such file below the root")]
     NotFound,
+    /// There is no root.
+    #[error("no files are served: start streamd with --root DIR")]
+    NoRoot,
     /// The range doesn't lie inside the file.
     #[error("offset {offset} and length {length} reach beyond the file's {size} bytes")]
     BeyondEnd {
@@ -127,12 +148,28 @@ pub enum StreamError {
     /// The target didn't accept the connection.
     #[error("the target refused the connection: {0}")]
     TargetRefused(String),
+    /// This host could not begin a connection to the target.
+    #[error(
+        "this host has no free local port for {target}: widen net.ipv4.ip_local_port_range, or wait until former \
+         connections to it have left TIME_WAIT{}",
+        if .target.is_ipv6() { "; or it has no IPv6 address at all" } else { "" }
+    )]
+    NoLocalPort {
+        /// The target.
+        target: SocketAddr,
+    },
     /// The target went away before the stream was whole and acknowledged.
     #[error("the target broke off: {0}")]
     TargetBrokeOff(String),
     /// The target made no progress in time.
     #[error("the target was silent for {0} ms")]
     TargetSilent(u64),
+    /// The target took less than the minimum of progress.
+    #[error("the target took fewer than progress_bytes_min bytes a second")]
+    TargetSlow,
+    /// It had to make room.
+    #[error("the stream made room for another address's: streams_max is reached")]
+    Evicted,
     /// The client that asked for the stream went away.
     #[error("the client that asked for the stream went away")]
     Cancelled,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`config`] | settings, each with its default's reason |
 //! | [`protocol`] | frames and HTTP/1.1, sans-I/O |
+//! | [`limits`] | what one address and the node may take |
 //! | [`job`] | the vocabulary between the planes |
 //! | [`files`] | names to open files |
 //! | [`dataplane`] | workers, connections, engines |
@@ -22,6 +23,7 @@ pub mod dataplane;
 pub mod files;
 pub mod host;
 pub mod job;
+pub mod limits;
 pub mod protocol;
 pub mod sandbox;
 pub mod sys;

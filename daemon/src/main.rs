@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::thread;
 
 use streamd::config::{
-    Arguments, ConfigError, Fault, Live, Reach, Settings, check_directories, load, load_adjusted,
+    Arguments, ConfigError, Exposure, Fault, Live, Reach, Settings, check_directories, load, load_adjusted,
+    thread_remedy,
 };
 use streamd::sandbox::{Sandbox, SandboxError};
 use streamd::systemd::{self, Addresses, Listeners, SocketError, Supervisor};
@@ -22,6 +23,7 @@ const EXIT_FAILURE: u8 = 1;
 const EXIT_CONFIGURATION: u8 = 78;
 
 fn main() -> ExitCode {
+    sys::ignore_file_size_signal();
     let arguments = Arguments::from_process();
     let result = if arguments.check || arguments.print_config { look(&arguments) } else { run(&arguments) };
     match result {
@@ -68,16 +70,18 @@ fn failed(error: impl ToString) -> Failure {
 /// Shows the settings, or checks them and the host.
 fn look(arguments: &Arguments) -> Result<(), Failure> {
     let settings = load(arguments)?;
-    Live::new(settings.clone())?;
+    let live = Live::new(settings)?;
+    let settings = &live.settings;
     if arguments.print_config {
-        return print(&toml::to_string(&settings).map_err(failed)?);
+        return print(&toml::to_string(settings).map_err(failed)?);
     }
-    let sandbox = Sandbox::enter(&settings, arguments.config_file())?;
-    check(&settings, &sandbox)
+    let sandbox = Sandbox::enter(settings, arguments.config_file())?;
+    check(&live, &sandbox)
 }
 
 /// Runs the daemon to its end.
 fn run(arguments: &Arguments) -> Result<(), Failure> {
+    sys::bound_heap();
     let mut supervisor = Supervisor::from_environment();
     let result = run_supervised(arguments, &mut supervisor);
     if let Err(Failure { message, errno, .. }) = &result {
@@ -103,11 +107,13 @@ fn run_supervised(arguments: &Arguments, supervisor: &mut Supervisor) -> Result<
     if let Some(warning) = host::raise_open_files(&live.settings) {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| failed(format!("the event loop for signals can't be set up: {error}")))?;
     // Before the daemon says that it listens: whoever waits for that may send a signal at once.
     let signals = {
         let _entered = runtime.enter();
-        Signals::listen().map_err(failed)?
+        Signals::listen().map_err(|error| failed(format!("signals can't be listened to: {error}")))?
     };
     let daemon = Daemon::start_on(listeners, live, logging.queue(), &sandbox)?;
     sandbox.log();
@@ -123,8 +129,14 @@ fn install_logging(settings: &Settings, sandbox: &Sandbox) -> Result<Logging, Fa
         sandbox.after_binding()?;
         Logging::install(settings.log_format, settings.log_level).map_err(failed)
     };
-    thread::scope(|scope| scope.spawn(install).join())
-        .unwrap_or_else(|_| Err(failed("the log could not be installed")))
+    let no_thread = |error: std::io::Error| {
+        let remedy = thread_remedy(&error);
+        failed(format!("a thread for the log can't be started: {error}{remedy}"))
+    };
+    thread::scope(|scope| {
+        let installer = thread::Builder::new().spawn_scoped(scope, install).map_err(no_thread)?;
+        installer.join().unwrap_or_else(|_| Err(failed("the log could not be installed")))
+    })
 }
 
 /// Whoever mends a fault of an address must know that it isn't the settings' own.
@@ -150,9 +162,13 @@ fn print(text: &str) -> Result<(), Failure> {
     std::io::stdout().write_all(text.as_bytes()).map_err(failed)
 }
 
-fn check(settings: &Settings, sandbox: &Sandbox) -> Result<(), Failure> {
+fn check(live: &Live, sandbox: &Sandbox) -> Result<(), Failure> {
+    let settings = &live.settings;
     let (report, works) = host::report(settings);
     print(&format!("configuration  good\n{report}{}", sandbox.report()))?;
+    for (what, who) in Exposure::of(live).parts() {
+        print(&format!("{what:<15}{who}\n"))?;
+    }
     // No failure: root asks for a service that another user runs.
     if let Err(error) = check_directories(settings, sandbox.reach()) {
         for fault in error.to_string().lines() {
@@ -240,10 +256,21 @@ async fn drain(
 ) -> Result<(), Failure> {
     let telemetry = Arc::clone(daemon.telemetry());
     let (done, mut drained) = oneshot::channel();
-    thread::spawn(move || {
-        daemon.drain();
+    let (hand_over, handed) = std::sync::mpsc::channel::<Daemon>();
+    let drained_aside = thread::Builder::new().name("streamd-drain".to_owned()).spawn(move || {
+        if let Ok(daemon) = handed.recv() {
+            daemon.drain();
+        }
         let _ = done.send(());
     });
+    if let Err(error) = drained_aside {
+        tracing::warn!(%error, "no thread to drain on: further signals are not heard");
+        daemon.drain();
+        return Ok(());
+    }
+    if let Err(unsent) = hand_over.send(daemon) {
+        unsent.0.drain();
+    }
     loop {
         tokio::select! {
             _ = &mut drained => return Ok(()),

@@ -1,5 +1,5 @@
-//! Holds docs/operations.md to the daemon: what can be alerted on and every line that signals trouble are in it, and
-//! no query asks for what isn't exposed.
+//! Holds docs/operations.md, docs/security.md and docs/limits.md to the daemon: what is promised has its test, what can
+//! be alerted on and every line that signals trouble are in it, and no query asks for what isn't exposed.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,23 +7,32 @@
     reason = "as clippy.toml has it for test functions: what cannot go on has failed"
 )]
 
+mod limits_page;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use streamd::telemetry::{LogQueue, Telemetry};
+use streamd::config::Settings;
+use streamd::host::descriptors_wanted;
+use streamd::telemetry::{Exposition, LogQueue, Telemetry};
 
 fn crate_root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+fn repository() -> PathBuf {
+    crate_root().parent().unwrap().to_owned()
+}
+
 fn page() -> String {
-    fs::read_to_string(crate_root().parent().unwrap().join("docs/operations.md")).unwrap()
+    fs::read_to_string(repository().join("docs/operations.md")).unwrap()
 }
 
 /// What a daemon exposes, under either driver.
 fn exposition() -> String {
-    ["io_uring", "epoll"].map(|driver| Telemetry::new(1, driver, LogQueue::nowhere()).expose().1).concat()
+    let of = |driver| Telemetry::new(1, driver, LogQueue::nowhere()).expose(Exposition::Text);
+    ["io_uring", "epoll"].map(of).concat()
 }
 
 /// The samples: their names, and their labels as `name="value"`.
@@ -52,6 +61,57 @@ fn mentions(page: &str) -> Vec<(&str, &str)> {
         }
     }
     found
+}
+
+#[test]
+fn the_runbook_wants_as_many_descriptors_as_check_does() {
+    let settings = Settings { connections_max: 30_000, workers: 2, ..Settings::default() };
+    let wanted = descriptors_wanted(&settings);
+    let shown =
+        format!("30,000 connections of two workers take up to {},{:03}", wanted / 1000, wanted % 1000);
+    assert!(page().contains(&shown), "docs/operations.md doesn't say: {shown}");
+}
+
+/// The tests that docs/security.md names, by their paths.
+fn tests_of_promises() -> Vec<String> {
+    let page = fs::read_to_string(repository().join("docs/security.md")).unwrap();
+    let (_, section) = page.split_once("## What is promised to whom").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| to whom"));
+    let last_cell = |row: &str| row.trim_end_matches([' ', '|']).rsplit("| ").next().unwrap().to_owned();
+    rows.map(|row| last_cell(row).trim_matches('`').to_owned()).collect()
+}
+
+#[test]
+fn every_promise_has_its_test() {
+    let tests = tests_of_promises();
+    assert!(tests.len() > 10, "{tests:?}");
+    for test in tests {
+        assert!(holds_test(&test), "{test} is no test");
+    }
+}
+
+/// Whether there is a test of this path, in a module of the behaviour tests or of the crate.
+fn holds_test(path: &str) -> bool {
+    let Some((module, name)) = path.rsplit_once("::") else { return false };
+    let sought = format!("fn {name}() {{");
+    // Unit tests stand in a module of their own, in a file of their own or not.
+    let modules = [module, module.strip_suffix("::tests").unwrap_or(module)];
+    let files = modules.into_iter().flat_map(|module| {
+        let file = format!("{}.rs", module.replace("::", "/"));
+        ["tests/behaviour", "src"].map(|directory| crate_root().join(directory).join(&file))
+    });
+    let in_modules =
+        modules.map(|module| crate_root().join("src").join(module.replace("::", "/")).join("mod.rs"));
+    files.chain(in_modules).filter_map(|path| fs::read_to_string(path).ok()).any(|text| {
+        let mut lines = text.lines().map(str::trim);
+        while let Some(line) = lines.next() {
+            if line == "#[test]" && lines.next() == Some(&sought) {
+                return true;
+            }
+        }
+        false
+    })
 }
 
 #[test]
@@ -113,19 +173,19 @@ fn matches(found: &str, label: &str, value: &str) -> bool {
 fn every_warning_and_error_is_in_the_runbook() {
     let page = page();
     let mut messages = BTreeSet::new();
-    messages_below(&crate_root().join("src"), &mut messages);
+    each_source(&crate_root().join("src"), &mut |text| messages_of(text, &mut messages));
     assert!(messages.len() > 20, "{messages:?}");
     let missing: Vec<_> = messages.iter().filter(|message| !page.contains(message.as_str())).collect();
     assert!(missing.is_empty(), "docs/operations.md doesn't say what to do about {missing:#?}");
 }
 
-fn messages_below(directory: &Path, messages: &mut BTreeSet<String>) {
+fn each_source(directory: &Path, visit: &mut impl FnMut(&str)) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            messages_below(&path, messages);
+            each_source(&path, visit);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            messages_of(&fs::read_to_string(&path).unwrap(), messages);
+            visit(&fs::read_to_string(&path).unwrap());
         }
     }
 }

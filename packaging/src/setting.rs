@@ -1,7 +1,7 @@
 //! Every key of the configuration file: what it means, what it is where nobody sets it, and whether a reload changes it.
 
 use clap::{Arg, CommandFactory};
-use streamd::config::{Live, Settings};
+use streamd::config::{Hosts, Live, Settings, TrustedProxies, bounds_of};
 use toml::{Table, Value};
 
 use crate::DocumentError;
@@ -82,13 +82,18 @@ fn of(argument: &Arg, defaults: &Table) -> Result<Setting, DocumentError> {
     let value = value.ok_or_else(|| DocumentError::NoExample(key.clone()))?;
     let choices = choices(argument);
     Ok(Setting {
-        help: argument.get_help().map(ToString::to_string).unwrap_or_default(),
+        help: argument.get_help().map(ToString::to_string).unwrap_or_default() + &bounds(&key),
         needs_restart: needs_restart(&key, &other_than(&value, is_example, &choices), defaults),
         value: written(argument, &value),
         is_example,
         choices,
         key,
     })
+}
+
+/// What a number may be.
+fn bounds(key: &str) -> String {
+    bounds_of(key).map(|bounds| format!(" [{bounds}]")).unwrap_or_default()
 }
 
 fn choices(argument: &Arg) -> Vec<(String, String)> {
@@ -118,8 +123,12 @@ fn with_suffix(bytes: u64) -> Option<String> {
 fn needs_restart(key: &str, changed: &Value, defaults: &Table) -> bool {
     let mut table = defaults.clone();
     table.insert(key.to_owned(), changed.clone());
-    let live =
-        |table: Table| Some(Live { settings: table.try_into().ok()?, token: None, targets: Vec::new() });
+    let live = |table: Table| {
+        let settings: Settings = table.try_into().ok()?;
+        let hosts = Hosts::new(settings.data_listen, Vec::new());
+        let proxies = TrustedProxies::default();
+        Some(Live { settings, token: None, hosts, proxies, targets: Vec::new(), generation: 0 })
+    };
     let (Some(old), Some(new)) = (live(defaults.clone()), live(table)) else { return true };
     old.reload(new).1.iter().any(|named| named == key)
 }

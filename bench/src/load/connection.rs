@@ -14,9 +14,13 @@ use super::operation::{self, pause};
 use super::plan::{Answer, Work};
 use super::thread::Client;
 use super::upload;
+use crate::fixture::push_out;
 
 /// Wait after a failure before the next try, so that a dead server isn't hammered.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection waits for its next start before it looks whether the load has ended.
+const WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// Failures in a row after which a connection gives up.
 const FAILURES_MAX: usize = 20;
@@ -51,11 +55,18 @@ fn describe(error: &io::Error) -> String {
 
 /// One connection from connect to close.
 async fn serve(client: &Rc<Client>, index: usize, number: usize) -> io::Result<()> {
+    // The first request of a connection is its warm-up, which waits for no schedule: with a slow one most connections
+    // would have had no answer when the clock is to start.
+    let is_first = client.streams.borrow()[index].is_none();
     let start = match &client.load.work {
+        _ if is_first => Some(Instant::now()),
         // The connect belongs to the request where each request has one of its own.
         Work::Requests { keep_alive: false, .. } => Some(wait_for_start(client).await?),
         _ => None,
     };
+    if client.phase.is_stopping() {
+        return Ok(());
+    }
     let stream = Rc::new(connect(client, number).await?);
     client.streams.borrow_mut()[index] = Some(Rc::clone(&stream));
     let mut exchange = Exchange::new(Rc::clone(client), stream, index);
@@ -68,6 +79,9 @@ async fn serve(client: &Rc<Client>, index: usize, number: usize) -> io::Result<(
                     Some(begin) => begin,
                     None => wait_for_start(client).await?,
                 };
+                if client.phase.is_stopping() {
+                    break;
+                }
                 let (head, answer) = &requests[turn % requests.len()];
                 exchange.request(head, *answer, begin).await?;
                 turn += 1;
@@ -83,7 +97,11 @@ async fn serve(client: &Rc<Client>, index: usize, number: usize) -> io::Result<(
                 let pull = &pulls[turn % pulls.len()];
                 exchange.request(&pull.head, pull.answer, Instant::now()).await?;
                 match &pull.file {
-                    Some(file) => file.push_out().map_err(io::Error::other)?,
+                    Some(file) => {
+                        if !push_out(file).map_err(io::Error::other)? {
+                            client.tally.borrow_mut().pulls_warm += 1;
+                        }
+                    }
                     None => turn += 1,
                 }
             }
@@ -100,11 +118,14 @@ async fn serve(client: &Rc<Client>, index: usize, number: usize) -> io::Result<(
 /// Waits for the intended start of the next request, and returns it.
 pub(super) async fn wait_for_start(client: &Client) -> io::Result<Instant> {
     let start = client.schedule.next_start();
-    let early = start.saturating_duration_since(Instant::now());
-    if !early.is_zero() {
-        pause(early).await?;
+    loop {
+        let early = start.saturating_duration_since(Instant::now());
+        if early.is_zero() || client.phase.is_stopping() {
+            return Ok(start);
+        }
+        // A load that ends doesn't wait for the next start of a slow schedule.
+        pause(early.min(WAIT_MAX)).await?;
     }
-    Ok(start)
 }
 
 /// An idle or slowly reading connection.

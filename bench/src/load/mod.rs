@@ -17,7 +17,9 @@ mod thread;
 mod upload;
 
 pub use body::Body;
-pub use plan::{Answer, ClientMode, ColdPull, Counted, Load, Pace, Source, Upload, Work};
+pub use plan::{
+    Answer, CONNECTIONS_MAX, ClientMode, ColdPull, Counted, Load, Pace, Source, THREADS_MAX, Upload, Work,
+};
 pub use probe::probe_length;
 pub use tally::Tally;
 
@@ -185,8 +187,10 @@ impl RunningLoad {
             match self.tallies.recv_timeout(STOP_TIME_MAX) {
                 Ok(tally) => sum.add(tally),
                 Err(RecvTimeoutError::Disconnected) => break,
+                // What the others counted is shown.
                 Err(RecvTimeoutError::Timeout) => {
-                    bail!("the client's threads did not end within {STOP_TIME_MAX:?}")
+                    sum.failed(format!("a client thread did not end within {STOP_TIME_MAX:?}"));
+                    break;
                 }
             }
         }

@@ -7,31 +7,32 @@ use super::plan::Pace;
 
 /// The schedule of one thread's connections together.
 pub(super) struct Schedule {
-    begin: Instant,
-    /// Time between two starts of this thread; zero for a closed loop.
-    interval: Duration,
-    next: Cell<u32>,
+    /// When it was first asked: what goes before, the warm-up of each connection, isn't late.
+    begin: Cell<Option<Instant>>,
+    /// Seconds between two starts of this thread; none in a closed loop.
+    interval_s: Option<f64>,
+    next: Cell<u64>,
 }
 
 impl Schedule {
     /// For one of `threads` threads.
     pub(super) fn new(pace: Pace, threads: usize) -> Schedule {
-        let interval = match pace {
-            Pace::Closed => Duration::ZERO,
-            Pace::Open { rate_per_s } => Duration::from_secs_f64(threads as f64 / rate_per_s),
+        let interval_s = match pace {
+            Pace::Closed => None,
+            Pace::Open { rate_per_s } => Some(threads as f64 / rate_per_s),
         };
-        Schedule { begin: Instant::now(), interval, next: Cell::new(0) }
+        Schedule { begin: Cell::new(None), interval_s, next: Cell::new(0) }
     }
 
     /// The intended start of the next request; now in a closed loop. Latency counts from here, so a server that
     /// is late makes all that it holds up late too (no coordinated omission).
     pub(super) fn next_start(&self) -> Instant {
-        if self.interval.is_zero() {
-            return Instant::now();
-        }
-        let number = self.next.get();
-        self.next.set(number.wrapping_add(1));
-        self.begin + self.interval * number
+        let Some(interval_s) = self.interval_s else { return Instant::now() };
+        let begin = self.begin.get().unwrap_or_else(Instant::now);
+        self.begin.set(Some(begin));
+        let number = self.next.replace(self.next.get() + 1);
+        // Each from the begin, so that no fraction of a nanosecond adds up.
+        begin + Duration::from_secs_f64(number as f64 * interval_s)
     }
 }
 
@@ -47,6 +48,10 @@ mod tests {
         let first = schedule.next_start();
         assert_eq!(schedule.next_start() - first, Duration::from_millis(2));
         assert_eq!(schedule.next_start() - first, Duration::from_millis(4));
+        let schedule = Schedule::new(Pace::Open { rate_per_s: 3_000_000.0 }, 1);
+        let first = schedule.next_start();
+        let last = (0..3_000_000).map(|_| schedule.next_start()).last();
+        assert_eq!(last.map(|last| last - first), Some(Duration::from_secs(1)));
     }
 
     #[test]

@@ -1,16 +1,15 @@
 //! What a load does.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use crate::fixture::Fixture;
-
 /// Most connections of one load; beyond, one client host runs out of ports and memory before the server does.
-pub(super) const CONNECTIONS_MAX: usize = 100_000;
+pub const CONNECTIONS_MAX: usize = 100_000;
 /// Most client threads.
-pub(super) const THREADS_MAX: usize = 64;
+pub const THREADS_MAX: usize = 64;
 /// Connections from one source address to one port: the ephemeral range has 28,232 ports by default
 /// (net.ipv4.ip_local_port_range), less what is in TIME_WAIT.
 pub(super) const CONNECTIONS_PER_ADDRESS_MAX: usize = 20_000;
@@ -58,8 +57,8 @@ pub struct ColdPull {
     pub head: Vec<u8>,
     /// What the answer is worth.
     pub answer: Answer,
-    /// The file, where the bench made it.
-    pub file: Option<Fixture>,
+    /// The file, where it lies on this host and can be pushed out of the page cache.
+    pub file: Option<PathBuf>,
 }
 
 /// Bodies that are uploaded, each connection's to a name of its own.
@@ -125,8 +124,8 @@ pub enum Work {
         /// Whether a connection carries more than one.
         keep_alive: bool,
     },
-    /// HTTP requests for files on a slow device. A file that the bench made is asked for by one connection alone,
-    /// again and again, and pushed out of the page cache after each answer; others are used in turn.
+    /// HTTP requests for files on a slow device. A file that can be pushed out of the page cache is asked for by one
+    /// connection alone, again and again, and pushed out after each answer; others are used in turn.
     Cold {
         /// What is asked for.
         pulls: Arc<[ColdPull]>,

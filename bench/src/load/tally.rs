@@ -24,6 +24,8 @@ pub struct Tally {
     pub bytes: u64,
     /// Failures by what was seen.
     pub errors: BTreeMap<String, u64>,
+    /// Cold pulls after which the file stayed in the page cache.
+    pub pulls_warm: u64,
     /// Bytes of each connection.
     pub connection_bytes: Vec<u64>,
     /// What connections uploaded, by their numbers.
@@ -47,6 +49,7 @@ impl Tally {
             requests: 0,
             bytes: 0,
             errors: BTreeMap::new(),
+            pulls_warm: 0,
             connection_bytes: Vec::new(),
             uploads: BTreeMap::new(),
             latency,
@@ -87,6 +90,7 @@ impl Tally {
     pub fn add(&mut self, other: Tally) {
         self.requests += other.requests;
         self.bytes += other.bytes;
+        self.pulls_warm += other.pulls_warm;
         self.connection_bytes.extend(other.connection_bytes);
         // Numbers count over all threads.
         self.uploads.extend(other.uploads);

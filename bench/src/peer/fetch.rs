@@ -91,6 +91,21 @@ pub(crate) fn put(address: SocketAddr, path: &str, body: &[u8]) -> Result<String
     Ok(status_line(&head).to_owned())
 }
 
+/// Asks for an empty file of a name that nothing has yet (RFC 9110, 13.1.2); returns the answer's status line.
+pub(crate) fn create(address: SocketAddr, path: &str) -> Result<String> {
+    let fields = "If-None-Match: *\r\nContent-Length: 0\r\n";
+    let (head, _) = ask(address, &format!("PUT {path}"), fields, &[])
+        .with_context(|| format!("PUT {path} to {address}"))?;
+    Ok(status_line(&head).to_owned())
+}
+
+/// Asks whether there is a file; returns the answer's status line.
+pub(crate) fn head(address: SocketAddr, path: &str) -> Result<String> {
+    let (head, _) = ask(address, &format!("HEAD {path}"), "", &[])
+        .with_context(|| format!("HEAD {path} from {address}"))?;
+    Ok(status_line(&head).to_owned())
+}
+
 /// Asks for a file's removal; returns the answer's status line.
 pub(crate) fn delete(address: SocketAddr, path: &str) -> Result<String> {
     let (head, _) = ask(address, &format!("DELETE {path}"), "", &[])

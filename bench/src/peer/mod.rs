@@ -17,6 +17,7 @@ mod tests;
 mod tree;
 
 pub use cost::{Cost, cost_of_tree, own_cost};
+pub use tree::is_running;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -28,6 +28,11 @@ pub(super) fn read(id: i32) -> Option<ProcessStat> {
     parse(&fs::read_to_string(format!("/proc/{id}/stat")).ok()?)
 }
 
+/// Whether there is such a process, and it hasn't ended.
+pub fn is_running(id: u32) -> bool {
+    i32::try_from(id).ok().and_then(read).is_some_and(|process| process.lives())
+}
+
 /// All processes of `leader`'s group and all its descendants, itself included, living or not yet waited for.
 ///
 /// The group catches a worker whose parent has died; descent catches one that has left the group.

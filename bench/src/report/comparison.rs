@@ -83,8 +83,7 @@ pub(crate) fn host_differences(before: &Run, after: &Run) -> Vec<&'static str> {
 
 /// The two numbers by which the work is judged first, and the tail of its latency.
 fn compared(scenario: &ScenarioAnalysis) -> Vec<Metric> {
-    let [first, second, ..] = key_metrics(&scenario.scenario.work);
-    let mut metrics = vec![first, second];
+    let mut metrics: Vec<Metric> = key_metrics(&scenario.scenario.work).iter().copied().take(2).collect();
     if !metrics.contains(&Metric::LatencyP99) {
         metrics.push(Metric::LatencyP99);
     }

@@ -40,6 +40,7 @@ pub(crate) fn bare_run() -> Run {
         absent: Vec::new(),
         scenarios: Vec::new(),
         interrupted: false,
+        failure: None,
     }
 }
 

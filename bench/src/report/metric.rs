@@ -35,6 +35,7 @@ pub(crate) enum Metric {
     Fairness,
     /// Cold bytes a second meanwhile.
     ColdThroughput,
+    BesideThroughput,
     /// Uploaded bytes a second meanwhile.
     UploadThroughput,
     /// 99th percentile beside uploads by the one without.
@@ -69,7 +70,7 @@ const LATENCIES: [Metric; 5] =
 
 impl Metric {
     /// All, in the order in which tables list them.
-    pub(crate) const ALL: [Metric; 17] = [
+    pub(crate) const ALL: [Metric; 18] = [
         Metric::Throughput,
         Metric::RequestRate,
         Metric::ServerCpuPerGb,
@@ -85,6 +86,7 @@ impl Metric {
         Metric::MemoryPeak,
         Metric::Fairness,
         Metric::ColdThroughput,
+        Metric::BesideThroughput,
         Metric::UploadThroughput,
         Metric::LatencyP99Ratio,
     ];
@@ -112,6 +114,7 @@ impl Metric {
             Metric::MemoryPeak => Some(sample.server_memory_peak_bytes as f64),
             Metric::Fairness => sample.fairness,
             Metric::ColdThroughput => sample.cold_bytes_per_s,
+            Metric::BesideThroughput => sample.beside_bytes_per_s,
             Metric::UploadThroughput => sample.upload_bytes_per_s,
             Metric::LatencyP99Ratio => sample.latency_p99_ratio,
         };
@@ -136,6 +139,7 @@ impl Metric {
             Metric::MemoryPeak => "Server memory, peak",
             Metric::Fairness => "Fairness",
             Metric::ColdThroughput => "Cold throughput",
+            Metric::BesideThroughput => "Throughput beside, cold or not",
             Metric::UploadThroughput => "Upload throughput",
             Metric::LatencyP99Ratio => "Latency p99, with / without",
         }
@@ -169,6 +173,9 @@ impl Metric {
             Metric::ColdThroughput => {
                 "Bytes a second of the cold files pulled meanwhile from the slow device."
             }
+            Metric::BesideThroughput => {
+                "Bytes a second of files pulled meanwhile that may be in the page cache: nobody looked, or they stayed."
+            }
             Metric::UploadThroughput => "Bytes a second that are uploaded meanwhile to the slow device.",
             Metric::LatencyP99Ratio => {
                 "p99 beside the uploads divided by p99 without them, measured one right after the other."
@@ -179,9 +186,10 @@ impl Metric {
     /// What it counts.
     pub(crate) fn quantity(self) -> Quantity {
         match self {
-            Metric::Throughput | Metric::ColdThroughput | Metric::UploadThroughput => {
-                Quantity::BytesPerSecond
-            }
+            Metric::Throughput
+            | Metric::ColdThroughput
+            | Metric::BesideThroughput
+            | Metric::UploadThroughput => Quantity::BytesPerSecond,
             Metric::RequestRate => Quantity::PerSecond,
             Metric::ServerCpuPerGb | Metric::BothCpuPerGb => Quantity::SecondsPerGb,
             Metric::ServerCpuLoad => Quantity::Cores,
@@ -242,7 +250,13 @@ impl Metric {
                 _ => false,
             },
             Work::Mixed { .. } => {
-                matches!(self, Metric::RequestRate | Metric::ServerCpuLoad | Metric::ColdThroughput)
+                matches!(
+                    self,
+                    Metric::RequestRate
+                        | Metric::ServerCpuLoad
+                        | Metric::ColdThroughput
+                        | Metric::BesideThroughput
+                )
             }
             Work::MixedPut { .. } => {
                 use Metric::{LatencyP99Ratio, RequestRate, ServerCpuLoad, UploadThroughput};
@@ -252,37 +266,41 @@ impl Metric {
     }
 }
 
-/// The four numbers by which `work` is judged first; the most telling one first.
-pub(crate) fn key_metrics(work: &Work) -> [Metric; 4] {
+/// The numbers by which `work` is judged first, at least two; the most telling one first.
+pub(crate) fn key_metrics(work: &Work) -> &'static [Metric] {
     match work {
         Work::Pull { rate_per_s: Some(_), .. } => {
-            [Metric::LatencyP50, Metric::LatencyP99, Metric::LatencyP999, Metric::LatencyMax]
+            &[Metric::LatencyP50, Metric::LatencyP99, Metric::LatencyP999, Metric::LatencyMax]
         }
         Work::Put { durable: true, .. } => {
-            [Metric::Throughput, Metric::ServerCpuPerGb, Metric::LatencyP50, Metric::LatencyMax]
+            &[Metric::Throughput, Metric::ServerCpuPerGb, Metric::LatencyP50, Metric::LatencyMax]
         }
         // One upload that finds its memory away from a virtual machine's host moves a mean, and not the median.
         Work::Put { .. } => {
-            [Metric::ServerCpuPerGb, Metric::Throughput, Metric::LatencyP50, Metric::BothCpuPerGb]
+            &[Metric::ServerCpuPerGb, Metric::Throughput, Metric::LatencyP50, Metric::BothCpuPerGb]
         }
         Work::Pull { body_bytes, .. } | Work::Push { body_bytes, .. } | Work::Stream { body_bytes, .. } => {
             if *body_bytes <= SMALL_BODY_BYTES_MAX {
-                [Metric::ServerCpuPerRequest, Metric::RequestRate, Metric::LatencyP50, Metric::LatencyP99]
+                &[Metric::ServerCpuPerRequest, Metric::RequestRate, Metric::LatencyP50, Metric::LatencyP99]
             } else {
-                [Metric::ServerCpuPerGb, Metric::Throughput, Metric::BothCpuPerGb, Metric::Fairness]
+                &[Metric::ServerCpuPerGb, Metric::Throughput, Metric::BothCpuPerGb, Metric::Fairness]
             }
         }
         Work::Connections { .. } => {
-            [Metric::MemoryPerConnection, Metric::ServerCpuLoad, Metric::LatencyP50, Metric::LatencyP99]
+            &[Metric::MemoryPerConnection, Metric::ServerCpuLoad, Metric::LatencyP50, Metric::LatencyP99]
         }
-        Work::Mixed { .. } => {
-            [Metric::LatencyP99, Metric::RequestRate, Metric::LatencyMax, Metric::ColdThroughput]
-        }
+        Work::Mixed { .. } => &[
+            Metric::LatencyP99,
+            Metric::RequestRate,
+            Metric::LatencyMax,
+            Metric::ColdThroughput,
+            Metric::BesideThroughput,
+        ],
         Work::MixedPut { uploads: 0, .. } => {
-            [Metric::LatencyP99, Metric::RequestRate, Metric::LatencyMax, Metric::ServerCpuLoad]
+            &[Metric::LatencyP99, Metric::RequestRate, Metric::LatencyMax, Metric::ServerCpuLoad]
         }
         Work::MixedPut { .. } => {
-            [Metric::LatencyP99Ratio, Metric::LatencyP99, Metric::RequestRate, Metric::UploadThroughput]
+            &[Metric::LatencyP99Ratio, Metric::LatencyP99, Metric::RequestRate, Metric::UploadThroughput]
         }
     }
 }

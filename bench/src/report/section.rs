@@ -34,7 +34,7 @@ pub(crate) fn overview(html: &mut String, analysis: &Analysis) -> Result<(), Rep
     peer_heads(html, analysis, &columns(analysis))?;
     html.push_str("<th>Noise</th></tr></thead>\n<tbody>\n");
     for scenario in &analysis.scenarios {
-        let rows = key_metrics(&scenario.scenario.work).into_iter().filter_map(|metric| scenario.row(metric));
+        let rows = key_metrics(&scenario.scenario.work).iter().filter_map(|metric| scenario.row(*metric));
         for (index, row) in rows.take(OVERVIEW_METRICS).enumerate() {
             let title = if index == 0 { escaped(&scenario.scenario.title) } else { String::new() };
             let class = if index == 0 { " class=\"first\"" } else { "" };

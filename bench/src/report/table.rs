@@ -50,6 +50,9 @@ fn head(out: &mut String, analysis: &Analysis) {
             format_args!("INTERRUPTED: the run ended early, what follows is what it had measured by then"),
         );
     }
+    if let Some(failure) = &run.failure {
+        line(out, format_args!("FAILED: {}; what follows is what was measured before", printable(failure)));
+    }
     for absent in &run.absent {
         line(out, format_args!("absent: {} ({})", printable(&absent.name), printable(&absent.reason)));
     }

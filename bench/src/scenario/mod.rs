@@ -8,6 +8,7 @@ mod simple;
 pub mod standard;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,13 +16,14 @@ use anyhow::{Context, Result, bail};
 
 use crate::arguments::Common;
 use crate::fixture::Fixture;
+use crate::judge::refuse;
 use crate::load::{Answer, ClientMode, Load, Pace, Tally, Work as LoadWork};
 use crate::peer::{Cost, Uploads};
 use crate::progress::Progress;
 use crate::result::{Sample, Work};
 
 pub(crate) use put::body_directory;
-pub use put::{UploadTo, delete, tidy, tidy_up};
+pub use put::{NewNames, UploadTo, tidy, tidy_up};
 
 /// One piece of work, with the files that it needs.
 #[derive(Clone, Debug)]
@@ -102,11 +104,18 @@ pub struct File {
     pub bytes: u64,
     /// What it was made from, where the bench made it: its bytes are then compared.
     pub source: Option<Fixture>,
+    /// Where it lies, where that is this host and known.
+    pub path: Option<PathBuf>,
 }
 
 impl From<Fixture> for File {
     fn from(fixture: Fixture) -> File {
-        File { url_path: fixture.url_path.clone(), bytes: fixture.expected.bytes, source: Some(fixture) }
+        File {
+            url_path: fixture.url_path.clone(),
+            bytes: fixture.expected.bytes,
+            path: Some(fixture.path.clone()),
+            source: Some(fixture),
+        }
     }
 }
 
@@ -166,10 +175,10 @@ impl Timing {
     pub fn of(common: &Common) -> Result<Timing> {
         let (warm_up, duration) = (common.warm_up, common.duration);
         if !(0.0..=WARM_UP_S_MAX).contains(&warm_up) {
-            bail!("--warm-up {warm_up} is outside 0 to {WARM_UP_S_MAX} seconds");
+            refuse!("--warm-up {warm_up} is outside 0 to {WARM_UP_S_MAX} seconds");
         }
         if !(duration > 0.0 && duration <= DURATION_S_MAX) {
-            bail!("--duration {duration} is outside 0 to {DURATION_S_MAX} seconds");
+            refuse!("--duration {duration} is outside 0 to {DURATION_S_MAX} seconds");
         }
         Ok(Timing { warm_up: Duration::from_secs_f64(warm_up), duration: Duration::from_secs_f64(duration) })
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::{Client, Plan, Subject, Timing, load, sample};
 use crate::load::{self, Body, Counted, Pace, Source, Tally, Upload, Work as LoadWork};
@@ -26,6 +26,11 @@ impl UploadTo {
     /// To `directory` below the root.
     pub fn directory(directory: &str) -> UploadTo {
         UploadTo { path: format!("/{directory}/{NAME}"), directory: directory.to_owned() }
+    }
+
+    /// The path of connection `number`.
+    pub fn path_of(&self, number: usize) -> String {
+        format!("{}-{number}", self.path)
     }
 }
 
@@ -55,8 +60,14 @@ pub(super) fn measure(
     let load = load(subject.http, LoadWork::Upload(upload.clone()), connections, client, Pace::Closed);
     let costs = || ((subject.cost)(), own_cost());
     let (tally, elapsed, before, after) = load::run(&load, timing.warm_up, timing.duration, progress, costs)?;
-    let digests_checked = compare(subject.http, &upload, &tally)?;
-    Ok(Sample { digests_checked, ..sample(&tally, elapsed, (before.0, after.0), (before.1, after.1)) })
+    let measured = sample(&tally, elapsed, (before.0, after.0), (before.1, after.1));
+    Ok(match compare(subject.http, &upload, &tally) {
+        Ok(digests_checked) => Sample { digests_checked, ..measured },
+        // What was measured is shown beside it.
+        Err(error) => {
+            Sample { errors: [measured.errors, vec![(format!("{error:#}"), 1)]].concat(), ..measured }
+        }
+    })
 }
 
 /// What each connection of `plan` uploads.
@@ -106,17 +117,59 @@ fn compare(address: SocketAddr, upload: &Upload, tally: &Tally) -> Result<u64> {
     Ok(compared)
 }
 
-/// Asks the server to remove what `connections` connections uploaded to `to`.
-pub fn delete(address: SocketAddr, to: &UploadTo, connections: usize) -> Result<()> {
-    for number in 0..connections {
-        let path = format!("{}-{number}", to.path);
-        let line = fetch::delete(address, &path)?;
-        // One whose first upload failed isn't there.
-        if !matches!(fetch::status(&line), 200 | 204 | 404) {
-            bail!("{path} and what else was uploaded stays on the server: DELETE is answered with {line:?}");
+/// Names on a server that nothing had before: made for uploads, and removed again.
+pub struct NewNames {
+    address: SocketAddr,
+    made: Vec<String>,
+}
+
+impl NewNames {
+    /// Makes the names that `connections` connections upload to. Where one exists already, none is left behind.
+    pub fn make(address: SocketAddr, to: &UploadTo, connections: usize) -> Result<NewNames> {
+        let mut names = NewNames { address, made: Vec::new() };
+        for number in 0..connections {
+            let path = to.path_of(number);
+            match make_name(address, &path) {
+                Ok(()) => names.made.push(path),
+                Err(error) => {
+                    return Err(match names.remove() {
+                        Ok(()) => error,
+                        Err(also) => anyhow!("{error:#}; {also:#}"),
+                    });
+                }
+            }
         }
+        Ok(names)
     }
-    Ok(())
+
+    /// Asks the server to remove them.
+    pub fn remove(self) -> Result<()> {
+        let mut stays = None;
+        for path in &self.made {
+            let line = fetch::delete(self.address, path);
+            let is_gone = line.as_ref().is_ok_and(|line| matches!(fetch::status(line), 200 | 204 | 404));
+            if !is_gone && stays.is_none() {
+                let why = line.map_or_else(|error| format!("{error:#}"), |line| format!("DELETE: {line:?}"));
+                stays = Some(format!("{path} stays on the server: {why}"));
+            }
+        }
+        stays.map_or(Ok(()), |what| Err(anyhow!(what)))
+    }
+}
+
+/// Makes an empty file of this name, which nothing may have. A server that doesn't know conditions would replace a
+/// file, so it is asked for it first.
+fn make_name(address: SocketAddr, path: &str) -> Result<()> {
+    let found = fetch::head(address, path)?;
+    if !matches!(fetch::status(&found), 404 | 405 | 410) {
+        bail!("{path} may exist already, and was left as it is: HEAD is answered with {found:?}");
+    }
+    let line = fetch::create(address, path)?;
+    match fetch::status(&line) {
+        201 => Ok(()),
+        412 => bail!("{path} exists already, and was left as it is"),
+        status => bail!("{path} can't be made: PUT is answered with status {status}, {line:?}"),
+    }
 }
 
 /// Removes what uploads to `to` have left below `root`: the next begin from the same state, and what was broken off

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use serde::Serialize;
 
+use super::bounds::bounds_of;
 use super::bytes;
 use super::lifetime::Lifetime;
 use super::load::CONFIG_FILE_DEFAULT;
 use super::settings::{
-    DriverChoice, Durability, EngineChoice, LogFormat, LogLevel, SandboxChoice, Settings, SinkChoice,
+    DriverChoice, Durability, EngineChoice, EtagChoice, LogFormat, LogLevel, ProxyProtocolChoice,
+    SandboxChoice, Settings, SinkChoice,
 };
 
 /// Streams files and byte streams over TCP: HTTP/1.1 and length-prefixed frames on the data port, health,
@@ -74,7 +76,12 @@ pub struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     listing: Option<bool>,
 
-    /// Take uploads below the root; on a data address that other hosts reach they need the token
+    /// What entity tags are made of
+    #[arg(long, env = "STREAMD_ETAG", value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etag: Option<EtagChoice>,
+
+    /// Take uploads below the root; they need the token where one is set, and one where other hosts reach them
     #[arg(long, env = "STREAMD_UPLOADS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     uploads: Option<bool>,
@@ -114,10 +121,15 @@ pub struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     direct_bytes_min: Option<u64>,
 
-    /// Bytes of the file system that uploads leave free
+    /// Bytes of the file system that uploads and stored frames leave free
     #[arg(long, env = "STREAMD_MIN_FREE_BYTES", value_name = "BYTES", value_parser = bytes::parse)]
     #[serde(skip_serializing_if = "Option::is_none")]
     min_free_bytes: Option<u64>,
+
+    /// Inodes of the file system that uploads and stored frames leave free, where it has a number of them
+    #[arg(long, env = "STREAMD_MIN_FREE_INODES", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_free_inodes: Option<u64>,
 
     /// How bytes move
     #[arg(long, env = "STREAMD_ENGINE", value_enum)]
@@ -154,6 +166,23 @@ pub struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     token_file: Option<PathBuf>,
 
+    /// Hosts that requests on the data port may be for, besides its own names: names and addresses, * for any; where
+    /// none is listed, any but on a loopback address
+    #[arg(long, env = "STREAMD_HOSTS_ALLOWED", value_name = "HOST", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hosts_allowed: Option<Vec<String>>,
+
+    /// Proxies that are believed whom they stand for, by PROXY protocol, Forwarded and X-Forwarded-For: addresses and
+    /// networks (10.0.0.0/8)
+    #[arg(long, env = "STREAMD_TRUSTED_PROXIES", value_name = "NETWORK", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trusted_proxies: Option<Vec<String>>,
+
+    /// Whether connections to the data port begin with a PROXY protocol header, version 1 or 2
+    #[arg(long, env = "STREAMD_PROXY_PROTOCOL", value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy_protocol: Option<ProxyProtocolChoice>,
+
     /// Where streams may go besides the own data plane: HOST:PORT, NETWORK/BITS:PORT, port * for any
     #[arg(long, env = "STREAMD_TARGETS_ALLOWED", value_name = "HOST:PORT", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,10 +198,24 @@ pub struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     stream_bytes_max: Option<u64>,
 
-    /// Most bytes that stored frames may take up together
+    /// Most bytes that stored frames may take up together, each at least a block of the file system
     #[arg(long, env = "STREAMD_SPOOL_BYTES_MAX", value_name = "BYTES", value_parser = bytes::parse)]
     #[serde(skip_serializing_if = "Option::is_none")]
     spool_bytes_max: Option<u64>,
+
+    /// Most stored frames
+    #[arg(long, env = "STREAMD_SPOOL_FILES_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spool_files_max: Option<u64>,
+
+    /// Most bytes that the stored frames of one address may take up; 0 for half of spool_bytes_max
+    #[arg(long, env = "STREAMD_ADDRESS_SPOOL_BYTES_MAX", value_name = "BYTES", value_parser = bytes::parse)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address_spool_bytes_max: Option<u64>,
+    /// Most memory for answers that wait for their readers: listings, metrics, lists of streams
+    #[arg(long, env = "STREAMD_WAITING_BYTES_MAX", value_name = "BYTES", value_parser = bytes::parse)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_bytes_max: Option<u64>,
 
     /// Streams that run at once
     #[arg(long, env = "STREAMD_STREAMS_MAX", value_name = "N")]
@@ -189,10 +232,35 @@ pub struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     control_connections_max: Option<usize>,
 
+    /// Connections of one address at once, of both planes; loopback isn't one address
+    #[arg(long, env = "STREAMD_ADDRESS_CONNECTIONS_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address_connections_max: Option<usize>,
+
+    /// Uploads of one address at once
+    #[arg(long, env = "STREAMD_ADDRESS_UPLOADS_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address_uploads_max: Option<usize>,
+
+    /// Streams of one address at once
+    #[arg(long, env = "STREAMD_ADDRESS_STREAMS_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address_streams_max: Option<usize>,
+
+    /// Listings that one address is sent at once
+    #[arg(long, env = "STREAMD_ADDRESS_LISTINGS_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address_listings_max: Option<usize>,
+
     /// Threads for what may wait for a disk
     #[arg(long, env = "STREAMD_DISK_THREADS", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     disk_threads: Option<usize>,
+
+    /// Time for which a mount may end nothing before what needs it gets 503; uploads wait ten times as long
+    #[arg(long, env = "STREAMD_DISK_TIMEOUT_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disk_timeout_ms: Option<u64>,
 
     /// Time for which a file that was opened is served without a look at its name; 0 looks each time
     #[arg(long, env = "STREAMD_CACHE_VALID_MS", value_name = "MS")]
@@ -218,6 +286,16 @@ pub struct Overrides {
     #[arg(long, env = "STREAMD_RECEIVE_TIMEOUT_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     receive_timeout_ms: Option<u64>,
+
+    /// Bytes a second that a peer has to move while it is waited for; 0 for none
+    #[arg(long, env = "STREAMD_PROGRESS_BYTES_MIN", value_name = "BYTES", value_parser = bytes::parse)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress_bytes_min: Option<u64>,
+
+    /// Time over which that is measured
+    #[arg(long, env = "STREAMD_PROGRESS_INTERVAL_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress_interval_ms: Option<u64>,
 
     /// Time for a stream's target to accept the connection
     #[arg(long, env = "STREAMD_CONNECT_TIMEOUT_MS", value_name = "MS")]
@@ -253,15 +331,18 @@ impl Arguments {
         Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
-    /// The command with each setting's default in its help, taken from [`Settings::default`] so that no second
-    /// list can drift from it.
+    /// The command with each setting's bounds and default in its help, taken from where they are in force so that no
+    /// second list can drift from them.
     pub fn command_with_defaults() -> clap::Command {
         let defaults = toml::Table::try_from(Settings::default()).unwrap_or_default();
         Arguments::command().mut_args(|argument| {
-            let default = defaults.get(argument.get_id().as_str()).map(describe);
-            match (default, argument.get_help().map(ToString::to_string)) {
-                (Some(default), Some(help)) => argument.help(format!("{help} [default: {default}]")),
-                _ => argument,
+            let setting = argument.get_id().as_str().to_owned();
+            let bounds = bounds_of(&setting).map(|bounds| format!(" [{bounds}]")).unwrap_or_default();
+            let default = defaults.get(&setting).map(describe);
+            let default = default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
+            match argument.get_help().map(ToString::to_string) {
+                Some(help) => argument.help(format!("{help}{bounds}{default}")),
+                None => argument,
             }
         })
     }

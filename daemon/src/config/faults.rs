@@ -91,6 +91,21 @@ pub fn listen_remedy(setting: &str, error: &io::Error) -> String {
     }
 }
 
+/// What to do where a thread can't be started.
+pub fn thread_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        // pthread_create(3), EAGAIN: the user's processes and threads, those of the cgroup, or those of the host.
+        io::ErrorKind::WouldBlock => {
+            ": raise the limit of threads: LimitNPROC= (ulimit -u) for the user, TasksMax= (pids.max) for the service \
+             or container, kernel.threads-max for the host"
+        }
+        io::ErrorKind::OutOfMemory => {
+            ": raise the limit of memory: MemoryMax= (memory.max), or LimitAS= (ulimit -v)"
+        }
+        _ => "",
+    }
+}
+
 fn list(faults: &[Fault]) -> String {
     faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n")
 }

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use super::faults::{ConfigError, Fault, Reach};
+use super::hosts::{HostRule, Hosts};
+use super::proxies::{self, TrustedProxies};
 use super::settings::Settings;
 use super::target::TargetRule;
 use super::token::Token;
@@ -14,12 +16,18 @@ pub struct Live {
     pub settings: Settings,
     /// The token of the control plane and of uploads, where one is configured.
     pub token: Option<Token>,
+    /// Whom requests of the data plane may be for.
+    pub hosts: Hosts,
+    /// Whom to believe who somebody else is.
+    pub proxies: TrustedProxies,
     /// The parsed allow list.
     pub targets: Vec<TargetRule>,
+    /// How many reloads there have been before.
+    pub generation: u64,
 }
 
 impl Live {
-    /// Reads the token and parses the allow list.
+    /// Reads the token and parses the allow lists.
     pub fn new(settings: Settings) -> Result<Live, ConfigError> {
         Live::within(Reach::Everything, settings)
     }
@@ -28,15 +36,13 @@ impl Live {
     pub fn within(reach: Reach, settings: Settings) -> Result<Live, ConfigError> {
         let mut faults = Vec::new();
         let token = settings.token_file.as_deref().and_then(|path| read_token(path, reach, &mut faults));
-        let mut targets = Vec::new();
-        for rule in &settings.targets_allowed {
-            match TargetRule::parse(rule) {
-                Ok(target) => targets.push(target),
-                Err(reason) => faults.push(Fault::new("targets_allowed", reason)),
-            }
-        }
+        let targets = parse_all("targets_allowed", &settings.targets_allowed, TargetRule::parse, &mut faults);
+        let hosts = parse_all("hosts_allowed", &settings.hosts_allowed, HostRule::parse, &mut faults);
+        let hosts = Hosts::new(settings.data_listen, hosts);
+        let proxies = parse_all("trusted_proxies", &settings.trusted_proxies, proxies::parse, &mut faults);
+        let proxies = TrustedProxies::new(proxies);
         if faults.is_empty() {
-            Ok(Live { settings, token, targets })
+            Ok(Live { settings, token, hosts, proxies, targets, generation: 0 })
         } else {
             Err(ConfigError::Faults(faults))
         }
@@ -46,6 +52,7 @@ impl Live {
     /// restart.
     ///
     /// A token that what is kept here needs is kept too, where `new` has none: its own addresses may have needed none.
+    /// Where there is none either, no further host is let in.
     pub fn reload(&self, new: Live) -> (Live, Vec<String>) {
         let kept = &self.settings;
         let mut settings = Settings {
@@ -56,6 +63,7 @@ impl Live {
             sink: kept.sink,
             spool: kept.spool.clone(),
             listing: kept.listing,
+            etag: kept.etag,
             uploads: kept.uploads,
             engine: kept.engine,
             driver: kept.driver,
@@ -67,13 +75,32 @@ impl Live {
             ..new.settings.clone()
         };
         let mut token = new.token;
+        // Of this listener, whatever address the new settings name.
+        let mut hosts = self.hosts.with_rules_of(new.hosts);
         if token.is_none() && settings.needs_token() {
             token.clone_from(&self.token);
             settings.token_file.clone_from(&kept.token_file);
         }
+        if token.is_none() && settings.needs_token() {
+            hosts = self.hosts.clone();
+            settings.hosts_allowed.clone_from(&kept.hosts_allowed);
+        }
         let needs_restart = differing(&settings, &new.settings);
-        (Live { settings, token, targets: new.targets }, needs_restart)
+        let generation = self.generation + 1;
+        let (proxies, targets) = (new.proxies, new.targets);
+        (Live { settings, token, hosts, proxies, targets, generation }, needs_restart)
     }
+}
+
+/// What of a list can be read; each entry that can't be is a fault.
+fn parse_all<T>(
+    setting: &str,
+    entries: &[String],
+    parse: impl Fn(&str) -> Result<T, String>,
+    faults: &mut Vec<Fault>,
+) -> Vec<T> {
+    let parsed = entries.iter().map(|entry| parse(entry));
+    parsed.filter_map(|entry| entry.map_err(|reason| faults.push(Fault::new(setting, reason))).ok()).collect()
 }
 
 fn read_token(path: &Path, reach: Reach, faults: &mut Vec<Fault>) -> Option<Token> {
@@ -94,17 +121,18 @@ mod tests {
     use std::io::Write;
     use std::time::Duration;
 
-    use super::super::{Durability, EngineChoice, Lifetime, Settings};
+    use super::super::{Durability, EngineChoice, EtagChoice, Lifetime, Settings};
     use super::Live;
 
     #[test]
     fn a_reload_takes_limits_and_names_the_rest() {
         let old = Live::new(Settings::default()).unwrap();
-        let new = Settings { streams_max: 7, engine: EngineChoice::Copy, ..Settings::default() };
+        let (engine, etag) = (EngineChoice::Copy, EtagChoice::Times);
+        let new = Settings { streams_max: 7, engine, etag, ..Settings::default() };
         let (live, needs_restart) = old.reload(Live::new(new).unwrap());
         assert_eq!(live.settings.streams_max, 7);
-        assert_eq!(live.settings.engine, EngineChoice::Auto);
-        assert_eq!(needs_restart, ["engine"]);
+        assert_eq!((live.settings.engine, live.settings.etag), (EngineChoice::Auto, EtagChoice::Node));
+        assert_eq!(needs_restart, ["engine", "etag"]);
     }
 
     #[test]
@@ -120,6 +148,7 @@ mod tests {
             uploads_per_destination_max: 3,
             direct_bytes_min: 5,
             min_free_bytes: 4,
+            min_free_inodes: 6,
             ..Settings::default()
         };
         let (live, needs_restart) = old.reload(Live::new(new.clone()).unwrap());
@@ -151,6 +180,23 @@ mod tests {
         let old = Live::new(Settings { uploads: true, token_file, ..local.clone() }).unwrap();
         assert!(old.token.is_some());
         assert_eq!(old.reload(Live::new(local).unwrap()).0.token, None);
+    }
+
+    #[test]
+    fn no_reload_opens_uploads_to_a_proxy_without_a_token() {
+        let local = Settings { data_listen: "127.0.0.1:8080".parse().unwrap(), ..Settings::default() };
+        let hosts_allowed = vec!["*".to_owned()];
+        // Uploads that are off in the new file stay on until a restart.
+        let old = Live::new(Settings { uploads: true, ..local.clone() }).unwrap();
+        let new = Settings { hosts_allowed: hosts_allowed.clone(), ..local.clone() };
+        let (live, needs_restart) = old.reload(Live::new(new.clone()).unwrap());
+        assert!(!live.hosts.admit(b"evil.example") && live.settings.hosts_allowed.is_empty());
+        assert_eq!(needs_restart, ["hosts_allowed", "uploads"]);
+        let (live, needs_restart) = Live::new(local).unwrap().reload(Live::new(new).unwrap());
+        assert!(live.hosts.admit(b"evil.example") && needs_restart.is_empty());
+        // Another address in the new file doesn't make this listener one of all names.
+        let elsewhere = Live::new(Settings::default()).unwrap();
+        assert!(!old.reload(elsewhere).0.hosts.admit(b"evil.example"));
     }
 
     #[test]

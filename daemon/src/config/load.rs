@@ -4,17 +4,17 @@ use std::io::{Error, ErrorKind};
 use std::path::Path;
 
 use serde::Deserialize;
+use socket2::{Domain, Protocol, Socket, Type};
 use toml::{Table, Value};
 
 use super::arguments::Arguments;
+use super::bounds;
 use super::faults::{ConfigError, Fault, Reach, remedy};
-use super::lifetime::Lifetime;
-use super::settings::{
-    CACHE_VALID_MS_MAX, DISK_THREADS_MAX, FRAME_BYTES_MAX_LIMIT, PARTIAL_TTL_MAX, PARTIAL_TTL_MIN,
-    STREAM_BYTES_MAX_LIMIT, STREAMS_MAX_LIMIT, Settings, SinkChoice, TIMEOUT_MS_MAX, UPLOAD_BYTES_MAX_LIMIT,
-    UPLOADS_MAX_LIMIT, WORKERS_MAX,
-};
+use super::hosts::HostRule;
+use super::proxies;
+use super::settings::{ProxyProtocolChoice, Settings, SinkChoice};
 use super::target::TargetRule;
+use super::token::Token;
 
 /// Read where no `--config` names another, if it is there.
 pub const CONFIG_FILE_DEFAULT: &str = "/etc/streamd/streamd.toml";
@@ -51,11 +51,18 @@ pub fn load_adjusted(
     if let Err(fault) = adjust(&mut settings) {
         faults.push(fault);
     }
-    check_ranges(&settings, &mut faults);
+    bounds::check(&settings, &mut faults);
     check_combinations(&settings, &mut faults);
     // A daemon that runs keeps the directories that it has; whether it may use others, a restart tells.
     let is_hidden = |error: &Error| reach == Reach::Sandbox && error.kind() == ErrorKind::PermissionDenied;
     check_paths(&settings, reach, is_hidden, &mut faults);
+    if let Some(Err(reason)) = settings.token_file.as_deref().map(|path| Token::read(path, reach)) {
+        faults.push(Fault::new("token_file", reason));
+    }
+    // What a new one takes, the sandbox has given up; a restart tells.
+    if reach == Reach::Everything {
+        check_congestion_control(&settings, &mut faults);
+    }
     if faults.is_empty() { Ok(settings) } else { Err(ConfigError::Faults(faults)) }
 }
 
@@ -109,68 +116,6 @@ fn keep_valid(table: Table, path: &Path, faults: &mut Vec<Fault>) -> Table {
     valid
 }
 
-fn check_ranges(settings: &Settings, faults: &mut Vec<Fault>) {
-    let counts = [
-        ("workers", settings.workers, WORKERS_MAX),
-        ("streams_max", settings.streams_max, STREAMS_MAX_LIMIT),
-        ("connections_max", settings.connections_max, usize::MAX),
-        ("control_connections_max", settings.control_connections_max, usize::MAX),
-        ("disk_threads", settings.disk_threads, DISK_THREADS_MAX),
-        ("uploads_max", settings.uploads_max, UPLOADS_MAX_LIMIT),
-        ("uploads_per_destination_max", settings.uploads_per_destination_max, UPLOADS_MAX_LIMIT),
-    ];
-    for (setting, value, max) in counts {
-        if value == 0 || value > max {
-            faults.push(Fault::new(setting, format!("{value} is outside 1 to {max}")));
-        }
-    }
-    let timeouts = [
-        ("head_timeout_ms", settings.head_timeout_ms),
-        ("idle_timeout_ms", settings.idle_timeout_ms),
-        ("send_timeout_ms", settings.send_timeout_ms),
-        ("receive_timeout_ms", settings.receive_timeout_ms),
-        ("connect_timeout_ms", settings.connect_timeout_ms),
-        ("target_timeout_ms", settings.target_timeout_ms),
-    ];
-    for (setting, value) in timeouts {
-        if value == 0 || value > TIMEOUT_MS_MAX {
-            faults.push(Fault::new(setting, format!("{value} is outside 1 to {TIMEOUT_MS_MAX} ms")));
-        }
-    }
-    // 0 is allowed here: files are looked for each time.
-    if settings.cache_valid_ms > CACHE_VALID_MS_MAX {
-        let reason = format!("{} is above {CACHE_VALID_MS_MAX} ms", settings.cache_valid_ms);
-        faults.push(Fault::new("cache_valid_ms", reason));
-    }
-    // And here: a drain that waits for nobody.
-    if settings.drain_timeout_ms > TIMEOUT_MS_MAX {
-        let reason = format!("{} is above {TIMEOUT_MS_MAX} ms", settings.drain_timeout_ms);
-        faults.push(Fault::new("drain_timeout_ms", reason));
-    }
-    let byte_counts = [
-        ("frame_bytes_max", settings.frame_bytes_max, FRAME_BYTES_MAX_LIMIT),
-        ("stream_bytes_max", settings.stream_bytes_max, STREAM_BYTES_MAX_LIMIT),
-    ];
-    for (setting, value, max) in byte_counts {
-        if value > max {
-            faults.push(Fault::new(setting, format!("{value} is above {max} (2^56 - 1)")));
-        }
-    }
-    check_upload_ranges(settings, faults);
-}
-
-fn check_upload_ranges(settings: &Settings, faults: &mut Vec<Fault>) {
-    let bytes = settings.upload_bytes_max;
-    if !(1..=UPLOAD_BYTES_MAX_LIMIT).contains(&bytes) {
-        let reason = format!("{bytes} is outside 1 to {UPLOAD_BYTES_MAX_LIMIT} (10^15 - 1)");
-        faults.push(Fault::new("upload_bytes_max", reason));
-    }
-    let (min, max) = (Lifetime(PARTIAL_TTL_MIN), Lifetime(PARTIAL_TTL_MAX));
-    if !(min..=max).contains(&settings.partial_ttl) {
-        faults.push(Fault::new("partial_ttl", format!("{} is outside {min} to {max}", settings.partial_ttl)));
-    }
-}
-
 fn check_combinations(settings: &Settings, faults: &mut Vec<Fault>) {
     if settings.sink == SinkChoice::Store && settings.spool.is_none() {
         faults.push(Fault::new("spool", "sink = \"store\" needs a directory for the frames: set spool"));
@@ -185,20 +130,46 @@ fn check_combinations(settings: &Settings, faults: &mut Vec<Fault>) {
     if settings.uploads && settings.root.is_none() {
         faults.push(Fault::new("uploads", "there is no directory to put files into: set root"));
     }
-    if settings.uploads && !settings.data_is_local() && settings.token_file.is_none() {
-        let reason = format!(
-            "data_listen {} can be reached from other hosts: set token_file, or listen on 127.0.0.1",
-            settings.data_listen
-        );
-        faults.push(Fault::new("uploads", reason));
+    if settings.uploads && settings.token_file.is_none() {
+        check_unguarded_uploads(settings, faults);
     }
     if settings.data_listen == settings.control_listen && settings.data_listen.port() != 0 {
         faults.push(Fault::new("control_listen", "the same address and port as data_listen"));
+    }
+    for host in &settings.hosts_allowed {
+        if let Err(reason) = HostRule::parse(host) {
+            faults.push(Fault::new("hosts_allowed", reason));
+        }
+    }
+    for proxy in &settings.trusted_proxies {
+        if let Err(reason) = proxies::parse(proxy) {
+            faults.push(Fault::new("trusted_proxies", reason));
+        }
+    }
+    if settings.proxy_protocol == ProxyProtocolChoice::Required && settings.trusted_proxies.is_empty() {
+        let reason =
+            "required of everybody and believed of nobody, so that nobody could connect: set trusted_proxies";
+        faults.push(Fault::new("proxy_protocol", reason));
     }
     for rule in &settings.targets_allowed {
         if let Err(reason) = TargetRule::parse(rule) {
             faults.push(Fault::new("targets_allowed", reason));
         }
+    }
+}
+
+/// Without a token whoever reaches the data plane may write: that must be this host alone, and not by a proxy on it.
+fn check_unguarded_uploads(settings: &Settings, faults: &mut Vec<Fault>) {
+    if !settings.data_is_local() {
+        let reason = format!(
+            "data_listen {} can be reached from other hosts: set token_file, or listen on 127.0.0.1",
+            settings.data_listen
+        );
+        faults.push(Fault::new("uploads", reason));
+    } else if settings.opens_to_proxies() {
+        let reason = "hosts_allowed has names of a proxy, whose clients all look like this host: set token_file, or \
+                      leave uploads or hosts_allowed away";
+        faults.push(Fault::new("uploads", reason));
     }
 }
 
@@ -220,6 +191,25 @@ fn check_paths(
         };
         faults.push(Fault::new(setting, format!("{}: {error}{remedy}", directory.display())));
     }
+}
+
+/// Asks the kernel, which may load it for the asking (tcp(7), TCP_CONGESTION).
+fn check_congestion_control(settings: &Settings, faults: &mut Vec<Fault>) {
+    let Some(name) = &settings.congestion_control else { return };
+    let domain = Domain::for_address(settings.data_listen);
+    // Whoever can't even make a socket hears of that where one is bound.
+    let Ok(socket) = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)) else { return };
+    let Err(error) = socket.set_tcp_congestion(name.as_bytes()) else { return };
+    let remedy = match error.kind() {
+        ErrorKind::NotFound => {
+            "there is none of this name: net.ipv4.tcp_available_congestion_control lists them"
+        }
+        ErrorKind::PermissionDenied => {
+            "only those in net.ipv4.tcp_allowed_congestion_control go without CAP_NET_ADMIN"
+        }
+        _ => "name another",
+    };
+    faults.push(Fault::new("congestion_control", format!("{name:?}: {error}: {remedy}")));
 }
 
 #[cfg(test)]
@@ -262,10 +252,14 @@ mod tests {
     #[test]
     fn all_faults_are_reported_at_once() {
         let text = "colour = 1\nengine = \"warp\"\nworkers = 0\nhead_timeout_ms = 0\nsink = \"store\"\n\
-                    control_listen = \"0.0.0.0:8081\"\ntargets_allowed = [\"nowhere\"]\nroot = \"/nonexistent\"\n";
+                    data_listen = \"1.2.3.4:8081\"\ncontrol_listen = \"1.2.3.4:8081\"\n\
+                    targets_allowed = [\"nowhere\"]\nroot = \"/nonexistent\"\n\
+                    hosts_allowed = [\"a:80\"]\ntoken_file = \"/nonexistent\"\n\
+                    congestion_control = \"nosuch\"\n";
         let message = load_with(text, &[]).unwrap_err().to_string();
         for setting in [
             "colour",
+            "hosts_allowed",
             "engine",
             "workers",
             "head_timeout_ms",
@@ -273,11 +267,13 @@ mod tests {
             "control_listen",
             "targets_allowed",
             "root",
+            "token_file",
+            "congestion_control",
         ] {
             let reported = message.lines().any(|line| line.starts_with(&format!("{setting}: ")));
             assert!(reported, "{setting} is missing in:\n{message}");
         }
-        assert_eq!(message.lines().count(), 8, "{message}");
+        assert_eq!(message.lines().count(), 11, "{message}");
     }
 
     fn faults(text: &str, flags: &[&str]) -> Vec<String> {
@@ -351,10 +347,22 @@ mod tests {
         assert_eq!(faults("", &["--uploads"]), [no_root, no_token]);
         assert_eq!(faults("root = \"/\"", &["--uploads"]), [no_token]);
         assert_eq!(faults("data_listen = \"[::1]:8080\"", &["--uploads"]), [no_root]);
+        let mut secret = tempfile::NamedTempFile::new().unwrap();
+        secret.write_all(b"secret").unwrap();
+        let token = &*format!("--token-file={}", secret.path().display());
+        let local = ["--uploads", "--root=/", "--data-listen=127.0.0.1:8080"];
+        for hosts in ["*", "files.example", "192.0.2.1", "localhost,box"] {
+            let flags = [&local[..], &["--hosts-allowed", hosts]].concat();
+            let found = faults("", &flags);
+            assert!(found[0].starts_with("uploads: hosts_allowed has names of a proxy"), "{found:?}");
+            assert!(found[0].contains("set token_file") && found.len() == 1, "{found:?}");
+            assert!(load_with("", &[&flags[..], &[token]].concat()).is_ok(), "{hosts}");
+        }
+        assert!(load_with("", &[&local[..], &["--hosts-allowed=localhost,127.0.0.2"]].concat()).is_ok());
         for flags in [
-            ["--uploads", "--root=/", "--data-listen=127.0.0.1:8080"],
+            local,
             ["--uploads", "--root=/", "--data-listen=[::1]:8080"],
-            ["--uploads", "--root=/", "--token-file=/some/file"],
+            ["--uploads", "--root=/", token],
             ["--uploads=false", "--durability=none", "--create-dirs"],
         ] {
             assert!(load_with("", &flags).is_ok(), "{flags:?}");

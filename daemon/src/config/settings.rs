@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::bytes;
+use super::hosts::HostRule;
 use super::lifetime::Lifetime;
 
 /// How the data plane moves a transfer's bytes.
@@ -47,6 +48,18 @@ pub enum SandboxChoice {
     Off,
 }
 
+/// What the entity tag of a file is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum EtagChoice {
+    /// Size, modification time, inode and change time: strong once it is 2 s old, and another on each host.
+    Node,
+    /// The content, of which a digest is made in the background: strong and the same everywhere once that is there.
+    Digest,
+    /// Size and modification time in seconds: always weak, and the same where both are.
+    Times,
+}
+
 /// Where the payload of an incoming frame goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -55,6 +68,18 @@ pub enum SinkChoice {
     Discard,
     /// Written to the spool directory; acknowledged once it is durable.
     Store,
+}
+
+/// Whether connections to the data port begin with a PROXY protocol header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocolChoice {
+    /// None does: what begins with one is refused.
+    Off,
+    /// Those of trusted proxies may.
+    Optional,
+    /// Those of trusted proxies must, and nobody else connects.
+    Required,
 }
 
 /// What an upload is that was acknowledged.
@@ -113,6 +138,8 @@ pub struct Settings {
     pub spool: Option<PathBuf>,
     /// Whether a directory below the root is answered with its listing.
     pub listing: bool,
+    /// What entity tags are made of.
+    pub etag: EtagChoice,
     /// Whether PUT, POST, PATCH and DELETE are offered below the root.
     pub uploads: bool,
     /// Whether an upload makes the directories that its name goes through.
@@ -132,9 +159,11 @@ pub struct Settings {
     /// system takes that and the upload is to be durable; 0 for never.
     #[serde(deserialize_with = "bytes::deserialize")]
     pub direct_bytes_min: u64,
-    /// Bytes of the file system that uploads leave free.
+    /// Bytes of the file system that uploads and stored frames leave free.
     #[serde(deserialize_with = "bytes::deserialize")]
     pub min_free_bytes: u64,
+    /// Inodes of it that they leave free, where it has a number of them.
+    pub min_free_inodes: u64,
     /// How bytes move.
     pub engine: EngineChoice,
     /// What drives the workers.
@@ -150,6 +179,13 @@ pub struct Settings {
     /// File that holds the bearer token of the control plane and of uploads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// Hosts that requests of the data plane may be for, besides its own names: names and addresses, `*` for any. Where
+    /// none is listed, any, but on a loopback address.
+    pub hosts_allowed: Vec<String>,
+    /// Who is believed whom it stands for: addresses and networks (`10.0.0.0/8`) of proxies.
+    pub trusted_proxies: Vec<String>,
+    /// Whether they say so ahead of a data connection's first byte.
+    pub proxy_protocol: ProxyProtocolChoice,
     /// Where streams may go besides the own data plane: `HOST:PORT`, `NETWORK/BITS:PORT`, port `*` for any.
     pub targets_allowed: Vec<String>,
     /// Largest frame that is taken, in bytes.
@@ -158,17 +194,36 @@ pub struct Settings {
     /// Largest stream that POST /stream starts, in bytes.
     #[serde(deserialize_with = "bytes::deserialize")]
     pub stream_bytes_max: u64,
-    /// Most bytes that stored frames may take up together.
+    /// Most bytes that stored frames may take up together, each at least a block of the file system.
     #[serde(deserialize_with = "bytes::deserialize")]
     pub spool_bytes_max: u64,
+    /// Most stored frames.
+    pub spool_files_max: u64,
+    /// Most bytes that the frames of one address may take up; 0 for half of `spool_bytes_max`.
+    #[serde(deserialize_with = "bytes::deserialize")]
+    pub address_spool_bytes_max: u64,
+    /// Most bytes of memory that answers may take up together while they wait for their readers.
+    #[serde(deserialize_with = "bytes::deserialize")]
+    pub waiting_bytes_max: u64,
     /// Streams that run at once, 1 to [`STREAMS_MAX_LIMIT`].
     pub streams_max: usize,
     /// Connections of the data plane at once; more wait in the listen queue.
     pub connections_max: usize,
     /// Connections of the control plane at once; more wait in the listen queue.
     pub control_connections_max: usize,
+    /// Connections that one address may hold, of both planes.
+    pub address_connections_max: usize,
+    /// Uploads that one address may write at once.
+    pub address_uploads_max: usize,
+    /// Streams that one address may have running.
+    pub address_streams_max: usize,
+    /// Listings that one address may be sent at once.
+    pub address_listings_max: usize,
     /// Threads, for the whole daemon, for what may wait for a disk.
     pub disk_threads: usize,
+    /// Milliseconds for which a mount may end nothing of what it is asked for before it counts as one that doesn't
+    /// answer.
+    pub disk_timeout_ms: u64,
     /// Milliseconds for which what is known of a file is believed: so long may a change from outside stay unseen.
     pub cache_valid_ms: u64,
     /// Milliseconds within which a request head must be complete.
@@ -179,6 +234,11 @@ pub struct Settings {
     pub send_timeout_ms: u64,
     /// Milliseconds without progress after which receiving a frame is given up.
     pub receive_timeout_ms: u64,
+    /// Bytes a second that a peer has to move while it is waited for; 0 asks for none.
+    #[serde(deserialize_with = "bytes::deserialize")]
+    pub progress_bytes_min: u64,
+    /// Milliseconds over which that is measured.
+    pub progress_interval_ms: u64,
     /// Milliseconds within which a stream's target must accept the connection.
     pub connect_timeout_ms: u64,
     /// Milliseconds that a stream's target may stay silent.
@@ -194,6 +254,8 @@ pub struct Settings {
 pub const WORKERS_MAX: usize = 1024;
 /// Most streams at once: each holds two sockets and an open request.
 pub const STREAMS_MAX_LIMIT: usize = 65_536;
+/// Least memory for answers that wait: one of each kind, on either plane.
+pub const WAITING_BYTES_MAX_MIN: u64 = 1 << 20;
 /// Longest time-out: a day. A longer one is a typing error.
 pub const TIMEOUT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// Longest belief in what is known of a file: a minute. Whoever needs longer wants a proxy's cache.
@@ -215,6 +277,15 @@ pub const UPLOAD_BYTES_MAX_LIMIT: u64 = 999_999_999_999_999;
 pub const UPLOADS_MAX_LIMIT: usize = 65_536;
 
 impl Settings {
+    /// Most bytes of stored frames of one address.
+    pub fn address_spool_bytes(&self) -> u64 {
+        if self.address_spool_bytes_max == 0 {
+            self.spool_bytes_max / 2
+        } else {
+            self.address_spool_bytes_max
+        }
+    }
+
     /// Whether the data plane can be reached from this host alone.
     pub fn data_is_local(&self) -> bool {
         is_loopback(self.data_listen.ip())
@@ -222,7 +293,23 @@ impl Settings {
 
     /// Whether something that only a token guards can be reached from other hosts.
     pub fn needs_token(&self) -> bool {
-        !self.control_is_local() || (self.uploads && !self.data_is_local())
+        !self.control_is_local() || (self.uploads && self.uploads_need_token())
+    }
+
+    /// Whether uploads would be open to other hosts without one.
+    pub fn uploads_need_token(&self) -> bool {
+        !self.data_is_local() || self.opens_to_proxies()
+    }
+
+    /// Whether the data plane answers to names that other hosts know it by: those of a proxy in front of it, whose
+    /// clients all look like this host.
+    pub fn opens_to_proxies(&self) -> bool {
+        self.hosts_allowed.iter().any(|host| HostRule::parse(host).is_ok_and(|rule| !rule.is_of_this_host()))
+    }
+
+    /// Whether transfers have access lines.
+    pub fn writes_access_lines(&self) -> bool {
+        self.access_log && self.log_level >= LogLevel::Info
     }
 
     /// Whether the control plane can be reached from this host alone.

@@ -30,6 +30,16 @@ impl TargetRule {
         Ok(TargetRule { host: parse_host(host, text)?, port: parse_port(port, text)? })
     }
 
+    /// Whether a stream asked for as `host`, a name, to `port` may be allowed, whatever it resolves to: what this
+    /// denies needs no look-up.
+    pub fn may_allow(&self, host: &str, port: u16) -> bool {
+        let is_host = match &self.host {
+            HostRule::Network(_) => true,
+            HostRule::Name(name) => name.eq_ignore_ascii_case(host),
+        };
+        is_host && self.port.is_none_or(|allowed| allowed == port)
+    }
+
     /// Whether a stream asked for as `host` and resolved to `address` may go there.
     pub fn allows(&self, host: &str, address: SocketAddr) -> bool {
         if self.port.is_some_and(|port| port != address.port()) {
@@ -89,6 +99,17 @@ mod tests {
         assert!(allows("[fd00::/8]:80", "fd00::1", "[fd00::1]:80"));
         assert!(allows("files.example:80", "FILES.example", "192.0.2.1:80"));
         assert!(!allows("files.example:80", "192.0.2.1", "192.0.2.1:80"));
+    }
+
+    #[test]
+    fn what_no_address_could_make_allowed_is_denied_by_name() {
+        let may_allow = |rule: &str, host: &str, port| TargetRule::parse(rule).unwrap().may_allow(host, port);
+        assert!(may_allow("files.example:80", "FILES.example", 80));
+        assert!(may_allow("files.example:*", "files.example", 1));
+        assert!(may_allow("10.0.0.0/8:80", "any.example", 80));
+        assert!(!may_allow("files.example:80", "files.example", 81));
+        assert!(!may_allow("files.example:80", "a.files.example", 80));
+        assert!(!may_allow("10.0.0.0/8:80", "any.example", 81));
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Who may ask: the bearer token, and the checks that keep web pages from driving a daemon on localhost.
 
-use std::net::IpAddr;
-
 use hyper::Version;
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
-use hyper::http::uri::Authority;
 
+use super::caller::Caller;
 use super::error::RequestError;
-use crate::config::Token;
+use crate::config::{Token, names_address, names_this_host};
+use crate::protocol::http1::authority::Authority;
+use crate::protocol::name::escape_for_log;
 
 /// Refuses foreign web pages, and callers without the token where there is one.
 ///
@@ -19,17 +19,20 @@ use crate::config::Token;
 /// caller. It says the attacker's name, which has a dot, whether the browser reaches the plane itself or a
 /// proxy on this host that hands the name on. An IP address can't be rebound, and `localhost` and names
 /// without a dot (a proxy's upstream name, this host's own) aren't an attacker's to publish in the DNS.
-pub(super) fn check(request: &Parts, token: Option<&Token>) -> Result<(), RequestError> {
+///
+/// What this host may without a token, a proxy on it may not do for somebody elsewhere.
+pub(super) fn check(request: &Parts, caller: Caller, token: Option<&Token>) -> Result<(), RequestError> {
     let host = host(request)?;
-    check_origin(&request.headers, host.as_ref())?;
+    check_origin(&request.headers, host)?;
     match token {
         Some(token) => check_bearer(&request.headers, token),
-        None => check_host(host.as_ref()),
+        None if caller.is_elsewhere => Err(RequestError::Elsewhere(caller)),
+        None => check_host(host),
     }
 }
 
 /// The authority that the request is for (RFC 9112 3.2 and 3.3); None is possible before HTTP/1.1 only.
-fn host(request: &Parts) -> Result<Option<Authority>, RequestError> {
+fn host(request: &Parts) -> Result<Option<Authority<'_>>, RequestError> {
     let mut values = request.headers.get_all(HOST).iter();
     let first = values.next();
     if values.next().is_some() {
@@ -39,27 +42,22 @@ fn host(request: &Parts) -> Result<Option<Authority>, RequestError> {
         return Err(RequestError::BadHost("is missing"));
     }
     // RFC 9112 3.2.2: the authority of a target in absolute form outranks Host.
-    if let Some(authority) = request.uri.authority() {
-        return Ok(Some(authority.clone()));
-    }
-    let Some(value) = first else { return Ok(None) };
-    let authority = Authority::try_from(value.as_bytes()).ok();
-    match authority {
-        Some(authority) if !authority.as_str().contains('@') => Ok(Some(authority)),
-        _ => Err(RequestError::BadHost("is no HOST or HOST:PORT")),
-    }
+    let of_target = request.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let Some(text) = of_target.or(first.map(HeaderValue::as_bytes)) else { return Ok(None) };
+    let authority = Authority::parse(text).ok_or(RequestError::BadHost("is no HOST or HOST:PORT"))?;
+    Ok(Some(authority))
 }
 
 /// Browsers send Origin (RFC 6454 7) with each POST and with each request across origins, and Sec-Fetch-Site
 /// (Fetch Metadata) with all others; other clients send neither.
-fn check_origin(headers: &HeaderMap, host: Option<&Authority>) -> Result<(), RequestError> {
+fn check_origin(headers: &HeaderMap, host: Option<Authority<'_>>) -> Result<(), RequestError> {
     for origin in headers.get_all(ORIGIN) {
         let is_own =
             origin.to_str().ok().zip(host).is_some_and(|(origin, host)| is_same_origin(origin, host));
         if !is_own {
             return Err(RequestError::ForeignOrigin {
-                origin: String::from_utf8_lossy(origin.as_bytes()).into_owned(),
-                host: host.map(ToString::to_string).unwrap_or_default(),
+                origin: escape_for_log(origin.as_bytes()),
+                host: host.map(shown).unwrap_or_default(),
             });
         }
     }
@@ -69,31 +67,31 @@ fn check_origin(headers: &HeaderMap, host: Option<&Authority>) -> Result<(), Req
 
 /// Whether `origin` (`http://name:port`, or `null`) names the host that the request is for. The scheme only
 /// gives the default port: a proxy may have ended TLS.
-fn is_same_origin(origin: &str, host: &Authority) -> bool {
+fn is_same_origin(origin: &str, host: Authority<'_>) -> bool {
     let (default_port, authority) = match origin.split_once("://") {
         Some(("http", authority)) => (80, authority),
         Some(("https", authority)) => (443, authority),
         _ => return false,
     };
-    let Ok(authority) = authority.parse::<Authority>() else { return false };
-    if authority.as_str().contains('@') {
-        return false;
-    }
-    let port_of = |authority: &Authority| authority.port_u16().unwrap_or(default_port);
-    authority.host().eq_ignore_ascii_case(host.host()) && port_of(&authority) == port_of(host)
+    let Some(authority) = Authority::parse(authority.as_bytes()) else { return false };
+    let port_of = |authority: Authority<'_>| authority.port.unwrap_or(default_port);
+    authority.host.eq_ignore_ascii_case(host.host) && port_of(authority) == port_of(host)
 }
 
-fn check_host(host: Option<&Authority>) -> Result<(), RequestError> {
+fn check_host(host: Option<Authority<'_>>) -> Result<(), RequestError> {
     // No browser speaks HTTP/1.0 without Host.
     let Some(host) = host else { return Ok(()) };
-    let name = host.host();
-    let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
-    // RFC 6761 6.3: names below localhost are loopback addresses everywhere.
-    let is_localhost = name.to_ascii_lowercase().ends_with(".localhost");
-    if bare.parse::<IpAddr>().is_ok() || is_localhost || !name.contains('.') {
+    let is_dotless = || !host.host.iter().any(|byte| b".%".contains(byte));
+    if names_this_host(host.host) || names_address(host.host) || is_dotless() {
         return Ok(());
     }
-    Err(RequestError::ForeignHost(host.to_string()))
+    Err(RequestError::ForeignHost(shown(host)))
+}
+
+/// As it came, for people.
+fn shown(authority: Authority<'_>) -> String {
+    let host = escape_for_log(authority.host);
+    authority.port.map_or(host.clone(), |port| format!("{host}:{port}"))
 }
 
 /// RFC 6750 2.1.
@@ -116,6 +114,7 @@ mod tests {
     use hyper::Request;
     use hyper::http::request::Parts;
 
+    use super::super::caller::Caller;
     use super::super::error::RequestError;
     use super::check;
     use crate::config::Token;
@@ -131,9 +130,27 @@ mod tests {
             .0
     }
 
+    fn here() -> Caller {
+        Caller::of_peer("127.0.0.1:5".parse().unwrap())
+    }
+
+    #[test]
+    fn callers_elsewhere_need_a_token() {
+        let token = Token::new(b"secret").unwrap();
+        let elsewhere = Caller { address: "192.0.2.7:0".parse().unwrap(), is_elsewhere: true };
+        let anonymous = request(&[("host", "a")]);
+        let refused = check(&anonymous, elsewhere, None).unwrap_err();
+        assert_eq!(refused.status(), 403);
+        assert!(refused.to_string().contains("192.0.2.7"), "{refused}");
+        assert_eq!(check(&anonymous, elsewhere, Some(&token)).unwrap_err().status(), 401);
+        let holder = request(&[("host", "a"), ("authorization", "Bearer secret")]);
+        assert!(check(&holder, elsewhere, Some(&token)).is_ok());
+    }
+
     fn status(headers: &[(&str, &str)], token: Option<&str>) -> u16 {
         let token = token.map(|token| Token::new(token.as_bytes()).unwrap());
-        check(&request(headers), token.as_ref()).map_or_else(|error| error.status().as_u16(), |()| 200)
+        check(&request(headers), here(), token.as_ref())
+            .map_or_else(|error| error.status().as_u16(), |()| 200)
     }
 
     #[test]
@@ -209,6 +226,14 @@ mod tests {
             ("localhost.evil.example", 403),
             ("127.0.0.1.evil.example", 403),
             ("evil.", 403),
+            ("evil%2eexample", 403),
+            ("%41", 403),
+            ("", 400),
+            (":80", 400),
+            ("[zzz]", 400),
+            ("a%zz", 400),
+            ("localhost.", 200),
+            ("LOCALHOST", 200),
             ("a b", 400),
             ("user@localhost", 400),
         ] {
@@ -228,7 +253,7 @@ mod tests {
     fn the_authority_of_an_absolute_target_outranks_host() {
         let request =
             Request::post("http://evil.example/stream").header("host", "localhost").body(()).unwrap();
-        let refused = check(&request.into_parts().0, None).unwrap_err();
+        let refused = check(&request.into_parts().0, here(), None).unwrap_err();
         assert!(matches!(refused, RequestError::ForeignHost(host) if host == "evil.example"));
     }
 }

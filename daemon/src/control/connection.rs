@@ -13,22 +13,27 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time;
 
+use super::gate::{Gate, Refusal, Refused, Verdict};
 use super::head_deadline::{HeadDeadline, RequestClock};
+use super::write_pace::WritePace;
 use super::{Shared, routes};
 use crate::config::Settings;
-
-/// Longest request head, and with it the read buffer that a connection may fill; longer ones get 431. The
-/// same as on the data plane.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
+use crate::limits::PaceMinimum;
+use crate::protocol::detect::TLS_ON_PLAIN_PORT;
+use crate::protocol::http1::request::HEAD_BYTES_MAX;
 
 /// Time that a connection which has brought no request yet gets for one when the plane stops: hyper would close it at
 /// once (graceful_shutdown, 1.12), and the request may be on its way. Within the grace that a stop has.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
 
+/// Time by which hyper's own limit on a head is later than ours, which tell the client.
+const HYPER_SLACK: Duration = Duration::from_secs(5);
+
 /// Serves requests until the peer closes, a time-out strikes or the plane stops.
 pub(super) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
+    clock: RequestClock,
     shared: Arc<Shared>,
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -37,14 +42,18 @@ pub(super) async fn serve(
         tracing::debug!(%peer, %error, "control connection lost before its first request");
         return;
     }
-    let clock = RequestClock::default();
     let head_timeout = Duration::from_millis(live.settings.head_timeout_ms);
-    let io = TokioIo::new(HeadDeadline::new(stream, clock.clone(), head_timeout));
-    let requests = clock.clone();
+    let idle_timeout = Duration::from_millis(live.settings.idle_timeout_ms);
+    let verdict = Verdict::default();
+    let stream = WritePace::new(stream, PaceMinimum::of(&live.settings), Arc::clone(&shared.telemetry));
+    let stream = HeadDeadline::new(stream, clock.clone(), head_timeout, idle_timeout);
+    let gate = Gate::new(stream, clock.clone(), verdict.clone());
+    let (requests, judged) = (clock.clone(), verdict.clone());
     let service = service_fn(move |request| {
         let (shared, in_request) = (Arc::clone(&shared), clock.start_request());
+        let verdict = judged.clone();
         async move {
-            let response = routes::answer(shared, peer, request).await;
+            let response = routes::answer(shared, peer, request, &verdict, &in_request).await;
             drop(in_request);
             Ok::<_, Infallible>(response)
         }
@@ -53,11 +62,12 @@ pub(super) async fn serve(
         http1::Builder::new()
             // Without a timer hyper's time-outs do nothing.
             .timer(TokioTimer::new())
-            // Runs while the connection is idle too (hyper 1.12, Conn::poll_read_head): the shorter limit on
-            // a head that has begun is HeadDeadline's.
-            .header_read_timeout(Duration::from_millis(live.settings.idle_timeout_ms))
+            // Runs from the end of the request before (hyper 1.12, Conn::poll_read_head) and closes without an
+            // answer: HeadDeadline's limits come first.
+            .header_read_timeout(idle_timeout + head_timeout + HYPER_SLACK)
+            // The gate lets no longer head pass.
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(io, service)
+            .serve_connection(TokioIo::new(gate), service)
     );
     drop(live);
     let result = tokio::select! {
@@ -73,6 +83,9 @@ pub(super) async fn serve(
             }
         }
     };
+    if let Some(Refused { why: Refusal::Tls, .. }) = verdict.take() {
+        tracing::info!(%peer, error = TLS_ON_PLAIN_PORT, "connection refused");
+    }
     if let Err(error) = result {
         tracing::debug!(%peer, %error, "control connection ended early");
     }

@@ -3,13 +3,25 @@
 use hyper::StatusCode;
 
 use super::body::DISCARDED_BYTES_MAX;
+use super::caller::Caller;
 use super::query::QueryError;
 use crate::job::StreamError;
+use crate::protocol::http1;
+use crate::protocol::http1::forwarded::ForwardedError;
 use crate::telemetry::Outcome;
 
 /// Why a request got no result.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestError {
+    /// The head can't be read.
+    #[error(transparent)]
+    Head(http1::error::RequestError),
+    /// A head that didn't come to its end.
+    #[error("the request head was not complete within head_timeout_ms, {0} ms")]
+    HeadSilent(u64),
+    /// A head that its client ended.
+    #[error("the connection ended inside the request head")]
+    HeadCutShort,
     /// The query can't be read.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -28,8 +40,8 @@ pub(super) enum RequestError {
     /// A request body that broke off.
     #[error("the request body can't be read: {0}")]
     BodyBroken(String),
-    /// A web page of another origin asks.
-    #[error("Origin {origin:?} is not this server, {host:?}: web pages of other origins are refused")]
+    /// A web page of another origin asks. Both are escaped.
+    #[error("Origin \"{origin}\" is not this server, \"{host}\": web pages of other origins are refused")]
     ForeignOrigin { origin: String, host: String },
     /// A web page of another site asks, by what the browser says.
     #[error("Sec-Fetch-Site is cross-site: web pages of other sites are refused")]
@@ -40,6 +52,15 @@ pub(super) enum RequestError {
          use localhost or the IP address, or set token_file"
     )]
     ForeignHost(String),
+    /// A proxy's fields say nothing that could be believed.
+    #[error(transparent)]
+    Forwarded(#[from] ForwardedError),
+    /// A proxy on this host asks for somebody who isn't on it.
+    #[error(
+        "this came by a proxy, for a client that is not on this host (as far as is known, {0}): without a token only \
+         programs of this host may ask, so set token_file"
+    )]
+    Elsewhere(Caller),
     /// No token, or a wrong one.
     #[error("the token is missing or wrong: send the header Authorization: Bearer TOKEN")]
     Unauthorized,
@@ -55,12 +76,23 @@ pub(super) enum RequestError {
     /// The stream limit is reached.
     #[error("{0} streams are running, which is streams_max: try again when one has ended")]
     TooManyStreams(usize),
+    /// Too much waits for its readers already.
+    #[error("too many answers wait for their readers (waiting_bytes_max): try again in a moment")]
+    NoRoom,
+    /// The stream limit of one address is reached.
+    #[error(
+        "{0} streams of this address are running, which is address_streams_max: try again when one has ended"
+    )]
+    TooManyStreamsOfAddress(usize),
     /// Neither the own data plane nor on the list.
     #[error("target {0:?} is neither the own data plane nor listed in targets_allowed")]
     TargetNotAllowed(String),
     /// The target's name has no address.
     #[error("target {target:?} can't be resolved: {reason}")]
     TargetUnresolved { target: String, reason: String },
+    /// Nobody could be asked for the target's addresses, which is this host's fault.
+    #[error("{0}")]
+    NoLookup(String),
     /// The own data plane speaks frames and HTTP.
     #[error("protocol=raw to the own data plane, {0}: it takes frames alone, so leave protocol away")]
     RawToOwnDataPlane(String),
@@ -79,50 +111,80 @@ impl RequestError {
     /// The answer's status.
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::Query(_) | Self::BadHost(_) | Self::BodyBroken(_) | Self::RawToOwnDataPlane(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Head(error) => StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST),
+            Self::HeadCutShort
+            | Self::Query(_)
+            | Self::BadHost(_)
+            | Self::Forwarded(_)
+            | Self::BodyBroken(_)
+            | Self::RawToOwnDataPlane(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::ForeignOrigin { .. }
             | Self::CrossSite
             | Self::ForeignHost(_)
+            | Self::Elsewhere(_)
             | Self::TargetNotAllowed(_) => StatusCode::FORBIDDEN,
             Self::UnknownPath | Self::UnknownStream(_) => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::BodySilent(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::HeadSilent(_) | Self::BodySilent(_) => StatusCode::REQUEST_TIMEOUT,
             Self::OverLimit { .. } | Self::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooManyStreams(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyStreams(_) | Self::TooManyStreamsOfAddress(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NoRandomness(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::TargetUnresolved { .. } => StatusCode::BAD_GATEWAY,
-            Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Draining | Self::NoLookup(_) | Self::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
             Self::Stream { error, .. } => status_of(error),
         }
     }
 
     /// Whether the rest of the request may still be on its way, so that the connection can't be used again.
     pub(super) fn leaves_body_unread(&self) -> bool {
-        matches!(self, Self::BodyTooLong | Self::BodySilent(_) | Self::BodyBroken(_))
+        matches!(
+            self,
+            Self::Head(_)
+                | Self::HeadCutShort
+                | Self::HeadSilent(_)
+                | Self::BodyTooLong
+                | Self::BodySilent(_)
+                | Self::BodyBroken(_)
+        )
+    }
+
+    /// What `Allow` says of it, only in a 405.
+    pub(super) fn allow(&self) -> Option<&'static str> {
+        match self {
+            Self::Method { allow, .. } => Some(allow),
+            // CONNECT and the asterisk have no path.
+            Self::Head(http1::error::RequestError::MethodNotOffered { .. }) => Some("GET, HEAD, POST"),
+            _ => None,
+        }
     }
 
     /// Whether the caller was refused for who or where it is.
     pub(super) fn is_refused_caller(&self) -> bool {
         matches!(
             self,
-            Self::Unauthorized | Self::ForeignOrigin { .. } | Self::CrossSite | Self::ForeignHost(_)
+            Self::Unauthorized
+                | Self::ForeignOrigin { .. }
+                | Self::CrossSite
+                | Self::ForeignHost(_)
+                | Self::Elsewhere(_)
         )
     }
 }
 
 fn status_of(error: &StreamError) -> StatusCode {
     match error {
-        StreamError::NotFound => StatusCode::NOT_FOUND,
+        StreamError::NotFound | StreamError::NoRoot => StatusCode::NOT_FOUND,
         StreamError::BeyondEnd { .. } => StatusCode::BAD_REQUEST,
         StreamError::OverLimit { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         StreamError::SourceFailed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         StreamError::TargetRefused(_) | StreamError::TargetBrokeOff(_) => StatusCode::BAD_GATEWAY,
-        StreamError::TargetSilent(_) => StatusCode::GATEWAY_TIMEOUT,
+        StreamError::TargetSilent(_) | StreamError::TargetSlow => StatusCode::GATEWAY_TIMEOUT,
+        StreamError::Evicted => StatusCode::TOO_MANY_REQUESTS,
         // A cancelled stream's client is gone and reads no answer.
-        StreamError::Cancelled | StreamError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        StreamError::Cancelled | StreamError::Unavailable(_) | StreamError::NoLocalPort { .. } => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     }
 }
 
@@ -130,12 +192,16 @@ fn status_of(error: &StreamError) -> StatusCode {
 pub(super) fn outcome_of(error: &StreamError) -> Outcome {
     match error {
         StreamError::NotFound
+        | StreamError::NoRoot
         | StreamError::BeyondEnd { .. }
         | StreamError::OverLimit { .. }
         | StreamError::Unavailable(_) => Outcome::Refused,
         StreamError::SourceFailed(_) => Outcome::SourceFailed,
+        StreamError::NoLocalPort { .. } => Outcome::NoLocalPort,
         StreamError::TargetRefused(_) | StreamError::TargetBrokeOff(_) => Outcome::PeerClosed,
         StreamError::TargetSilent(_) => Outcome::TimedOut,
+        StreamError::TargetSlow => Outcome::TooSlow,
+        StreamError::Evicted => Outcome::Evicted,
         StreamError::Cancelled => Outcome::Cancelled,
     }
 }

@@ -1,22 +1,47 @@
-//! The time limit on a request head, apart from the limit on an idle connection.
+//! The time limit on a request head, and the one on an idle connection.
 //!
-//! hyper has one limit for both. A proxy keeps idle connections for a minute (NGINX: `keepalive_timeout`),
-//! and a connection that the server closes first loses the POST that the proxy was just sending over it, so
-//! an idle connection must be kept longer than a half-sent head may hold one.
+//! hyper has one limit for both, and closes without a word. A proxy keeps idle connections for a minute (NGINX:
+//! `keepalive_timeout`), and a connection that the server closes first loses the POST that the proxy was just sending
+//! over it, so an idle connection must be kept longer than a half-sent head may hold one. And a head that begins when
+//! a connection has long been idle has its own time.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Tells when a connection's requests start and end: odd within a request, even between two.
+/// Tells when a connection's requests start and end.
 #[derive(Clone, Default)]
-pub(super) struct RequestClock(Arc<AtomicU64>);
+pub(super) struct RequestClock(Arc<Clock>);
+
+struct Clock {
+    /// Odd within a request, even between two.
+    ticks: AtomicU64,
+    /// Whether the present request has a stream running.
+    is_working: AtomicBool,
+    started: Instant,
+    /// When a request last began or ended, in microseconds since `started`.
+    last_us: AtomicU64,
+    /// Whether something of the next head has come.
+    has_next_begun: AtomicBool,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Clock {
+            ticks: AtomicU64::new(0),
+            is_working: AtomicBool::new(false),
+            started: Instant::now(),
+            last_us: AtomicU64::new(0),
+            has_next_begun: AtomicBool::new(false),
+        }
+    }
+}
 
 /// A request is being answered as long as this lives.
 pub(super) struct InRequest(RequestClock);
@@ -24,8 +49,19 @@ pub(super) struct InRequest(RequestClock);
 impl RequestClock {
     /// The head has been read.
     pub(super) fn start_request(&self) -> InRequest {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.tick();
         InRequest(self.clone())
+    }
+
+    /// Whether the client waits for a stream, which must not be ended for others.
+    pub(super) fn is_working(&self) -> bool {
+        self.0.is_working.load(Ordering::Relaxed)
+    }
+
+    /// Time since a request last began or ended, or since the connection did.
+    pub(super) fn since_last(&self) -> Duration {
+        let last = Duration::from_micros(self.0.last_us.load(Ordering::Relaxed));
+        self.0.started.elapsed().saturating_sub(last)
     }
 
     /// Whether no request has begun yet.
@@ -33,39 +69,88 @@ impl RequestClock {
         self.now() == 0
     }
 
+    /// Whether one is being answered.
+    pub(super) fn is_in_request(&self) -> bool {
+        self.now() % 2 == 1
+    }
+
+    /// Tells whether something of a head is there of which more has to come. It may have come together with the
+    /// request before, so that reading alone doesn't tell.
+    pub(super) fn tell_next(&self, has_begun: bool) {
+        self.0.has_next_begun.store(has_begun, Ordering::Relaxed);
+    }
+
+    fn has_next_begun(&self) -> bool {
+        self.0.has_next_begun.load(Ordering::Relaxed)
+    }
+
     fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.ticks.load(Ordering::Relaxed)
+    }
+}
+
+impl Clock {
+    fn tick(&self) {
+        self.is_working.store(false, Ordering::Relaxed);
+        let now = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.last_us.store(now, Ordering::Relaxed);
+        self.ticks.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl InRequest {
+    /// From now on it is a stream's.
+    pub(super) fn begin_work(&self) {
+        self.0.0.is_working.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for InRequest {
     fn drop(&mut self) {
-        self.0.0.fetch_add(1, Ordering::Relaxed);
+        self.0.0.tick();
     }
 }
 
-/// A stream whose reads fail with `TimedOut` when a head takes longer than its limit, counted from the
-/// connection's start for the first head and from its first byte for the others.
+/// A stream whose reads fail with `TimedOut` when a connection is idle for longer than its limit, and when a head takes
+/// longer than its own, counted from the
+/// connection's start for the first head and from its first byte, or the end of the request before, for the others.
 pub(super) struct HeadDeadline<S> {
     stream: S,
     clock: RequestClock,
     head_timeout: Duration,
+    idle_timeout: Duration,
     deadline: Pin<Box<Sleep>>,
-    /// The clock's value between whose ticks `deadline` holds.
+    /// The clock's value between whose ticks `deadline` is that of a head.
     armed_at: Option<u64>,
+    /// The same where it is that of an idle connection.
+    idle_at: Option<u64>,
 }
 
 impl<S> HeadDeadline<S> {
     /// Starts the limit of the first head. Must be called within a runtime that has timers.
-    pub(super) fn new(stream: S, clock: RequestClock, head_timeout: Duration) -> HeadDeadline<S> {
+    pub(super) fn new(
+        stream: S,
+        clock: RequestClock,
+        head_timeout: Duration,
+        idle_timeout: Duration,
+    ) -> HeadDeadline<S> {
         let armed_at = Some(clock.now());
-        HeadDeadline { stream, clock, head_timeout, deadline: Box::pin(sleep(head_timeout)), armed_at }
+        let deadline = Box::pin(sleep(head_timeout));
+        HeadDeadline { stream, clock, head_timeout, idle_timeout, deadline, armed_at, idle_at: None }
     }
 
     fn arm(&mut self, now: u64) {
         if self.armed_at != Some(now) {
             self.armed_at = Some(now);
             self.deadline.as_mut().reset(Instant::now() + self.head_timeout);
+        }
+    }
+
+    /// From now on it is idle, unless it is so already or a head has begun.
+    fn rest(&mut self, now: u64) {
+        if self.armed_at != Some(now) && self.idle_at != Some(now) {
+            self.idle_at = Some(now);
+            self.deadline.as_mut().reset(Instant::now() + self.idle_timeout);
         }
     }
 }
@@ -90,11 +175,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadDeadline<S> {
             }
             return polled;
         }
-        if this.armed_at != Some(now) {
-            return Poll::Pending;
+        if this.clock.has_next_begun() {
+            this.arm(now);
+        } else {
+            this.rest(now);
         }
         ready!(this.deadline.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the request head was not complete in time")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no request came in time")))
     }
 }
 

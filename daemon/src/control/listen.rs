@@ -2,19 +2,30 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time;
 
+use super::head_deadline::RequestClock;
+use super::slots::{Place, Slots};
 use super::{Shared, connection};
+use crate::limits::AddressGroup;
+use crate::telemetry::{Limit, shown_address};
 
 /// How long accepting rests after an error such as EMFILE: the connection that could not be taken stays in
 /// the queue, so an immediate retry would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The same where a descriptor was just given up for the connection: long enough for one that was ended to be closed.
+const SPARED_PAUSE: Duration = Duration::from_millis(1);
+
+/// Least time between two lines about connections that were refused: whoever connects must not write the log.
+const REFUSAL_LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What running requests get to finish when the plane stops. The data plane has drained by then, so that an
 /// answer is only waiting to be written.
@@ -22,23 +33,31 @@ const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// Accepts and serves until `stopped` says so or its sender is gone.
 pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
-    let connections_max = shared.live().settings.control_connections_max.min(Semaphore::MAX_PERMITS);
+    let slots = Slots::new(shared.descriptors(&shared.live()).control_connections_max);
+    let spare = spare_of(&listener);
     let mut acceptor =
-        Acceptor { listener, permits: Arc::new(Semaphore::new(connections_max)), is_failing: false };
+        Acceptor { listener, slots, shared, spare, newcomer: None, is_failing: false, last_refusal: None };
     let mut connections = JoinSet::new();
     loop {
+        if let Some((stream, peer)) = acceptor.placed_newcomer() {
+            let clock = RequestClock::default();
+            let Some(place) = acceptor.place(peer, &clock) else { continue };
+            let (shared, stopped) = (Arc::clone(&acceptor.shared), stopped.clone());
+            connections.spawn(async move {
+                tokio::select! {
+                    () = connection::serve(stream, peer, clock, shared, stopped) => {}
+                    () = place.evicted() => tracing::debug!(%peer, "control connection closed for another"),
+                }
+            });
+        }
+        let waits = acceptor.newcomer.is_some();
         tokio::select! {
             biased;
             _ = stopped.changed() => break,
             Some(_) = connections.join_next() => {}
-            accepted = acceptor.accept() => {
-                let Some((stream, peer, permit)) = accepted else { continue };
-                let (shared, stopped) = (Arc::clone(&shared), stopped.clone());
-                connections.spawn(async move {
-                    connection::serve(stream, peer, shared, stopped).await;
-                    drop(permit);
-                });
-            }
+            // One that does something now may be done by then.
+            () = time::sleep(ACCEPT_PAUSE), if waits => {}
+            newcomer = acceptor.accept(), if !waits => acceptor.newcomer = newcomer,
         }
     }
     drop(acceptor);
@@ -51,31 +70,76 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stopped:
 
 struct Acceptor {
     listener: TcpListener,
-    permits: Arc<Semaphore>,
+    slots: Arc<Slots>,
+    shared: Arc<Shared>,
+    /// A descriptor kept for the moment in which there is no other.
+    spare: Option<OwnedFd>,
+    /// Accepted, and served once there is room.
+    newcomer: Option<(TcpStream, SocketAddr)>,
     is_failing: bool,
+    last_refusal: Option<Instant>,
+}
+
+/// One that is as good as any.
+fn spare_of(listener: &TcpListener) -> Option<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(listener, 0).ok()
 }
 
 impl Acceptor {
-    /// The next connection once there is room for one; None after an error and its pause. May be dropped at
-    /// any await without losing a connection.
-    async fn accept(&mut self) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
+    /// The next connection; None after an error and its pause. May be dropped at any await without losing a connection.
+    async fn accept(&mut self) -> Option<(TcpStream, SocketAddr)> {
+        if self.spare.is_none() {
+            self.spare = spare_of(&self.listener);
+        }
         match self.listener.accept().await {
             Ok((stream, peer)) => {
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!("the control plane accepts connections again");
                 }
-                Some((stream, peer, permit))
+                Some((stream, shown_address(peer)))
             }
             Err(error) if is_of_the_connection(&error) => None,
             Err(error) => {
                 if !std::mem::replace(&mut self.is_failing, true) {
                     tracing::warn!(%error, "the control plane can't accept connections and keeps trying");
                 }
-                time::sleep(ACCEPT_PAUSE).await;
+                // Where descriptors have run out, the next try has this one, and those of a connection that does
+                // nothing.
+                let has_spared = self.spare.take().is_some();
+                if self.slots.evict_one() {
+                    self.shared.telemetry.control.limited.add(Limit::Descriptors, 1);
+                }
+                time::sleep(if has_spared { SPARED_PAUSE } else { ACCEPT_PAUSE }).await;
                 None
             }
         }
+    }
+
+    /// The newcomer, if there is room for it now.
+    fn placed_newcomer(&mut self) -> Option<(TcpStream, SocketAddr)> {
+        if self.newcomer.is_some() && self.slots.has_room() { self.newcomer.take() } else { None }
+    }
+
+    /// A place for a newcomer, be it another's. None: its address holds as many connections as it may.
+    fn place(&mut self, peer: SocketAddr, clock: &RequestClock) -> Option<Place> {
+        let (shares, limited) = (&self.shared.shares, &self.shared.telemetry.control.limited);
+        let live = self.shared.live();
+        let of_address = live.settings.address_connections_max as u64;
+        // Whom a proxy stands for is known with each request, not before.
+        let holder = if live.proxies.contain(peer.ip()) { None } else { AddressGroup::of(peer.ip()) };
+        let Some(share) = shares.connections.take(holder, 1, of_address) else {
+            limited.add(Limit::AddressConnections, 1);
+            if self.last_refusal.is_none_or(|last| last.elapsed() >= REFUSAL_LINE_INTERVAL) {
+                self.last_refusal = Some(Instant::now());
+                let error = format!("its address holds {of_address}, which is address_connections_max");
+                tracing::info!(%peer, error, "connection refused");
+            }
+            return None;
+        };
+        if self.slots.is_full() && self.slots.evict_one() {
+            limited.add(Limit::ControlConnections, 1);
+        }
+        Some(self.slots.take(clock.clone(), share))
     }
 }
 

@@ -7,19 +7,27 @@
 
 mod auth;
 mod body;
+mod caller;
 mod connection;
 mod error;
+mod gate;
+mod half_close;
 mod head_deadline;
 mod listen;
+mod lookup;
+mod metrics;
+mod pages;
 mod query;
 mod refusal_log;
 mod registry;
 mod response;
 mod routes;
+mod slots;
 mod streams;
 mod target;
 #[cfg(test)]
 mod tests;
+mod write_pace;
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,16 +39,15 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
+use self::error::RequestError;
+use self::lookup::Lookups;
 use self::refusal_log::RefusalLog;
 use self::registry::Registry;
 use self::target::OwnDataPlane;
-use crate::config::Live;
+use crate::config::{Live, thread_remedy};
 use crate::job::Mailboxes;
+use crate::limits::{AddressShares, Descriptors, Heap, Plane, Reserved};
 use crate::telemetry::Telemetry;
-
-/// Threads that resolve target names: getaddrinfo(3) blocks, and behind a dead name server it does so for
-/// many seconds. More lookups than this wait their turn, within their own time-out.
-const LOOKUP_THREADS_MAX: usize = 8;
 
 /// What the control plane works with.
 pub struct ControlContext {
@@ -55,6 +62,10 @@ pub struct ControlContext {
     /// Bound address of the own data plane, the target of a stream that names none. Where it is unspecified,
     /// streams go to the loopback address of its family.
     pub data_address: SocketAddr,
+    /// What each address holds, of both planes.
+    pub shares: AddressShares,
+    /// How many descriptors the process may have.
+    pub descriptors_max: Option<u64>,
 }
 
 /// Why the control plane did not start.
@@ -69,7 +80,7 @@ pub enum ControlError {
     )]
     Runtime(#[source] io::Error),
     /// No thread.
-    #[error("the control plane's thread can't be started: {0}; look at the limit on threads (ulimit -u)")]
+    #[error("the control plane's thread can't be started: {0}{remedy}", remedy = thread_remedy(.0))]
     Thread(#[source] io::Error),
     /// The thread ended before it answered anything.
     #[error("the control plane's thread ended as soon as it was started; the lines before this say why")]
@@ -87,17 +98,16 @@ pub struct ControlPlane {
 /// times before the workers would count as stuck.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
+/// Beats between two looks at the memory that is free: 2 s. Whoever watches a daemon after a burst looks later, and
+/// bursts that follow each other don't pay for new pages each time. This thread does it, since no worker should.
+const HEAP_LOOK_BEATS: u64 = 4;
+
 /// Starts the control plane on a thread of its own; when this returns, it answers.
 pub fn start(context: ControlContext) -> Result<ControlPlane, ControlError> {
     let address = context.listener.local_addr().map_err(ControlError::Listener)?;
     context.listener.set_nonblocking(true).map_err(ControlError::Listener)?;
-    let runtime = Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .max_blocking_threads(LOOKUP_THREADS_MAX)
-        .thread_name("streamd-lookup")
-        .build()
-        .map_err(ControlError::Runtime)?;
+    let runtime =
+        Builder::new_current_thread().enable_io().enable_time().build().map_err(ControlError::Runtime)?;
     let listener = {
         let _entered = runtime.enter();
         TcpListener::from_std(context.listener).map_err(ControlError::Listener)?
@@ -108,7 +118,10 @@ pub fn start(context: ControlContext) -> Result<ControlPlane, ControlError> {
         telemetry: context.telemetry,
         mailboxes: context.mailboxes,
         own: OwnDataPlane::new(context.data_address),
+        shares: context.shares,
+        descriptors_max: context.descriptors_max,
         refusals: RefusalLog::default(),
+        lookups: Lookups::default(),
     });
     let (stop, stopped) = watch::channel(false);
     let (turns, first_turn) = mpsc::channel();
@@ -129,8 +142,6 @@ fn run(
 ) {
     runtime.spawn(beat(Arc::clone(&shared.telemetry), turns));
     runtime.block_on(listen::run(listener, shared, stopped));
-    // Dropping the runtime would wait for name lookups, which can't be interrupted.
-    runtime.shutdown_background();
 }
 
 /// Tells once that the loop turns, and then beats for as long as it does.
@@ -138,9 +149,13 @@ async fn beat(telemetry: Arc<Telemetry>, turns: mpsc::Sender<()>) {
     telemetry.beat_control();
     let _ = turns.send(());
     let mut ticks = tokio::time::interval(HEARTBEAT);
-    loop {
+    let mut heap = Heap::default();
+    for beat in 1_u64.. {
         ticks.tick().await;
         telemetry.beat_control();
+        if beat.is_multiple_of(HEAP_LOOK_BEATS) {
+            heap.give_back();
+        }
     }
 }
 
@@ -166,11 +181,26 @@ struct Shared {
     registry: Arc<Registry>,
     mailboxes: Mailboxes,
     own: OwnDataPlane,
+    shares: AddressShares,
+    descriptors_max: Option<u64>,
     refusals: RefusalLog,
+    lookups: Lookups,
 }
 
 impl Shared {
     fn live(&self) -> Arc<Live> {
         Arc::clone(&self.live.borrow())
+    }
+
+    /// Room for an answer that may wait for its reader.
+    fn reserve(&self, bytes: usize) -> Result<Reserved, RequestError> {
+        let bytes_max = self.live.borrow().settings.waiting_bytes_max;
+        let reserved = self.telemetry.budget.reserve(Plane::Control, bytes as u64, bytes_max);
+        reserved.ok_or(RequestError::NoRoom)
+    }
+
+    /// What the settings say as far as there are descriptors for it.
+    fn descriptors(&self, live: &Live) -> Descriptors {
+        Descriptors::divide(self.descriptors_max, &live.settings)
     }
 }

@@ -20,11 +20,11 @@ struct Throttle {
 }
 
 impl RefusalLog {
-    /// Logs that `peer` was refused on `path`, unless a line was written just before.
+    /// Logs that `peer` was refused on `path`, which is escaped, unless a line was written just before.
     pub(super) fn refused(&self, peer: SocketAddr, path: &str, error: &RequestError) {
         let admitted = self.0.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now());
         if let Some(left_out) = admitted {
-            tracing::warn!(%peer, ?path, reason = %error, left_out, "control request refused");
+            tracing::warn!(%peer, path, reason = %error, left_out, "control request refused");
         }
     }
 }

@@ -2,17 +2,27 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use super::error::outcome_of;
 use crate::job::{JobEnd, Progress, StreamError};
+use crate::limits::{AddressGroup, Holder, Share};
+use crate::protocol::problem::shortened;
 use crate::telemetry::{Outcome, Telemetry};
 
 /// Ended streams that are remembered: enough to look up what just went wrong.
 pub(super) const ENDED_STREAMS_MAX: usize = 256;
+
+/// What is kept of a source's name: all of any that somebody would read. A request may name 8 KiB.
+const SOURCE_BYTES_MAX: usize = 1024;
+
+/// What is kept of the reason for which a stream failed: a sentence, or two.
+const ERROR_BYTES_MAX: usize = 256;
 
 /// A stream at one moment.
 #[derive(Clone, Debug, Serialize)]
@@ -57,8 +67,9 @@ struct Streams {
     /// The number of the next stream: younger ones have higher numbers.
     next: u64,
     running: BTreeMap<u64, RunningStream>,
-    /// The latest end at the back.
-    ended: VecDeque<(u64, StreamView)>,
+    ended: BTreeMap<u64, StreamView>,
+    /// Their numbers, the latest end at the back.
+    ends: VecDeque<u64>,
 }
 
 struct RunningStream {
@@ -67,10 +78,19 @@ struct RunningStream {
     target: SocketAddr,
     started: Instant,
     progress: Arc<Progress>,
+    holder: Holder,
+    eviction: Arc<Notify>,
+    is_given_away: Arc<AtomicBool>,
 }
 
 /// The room for one stream below the limit; given back when dropped.
-pub(super) struct Slot(Arc<Registry>);
+pub(super) struct Slot {
+    registry: Arc<Registry>,
+    share: Share,
+    eviction: Arc<Notify>,
+    /// Its place is another stream's already.
+    is_given_away: Arc<AtomicBool>,
+}
 
 /// A stream that runs. Dropped before its end, it counts as cancelled: its client went away.
 pub(super) struct Running {
@@ -84,41 +104,85 @@ impl Registry {
         Arc::new(Registry { streams: Mutex::default(), telemetry })
     }
 
-    /// Room for one more stream, unless `streams_max` are running.
-    pub(super) fn reserve(self: &Arc<Self>, streams_max: usize) -> Option<Slot> {
+    /// Whether so many streams are running.
+    pub(super) fn is_full(&self, streams_max: usize) -> bool {
+        self.lock().slots_taken >= streams_max
+    }
+
+    /// Ends the stream of this address that has sent least in its time, for others, who get its place at once. False:
+    /// none is running.
+    pub(super) fn evict_slowest(&self, group: AddressGroup) -> bool {
+        let mut streams = self.lock();
+        let candidates = streams
+            .running
+            .values()
+            .filter(|stream| stream.holder == Some(group) && !stream.is_given_away.load(Ordering::Relaxed));
+        let Some(slowest) = candidates.min_by_key(|stream| stream.throughput()) else { return false };
+        slowest.is_given_away.store(true, Ordering::Relaxed);
+        slowest.eviction.notify_one();
+        streams.slots_taken -= 1;
+        true
+    }
+
+    /// Room for one more stream, unless `streams_max` are running. `share`: what it takes of its address's.
+    pub(super) fn reserve(self: &Arc<Self>, streams_max: usize, share: Share) -> Option<Slot> {
         let mut streams = self.lock();
         if streams.slots_taken >= streams_max {
             return None;
         }
         streams.slots_taken += 1;
         self.telemetry.control.streams_running.set(streams.slots_taken as u64);
-        Some(Slot(Arc::clone(self)))
+        Some(Slot {
+            registry: Arc::clone(self),
+            share,
+            eviction: Arc::default(),
+            is_given_away: Arc::default(),
+        })
     }
 
-    /// All streams, the youngest first.
-    pub(super) fn all(&self) -> Vec<StreamView> {
+    /// Shows streams, the youngest first, of those whose numbers are below `end`, for as long as `show` wants more.
+    /// Where it stopped, the number of the last one, below which it can go on: a stream keeps its number when it ends,
+    /// so that none is shown twice or left out.
+    pub(super) fn show_below(&self, end: u64, mut show: impl FnMut(&StreamView) -> bool) -> Option<u64> {
         let streams = self.lock();
-        let running = streams.running.iter().map(|(number, stream)| (*number, stream.view(None)));
-        let mut all: Vec<(u64, StreamView)> = running.chain(streams.ended.iter().cloned()).collect();
-        drop(streams);
-        all.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
-        all.into_iter().map(|(_, view)| view).collect()
+        let mut running = streams.running.range(..end).rev().peekable();
+        let mut ended = streams.ended.range(..end).rev().peekable();
+        loop {
+            let is_running = match (running.peek(), ended.peek()) {
+                (None, None) => return None,
+                (Some((running, _)), Some((ended, _))) => running > ended,
+                (running, _) => running.is_some(),
+            };
+            let (number, wants_more) = if is_running {
+                let (number, stream) = running.next()?;
+                (*number, show(&stream.view(None)))
+            } else {
+                let (number, view) = ended.next()?;
+                (*number, show(view))
+            };
+            if !wants_more {
+                return Some(number);
+            }
+        }
     }
 
     /// The stream of this id.
     pub(super) fn find(&self, id: &str) -> Option<StreamView> {
         let streams = self.lock();
         let running = streams.running.values().find(|stream| stream.id == id).map(|stream| stream.view(None));
-        running.or_else(|| streams.ended.iter().find(|(_, view)| view.id == id).map(|(_, view)| view.clone()))
+        running.or_else(|| streams.ended.values().find(|view| view.id == id).cloned())
     }
 
     fn end(&self, number: u64, end: &JobEnd) -> Option<StreamView> {
         let mut streams = self.lock();
         let view = streams.running.remove(&number)?.view(Some(end));
-        if streams.ended.len() == ENDED_STREAMS_MAX {
-            streams.ended.pop_front();
+        if streams.ends.len() == ENDED_STREAMS_MAX
+            && let Some(oldest) = streams.ends.pop_front()
+        {
+            streams.ended.remove(&oldest);
         }
-        streams.ended.push_back((number, view.clone()));
+        streams.ends.push_back(number);
+        streams.ended.insert(number, view.clone());
         drop(streams);
         self.telemetry.control.streams.add(end.as_ref().map_or_else(outcome_of, |_| Outcome::Complete), 1);
         Some(view)
@@ -130,20 +194,35 @@ impl Registry {
 }
 
 impl Slot {
+    /// Notified when the stream has to make room.
+    pub(super) fn eviction(&self) -> Arc<Notify> {
+        Arc::clone(&self.eviction)
+    }
+
     /// Fills the slot with a stream that starts now.
     pub(super) fn start(
         self,
         id: String,
-        source: String,
+        source: &str,
         target: SocketAddr,
         progress: Arc<Progress>,
     ) -> Running {
-        let mut streams = self.0.lock();
+        // A copy of its own length: what the request was cut from goes with it.
+        let source = shortened(source, SOURCE_BYTES_MAX).into_owned();
+        let mut streams = self.registry.lock();
         let number = streams.next;
         streams.next += 1;
-        streams
-            .running
-            .insert(number, RunningStream { id, source, target, started: Instant::now(), progress });
+        let stream = RunningStream {
+            id,
+            source,
+            target,
+            started: Instant::now(),
+            progress,
+            holder: self.share.holder(),
+            eviction: Arc::clone(&self.eviction),
+            is_given_away: Arc::clone(&self.is_given_away),
+        };
+        streams.running.insert(number, stream);
         drop(streams);
         Running { slot: self, number }
     }
@@ -151,27 +230,34 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut streams = self.0.lock();
-        streams.slots_taken -= 1;
-        self.0.telemetry.control.streams_running.set(streams.slots_taken as u64);
+        let mut streams = self.registry.lock();
+        if !self.is_given_away.load(Ordering::Relaxed) {
+            streams.slots_taken -= 1;
+        }
+        self.registry.telemetry.control.streams_running.set(streams.slots_taken as u64);
     }
 }
 
 impl Running {
     /// Records how the stream ended, gives its slot back, and shows it as it then stands.
     pub(super) fn end(self, end: &JobEnd) -> Option<StreamView> {
-        self.slot.0.end(self.number, end)
+        self.slot.registry.end(self.number, end)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         // Finds nothing if the end was recorded.
-        self.slot.0.end(self.number, &Err(StreamError::Cancelled));
+        self.slot.registry.end(self.number, &Err(StreamError::Cancelled));
     }
 }
 
 impl RunningStream {
+    fn throughput(&self) -> u64 {
+        let elapsed_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        bytes_per_s(self.progress.bytes_sent(), elapsed_us)
+    }
+
     fn view(&self, end: Option<&JobEnd>) -> StreamView {
         let bytes_sent = self.progress.bytes_sent();
         let elapsed_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -190,7 +276,9 @@ impl RunningStream {
             elapsed_us,
             throughput_bytes_per_s: bytes_per_s(bytes_sent, elapsed_us),
             engine: end.and_then(|end| end.as_ref().ok()).copied(),
-            error: end.and_then(|end| end.as_ref().err()).map(ToString::to_string),
+            error: end
+                .and_then(|end| end.as_ref().err())
+                .map(|error| shortened(&error.to_string(), ERROR_BYTES_MAX).into_owned()),
         }
     }
 }
@@ -205,25 +293,40 @@ mod tests {
     use std::sync::Arc;
 
     use super::{ENDED_STREAMS_MAX, Registry, Running, StreamState, bytes_per_s};
-    use crate::job::StreamError;
+    use crate::job::{Progress, StreamError};
+    use crate::limits::{AddressGroup, Share, Shares};
     use crate::telemetry::{LogQueue, Outcome, Telemetry};
 
+    fn share(address: &str) -> Share {
+        let group = AddressGroup::of(address.parse().unwrap());
+        Arc::<Shares>::default().take(group, 1, 1).unwrap()
+    }
+
     fn start(registry: &Arc<Registry>, id: &str) -> Running {
-        let slot = registry.reserve(usize::MAX).unwrap();
-        slot.start(id.to_owned(), "synthetic".to_owned(), "127.0.0.1:1".parse().unwrap(), Arc::default())
+        let slot = registry.reserve(usize::MAX, share("127.0.0.1")).unwrap();
+        slot.start(id.to_owned(), "synthetic", "127.0.0.1:1".parse().unwrap(), Arc::default())
     }
 
     fn ids(registry: &Registry) -> Vec<String> {
-        registry.all().into_iter().map(|view| view.id).collect()
+        let mut ids = Vec::new();
+        let mut end = Some(u64::MAX);
+        // One by one, as the pages of a slow reader would.
+        while let Some(below) = end {
+            end = registry.show_below(below, |view| {
+                ids.push(view.id.clone());
+                false
+            });
+        }
+        ids
     }
 
     #[test]
     fn slots_are_given_back_however_the_stream_ends() {
         let telemetry = Telemetry::new(0, "epoll", LogQueue::nowhere());
         let registry = Registry::new(Arc::clone(&telemetry));
-        let first = registry.reserve(2).unwrap();
+        let first = registry.reserve(2, share("127.0.0.1")).unwrap();
         let second = start(&registry, "b");
-        assert!(registry.reserve(2).is_none());
+        assert!(registry.reserve(2, share("127.0.0.1")).is_none());
         assert_eq!(telemetry.control.streams_running.get(), 2);
         drop(first);
         second.end(&Ok("sendfile")).unwrap();
@@ -232,6 +335,36 @@ mod tests {
         assert_eq!(telemetry.control.streams_running.get(), 0);
         assert_eq!(telemetry.control.streams.get(Outcome::Complete), 1);
         assert_eq!(telemetry.control.streams.get(Outcome::Cancelled), 1);
+    }
+
+    #[test]
+    fn the_slowest_of_an_address_gives_its_place_away_once() {
+        let registry = Registry::new(Telemetry::new(0, "epoll", LogQueue::nowhere()));
+        let run = |id: &str, address: &str, bytes| {
+            let slot = registry.reserve(3, share(address)).unwrap();
+            let progress = Arc::new(Progress::default());
+            progress.add_bytes_sent(bytes);
+            let eviction = slot.eviction();
+            (eviction, slot.start(id.to_owned(), "synthetic", "127.0.0.1:1".parse().unwrap(), progress))
+        };
+        let is_evicted = |eviction: &tokio::sync::Notify| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let soon = std::time::Duration::from_millis(50);
+            runtime.block_on(async { tokio::time::timeout(soon, eviction.notified()).await }).is_ok()
+        };
+        let (fast_eviction, fast) = run("fast", "192.0.2.1", 1 << 40);
+        let (slow_eviction, slow) = run("slow", "192.0.2.1", 1);
+        let (_, other) = run("other", "192.0.2.2", 0);
+        assert!(registry.is_full(3) && registry.reserve(3, share("192.0.2.3")).is_none());
+        assert!(registry.evict_slowest(share("192.0.2.1").holder().unwrap()));
+        assert!(is_evicted(&slow_eviction) && !is_evicted(&fast_eviction));
+        let newcomer = registry.reserve(3, share("192.0.2.3")).unwrap();
+        slow.end(&Err(StreamError::Evicted)).unwrap();
+        assert!(registry.is_full(3), "its place isn't free a second time");
+        assert!(registry.evict_slowest(share("192.0.2.1").holder().unwrap()) && is_evicted(&fast_eviction));
+        assert!(!registry.evict_slowest(share("192.0.2.1").holder().unwrap()), "none is left");
+        drop((fast, other, newcomer));
+        assert!(!registry.is_full(1));
     }
 
     #[test]
@@ -259,7 +392,7 @@ mod tests {
         for number in 0..=ENDED_STREAMS_MAX {
             start(&registry, &number.to_string()).end(&Ok("copy")).unwrap();
         }
-        assert_eq!(registry.all().len(), ENDED_STREAMS_MAX + 1);
+        assert_eq!(ids(&registry).len(), ENDED_STREAMS_MAX + 1);
         assert!(registry.find("0").is_none());
         assert!(registry.find("1").is_some());
         assert_eq!(ids(&registry).last().unwrap(), "oldest");

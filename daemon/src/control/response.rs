@@ -1,7 +1,10 @@
 //! Answers: text, JSON, and problem documents (RFC 9457).
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
+use hyper::ext::ReasonPhrase;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
@@ -9,19 +12,34 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 use super::error::RequestError;
+use super::pages::StreamPages;
+use crate::protocol::problem::{CONTENT_TYPE as PROBLEM_TYPE, DETAIL_BYTES_MAX, reason, shortened};
 
-/// An answer with its whole body.
-pub(super) type Answer = Response<Full<Bytes>>;
+/// An answer, with its whole body or with one that is written as it is read.
+pub(super) type Answer = Response<Either<Full<Bytes>, StreamPages>>;
+
+/// The media type of what isn't text.
+pub(super) const JSON: &str = "application/json";
 
 /// Seconds after which a refused stream may find room.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-/// The content type of problem documents.
-const PROBLEM_TYPE: &str = "application/problem+json";
-
 /// A body of this type. No answer may be cached: each tells of this moment.
 pub(super) fn body(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Answer {
-    let mut response = Response::new(Full::new(text.into()));
+    with_body(status, content_type, Either::Left(Full::new(text.into())))
+}
+
+/// The same of a long list of streams, as JSON.
+pub(super) fn pages(pages: StreamPages) -> Answer {
+    with_body(StatusCode::OK, JSON, Either::Right(pages))
+}
+
+fn with_body(
+    status: StatusCode,
+    content_type: &'static str,
+    body: Either<Full<Bytes>, StreamPages>,
+) -> Answer {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -30,16 +48,18 @@ pub(super) fn body(status: StatusCode, content_type: &'static str, text: impl In
 
 /// `value` as one line of JSON.
 pub(super) fn json(value: &impl Serialize) -> Answer {
-    body(StatusCode::OK, "application/json", line(value))
+    body(StatusCode::OK, JSON, line(value))
 }
 
 /// The problem document of `error`, with the headers that its status asks for.
 pub(super) fn problem(error: &RequestError) -> Answer {
     let status = error.status();
     let mut response = body(status, PROBLEM_TYPE, line(&Problem::of(error, status)));
+    // hyper has another phrase for some.
+    response.extensions_mut().insert(ReasonPhrase::from_static(reason(status.as_u16()).as_bytes()));
     let headers = response.headers_mut();
     add_headers_of_status(headers, status);
-    if let RequestError::Method { allow, .. } = error {
+    if let Some(allow) = error.allow() {
         headers.insert(ALLOW, HeaderValue::from_static(allow));
     }
     if error.leaves_body_unread() {
@@ -86,9 +106,12 @@ impl Problem<'_> {
         Problem {
             // RFC 9457 4.2.1: the problem is what the status says, so the title is the status's phrase.
             r#type: "about:blank",
-            title: status.canonical_reason().unwrap_or_default(),
+            title: reason(status.as_u16()),
             status: status.as_u16(),
-            detail: error.to_string(),
+            detail: match shortened(&error.to_string(), DETAIL_BYTES_MAX) {
+                Cow::Borrowed(whole) => whole.to_owned(),
+                Cow::Owned(cut) => cut,
+            },
             id,
             bytes_sent,
         }

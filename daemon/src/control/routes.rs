@@ -4,12 +4,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use hyper::{Method, Request, StatusCode};
 
+use super::caller::Caller;
 use super::error::RequestError;
+use super::gate::{REFUSED_TARGET, Refusal, Refused, Verdict};
+use super::head_deadline::InRequest;
 use super::response::{self, Answer};
-use super::{Shared, auth, streams};
-use crate::telemetry::{Health, Status};
+use super::streams::Asker;
+use super::{Shared, auth, metrics, streams};
+use crate::limits::AddressGroup;
+use crate::protocol::http1::caller::request_id;
+use crate::protocol::http1::forwarded::ForwardedError;
+use crate::protocol::name::escaped_for_log;
+use crate::telemetry::{Health, RootState, Status, Telemetry};
+
+/// What a request is called.
+const X_REQUEST_ID: &str = "x-request-id";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -45,33 +57,135 @@ impl Route<'_> {
 }
 
 /// Answers `request`, counts the answer and logs it.
-pub(super) async fn answer(shared: Arc<Shared>, peer: SocketAddr, request: Request<Incoming>) -> Answer {
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let mut response = route(&shared, request).await.unwrap_or_else(|error| {
+pub(super) async fn answer(
+    shared: Arc<Shared>,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+    verdict: &Verdict,
+    in_request: &InRequest,
+) -> Answer {
+    // The verdict may be on what came behind this request.
+    let is_refused = request.uri().path() == REFUSED_TARGET;
+    let mut refused = if is_refused { verdict.take() } else { None };
+    // What the gate put in place of a request has none of its fields.
+    let caller = Caller::of(peer, request.headers(), &shared.live().proxies);
+    let client = caller.as_ref().map_or(peer, |caller| caller.address);
+    let mut account = match &mut refused {
+        Some(refused) => Account::of_refused(&shared, client, refused),
+        None => Account::new(&shared, client, &request),
+    };
+    let result = match refused {
+        Some(refused) => Err(refusal(&shared, refused.why)),
+        None => {
+            // A proxy that names nobody stands for many.
+            let is_proxy = shared.live().proxies.contain(client.ip());
+            let holder = if is_proxy { None } else { AddressGroup::of(client.ip()) };
+            route(&shared, caller, request, &Asker { holder, in_request }).await
+        }
+    };
+    let mut response = result.unwrap_or_else(|error| {
         if error.is_refused_caller() {
-            shared.refusals.refused(peer, &path, &error);
+            shared.refusals.refused(client, &account.path, &error);
         }
         response::problem(&error)
     });
-    if shared.telemetry.health() == Health::Draining {
+    if shared.telemetry.is_draining() {
         response::make_last(&mut response);
     }
-    let status = response.status().as_u16();
-    shared.telemetry.control.requests.add(Status::of(status), 1);
-    // Health checks would drown everything else.
-    if path != "/health" {
-        tracing::debug!(%peer, %method, ?path, status, "control request");
-    }
+    account.status = response.status().as_u16();
+    account.name(&mut response);
     response
 }
 
-async fn route(shared: &Shared, request: Request<Incoming>) -> Result<Answer, RequestError> {
+/// Nobody was there to be answered any more: NGINX's status, never sent, for clients that left before their answer.
+const CLIENT_LEFT: u16 = 499;
+
+/// Counts a request and tells of it when it is over, be that with an answer or since its client left, which drops it.
+struct Account {
+    telemetry: Arc<Telemetry>,
+    peer: SocketAddr,
+    method: String,
+    /// Escaped.
+    path: String,
+    id: String,
+    status: u16,
+}
+
+/// What the log says of what couldn't be read.
+const UNREAD: &str = "-";
+
+impl Account {
+    fn new(shared: &Shared, peer: SocketAddr, request: &Request<Incoming>) -> Account {
+        let field = |name| request.headers().get(name).map(HeaderValue::as_bytes);
+        let id = request_id(field(X_REQUEST_ID), field("traceparent"));
+        let path = escaped_for_log(request.uri().path()).into_owned();
+        Account::named(shared, peer, request.method().to_string(), path, id)
+    }
+
+    fn of_refused(shared: &Shared, peer: SocketAddr, refused: &mut Refused) -> Account {
+        let or_unread = |text: Option<String>| text.unwrap_or_else(|| UNREAD.to_owned());
+        let (method, path) = (or_unread(refused.method.take()), or_unread(refused.path.take()));
+        Account::named(shared, peer, method, path, refused.id.take())
+    }
+
+    fn named(
+        shared: &Shared,
+        peer: SocketAddr,
+        method: String,
+        path: String,
+        id: Option<Box<str>>,
+    ) -> Account {
+        Account {
+            telemetry: Arc::clone(&shared.telemetry),
+            peer,
+            method,
+            path,
+            // Without random bytes nobody learns more than that.
+            id: id.map_or_else(|| streams::random_id().unwrap_or_default(), String::from),
+            status: CLIENT_LEFT,
+        }
+    }
+
+    /// Tells the client what its request is called.
+    fn name(&self, response: &mut Answer) {
+        if let Ok(id) = HeaderValue::from_str(&self.id) {
+            response.headers_mut().insert(X_REQUEST_ID, id);
+        }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let Account { telemetry, peer, method, path, id, status } = self;
+        telemetry.control.requests.add(Status::of(*status), 1);
+        // Health checks would drown everything else.
+        if path != "/health" {
+            tracing::debug!(%peer, %method, path, status, id, "control request");
+        }
+    }
+}
+
+/// What was wrong with the bytes in whose place the gate put a request.
+fn refusal(shared: &Shared, why: Refusal) -> RequestError {
+    match why {
+        Refusal::Request(error) => RequestError::Head(error),
+        Refusal::Late => RequestError::HeadSilent(shared.live().settings.head_timeout_ms),
+        Refusal::Ended => RequestError::HeadCutShort,
+        Refusal::Tls => RequestError::UnknownPath,
+    }
+}
+
+async fn route(
+    shared: &Shared,
+    caller: Result<Caller, ForwardedError>,
+    request: Request<Incoming>,
+    asker: &Asker<'_>,
+) -> Result<Answer, RequestError> {
     let (parts, body) = request.into_parts();
     let route = Route::of(parts.uri.path());
     // Open to everybody: it tells nothing but whether to send traffic here.
     if route != Some(Route::Health) {
-        auth::check(&parts, shared.live().token.as_ref())?;
+        auth::check(&parts, caller?, shared.live().token.as_ref())?;
     }
     let route = route.ok_or(RequestError::UnknownPath)?;
     if !route.has(&parts.method) {
@@ -79,16 +193,22 @@ async fn route(shared: &Shared, request: Request<Incoming>) -> Result<Answer, Re
     }
     match route {
         Route::Health => Ok(health(shared)),
-        Route::Metrics => Ok(metrics(shared)),
-        Route::Streams => Ok(streams::list(shared)),
+        Route::Metrics => metrics::answer(shared, &parts.headers),
+        Route::Streams => streams::list(shared),
         Route::OneStream(id) => streams::show(shared, id),
-        Route::Stream => streams::run(shared, &parts.uri, body).await,
+        Route::Stream => streams::run(shared, &parts.uri, body, asker).await,
     }
 }
 
 fn health(shared: &Shared) -> Answer {
     match shared.telemetry.health() {
-        Health::Serving => response::body(StatusCode::OK, TEXT, "OK"),
+        Health::Serving => response::body(StatusCode::OK, TEXT, serving(&shared.telemetry)),
+        Health::RootRemoved => {
+            response::body(StatusCode::SERVICE_UNAVAILABLE, TEXT, "root removed".to_owned())
+        }
+        Health::DiskStuck => {
+            response::body(StatusCode::SERVICE_UNAVAILABLE, TEXT, "stalled: disk threads".to_owned())
+        }
         Health::Draining => response::body(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining"),
         Health::Stalled(worker) => {
             response::body(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("stalled: worker {worker}"))
@@ -96,9 +216,18 @@ fn health(shared: &Shared) -> Answer {
     }
 }
 
-fn metrics(shared: &Shared) -> Answer {
-    let (content_type, text) = shared.telemetry.expose();
-    response::body(StatusCode::OK, content_type, text)
+/// `OK`, and a line for what serves and isn't as it should be: a root that was replaced, and each mount that doesn't
+/// answer, beside which the rest is served.
+fn serving(telemetry: &Telemetry) -> String {
+    let mut text = "OK".to_owned();
+    if telemetry.root.get() == RootState::Replaced {
+        text.push_str("\nroot replaced: reload");
+    }
+    for mount in telemetry.disk().silent {
+        let (point, seconds) = (escaped_for_log(mount.point.as_bytes()), mount.silence.as_secs());
+        text.push_str(&format!("\nmount {point} doesn't answer ({seconds} s)"));
+    }
+    text
 }
 
 #[cfg(test)]

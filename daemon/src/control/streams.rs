@@ -11,48 +11,75 @@ use tokio::sync::oneshot;
 use super::Shared;
 use super::body::discard;
 use super::error::RequestError;
+use super::head_deadline::InRequest;
+use super::pages::{PAGES_BYTES_MAX, StreamPages};
 use super::query::StreamQuery;
-use super::registry::{Running, StreamView};
+use super::registry::{Running, Slot, StreamView};
 use super::response::{self, Answer};
 use super::target::{self, Target};
 use crate::config::Live;
 use crate::job::{Progress, StreamError, StreamJob, TargetProtocol};
-use crate::telemetry::Health;
+use crate::limits::Holder;
+use crate::telemetry::Limit;
 
 /// Bytes of an id; 128 random bits don't meet twice.
 const ID_BYTES: usize = 16;
 
+/// Who asks for a stream.
+pub(super) struct Asker<'a> {
+    pub(super) holder: Holder,
+    pub(super) in_request: &'a InRequest,
+}
+
 /// Runs one stream and answers when it has ended. Dropping the future cancels the stream.
-pub(super) async fn run(shared: &Shared, uri: &Uri, body: Incoming) -> Result<Answer, RequestError> {
+pub(super) async fn run(
+    shared: &Shared,
+    uri: &Uri,
+    body: Incoming,
+    asker: &Asker<'_>,
+) -> Result<Answer, RequestError> {
     let live = shared.live();
     let query = read_query(uri, &live)?;
     discard(body, live.settings.head_timeout_ms).await?;
-    if shared.telemetry.health() == Health::Draining {
+    if shared.telemetry.is_draining() {
         return Err(RequestError::Draining);
     }
-    let streams_max = live.settings.streams_max;
+    target::judge(query.target.as_ref(), shared.own, &live)?;
     // Before the name lookup, which the limit then bounds too.
-    let slot = shared.registry.reserve(streams_max).ok_or(RequestError::TooManyStreams(streams_max))?;
-    let target = match target::find(query.target.as_ref(), shared.own, &live).await? {
-        Target::Own(address) if query.protocol == TargetProtocol::Raw => {
-            return Err(RequestError::RawToOwnDataPlane(address.to_string()));
-        }
-        Target::Own(address) | Target::Other(address) => address,
-    };
+    let slot = reserve(shared, &live, asker)?;
+    asker.in_request.begin_work();
+    let (target, is_own) =
+        match target::find(query.target.as_ref(), shared.own, &live, &shared.lookups).await? {
+            Target::Own(address) if query.protocol == TargetProtocol::Raw => {
+                return Err(RequestError::RawToOwnDataPlane(address.to_string()));
+            }
+            Target::Own(address) => (address, true),
+            Target::Other(address) => (address, false),
+        };
     // A stream may take hours: the settings that it started with need not stay in memory.
     drop(live);
 
     let id = random_id()?;
     let progress = Arc::new(Progress::default());
     progress.set_bytes_requested(query.bytes_requested().unwrap_or(0));
-    let running = slot.start(id.clone(), query.source_name, target, Arc::clone(&progress));
-    let (end, ended) = oneshot::channel();
+    let evicted = slot.eviction();
+    let running = slot.start(id.clone(), &query.source_name, target, Arc::clone(&progress));
+    let (end, mut ended) = oneshot::channel();
     let StreamQuery { source, protocol, .. } = query;
-    let job = StreamJob { id: id.clone(), source, target, protocol, progress: Arc::clone(&progress), end };
+    let job =
+        StreamJob { id: id.clone(), source, target, is_own, protocol, progress: Arc::clone(&progress), end };
     if let Err(error) = shared.mailboxes.post(job) {
         return Err(fail(running, id, &progress, error));
     }
-    match ended.await {
+    let ended = tokio::select! {
+        ended = &mut ended => ended,
+        // The end of the receiver cancels the stream, after it was said why.
+        () = evicted.notified() => {
+            progress.evict();
+            Ok(Err(StreamError::Evicted))
+        }
+    };
+    match ended {
         Ok(Ok(engine)) => done(running, engine),
         Ok(Err(error)) => Err(fail(running, id, &progress, error)),
         // The worker drops its side unanswered only when it ends.
@@ -62,9 +89,29 @@ pub(super) async fn run(shared: &Shared, uri: &Uri, body: Incoming) -> Result<An
     }
 }
 
+/// A place below the limits: of the asker's address, and of the node, where the slowest of an address that has more
+/// running makes room.
+fn reserve(shared: &Shared, live: &Live, asker: &Asker<'_>) -> Result<Slot, RequestError> {
+    let limited = &shared.telemetry.control.limited;
+    let of_address = live.settings.address_streams_max;
+    let share = shared.shares.streams.take(asker.holder, 1, of_address as u64).ok_or_else(|| {
+        limited.add(Limit::AddressStreams, 1);
+        RequestError::TooManyStreamsOfAddress(of_address)
+    })?;
+    let streams_max = shared.descriptors(live).streams_max;
+    if shared.registry.is_full(streams_max)
+        && let Some(outweighing) = shared.shares.streams.outweighing(asker.holder)
+        && shared.registry.evict_slowest(outweighing)
+    {
+        limited.add(Limit::Streams, 1);
+    }
+    shared.registry.reserve(streams_max, share).ok_or(RequestError::TooManyStreams(streams_max))
+}
+
 /// `GET /streams`: those that run and the last that ended, the youngest first.
-pub(super) fn list(shared: &Shared) -> Answer {
-    response::json(&shared.registry.all())
+pub(super) fn list(shared: &Shared) -> Result<Answer, RequestError> {
+    let room = shared.reserve(PAGES_BYTES_MAX)?;
+    Ok(StreamPages::answer(Arc::clone(&shared.registry), room))
 }
 
 /// `GET /streams/ID`.
@@ -97,7 +144,8 @@ fn fail(running: Running, id: String, progress: &Progress, error: StreamError) -
     RequestError::Stream { id, bytes_sent: progress.bytes_sent(), error }
 }
 
-fn random_id() -> Result<String, RequestError> {
+/// A name that no other stream or request has.
+pub(super) fn random_id() -> Result<String, RequestError> {
     let mut bytes = [0_u8; ID_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| RequestError::NoRandomness(error.to_string()))?;
     Ok(bytes.iter().fold(String::with_capacity(2 * ID_BYTES), |mut id, byte| {

@@ -4,10 +4,11 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use tokio::{net, time};
+use tokio::time;
 
 use super::error::RequestError;
-use crate::config::{Live, TargetRule};
+use super::lookup::{LookupError, Lookups};
+use crate::config::{Live, TargetRule, names_this_host};
 
 /// Longest host name (RFC 1035 2.3.4).
 const HOST_BYTES_MAX: usize = 253;
@@ -44,6 +45,13 @@ impl TargetName {
             Ok(port) if port > 0 && is_number => Ok(TargetName { host: host.to_owned(), port }),
             _ => Err("has a port outside 1 to 65535"),
         }
+    }
+}
+
+impl TargetName {
+    /// The address, where it is one and no name.
+    fn address(&self) -> Option<SocketAddr> {
+        self.host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.port))
     }
 }
 
@@ -111,14 +119,35 @@ pub(super) enum Target {
     Other(SocketAddr),
 }
 
+/// Denies what no rule can allow, whatever `name` resolves to: nobody makes the daemon ask name servers, or wait for
+/// them, with a name that it may not go to anyway.
+pub(super) fn judge(name: Option<&TargetName>, own: OwnDataPlane, live: &Live) -> Result<(), RequestError> {
+    let Some(name) = name else { return Ok(()) };
+    let is_possible = match name.address() {
+        Some(address) => choose(&name.host, &[address], own, &live.targets).is_some(),
+        None => {
+            let may_be_own = name.port == own.bound.port() && is_of_this_host(&name.host);
+            may_be_own || live.targets.iter().any(|rule| rule.may_allow(&name.host, name.port))
+        }
+    };
+    if is_possible { Ok(()) } else { Err(RequestError::TargetNotAllowed(name.to_string())) }
+}
+
+/// Whether `name` is one that everybody's resolver knows for this host: `localhost`, those below it, and its own.
+fn is_of_this_host(name: &str) -> bool {
+    let own = rustix::system::uname();
+    names_this_host(name.as_bytes()) || own.nodename().to_bytes().eq_ignore_ascii_case(name.as_bytes())
+}
+
 /// Resolves `name` (the own data plane where None) and takes its first address that is allowed.
 pub(super) async fn find(
     name: Option<&TargetName>,
     own: OwnDataPlane,
     live: &Live,
+    lookups: &Lookups,
 ) -> Result<Target, RequestError> {
     let Some(name) = name else { return Ok(Target::Own(own.address())) };
-    let addresses = resolve(name, live.settings.connect_timeout_ms).await?;
+    let addresses = resolve(name, live.settings.connect_timeout_ms, lookups).await?;
     choose(&name.host, &addresses, own, &live.targets)
         .ok_or_else(|| RequestError::TargetNotAllowed(name.to_string()))
 }
@@ -133,14 +162,19 @@ fn choose(host: &str, addresses: &[SocketAddr], own: OwnDataPlane, rules: &[Targ
     })
 }
 
-async fn resolve(name: &TargetName, timeout_ms: u64) -> Result<Vec<SocketAddr>, RequestError> {
-    if let Ok(ip) = name.host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, name.port)]);
+async fn resolve(
+    name: &TargetName,
+    timeout_ms: u64,
+    lookups: &Lookups,
+) -> Result<Vec<SocketAddr>, RequestError> {
+    if let Some(address) = name.address() {
+        return Ok(vec![address]);
     }
     let unresolved = |reason| RequestError::TargetUnresolved { target: name.to_string(), reason };
-    let lookup = net::lookup_host((name.host.as_str(), name.port));
+    let lookup = lookups.addresses(&name.host, name.port);
     match time::timeout(Duration::from_millis(timeout_ms), lookup).await {
-        Ok(Ok(addresses)) => Ok(addresses.collect()),
+        Ok(Ok(addresses)) => Ok(addresses),
+        Ok(Err(error @ LookupError::NoThread(_))) => Err(RequestError::NoLookup(error.to_string())),
         Ok(Err(error)) => Err(unresolved(error.to_string())),
         Err(_) => Err(unresolved(format!("no answer within connect_timeout_ms, {timeout_ms} ms"))),
     }

@@ -1,4 +1,4 @@
-//! The thread that removes what nobody goes on with of uploads, and tells how many uploads there are.
+//! The thread that removes what nobody goes on with of uploads, and tells how much uploads and stored frames take.
 
 use std::io;
 use std::sync::Arc;
@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::config::Live;
-use crate::files::upload::Uploads;
-use crate::telemetry::Telemetry;
+use crate::files::upload::{UploadUsage, Uploads};
+use crate::files::{Spool, SpoolUsage};
+use crate::telemetry::{SpoolGauges, Telemetry, UploadGauges};
 
-/// Time between two passes: little beside the hours that partials are kept, and a pass over full directories takes
-/// only milliseconds if nothing is to be removed.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// Longest time between two passes: little beside the hours that partials are kept, and a pass over full directories
+/// takes only milliseconds if nothing is to be removed.
+const SWEEP_INTERVAL_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// How often uploads are counted, and how soon a pass that ended at a limit is followed by the next: no scraper asks
-/// more often, and the disk gets some time for requests.
+/// How often uploads and frames are counted, and how soon a pass that ended at a limit is followed by the next: no
+/// scraper asks more often, and the disk gets some time for requests.
 const TICK: Duration = Duration::from_secs(1);
 
 /// The thread; it ends when this is dropped. Nobody waits for it: a file more or less that it removes is all one.
@@ -28,47 +29,82 @@ pub(super) struct Sweeper {
 
 impl Sweeper {
     pub(super) fn start(
-        uploads: Arc<Uploads>,
+        uploads: Option<Arc<Uploads>>,
+        spool: Option<Arc<Spool>>,
         live: watch::Receiver<Arc<Live>>,
         telemetry: &Arc<Telemetry>,
     ) -> io::Result<Sweeper> {
         let (stop, stopped) = channel();
         let telemetry = Arc::clone(telemetry);
-        let run = move || run(&uploads, &live, &telemetry, &stopped);
+        let run = move || run(uploads.as_deref(), spool.as_deref(), &live, &telemetry, &stopped);
         thread::Builder::new().name("streamd-sweep".to_owned()).spawn(run)?;
         Ok(Sweeper { _stop: stop })
     }
 }
 
-fn run(uploads: &Uploads, live: &watch::Receiver<Arc<Live>>, telemetry: &Telemetry, stopped: &Receiver<()>) {
-    let mut due = Instant::now();
+fn run(
+    uploads: Option<&Uploads>,
+    spool: Option<&Spool>,
+    live: &watch::Receiver<Arc<Live>>,
+    telemetry: &Telemetry,
+    stopped: &Receiver<()>,
+) {
+    let (mut swept_at, mut is_partway) = (None::<Instant>, false);
     loop {
-        if Instant::now() >= due {
+        if let Some(uploads) = uploads {
+            // As it is now: a reload may have made it shorter.
             let ttl = live.borrow().settings.partial_ttl.0;
-            due = Instant::now() + sweep(uploads, ttl);
+            let pause = if is_partway { TICK } else { interval(ttl) };
+            if swept_at.is_none_or(|at| at.elapsed() >= pause) {
+                is_partway = sweep(uploads, ttl);
+                swept_at = Some(Instant::now());
+            }
+            tell_uploads(&uploads.usage(), &telemetry.uploads);
         }
-        let usage = uploads.usage();
-        telemetry.uploads.writers.set(usage.writers as u64);
-        telemetry.uploads.partials.set(usage.partials as u64);
+        if let Some(spool) = spool {
+            if let Err(error) = spool.refresh() {
+                tracing::debug!(%error, "the spool could not be counted");
+            }
+            tell_spool(&spool.usage(), &telemetry.spool);
+        }
         if stopped.recv_timeout(TICK) != Err(RecvTimeoutError::Timeout) {
             return;
         }
     }
 }
 
-/// One pass; returns the time until the next.
-fn sweep(uploads: &Uploads, ttl: Duration) -> Duration {
+fn tell_uploads(usage: &UploadUsage, gauges: &UploadGauges) {
+    gauges.writers.set(usage.writers as u64);
+    gauges.partials.set(usage.partials as u64);
+    gauges.partial_bytes.set(usage.bytes);
+    gauges.partial_bytes_ahead.set(usage.bytes_ahead);
+}
+
+fn tell_spool(usage: &SpoolUsage, gauges: &SpoolGauges) {
+    gauges.bytes.set(usage.bytes);
+    gauges.files.set(usage.files);
+    gauges.incoming_bytes.set(usage.incoming_bytes);
+    gauges.incoming_files.set(usage.incoming_files);
+}
+
+/// Time between two passes where partials are kept for `ttl`: none is kept for half as long again.
+fn interval(ttl: Duration) -> Duration {
+    (ttl / 2).clamp(TICK, SWEEP_INTERVAL_MAX)
+}
+
+/// One pass; true where the next has to follow soon.
+fn sweep(uploads: &Uploads, ttl: Duration) -> bool {
     let swept = uploads.sweep(ttl);
     if swept.partials == 0 {
         // Not even where it ended at a limit: another pass would only find the same again.
-        return SWEEP_INTERVAL;
+        return false;
     }
     tracing::info!(
         partials = swept.partials,
         bytes = swept.bytes,
         "removed uploads that nobody went on with"
     );
-    if swept.is_partway { TICK } else { SWEEP_INTERVAL }
+    swept.is_partway
 }
 
 #[cfg(test)]
@@ -107,7 +143,7 @@ mod tests {
         let (_settings, live) = watch::channel(Arc::new(Live::new(Settings::default()).unwrap()));
         let telemetry = Telemetry::new(0, "epoll", LogQueue::nowhere());
         telemetry.uploads.partials.set(7);
-        let sweeper = Sweeper::start(Arc::clone(&uploads), live, &telemetry).unwrap();
+        let sweeper = Sweeper::start(Some(Arc::clone(&uploads)), None, live, &telemetry).unwrap();
         wait_until(|| telemetry.uploads.partials.get() == 0);
         assert!(!old.exists() && young.exists());
         drop(sweeper);
@@ -115,18 +151,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_for_a_minute_is_looked_for_within_half_of_it() {
+        for (ttl_s, interval_s) in [(0, 1), (60, 30), (600, 300), (1200, 600), (86_400, 600)] {
+            assert_eq!(interval(Duration::from_secs(ttl_s)), Duration::from_secs(interval_s), "{ttl_s}");
+        }
+    }
+
+    #[test]
     fn what_was_removed_up_to_a_limit_is_gone_on_with_soon() {
         let directory = tempfile::tempdir().unwrap();
         let uploads = Uploads::open(Arc::new(Root::open(directory.path()).unwrap())).unwrap();
-        assert_eq!(sweep(&uploads, Duration::ZERO), SWEEP_INTERVAL);
+        assert!(!sweep(&uploads, Duration::ZERO));
         // Of holes: more bytes than one pass removes.
         for digit in ["0", "1"] {
             let path = directory.path().join(".streamd-uploads").join(digit.repeat(32));
             File::create(&path).unwrap().set_len(1 << 37).unwrap();
             File::options().write(true).open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
         }
-        assert_eq!(sweep(&uploads, Duration::ZERO), TICK);
-        assert_eq!(sweep(&uploads, Duration::ZERO), SWEEP_INTERVAL);
+        assert!(sweep(&uploads, Duration::ZERO));
+        assert!(!sweep(&uploads, Duration::ZERO));
         assert_eq!(uploads.sweep(Duration::ZERO).partials, 0);
     }
 }

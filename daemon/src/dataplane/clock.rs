@@ -1,28 +1,40 @@
-//! A worker's idea of time: ticks for deadlines and a ready-made Date field, so that a request costs no clock
-//! reads and no formatting.
+//! A worker's idea of time: ticks for deadlines and the fields with which answers begin, so that a request costs no
+//! clock reads and no formatting.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use super::registry::Deadline;
+use crate::protocol::date::http_date;
+use crate::protocol::http1::response::FieldBlock;
 
 /// Advanced by the worker once a tick.
 pub(super) struct Clock {
     tick: Duration,
     ticks: Cell<u64>,
-    date: RefCell<Rc<str>>,
+    beginning: RefCell<Rc<FieldBlock>>,
+    newest: Cell<SystemTime>,
 }
 
 impl Clock {
     pub(super) fn new(tick: Duration) -> Clock {
-        Clock { tick, ticks: Cell::new(0), date: RefCell::new(date_now()) }
+        let now = SystemTime::now();
+        let (beginning, newest) = (RefCell::new(beginning(now)), Cell::new(end_of_second(now)));
+        Clock { tick, ticks: Cell::new(0), beginning, newest }
     }
 
     /// One tick has passed.
     pub(super) fn advance(&self) {
         self.ticks.set(self.ticks.get() + 1);
-        *self.date.borrow_mut() = date_now();
+        self.look();
+    }
+
+    /// Looks what time it is.
+    pub(super) fn look(&self) {
+        let now = SystemTime::now();
+        *self.beginning.borrow_mut() = beginning(now);
+        self.newest.set(end_of_second(now));
     }
 
     /// When something that starts now has lasted for at least `timeout_ms`.
@@ -47,21 +59,38 @@ impl Clock {
         self.ticks.get()
     }
 
-    /// Now, as the Date field wants it (RFC 9110 6.6.1); at most one tick old.
-    pub(super) fn date(&self) -> Rc<str> {
-        Rc::clone(&self.date.borrow())
+    /// What every answer begins with. Its Date (RFC 9110 6.6.1) is at most one tick old.
+    pub(super) fn beginning(&self) -> Rc<FieldBlock> {
+        Rc::clone(&self.beginning.borrow())
+    }
+
+    /// The latest time that [`Clock::beginning`] says: what is later must not be shown beside it.
+    pub(super) fn newest(&self) -> SystemTime {
+        self.newest.get()
     }
 }
 
-fn date_now() -> Rc<str> {
-    httpdate::fmt_http_date(SystemTime::now()).into()
+fn beginning(now: SystemTime) -> Rc<FieldBlock> {
+    Rc::new(FieldBlock::of_date(&http_date(now)))
+}
+
+fn end_of_second(time: SystemTime) -> SystemTime {
+    let nanoseconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+    time + Duration::from_nanos(u64::from(999_999_999 - nanoseconds))
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::Clock;
+    use super::{Clock, beginning};
+
+    #[test]
+    fn the_newest_time_is_the_last_of_the_second_that_the_date_names() {
+        let clock = Clock::new(Duration::from_millis(100));
+        assert_eq!(beginning(clock.newest()), clock.beginning());
+        assert_ne!(beginning(clock.newest() + Duration::from_nanos(1)), clock.beginning());
+    }
 
     #[test]
     fn a_deadline_is_never_early() {

@@ -2,8 +2,9 @@
 
 use rustix::io::Errno;
 
-use crate::files::SpoolError;
-use crate::telemetry::Outcome;
+use super::disk::DiskError;
+use crate::files::{Shortage, SpoolError};
+use crate::telemetry::{Outcome, SpaceRefusal};
 
 /// The connection is no more. Ordinary: never logged above debug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,9 +17,18 @@ pub(super) enum TransferError {
     /// The peer closed or reset the connection.
     #[error("the peer closed the connection")]
     PeerGone,
+    /// The target answered a frame with something else than its acknowledgement.
+    #[error("the target's answer is no `done`")]
+    NotAcknowledged,
     /// The peer made no progress in time.
     #[error("the peer made no progress in time")]
     TimedOut,
+    /// The peer moved less than the minimum of progress.
+    #[error("the peer moved fewer than progress_bytes_min bytes a second")]
+    TooSlow,
+    /// It had to make room.
+    #[error("it made room for others: connections_max or uploads_max is reached, or descriptors are used up")]
+    Evicted,
     /// The daemon stops, and the time for what was under way is over.
     #[error("the daemon stopped before the end")]
     Drained,
@@ -28,6 +38,9 @@ pub(super) enum TransferError {
         /// Where bytes were expected.
         offset: u64,
     },
+    /// The file isn't what it was when the transfer began.
+    #[error("the file was changed while it was sent")]
+    SourceChanged,
     /// The file can't be read.
     #[error("the file can't be read at offset {offset}: {errno}")]
     SourceFailed {
@@ -36,15 +49,30 @@ pub(super) enum TransferError {
         /// What the system said.
         errno: Errno,
     },
-    /// The disk threads have too much to do.
-    #[error("too many requests wait for the disk")]
-    Busy,
+    /// The directory can't be read to its end.
+    #[error("the directory can't be read any further: {errno}")]
+    ListingFailed {
+        /// What the system said.
+        errno: Errno,
+    },
+    /// The disk threads didn't do it.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Too much waits for its readers, and this one doesn't read either.
+    #[error("too many answers wait for their readers (waiting_bytes_max)")]
+    NoRoom,
     /// The frame can't be stored.
     #[error(transparent)]
     Sink(#[from] SpoolError),
     /// The source of a stream can't be opened, or the range doesn't fit it; the control plane is told which.
     #[error("the source can't be used")]
     Unusable,
+    /// What came can't be taken; its own error says why.
+    #[error("refused")]
+    Refused,
+    /// This host has no free local port for a connection to the target.
+    #[error("no free local port for the target")]
+    NoLocalPort,
     /// Whoever asked for the stream went away.
     #[error("the client that asked for the stream went away")]
     Cancelled,
@@ -54,16 +82,40 @@ impl TransferError {
     /// The outcome as metrics and access lines show it.
     pub(super) fn outcome(&self) -> Outcome {
         match self {
-            TransferError::PeerGone => Outcome::PeerClosed,
+            TransferError::PeerGone | TransferError::NotAcknowledged => Outcome::PeerClosed,
             TransferError::TimedOut => Outcome::TimedOut,
+            TransferError::TooSlow => Outcome::TooSlow,
+            TransferError::Evicted => Outcome::Evicted,
             TransferError::Drained => Outcome::Drained,
-            TransferError::SourceShrank { .. } | TransferError::SourceFailed { .. } | TransferError::Busy => {
-                Outcome::SourceFailed
-            }
+            TransferError::SourceShrank { .. }
+            | TransferError::SourceChanged
+            | TransferError::SourceFailed { .. }
+            | TransferError::ListingFailed { .. }
+            | TransferError::Disk(_) => Outcome::SourceFailed,
+            // The sender's own doing.
+            TransferError::Sink(SpoolError::OverShare { .. }) => Outcome::Refused,
             TransferError::Sink(_) => Outcome::SinkFailed,
-            TransferError::Unusable => Outcome::Refused,
+            TransferError::Unusable | TransferError::Refused | TransferError::NoRoom => Outcome::Refused,
+            TransferError::NoLocalPort => Outcome::NoLocalPort,
             TransferError::Cancelled => Outcome::Cancelled,
         }
+    }
+
+    /// Why the connection ends, in words for the log.
+    pub(super) fn closes_because(&self) -> &'static str {
+        match self {
+            TransferError::PeerGone => "the peer closed it",
+            TransferError::TimedOut => "nothing came or went for too long",
+            TransferError::TooSlow => "it moved fewer than progress_bytes_min bytes a second",
+            TransferError::Evicted => "it made room for others",
+            TransferError::Drained => "the daemon stops",
+            _ => "the transfer failed",
+        }
+    }
+
+    /// Whether a client that has got nothing so far can be told of it.
+    pub(super) fn can_be_told(&self) -> bool {
+        matches!(self, TransferError::SourceFailed { .. } | TransferError::Disk(_))
     }
 
     /// Whether this host is at fault, so that somebody here should look.
@@ -75,5 +127,28 @@ impl TransferError {
 impl From<PeerGone> for TransferError {
     fn from(_: PeerGone) -> TransferError {
         TransferError::PeerGone
+    }
+}
+
+/// For want of which room a frame was refused; None where it was something else.
+pub(super) fn spool_refusal(error: &SpoolError) -> Option<SpaceRefusal> {
+    match error {
+        SpoolError::Full { .. } => Some(SpaceRefusal::SpoolBytes),
+        SpoolError::TooMany { .. } => Some(SpaceRefusal::SpoolFiles),
+        SpoolError::OverShare { .. } => Some(SpaceRefusal::AddressSpoolBytes),
+        SpoolError::NoRoom(shortage) => Some(space_refusal(*shortage)),
+        SpoolError::FileTooLong { .. } => Some(SpaceRefusal::FileLength),
+        SpoolError::Failed { .. } => None,
+    }
+}
+
+/// How metrics name what a file system lacked.
+pub(super) fn space_refusal(shortage: Shortage) -> SpaceRefusal {
+    match shortage {
+        Shortage::ReservedBytes => SpaceRefusal::MinFreeBytes,
+        Shortage::ReservedInodes => SpaceRefusal::MinFreeInodes,
+        Shortage::Disk => SpaceRefusal::Disk,
+        Shortage::Quota => SpaceRefusal::Quota,
+        Shortage::FileLength => SpaceRefusal::FileLength,
     }
 }

@@ -2,13 +2,21 @@
 
 use super::error::TransferError;
 use super::registry::{Connection, Deadline, Phase};
-use super::worker::Worker;
+use super::worker::{RECEIVE_BYTES, Worker};
+use crate::limits::Reserved;
+use crate::protocol::http1::request::HEAD_BYTES_MAX;
+
+/// Memory that a connection may hold of what has been received and not used without that being counted: a usual head,
+/// and of a cookie jar's a part.
+const UNCOUNTED_BYTES_MAX: usize = 4 << 10;
 
 /// Received bytes. Holds no memory while empty, so that an idle connection costs none.
 #[derive(Default)]
 pub(super) struct Input {
     buffer: Vec<u8>,
     used: usize,
+    /// Where it holds much. Boxed: most connections never do.
+    room: Option<Box<Reserved>>,
 }
 
 impl Input {
@@ -32,15 +40,15 @@ impl Input {
 
     /// Takes all that is there.
     pub(super) fn take(&mut self) -> Vec<u8> {
-        let mut taken = std::mem::take(self);
-        taken.buffer.drain(..taken.used);
-        taken.buffer
+        let Input { mut buffer, used, .. } = std::mem::take(self);
+        buffer.drain(..used);
+        buffer
     }
 
     /// Puts bytes back that belong to what comes next; nothing may have come meanwhile.
     pub(super) fn put_back(&mut self, bytes: Vec<u8>) {
         debug_assert!(self.is_empty());
-        *self = Input { buffer: bytes, used: 0 };
+        *self = Input { buffer: bytes, ..Input::default() };
     }
 
     fn append(&mut self, bytes: &[u8]) {
@@ -51,6 +59,16 @@ impl Input {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Counts what is held while something is waited for.
+    pub(super) fn hold(&mut self, worker: &Worker) -> Result<(), TransferError> {
+        if self.buffer.capacity() > UNCOUNTED_BYTES_MAX && self.room.is_none() {
+            // As much as a head may have, and what came with its end.
+            let room = worker.reserve(HEAD_BYTES_MAX + RECEIVE_BYTES).ok_or(TransferError::NoRoom)?;
+            self.room = Some(Box::new(room));
+        }
+        Ok(())
+    }
+
     /// Waits for more and appends it. False: the peer has ended.
     async fn receive(
         &mut self,
@@ -59,11 +77,15 @@ impl Input {
         phase: Phase,
         deadline: Deadline,
     ) -> Result<bool, TransferError> {
+        self.hold(worker)?;
         loop {
             let waited = connection.readable(phase, deadline).await;
             let mut received = worker.received.borrow_mut();
             match (connection.socket.try_receive(&mut received[..])?, waited) {
                 (Some(count), _) => {
+                    if count > 0 {
+                        tracing::trace!(peer = %connection.client(), bytes = count, "received");
+                    }
                     self.append(&received[..count]);
                     return Ok(count > 0);
                 }

@@ -1,6 +1,7 @@
 //! The orderly end of a connection. Closing a socket with unread bytes resets it, and the reset throws away what
 //! is still on its way to the peer.
 
+use super::error::TransferError;
 use super::registry::{Connection, Phase};
 use super::worker::{TICK, Worker};
 use crate::sys;
@@ -12,6 +13,9 @@ const LINGER_MS: u64 = 2_000;
 /// of 4 MiB (`net.ipv4.tcp_wmem`) at 1 Mbit/s.
 const SETTLE_MS_MAX: u64 = 30_000;
 
+/// The same, where there is no room for others: who was ended for them, or was refused, doesn't keep them out.
+const PRESSED_MS: u64 = 200;
+
 /// Bytes that are taken of what nobody wants, so that a peer which sends a short body first and then looks for its
 /// answer comes to that: what common clients and proxies send at once. A longer one stays in the socket, whose window
 /// closes.
@@ -21,22 +25,24 @@ pub(super) const LINGER_BYTES_MAX: u64 = 64 << 10;
 /// the peer closes.
 pub(super) async fn linger(worker: &Worker, connection: &Connection, bytes_max: u64) {
     connection.socket.finish();
-    let deadline = worker.clock.deadline(LINGER_MS);
+    let end = End::after(worker, connection, LINGER_MS);
     let mut left = usize::try_from(bytes_max.min(LINGER_BYTES_MAX)).unwrap_or(0);
-    while left > 0 && worker.clock.ticks() < deadline.tick {
+    while left > 0 && !end.is_there() {
         let result = connection.socket.try_discard(&mut worker.discard.borrow_mut()[..left]);
         match result {
             Ok(Some(0)) | Err(_) => return,
             Ok(Some(count)) => left -= count.min(left),
+            // Not for all of the time at once, since there may be no room for others by then.
             Ok(None) => {
-                if connection.readable(Phase::Receiving, deadline).await.is_err() {
-                    return;
+                match connection.readable(Phase::Receiving, worker.clock.deadline(PRESSED_MS)).await {
+                    Ok(()) | Err(TransferError::TimedOut) => {}
+                    Err(_) => return,
                 }
             }
         }
     }
     // A socket with bytes to receive is readable all the time, so its end is looked for now and then.
-    while !connection.socket.has_peer_ended() && worker.clock.ticks() < deadline.tick {
+    while !connection.socket.has_peer_ended() && !end.is_there() {
         monoio::time::sleep(TICK).await;
     }
 }
@@ -46,15 +52,36 @@ pub(super) async fn linger(worker: &Worker, connection: &Connection, bytes_max: 
 /// reads slowly is waited for.
 pub(super) async fn settle(worker: &Worker, connection: &Connection) {
     connection.socket.finish();
-    let end = worker.clock.deadline(SETTLE_MS_MAX);
+    let end = End::after(worker, connection, SETTLE_MS_MAX);
     let mut unacknowledged_bytes = sys::unacknowledged_bytes(&connection.socket);
     let mut patience = worker.clock.deadline(LINGER_MS);
-    while unacknowledged_bytes > 0 && worker.clock.ticks() < patience.tick.min(end.tick) {
+    while unacknowledged_bytes > 0 && worker.clock.ticks() < patience.tick && !end.is_there() {
         monoio::time::sleep(TICK).await;
         let left_bytes = sys::unacknowledged_bytes(&connection.socket);
         if left_bytes < unacknowledged_bytes {
             patience = worker.clock.deadline(LINGER_MS);
         }
         unacknowledged_bytes = left_bytes;
+    }
+}
+
+/// When a connection is left to the kernel.
+struct End<'a> {
+    worker: &'a Worker,
+    connection: &'a Connection,
+    tick: u64,
+    tick_pressed: u64,
+}
+
+impl<'a> End<'a> {
+    fn after(worker: &'a Worker, connection: &'a Connection, time_ms: u64) -> End<'a> {
+        let tick_pressed = worker.clock.deadline(PRESSED_MS).tick;
+        End { worker, connection, tick: worker.clock.deadline(time_ms).tick, tick_pressed }
+    }
+
+    fn is_there(&self) -> bool {
+        let now = self.worker.clock.ticks();
+        let is_pressed = || self.connection.is_evicted() || self.worker.is_full();
+        now >= self.tick || (now >= self.tick_pressed && is_pressed())
     }
 }

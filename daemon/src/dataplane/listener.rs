@@ -26,48 +26,65 @@ pub(super) fn bind(
     count: usize,
     congestion_control: Option<&str>,
 ) -> io::Result<Vec<TcpListener>> {
-    refuse_taken_port(address)?;
+    bind_within(address, count, congestion_control, PREDECESSOR_TIME_MAX)
+}
+
+/// Waits for no longer than `patience` for a port that is taken.
+fn bind_within(
+    address: SocketAddr,
+    count: usize,
+    congestion_control: Option<&str>,
+    patience: Duration,
+) -> io::Result<Vec<TcpListener>> {
+    let first = bind_alone(address, congestion_control, patience)?;
+    let address = first.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
     let mut listeners: Vec<TcpListener> = Vec::with_capacity(count);
-    let mut address = address;
-    for _ in 0..count {
-        let listener = bind_one(address, congestion_control)?;
-        address = listener.local_addr()?;
-        listeners.push(listener);
+    if count > 1 {
+        first.set_reuse_port(true)?;
+    }
+    listeners.push(first.into());
+    for _ in 1..count {
+        let socket = make_socket(address, congestion_control)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        listeners.push(socket.into());
     }
     Ok(listeners)
 }
 
-/// SO_REUSEPORT lets a second daemon of the same user bind the same port and silently take half of its
-/// connections. A throw-away bind without it is refused while anybody listens.
-fn refuse_taken_port(address: SocketAddr) -> io::Result<()> {
-    if address.port() == 0 {
-        return Ok(());
-    }
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Connections in TIME_WAIT don't count; a listener does all the same.
-    socket.set_reuse_address(true)?;
-    set_v6_only(&socket, address)?;
-    let deadline = Instant::now() + PREDECESSOR_TIME_MAX;
+/// A listener whose port nobody else listens on, until it is told to share it.
+///
+/// SO_REUSEPORT lets a second daemon of the same user bind the same port and silently take half of its connections. So
+/// the first listener goes without: bind(2) refuses it while anybody listens, and of several that were bound before
+/// any of them listened, listen(2) takes one alone (inet_csk_listen_start looks at the port again). The flag may be set
+/// later (seen on 6.18): the others' bind(2) looks at it then, and listen(2) makes one group of them all.
+fn bind_alone(
+    address: SocketAddr,
+    congestion_control: Option<&str>,
+    patience: Duration,
+) -> io::Result<Socket> {
+    let deadline = Instant::now() + patience;
     loop {
-        match socket.bind(&address.into()) {
+        let socket = make_socket(address, congestion_control)?;
+        match socket.bind(&address.into()).and_then(|()| socket.listen(BACKLOG)) {
+            Ok(()) => return Ok(socket),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
                 std::thread::park_timeout(PREDECESSOR_POLL);
             }
-            bound => return bound,
+            Err(error) => return Err(error),
         }
     }
 }
 
-fn bind_one(address: SocketAddr, congestion_control: Option<&str>) -> io::Result<TcpListener> {
+fn make_socket(address: SocketAddr, congestion_control: Option<&str>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections in TIME_WAIT don't count; a listener does all the same.
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     set_v6_only(&socket, address)?;
     set_inherited_options(&socket, address, congestion_control)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// The passed `listener` once for each of `count` workers: they wait for it side by side, and whoever is first takes a
@@ -120,12 +137,15 @@ fn set_v6_only(socket: &Socket, address: SocketAddr) -> io::Result<()> {
 mod tests {
     use std::net::TcpListener;
     use std::os::fd::AsFd;
+    use std::sync::Barrier;
 
     use rustix::fs::{OFlags, fcntl_getfl};
     use rustix::io::{FdFlags, fcntl_getfd};
     use socket2::SockRef;
 
-    use super::{bind, share};
+    use std::time::Duration;
+
+    use super::{bind, bind_within, share};
 
     #[test]
     fn a_passed_listener_is_shared_with_all_its_options() {
@@ -150,6 +170,50 @@ mod tests {
         let ports: Vec<u16> = listeners.iter().map(|found| found.local_addr().unwrap().port()).collect();
         assert_eq!(ports, [ports[0]; 3]);
         assert_ne!(ports[0], 0);
+    }
+
+    #[test]
+    fn of_those_that_bind_together_one_gets_the_port() {
+        const ROUNDS: usize = 200;
+        for _ in 0..ROUNDS {
+            // Free a moment ago.
+            let address = bind("127.0.0.1:0".parse().unwrap(), 1, None).unwrap()[0].local_addr().unwrap();
+            let barrier = Barrier::new(3);
+            let bound: Vec<_> = std::thread::scope(|scope| {
+                let start = || {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        bind_within(address, 2, None, Duration::ZERO)
+                    })
+                };
+                let threads = [start(), start(), start()];
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert!(bound.iter().filter(|result| result.is_ok()).count() <= 1, "{bound:?}");
+            let errors = bound.iter().filter_map(|result| result.as_ref().err());
+            assert!(
+                errors.into_iter().all(|error| error.kind() == std::io::ErrorKind::AddrInUse),
+                "{bound:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn connections_are_spread_over_all_listeners() {
+        let listeners = bind("127.0.0.1:0".parse().unwrap(), 3, None).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        let clients: Vec<_> = (0..200).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        let accepted = listeners.iter().map(|listener| {
+            let mut count = 0;
+            while listener.accept().is_ok() {
+                count += 1;
+            }
+            count
+        });
+        let accepted: Vec<usize> = accepted.collect();
+        assert_eq!(accepted.iter().sum::<usize>(), clients.len());
+        // By chance alone one of three stays empty once in 10^35.
+        assert!(accepted.iter().all(|count| *count > 0), "{accepted:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod accept;
 mod account;
 mod arrivals;
+mod client;
 mod clock;
 mod connection;
 mod disk;
@@ -18,10 +19,14 @@ mod linger;
 mod listener;
 mod pacing;
 mod plane;
+mod proxy;
+mod publications;
 mod registry;
+mod request_id;
+mod room;
 mod socket;
 mod stream;
 mod worker;
 
-pub use plane::{DataPlane, DataPlaneError, Driver, Resources, WorkerEnded};
+pub use plane::{DataPlane, DataPlaneError, Driver, Resources, Served, WorkerEnded};
 pub use worker::TICK;

@@ -12,12 +12,14 @@ use tokio::sync::{mpsc, watch};
 
 use super::disk::DiskThreads;
 use super::listener;
+use super::room::Asked;
 use super::worker::{self, Assignment};
-use crate::config::{Live, listen_remedy};
+use crate::config::{Live, Settings, listen_remedy, thread_remedy};
 use crate::files::upload::Uploads;
-use crate::files::{Root, Spool, Synthetic};
+use crate::files::{Digester, Listings, Mounts, Root, Spool, Synthetic};
 use crate::job::{MAILBOX_JOBS_MAX, Mailboxes, StreamJob};
-use crate::sys::uring::RingFeatures;
+use crate::limits::AddressShares;
+use crate::sys::uring::{self, RingFeatures};
 use crate::telemetry::Telemetry;
 
 /// What drives the workers' event loops.
@@ -39,17 +41,35 @@ impl Driver {
     }
 }
 
+/// The served directory and what belongs to it: a reload puts another in its place as a whole, and what runs goes on
+/// with the one that it began with.
+#[derive(Clone, Default)]
+pub struct Served {
+    /// The directory, where one is configured.
+    pub root: Option<Arc<Root>>,
+    /// Who makes digests of its files, where entity tags follow from them.
+    pub digester: Option<Digester>,
+    /// What is uploaded below it, where that is allowed.
+    pub uploads: Option<Arc<Uploads>>,
+    /// How many there were before.
+    pub number: u64,
+}
+
 /// What all workers share for reading and writing files.
 #[derive(Clone)]
 pub struct Resources {
-    /// The served directory, where one is configured.
-    pub root: Option<Arc<Root>>,
-    /// What is uploaded below it, where that is allowed.
-    pub uploads: Option<Arc<Uploads>>,
+    /// What is served now.
+    pub served: watch::Receiver<Arc<Served>>,
+    /// The listings of its directories.
+    pub listings: Arc<Listings>,
     /// The directory of stored frames, where frames are stored.
     pub spool: Option<Arc<Spool>>,
     /// Random bytes for streams.
     pub synthetic: Synthetic,
+    /// What each address holds, of both planes.
+    pub shares: AddressShares,
+    /// How many descriptors the process may have.
+    pub descriptors_max: Option<u64>,
 }
 
 /// Why the data plane could not start.
@@ -63,16 +83,30 @@ pub enum DataPlaneError {
         /// What the system said.
         reason: io::Error,
     },
-    /// A thread or its event loop could not be made.
-    #[error("worker {number}: {reason}")]
-    Worker {
+    /// A worker's thread could not be started.
+    #[error("worker {number}: its thread can't be started: {reason}{}, or lower workers", thread_remedy(.reason))]
+    Thread {
         /// The worker.
         number: usize,
         /// What the system said.
         reason: io::Error,
     },
+    /// A worker's event loop could not be made.
+    #[error(
+        "worker {number}: its event loop ({}) can't be set up: {reason}{}",
+        .driver.name(),
+        loop_remedy(*.driver, .reason)
+    )]
+    EventLoop {
+        /// The worker.
+        number: usize,
+        /// What should have driven it.
+        driver: Driver,
+        /// What the system said.
+        reason: io::Error,
+    },
     /// The disk threads could not be started.
-    #[error("disk threads: {0}")]
+    #[error("a disk thread can't be started: {0}{remedy}, or lower disk_threads", remedy = thread_remedy(.0))]
     Disk(io::Error),
 }
 
@@ -88,6 +122,14 @@ fn remedy(reason: &io::Error) -> String {
         }
         _ => of_address,
     }
+}
+
+fn loop_remedy(driver: Driver, reason: &io::Error) -> String {
+    let remedy = match driver {
+        Driver::Uring(_) => uring::remedy(reason),
+        Driver::Epoll => "look at the limits of open files (LimitNOFILE=, ulimit -n) and of memory",
+    };
+    format!(": {remedy}, or lower workers")
 }
 
 /// A worker that ended, expected or not.
@@ -145,10 +187,12 @@ impl DataPlane {
         resources: &Resources,
         ended: &mpsc::UnboundedSender<WorkerEnded>,
     ) -> Result<DataPlane, DataPlaneError> {
-        let disk_threads =
-            DiskThreads::start(live.borrow().settings.disk_threads).map_err(DataPlaneError::Disk)?;
+        let disk_threads = start_disk_threads(&live.borrow().settings, resources)?;
+        let pool = Arc::clone(disk_threads.pool());
+        telemetry.watch_disk(move || pool.report());
         let cores = cores_for(bound.listeners.len());
         let drain: Arc<OnceLock<Drain>> = Arc::default();
+        let asked: Arc<Asked> = Arc::default();
         let (mut workers, mut mailboxes, mut ready) = (Vec::new(), Vec::new(), Vec::new());
         for (number, listener) in bound.listeners.into_iter().enumerate() {
             let (sender, jobs) = mpsc::channel::<StreamJob>(MAILBOX_JOBS_MAX);
@@ -164,15 +208,16 @@ impl DataPlane {
                 telemetry: Arc::clone(telemetry),
                 resources: resources.clone(),
                 disk_threads: disk_threads.clone(),
+                asked: Arc::clone(&asked),
                 drain: Arc::clone(&drain),
             };
             let (thread, started) = spawn(assignment, ended.clone())
-                .map_err(|reason| DataPlaneError::Worker { number, reason })?;
+                .map_err(|reason| DataPlaneError::Thread { number, reason })?;
             workers.push(thread);
             ready.push(started);
         }
         let plane = DataPlane { workers, drain, mailboxes: Mailboxes::new(mailboxes) };
-        match wait_until_ready(&ready) {
+        match wait_until_ready(&ready, driver) {
             Ok(()) => Ok(plane),
             Err(error) => {
                 plane.drain(Duration::ZERO);
@@ -213,6 +258,12 @@ impl Bound {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+}
+
+fn start_disk_threads(settings: &Settings, resources: &Resources) -> Result<DiskThreads, DataPlaneError> {
+    let of_root = resources.served.borrow().root.as_ref().map(|root| Arc::clone(root.mounts()));
+    let mounts = of_root.unwrap_or_else(|| Arc::new(Mounts::of_process()));
+    DiskThreads::start(settings.disk_threads, settings.disk_timeout_ms, mounts).map_err(DataPlaneError::Disk)
 }
 
 type Ready = Receiver<io::Result<()>>;
@@ -257,10 +308,10 @@ fn spawn(
     Ok((WorkerThread { thread, ended }, ready))
 }
 
-fn wait_until_ready(ready: &[Ready]) -> Result<(), DataPlaneError> {
+fn wait_until_ready(ready: &[Ready], driver: Driver) -> Result<(), DataPlaneError> {
     for (number, started) in ready.iter().enumerate() {
         let result = started.recv().unwrap_or_else(|_| Err(io::Error::other("ended before it was ready")));
-        result.map_err(|reason| DataPlaneError::Worker { number, reason })?;
+        result.map_err(|reason| DataPlaneError::EventLoop { number, driver, reason })?;
     }
     Ok(())
 }

@@ -7,14 +7,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use slab::Slab;
 
+use super::client::Client;
 use super::error::{PeerGone, TransferError};
 use super::socket::Socket;
+use super::worker::TICK;
+use crate::limits::{AddressGroup, Holder, Pace, PaceMinimum, Share, Shares};
 use crate::sys;
 
 /// What a connection waits for.
@@ -34,6 +39,8 @@ pub(super) enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Interrupt {
     TimedOut,
+    TooSlow,
+    Evicted,
     Drained,
 }
 
@@ -52,21 +59,78 @@ type Token = u64;
 /// A connection and what it waits for.
 pub(super) struct Connection {
     pub(super) socket: Socket,
+    pub(super) who: Client,
     token: Token,
     phase: Cell<Phase>,
     deadline: Cell<Deadline>,
     /// Bytes that the peer had not acknowledged when the sweep last looked, within the same wait.
     unacknowledged_bytes: Cell<Option<u32>>,
+    /// What the peer has moved while it was waited for in `paced_phase`.
+    pace: Cell<Pace>,
+    paced_phase: Cell<Phase>,
+    /// What it takes of its address's share; None for connections that the daemon made itself.
+    share: RefCell<Option<Share>>,
+    is_uploading: Cell<bool>,
     interrupt: Cell<Option<Interrupt>>,
+    /// The daemon broke it off at the end of its drain.
+    is_broken_off: Cell<bool>,
+    /// It was ended for others.
+    is_evicted: Cell<bool>,
     waker: Cell<Option<Waker>>,
 }
 
 const NO_DEADLINE: Deadline = Deadline { tick: u64::MAX, timeout_ticks: 0 };
 
 impl Connection {
+    /// Who is served.
+    pub(super) fn client(&self) -> SocketAddr {
+        self.who.address()
+    }
+
+    /// Whom limits for each address count it as.
+    pub(super) fn group(&self) -> Option<AddressGroup> {
+        self.who.group()
+    }
+
     /// What names it in its registry.
     pub(super) fn token(&self) -> u64 {
         self.token
+    }
+
+    /// Counts it for its client, and for whom it was counted before no longer. False: that address holds
+    /// `connections_max` already.
+    pub(super) fn take_share(&self, shares: &Arc<Shares>, connections_max: u64) -> bool {
+        let mut share = self.share.borrow_mut();
+        *share = None;
+        *share = shares.take(self.group(), 1, connections_max);
+        share.is_some()
+    }
+
+    /// For whom it is counted; None where it isn't.
+    pub(super) fn holder(&self) -> Option<Holder> {
+        self.share.borrow().as_ref().map(Share::holder)
+    }
+
+    /// Whether an upload is under way on it.
+    pub(super) fn is_uploading(&self) -> bool {
+        self.is_uploading.get()
+    }
+
+    pub(super) fn set_uploading(&self, is_uploading: bool) {
+        self.is_uploading.set(is_uploading);
+    }
+
+    /// Whether it was ended to make room for others.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.is_evicted.get()
+    }
+
+    /// `error`, or who broke the connection off: what was just working sees only that it is gone.
+    pub(super) fn blame(&self, error: TransferError) -> TransferError {
+        match error {
+            TransferError::PeerGone if self.is_broken_off.get() => TransferError::Drained,
+            error => error,
+        }
     }
 
     /// Waits until there is something to receive, or nothing ever will be.
@@ -104,6 +168,8 @@ impl Connection {
             }
             match self.interrupt.take() {
                 Some(Interrupt::TimedOut) => Poll::Ready(Err(TransferError::TimedOut)),
+                Some(Interrupt::TooSlow) => Poll::Ready(Err(TransferError::TooSlow)),
+                Some(Interrupt::Evicted) => Poll::Ready(Err(TransferError::Evicted)),
                 Some(Interrupt::Drained) => Poll::Ready(Err(TransferError::Drained)),
                 None => {
                     self.waker.set(Some(context.waker().clone()));
@@ -133,24 +199,76 @@ impl Connection {
         ticks.saturating_sub(tick.saturating_sub(timeout_ticks))
     }
 
-    fn sweep(&self, ticks: u64) {
-        if self.phase.get() == Phase::Sending {
-            self.note_progress(ticks);
-        }
-        if self.deadline.get().tick <= ticks {
+    /// Ticks that it has waited for its next request; None where it waits for something else, or is ended already.
+    pub(super) fn idle_ticks(&self, ticks: u64) -> Option<u64> {
+        (self.phase.get() == Phase::Idle && self.interrupt.get().is_none()).then(|| self.ticks_waited(ticks))
+    }
+
+    /// Whether its peer has to move something now, and isn't given up yet.
+    pub(super) fn is_waited_for(&self) -> bool {
+        matches!(self.phase.get(), Phase::Receiving | Phase::Sending) && self.interrupt.get().is_none()
+    }
+
+    /// What its peer moves while it is waited for; None where that is too short.
+    pub(super) fn bytes_a_second(&self) -> Option<u64> {
+        self.pace.get().bytes_a_second(|| self.moved())
+    }
+
+    /// Whether that is less than the minimum, for so long that others may have its place.
+    pub(super) fn is_below(&self, minimum: &PaceMinimum) -> bool {
+        self.pace.get().is_below(minimum, || self.moved())
+    }
+
+    fn moved(&self) -> u64 {
+        sys::transferred_bytes(&self.socket)
+    }
+
+    /// True: its peer was given up for being too slow.
+    fn sweep(&self, ticks: u64, minimum: &PaceMinimum) -> bool {
+        let is_too_slow = match self.phase.get() {
+            Phase::Idle => self.end_pace(),
+            Phase::Receiving => self.note_pace(minimum),
+            // Where all has been taken, nobody knows how fast more would be.
+            Phase::Sending if self.note_progress(ticks) == 0 => self.end_pace(),
+            Phase::Sending => self.note_pace(minimum),
+            // Ours to end.
+            Phase::Working => false,
+        };
+        if is_too_slow {
+            self.interrupt(Interrupt::TooSlow);
+        } else if self.deadline.get().tick <= ticks {
             self.interrupt(Interrupt::TimedOut);
         }
+        is_too_slow
+    }
+
+    /// The peer has been waited for, for a tick more. True: it is too slow.
+    fn note_pace(&self, minimum: &PaceMinimum) -> bool {
+        let phase = self.phase.get();
+        let mut pace =
+            if self.paced_phase.replace(phase) == phase { self.pace.get() } else { Pace::default() };
+        let is_too_slow = pace.wait(TICK, minimum, || self.moved());
+        self.pace.set(pace);
+        is_too_slow
+    }
+
+    fn end_pace(&self) -> bool {
+        if !self.pace.get().is_new() {
+            self.pace.set(Pace::default());
+        }
+        false
     }
 
     /// A socket becomes writable only when a third of its send buffer is free (sk_stream_is_writeable), which a
-    /// slow peer may take long for; each byte that it acknowledges meanwhile is progress.
-    fn note_progress(&self, ticks: u64) {
+    /// slow peer may take long for; each byte that it acknowledges meanwhile is progress. Says how many it hasn't.
+    fn note_progress(&self, ticks: u64) -> u32 {
         let now = sys::unacknowledged_bytes(&self.socket);
         let before = self.unacknowledged_bytes.replace(Some(now));
         if before.is_some_and(|before| now < before) {
             let Deadline { timeout_ticks, .. } = self.deadline.get();
             self.deadline.set(Deadline { tick: ticks.saturating_add(timeout_ticks), timeout_ticks });
         }
+        now
     }
 }
 
@@ -162,19 +280,26 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// Adds a connection, which stays until the guard is dropped.
-    pub(super) fn add(self: &Rc<Self>, socket: Socket) -> Registered {
+    /// Adds a connection, whose peer may be a trusted proxy. It stays until the guard is dropped.
+    pub(super) fn add(self: &Rc<Self>, socket: Socket, is_proxy: bool) -> Registered {
         let mut connections = self.connections.borrow_mut();
         let place = connections.vacant_entry();
         let key = place.key();
         self.added.set(self.added.get().wrapping_add(1));
         let connection = Rc::new(Connection {
+            who: Client::of_peer(socket.peer(), is_proxy),
             socket,
             token: u64::from(self.added.get()) << u32::BITS | key as u64,
             phase: Cell::new(Phase::Working),
             deadline: Cell::new(NO_DEADLINE),
             unacknowledged_bytes: Cell::new(None),
+            pace: Cell::default(),
+            paced_phase: Cell::new(Phase::Working),
+            share: RefCell::new(None),
+            is_uploading: Cell::new(false),
             interrupt: Cell::new(None),
+            is_broken_off: Cell::new(false),
+            is_evicted: Cell::new(false),
             waker: Cell::new(None),
         });
         place.insert(Rc::clone(&connection));
@@ -202,11 +327,30 @@ impl Registry {
         self.connections.borrow().len()
     }
 
-    /// Interrupts all that missed their deadline.
-    pub(super) fn sweep(&self, ticks: u64) {
-        for (_, connection) in self.connections.borrow().iter() {
-            connection.sweep(ticks);
+    /// Interrupts all that missed their deadline, and all whose peers move less than `minimum`: says how many those
+    /// are.
+    pub(super) fn sweep(&self, ticks: u64, minimum: &PaceMinimum) -> u64 {
+        let connections = self.connections.borrow();
+        connections.iter().map(|(_, connection)| u64::from(connection.sweep(ticks, minimum))).sum()
+    }
+
+    /// Shows each connection.
+    pub(super) fn each(&self, mut look: impl FnMut(&Connection)) {
+        self.connections.borrow().iter().for_each(|(_, connection)| look(connection));
+    }
+
+    /// Ends the connection that `token` names for others, if it is still there.
+    pub(super) fn evict(&self, token: Token) {
+        if let Some(connection) = self.named(token) {
+            connection.is_evicted.set(true);
+            connection.interrupt(Interrupt::Evicted);
         }
+    }
+
+    fn named(&self, token: Token) -> Option<Rc<Connection>> {
+        let connections = self.connections.borrow();
+        let key = usize::try_from(token & u64::from(u32::MAX)).unwrap_or(usize::MAX);
+        connections.get(key).filter(|connection| connection.token == token).cloned()
     }
 
     /// Interrupts all that have waited for their next request for `ticks_min`.
@@ -221,6 +365,7 @@ impl Registry {
     /// Interrupts all that wait, and breaks all connections off.
     pub(super) fn abort_all(&self) {
         for (_, connection) in self.connections.borrow().iter() {
+            connection.is_broken_off.set(true);
             if connection.phase.get() != Phase::Working {
                 connection.interrupt(Interrupt::Drained);
             }

@@ -210,6 +210,11 @@ impl Socket {
         }
     }
 
+    /// All has been said: closing is no breaking off any more, where it was meant to be one until then (SO_LINGER).
+    pub(super) fn end_in_order(&self) {
+        let _ = sockopt::set_socket_linger(self, None);
+    }
+
     /// The error of a connect that has ended.
     pub(super) fn connect_error(&self) -> Result<(), Errno> {
         sockopt::socket_error(self).and_then(|result| result)

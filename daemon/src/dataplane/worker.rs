@@ -16,34 +16,51 @@ use tokio::sync::{mpsc, watch};
 use super::arrivals::Arrivals;
 use super::clock::Clock;
 use super::disk::{Disk, DiskThreads};
-use super::engine::PipePool;
-use super::plane::{Drain, Driver, Resources};
-use super::registry::Registry;
+use super::engine::{DiskWaits, PipePool};
+use super::plane::{Drain, Driver, Resources, Served};
+use super::publications::Publications;
+use super::registry::{Connection, Registry};
+use super::request_id::RequestIds;
+use super::room::Asked;
 use super::stream::IdleTargets;
 use super::{accept, pacing, stream};
 use crate::config::Live;
 use crate::files::FileCache;
 use crate::job::StreamJob;
+use crate::limits::{Descriptors, PaceMinimum, Plane, Reserved};
 use crate::sys::uring;
-use crate::telemetry::{AccessLog, Telemetry, WorkerCounters};
+use crate::telemetry::{AccessLog, Limit, Telemetry, WorkerCounters};
 
 /// How often a worker looks at its deadlines, its settings and whether to drain, and says that it is alive:
 /// the resolution of every time-out, for ten wake-ups a second of an idle worker.
 pub const TICK: Duration = Duration::from_millis(100);
 
-/// Time after which a connection without a request counts as idle when the daemon drains, in milliseconds. Whoever has
-/// just connected, or has just been answered, may have sent one by then (an intercontinental round trip takes 300 ms);
-/// that one is answered, as the last. Others must reckon with a close at any time (RFC 9112 9.5).
-const IDLE_GRACE_MS: u64 = 500;
+/// Time after which a connection without a request counts as idle when the daemon drains or needs its place, in
+/// milliseconds. Whoever has just connected, or has just been answered, may have sent one by then (an intercontinental
+/// round trip takes 300 ms); that one is answered, as the last. Others must reckon with a close at any time (RFC 9112
+/// 9.5).
+pub(super) const IDLE_GRACE_MS: u64 = 500;
 
 /// Time that connections get to notice that they were broken off at the end of a drain.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
 
+/// Bits of a generation that count what uploads have changed: enough for a million a second in three years.
+const PUBLICATIONS_BITS: u32 = 48;
+/// Least time between two lines about connections that were refused, in milliseconds: whoever connects must not write
+/// the log.
+const REFUSAL_LINE_MS: u64 = 1_000;
+
 /// Length lent to receives whose bytes are dropped; never touched, so it costs address space only.
 const DISCARD_BYTES: usize = 4 << 20;
 
+/// Longest wait for the locked memory of the rings that were tried at the start, which took as much.
+const RING_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Bytes asked for in one receive: a head of any length, or many pipelined ones.
-const RECEIVE_BYTES: usize = 16 << 10;
+pub(super) const RECEIVE_BYTES: usize = 16 << 10;
+
+/// Longest host that is remembered as admitted: a name of the longest kind (RFC 1035 2.3.4), and a port.
+const ADMITTED_HOST_BYTES_MAX: usize = 253 + 6;
 
 /// What a worker is started with.
 pub(super) struct Assignment {
@@ -59,6 +76,7 @@ pub(super) struct Assignment {
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) resources: Resources,
     pub(super) disk_threads: DiskThreads,
+    pub(super) asked: Arc<Asked>,
     pub(super) drain: Arc<OnceLock<Drain>>,
 }
 
@@ -75,6 +93,8 @@ pub(super) struct Worker {
     pub(super) clock: Clock,
     pub(super) pipes: PipePool,
     pub(super) disk: Disk,
+    pub(super) waits: DiskWaits,
+    pub(super) publications: Publications,
     pub(super) files: FileCache,
     pub(super) idle_targets: IdleTargets,
     pub(super) discard: RefCell<Vec<u8>>,
@@ -85,9 +105,20 @@ pub(super) struct Worker {
     /// Streams that have been taken and not ended.
     pub(super) streams_running: Cell<usize>,
     pub(super) access_log: AccessLog,
+    pub(super) request_ids: RequestIds,
+    began: Instant,
+    /// What `Host` said in the last request that was admitted by it: most that follow say the same.
+    pub(super) admitted_host: RefCell<Vec<u8>>,
+    served: RefCell<Rc<Served>>,
     live: RefCell<Rc<Live>>,
     live_changes: RefCell<watch::Receiver<Arc<Live>>>,
+    served_changes: RefCell<watch::Receiver<Arc<Served>>>,
     telemetry: Arc<Telemetry>,
+    /// What workers ask of each other where they are full.
+    pub(super) asked: Arc<Asked>,
+    descriptors: Cell<Descriptors>,
+    /// The tick before which no further refused connection is told of.
+    refusals_silent_until: Cell<u64>,
     drain: Arc<OnceLock<Drain>>,
     accepting: Cell<bool>,
 }
@@ -97,19 +128,19 @@ pub(super) fn run(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Re
     if let Some(core) = assignment.core {
         pin_to(core);
     }
-    let pool = Box::new(assignment.disk_threads.clone());
     match assignment.driver {
         Driver::Uring(features) => {
-            let (builder, entries) = uring::builder(features);
-            let runtime = RuntimeBuilder::<TimeDriver<IoUringDriver>>::new()
-                .uring_builder(builder)
-                .with_entries(entries)
-                .attach_thread_pool(pool)
-                .build();
+            let runtime = uring::patiently(RING_PATIENCE, || {
+                let (builder, entries) = uring::builder(features);
+                RuntimeBuilder::<TimeDriver<IoUringDriver>>::new()
+                    .uring_builder(builder)
+                    .with_entries(entries)
+                    .build()
+            });
             run_on(runtime, assignment, ready);
         }
         Driver::Epoll => {
-            let runtime = RuntimeBuilder::<TimeDriver<LegacyDriver>>::new().attach_thread_pool(pool).build();
+            let runtime = RuntimeBuilder::<TimeDriver<LegacyDriver>>::new().build();
             run_on(runtime, assignment, ready);
         }
     }
@@ -148,29 +179,40 @@ async fn serve(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Resul
         }
     };
     let live = Rc::new(Live::clone(&assignment.live.borrow()));
-    let workers = assignment.telemetry.workers.len();
+    let served = Rc::new(Served::clone(&assignment.resources.served.borrow()));
+    let descriptors = Descriptors::divide(assignment.resources.descriptors_max, &live.settings);
     let counters = assignment.telemetry.workers.get(assignment.number).cloned().unwrap_or_default();
     let worker = Rc::new(Worker {
         number: assignment.number,
         counters,
         driver: assignment.driver,
+        served_changes: RefCell::new(assignment.resources.served.clone()),
         resources: assignment.resources,
         is_paced,
         registry: Rc::default(),
         arrivals,
         clock: Clock::new(TICK),
         pipes: PipePool::default(),
-        disk: Disk::new(&assignment.disk_threads, workers),
-        files: FileCache::default(),
+        disk: Disk::new(&assignment.disk_threads),
+        waits: DiskWaits::new(),
+        publications: Publications::default(),
+        files: FileCache::of(descriptors.known_files_max),
         idle_targets: IdleTargets::default(),
         discard: RefCell::new(vec![0; DISCARD_BYTES]),
         received: RefCell::new(vec![0; RECEIVE_BYTES].into_boxed_slice()),
         response: Cell::default(),
         streams_running: Cell::new(0),
         access_log: AccessLog::new(assignment.telemetry.log.clone(), live.settings.log_format),
+        request_ids: RequestIds::new(),
+        began: Instant::now(),
+        admitted_host: RefCell::default(),
+        served: RefCell::new(served),
         live: RefCell::new(live),
         live_changes: RefCell::new(assignment.live),
         telemetry: assignment.telemetry,
+        asked: assignment.asked,
+        descriptors: Cell::new(descriptors),
+        refusals_silent_until: Cell::new(0),
         drain: assignment.drain,
         accepting: Cell::new(true),
     });
@@ -199,9 +241,41 @@ impl Worker {
         Rc::clone(&self.live.borrow())
     }
 
+    /// Requests for `host` are admitted, until the settings change.
+    pub(super) fn note_admitted(&self, host: &[u8]) {
+        let mut admitted = self.admitted_host.borrow_mut();
+        admitted.clear();
+        if host.len() <= ADMITTED_HOST_BYTES_MAX {
+            admitted.extend_from_slice(host);
+        }
+    }
+
+    /// When a request that comes now began, for its access line; where none is written the time doesn't matter.
+    pub(super) fn request_began(&self) -> Instant {
+        if self.live.borrow().settings.writes_access_lines() { Instant::now() } else { self.began }
+    }
+
+    /// What is served: the worker's own copy. Whoever asks for several things of one root asks once.
+    pub(super) fn served(&self) -> Rc<Served> {
+        Rc::clone(&self.served.borrow())
+    }
+
+    /// Whether uploads are taken, which no reload changes.
+    pub(super) fn takes_uploads(&self) -> bool {
+        self.served.borrow().uploads.is_some()
+    }
+
     /// What uploads have changed so far below the root: what is known of a file from before may not be so any more.
     pub(super) fn generation(&self) -> u64 {
-        self.resources.uploads.as_ref().map_or(0, |uploads| uploads.generation())
+        let served = self.served.borrow();
+        let published = served.uploads.as_ref().map_or(0, |uploads| uploads.generation());
+        (served.number << PUBLICATIONS_BITS) | published
+    }
+
+    /// Room for memory that waits for a peer. None where too much of it does.
+    pub(super) fn reserve(&self, bytes: usize) -> Option<Reserved> {
+        let bytes_max = self.live.borrow().settings.waiting_bytes_max;
+        self.telemetry.budget.reserve(Plane::Data, bytes as u64, bytes_max)
     }
 
     /// Whether the daemon stops: nothing new is begun.
@@ -216,7 +290,41 @@ impl Worker {
 
     /// Whether the daemon has as many connections as it may.
     pub(super) fn is_full(&self) -> bool {
-        self.telemetry.connections_open() >= self.live.borrow().settings.connections_max as u64
+        self.telemetry.connections_open() >= self.descriptors().connections_max as u64
+    }
+
+    /// Why there is no room for further connections.
+    pub(super) fn full_reason(&self) -> &'static str {
+        if self.descriptors().connections_max < self.live.borrow().settings.connections_max {
+            "connections_max is reached, as the limit of open files lowers it: raise LimitNOFILE= (or ulimit -n)"
+        } else {
+            "connections_max is reached"
+        }
+    }
+
+    /// What the settings say as far as there are descriptors for it.
+    pub(super) fn descriptors(&self) -> Descriptors {
+        self.descriptors.get()
+    }
+
+    /// How many workers there are.
+    pub(super) fn workers(&self) -> usize {
+        self.telemetry.workers.len()
+    }
+
+    /// Counts a connection for its client. False: its address holds as many as it may, and it has to go.
+    pub(super) fn admit(&self, connection: &Connection) -> bool {
+        let connections_max = self.live.borrow().settings.address_connections_max as u64;
+        let is_admitted = connection.take_share(&self.resources.shares.connections, connections_max);
+        if !is_admitted {
+            self.counters.limited.add(Limit::AddressConnections, 1);
+            if self.clock.ticks() >= self.refusals_silent_until.get() {
+                self.refusals_silent_until.set(self.clock.deadline(REFUSAL_LINE_MS).tick);
+                let error = format!("its address holds {connections_max}, which is address_connections_max");
+                tracing::info!(peer = %connection.client(), error, "connection refused");
+            }
+        }
+        is_admitted
     }
 
     /// Lets every other task that is ready run before this one goes on.
@@ -261,14 +369,28 @@ impl Worker {
 
     fn tick(&self) {
         self.clock.advance();
+        self.waits.tick(self);
         self.access_log.flush();
         self.telemetry.beat(self.number);
-        self.registry.sweep(self.clock.ticks());
+        let minimum = PaceMinimum::of(&self.live.borrow().settings);
+        let too_slow = self.registry.sweep(self.clock.ticks(), &minimum);
+        self.counters.limited.add(Limit::Progress, too_slow);
+        self.make_room_for_others();
         self.idle_targets.expire(self.clock.ticks());
         self.files.expire(self.clock.ticks()).into_iter().for_each(|file| self.disk.release(file));
+        self.disk.sweep(self.live.borrow().settings.disk_timeout_ms);
+        let mut served = self.served_changes.borrow_mut();
+        if served.has_changed().unwrap_or(false) {
+            *self.served.borrow_mut() = Rc::new(Served::clone(&served.borrow_and_update()));
+        }
         let mut changes = self.live_changes.borrow_mut();
         if changes.has_changed().unwrap_or(false) {
-            *self.live.borrow_mut() = Rc::new(Live::clone(&changes.borrow_and_update()));
+            let live = Rc::new(Live::clone(&changes.borrow_and_update()));
+            let generation = live.generation;
+            self.descriptors.set(Descriptors::divide(self.resources.descriptors_max, &live.settings));
+            *self.live.borrow_mut() = live;
+            self.admitted_host.borrow_mut().clear();
+            self.counters.settings_generation.set(generation);
         }
     }
 

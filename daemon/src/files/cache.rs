@@ -8,23 +8,23 @@
 //! each use whether it is still the same: its old length must not promise what its new bytes can't keep.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use super::source::SourceFile;
+use crate::limits::KNOWN_FILES_MAX;
 use crate::protocol::conditional::Validators;
 use crate::protocol::date::http_date;
+use crate::protocol::http1::response::{FieldBlock, ResponseHead};
 use crate::protocol::media_type::content_type;
 use crate::protocol::name::Name;
-
-/// Most files that are kept. Each holds a descriptor; what is asked for beyond is served without being kept.
-const ENTRIES_MAX: usize = 1024;
 
 /// Largest file whose content is kept: up to here copying from memory costs less than sendfile.
 pub const CONTENT_BYTES_MAX: u64 = 32 << 10;
 
-/// Most bytes of contents that are kept: [`ENTRIES_MAX`] files of the largest size.
+/// Most bytes of contents that are kept: [`KNOWN_FILES_MAX`] files of the largest size.
 const CONTENTS_BYTES_MAX: usize = 32 << 20;
 
 /// A file, and what every answer about it says.
@@ -34,38 +34,97 @@ pub struct KnownFile {
     pub file: SourceFile,
     /// Its entity tag and modification time.
     pub validators: Validators,
-    /// Its modification time as HTTP spells it.
-    pub last_modified: String,
+    /// Its modification time as HTTP spells it, where HTTP can.
+    pub last_modified: Option<String>,
     /// Its media type.
     pub media_type: Cow<'static, str>,
-    /// All its bytes, where they are few and were in memory.
-    pub content: Option<Box<[u8]>>,
+    /// All its bytes, where they are few and in memory, or were read since then.
+    content: OnceCell<Box<[u8]>>,
+    /// Whether its bytes were looked for in memory, and aren't all there.
+    is_cold: bool,
+    /// Whether a cache has it, and counts its content.
+    is_kept: Cell<bool>,
+    /// What [`KnownFile::describe`] says of all of it.
+    pub whole: FieldBlock,
 }
 
 impl KnownFile {
-    fn new(name: &Name, file: SourceFile, with_content: bool) -> KnownFile {
-        let modified = file.modified();
-        KnownFile {
-            validators: Validators { etag: file.etag(), modified },
-            last_modified: http_date(modified),
-            media_type: content_type(name.as_str()),
-            content: if with_content { file.read_hot(CONTENT_BYTES_MAX) } else { None },
-            file,
-        }
+    fn new(name: &Name, mut file: SourceFile, with_content: bool, date: SystemTime) -> KnownFile {
+        // First, since it may find that the file has changed since it was opened.
+        let content = if with_content { file.read_hot(CONTENT_BYTES_MAX) } else { None };
+        let validators = file.validators(date);
+        let last_modified = validators.modified.map(http_date);
+        let media_type = content_type(name.as_str());
+        let whole = FieldBlock::of(|head| {
+            describe(head, &media_type, file.size(), &validators, last_modified.as_deref());
+        });
+        let is_cold = with_content && content.is_none();
+        let content = content.map_or_else(OnceCell::new, OnceCell::from);
+        let is_kept = Cell::new(false);
+        KnownFile { last_modified, validators, media_type, content, is_kept, is_cold, file, whole }
+    }
+
+    /// Writes the fields of an answer with so many bytes of it, as this media type.
+    pub fn describe(&self, head: &mut ResponseHead<'_>, media_type: &str, content_length: u64) {
+        describe(head, media_type, content_length, &self.validators, self.last_modified.as_deref());
+    }
+
+    /// All its bytes, where they are few and known.
+    pub fn content(&self) -> Option<&[u8]> {
+        self.content.get().map(|content| &**content)
+    }
+
+    /// Whether its bytes are few and not in memory: a read of them by somebody who may wait for a disk is worth
+    /// keeping. Of a file that isn't kept nobody looked where they are, and who sends them does. Those of a file that
+    /// isn't local belong to its server.
+    pub fn lacks_content(&self) -> bool {
+        self.is_cold
+            && self.content().is_none()
+            && self.file.size() <= CONTENT_BYTES_MAX
+            && !self.file.is_elsewhere()
     }
 
     fn content_bytes(&self) -> usize {
-        self.content.as_ref().map_or(0, |content| content.len())
+        self.content().map_or(0, <[u8]>::len)
     }
 }
 
+fn describe(
+    head: &mut ResponseHead<'_>,
+    media_type: &str,
+    content_length: u64,
+    validators: &Validators,
+    last_modified: Option<&str>,
+) {
+    head.field("Content-Type", media_type).field_number("Content-Length", content_length);
+    if let Some(last_modified) = last_modified {
+        head.field("Last-Modified", last_modified);
+    }
+    head.field("ETag", &validators.etag).field("Accept-Ranges", "bytes");
+}
+
 /// The files of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FileCache {
+    /// Most files that are kept. Each holds a descriptor; what is asked for beyond is served without being kept.
+    entries_max: usize,
     entries: RefCell<HashMap<Box<str>, Kept>>,
     content_bytes: Cell<usize>,
     /// Replaced by a later opening, and not yet handed out to be closed.
     former: RefCell<Vec<Rc<KnownFile>>>,
+}
+
+/// For how long a file is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Term {
+    /// The current tick.
+    pub now: u64,
+    /// The first tick at which it is too old; may be `now`.
+    pub end: u64,
+    /// The generation of a moment before the opening: what was published since then may not be what was opened.
+    pub generation: u64,
+    /// The latest time that the next answer's date says.
+    pub date: SystemTime,
 }
 
 #[derive(Debug)]
@@ -77,7 +136,23 @@ struct Kept {
     generation: u64,
 }
 
+impl Default for FileCache {
+    fn default() -> Self {
+        FileCache::of(KNOWN_FILES_MAX)
+    }
+}
+
 impl FileCache {
+    /// Keeps at most `entries_max` files.
+    pub fn of(entries_max: usize) -> FileCache {
+        FileCache {
+            entries_max,
+            entries: RefCell::default(),
+            content_bytes: Cell::default(),
+            former: RefCell::default(),
+        }
+    }
+
     /// What is known of `name` and not too old, at tick `now` and in this generation.
     pub fn get(&self, name: &Name, now: u64, generation: u64) -> Option<Rc<KnownFile>> {
         // `file/` names no file, and `file` is what is known.
@@ -87,26 +162,45 @@ impl FileCache {
         let entries = self.entries.borrow();
         let is_current = |kept: &&Kept| now < kept.end && generation == kept.generation;
         let known = &entries.get(name.as_str()).filter(is_current)?.file;
-        (known.content.is_some() || known.file.is_unchanged()).then(|| Rc::clone(known))
+        (known.content().is_some() || known.file.is_unchanged()).then(|| Rc::clone(known))
     }
 
-    /// Takes a file that was just opened, and keeps it until tick `end` if there is room; `end` may be `now`.
-    /// `generation` is the one of a moment before the opening: what was published since then may not be what was
-    /// opened.
-    pub fn add(&self, name: &Name, file: SourceFile, now: u64, end: u64, generation: u64) -> Rc<KnownFile> {
+    /// Takes a file that was just opened, and keeps it for `term` if there is room.
+    pub fn add(&self, name: &Name, file: SourceFile, term: &Term) -> Rc<KnownFile> {
+        let Term { now, end, generation, date } = *term;
         let mut entries = self.entries.borrow_mut();
-        let has_room = entries.len() < ENTRIES_MAX && self.content_bytes.get() < CONTENTS_BYTES_MAX;
+        let has_room = entries.len() < self.entries_max && self.content_bytes.get() < CONTENTS_BYTES_MAX;
         let is_kept = now < end && (has_room || entries.contains_key(name.as_str()));
-        let known = Rc::new(KnownFile::new(name, file, is_kept));
+        let known = Rc::new(KnownFile::new(name, file, is_kept, date));
         if is_kept {
             self.content_bytes.set(self.content_bytes.get() + known.content_bytes());
+            known.is_kept.set(true);
             let kept = Kept { file: Rc::clone(&known), end, generation };
             if let Some(former) = entries.insert(name.as_str().into(), kept) {
-                self.content_bytes.set(self.content_bytes.get() - former.file.content_bytes());
+                self.uncount(&former.file);
                 self.former.borrow_mut().push(former.file);
             }
         }
         known
+    }
+
+    /// Gives a file its content, which was read when it was in the state that is known; not where there is no room for
+    /// more contents.
+    pub fn keep_content(&self, known: &KnownFile, content: Box<[u8]>) {
+        if known.is_kept.get() && self.content_bytes.get() >= CONTENTS_BYTES_MAX {
+            return;
+        }
+        let bytes = content.len();
+        // Two requests may have read it at the same time.
+        if known.content.set(content).is_ok() && known.is_kept.get() {
+            self.content_bytes.set(self.content_bytes.get() + bytes);
+        }
+    }
+
+    /// A file isn't kept any more.
+    fn uncount(&self, known: &KnownFile) {
+        known.is_kept.set(false);
+        self.content_bytes.set(self.content_bytes.get() - known.content_bytes());
     }
 
     /// Forgets what is too old at tick `now`, and returns it: closing a file may wait for a disk.
@@ -118,8 +212,7 @@ impl FileCache {
             }
             now < kept.end
         });
-        let freed: usize = expired.iter().map(|file| file.content_bytes()).sum();
-        self.content_bytes.set(self.content_bytes.get() - freed);
+        expired.iter().for_each(|file| self.uncount(file));
         expired.append(&mut self.former.borrow_mut());
         expired
     }
@@ -146,6 +239,10 @@ mod tests {
         (directory, root)
     }
 
+    fn term(now: u64, end: u64, generation: u64) -> Term {
+        Term { now, end, generation, date: SystemTime::now() }
+    }
+
     fn name(text: &str) -> Name {
         Name::parse(text.as_bytes()).unwrap()
     }
@@ -156,8 +253,8 @@ mod tests {
         let cache = FileCache::default();
         for (path, content_bytes) in [("/small", Some(100)), ("/large", None)] {
             let name = name(path);
-            let added = cache.add(&name, open(&root, &name), 5, 8, 0);
-            assert_eq!(added.content.as_ref().map(|content| content.len()), content_bytes);
+            let added = cache.add(&name, open(&root, &name), &term(5, 8, 0));
+            assert_eq!(added.content().map(<[u8]>::len), content_bytes);
             let known = cache.get(&name, 7, 0).unwrap();
             assert!(Rc::ptr_eq(&known, &added));
             assert!(cache.get(&name, 8, 0).is_none(), "{path} at its end");
@@ -173,27 +270,61 @@ mod tests {
         let (_keep, root) = fixture(&[("file", 10)]);
         let cache = FileCache::default();
         let file = name("/file");
-        cache.add(&file, open(&root, &file), 0, 2, 7);
+        cache.add(&file, open(&root, &file), &term(0, 2, 7));
         assert!(cache.get(&file, 1, 7).is_some());
         assert!(cache.get(&file, 1, 8).is_none());
         // Opened before the publication, and added after it by another request's look.
-        cache.add(&file, open(&root, &file), 1, 2, 7);
+        cache.add(&file, open(&root, &file), &term(1, 2, 7));
         assert!(cache.get(&file, 1, 8).is_none());
-        cache.add(&file, open(&root, &file), 1, 2, 8);
+        cache.add(&file, open(&root, &file), &term(1, 2, 8));
         assert!(cache.get(&file, 1, 8).is_some());
     }
 
     #[test]
     fn what_finds_no_room_or_no_time_is_served_and_not_kept() {
         let (_keep, root) = fixture(&[("file", 10)]);
-        let cache = FileCache::default();
+        let cache = FileCache::of(10);
         let file = name("/file");
-        cache.add(&file, open(&root, &file), 5, 5, 0);
+        let known = cache.add(&file, open(&root, &file), &term(5, 5, 0));
         assert!(cache.get(&file, 5, 0).is_none());
-        for number in 0..ENTRIES_MAX + 10 {
-            cache.add(&name(&format!("/{number}")), open(&root, &file), 0, 1, 0);
+        assert!(!known.lacks_content(), "it may well be in memory");
+        for number in 0..20_u64 {
+            cache.add(&name(&format!("/{number}")), open(&root, &file), &term(0, 1, 0));
         }
-        assert_eq!(cache.expire(1).len(), ENTRIES_MAX);
+        assert_eq!(cache.expire(1).len(), 10);
+    }
+
+    #[test]
+    fn a_content_that_is_read_later_is_kept_and_counted_once() {
+        let (_keep, root) = fixture(&[("file", 10), ("long", 100_000)]);
+        let cache = FileCache::default();
+        // As where nothing was in memory.
+        let cold = |path: &Name| KnownFile {
+            is_cold: true,
+            ..KnownFile::new(path, open(&root, path), false, SystemTime::now())
+        };
+        for (is_kept, counted) in [(true, 10), (false, 0)] {
+            let known = cold(&name("/file"));
+            known.is_kept.set(is_kept);
+            assert!(known.lacks_content());
+            let content = known.file.read_cold(CONTENT_BYTES_MAX).unwrap().unwrap();
+            cache.keep_content(&known, content.clone());
+            cache.keep_content(&known, content);
+            assert!(!known.lacks_content());
+            assert_eq!((known.content(), cache.content_bytes.get()), (Some(&[7; 10][..]), counted));
+            if is_kept {
+                cache.uncount(&known);
+            }
+            assert_eq!(cache.content_bytes.get(), 0);
+        }
+        cache.content_bytes.set(CONTENTS_BYTES_MAX);
+        let known = cold(&name("/file"));
+        known.is_kept.set(true);
+        cache.keep_content(&known, Box::new([7; 10]));
+        assert!(known.lacks_content(), "there is no room for more");
+        assert!(!cold(&name("/long")).lacks_content());
+        let unread = KnownFile::new(&name("/file"), open(&root, &name("/file")), false, SystemTime::now());
+        assert!(!unread.lacks_content(), "nobody has looked whether it is in memory");
     }
 
     #[test]
@@ -202,7 +333,7 @@ mod tests {
         let cache = FileCache::default();
         let paths = ["/written", "/replaced", "/removed"].map(name);
         for path in &paths {
-            cache.add(path, open(&root, path), 0, 1, 0);
+            cache.add(path, open(&root, path), &term(0, 1, 0));
             assert!(cache.get(path, 0, 0).is_some());
         }
         let at = |name: &str| directory.path().join(name);
@@ -221,8 +352,8 @@ mod tests {
         let cache = FileCache::default();
         let file = name("/file");
         // Two requests may find at the same time that the file isn't known.
-        cache.add(&file, open(&root, &file), 0, 1, 0);
-        cache.add(&file, open(&root, &file), 0, 1, 0);
+        cache.add(&file, open(&root, &file), &term(0, 1, 0));
+        cache.add(&file, open(&root, &file), &term(0, 1, 0));
         assert_eq!(cache.content_bytes.get(), 10);
         cache.expire(1);
         assert_eq!(cache.content_bytes.get(), 0);

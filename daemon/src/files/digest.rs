@@ -1,31 +1,21 @@
-//! Digests of contents: computed over bytes as they pass or over a whole file, and kept with the file in an extended
-//! attribute (xattr(7)), together with the size and the modification time that they belong to.
+//! Digests of contents: computed over bytes as they pass or over a whole file.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{XattrFlags, fgetxattr, fsetxattr, fstat};
+use rustix::fs::fdatasync;
 use rustix::io::{Errno, pread};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::error::FileError;
+use super::root::Root;
 use super::source::SourceFile;
-use super::stamp::Stamp;
 use crate::protocol::digest::{Algorithm, Digest};
 
-/// The attribute. Writing it changes a file's ctime, but neither its size nor its modification time.
-const ATTRIBUTE: &str = "user.streamd.digest";
-
-/// Most bytes of a record: twice what one with every digest takes.
-const RECORD_BYTES_MAX: usize = 512;
-
 /// Bytes that are read at once for hashing: few system calls, and the buffer stays in the second-level cache.
-const BUFFER_BYTES: usize = 256 << 10;
-
-/// A file written this recently isn't recorded: a further write within the tick of the file system's clock (4 ms on
-/// most, 2 s on FAT) would leave its modification time as it is.
-const RECORDED_AGE_MIN: Duration = Duration::from_secs(3);
+pub(super) const BUFFER_BYTES: usize = 256 << 10;
 
 /// Some of the algorithms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,6 +155,16 @@ pub(super) fn of_file(
     size: u64,
     algorithms: Algorithms,
 ) -> Result<Option<Digests>, Errno> {
+    of_file_paced(file, size, algorithms, |_, _| {})
+}
+
+/// The same; `pace` is told of each piece that was read, by its offset and length.
+fn of_file_paced(
+    file: BorrowedFd<'_>,
+    size: u64,
+    algorithms: Algorithms,
+    mut pace: impl FnMut(u64, u64),
+) -> Result<Option<Digests>, Errno> {
     let mut hashers = Hashers::new(algorithms);
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut offset = 0;
@@ -174,6 +174,7 @@ pub(super) fn of_file(
             Ok(0) => return Ok(None),
             Ok(count) => {
                 hashers.update(&buffer[..count]);
+                pace(offset, count as u64);
                 offset += count as u64;
             }
             Err(Errno::INTR) => {}
@@ -183,60 +184,101 @@ pub(super) fn of_file(
     Ok(Some(hashers.digests()))
 }
 
-/// The digests of a file by `algorithms`, read where they aren't recorded, and recorded then if the file can be
-/// written by the daemon; None where the file changed meanwhile. Waits for the disk, as long as reading all of the
-/// file takes.
-pub fn compute(file: &SourceFile, algorithms: Algorithms) -> Result<Option<Digests>, FileError> {
-    let stamp = file.stamp();
-    let known = file.recorded().or(&recorded(file.as_fd(), stamp));
+/// Bytes of a step of a [`Computation`], and the time after which it ends in any case: others want the thread too.
+const STEP_BYTES: u64 = 4 << 20;
+const STEP_TIME_MAX: Duration = Duration::from_millis(25);
+
+/// How far a [`Computation`] is.
+pub enum Step {
+    /// The digests; None where the file changed meanwhile.
+    Whole(Option<Digests>),
+    /// Part of the file has been read.
+    Partly(Box<Computation>),
+}
+
+/// Digests of a file that are made in many short steps, and no more of them than somebody asks for.
+pub struct Computation {
+    root: Arc<Root>,
+    file: SourceFile,
+    known: Digests,
+    hashers: Hashers,
+    offset: u64,
+    is_recorded: bool,
+}
+
+impl Computation {
+    /// Begins with the digests of a file by `algorithms`. They are read where they aren't recorded, and recorded then
+    /// if the file can be told from what it may become. Waits for the disk.
+    pub fn begin(root: Arc<Root>, file: SourceFile, algorithms: Algorithms) -> Result<Step, FileError> {
+        let known = root.recorded(&file).digests;
+        let missing = algorithms.without(known.algorithms());
+        if missing.is_empty() {
+            return Ok(Step::Whole(Some(known)));
+        }
+        // Asked before the first byte is read: a write after that would be told by the change time.
+        let is_recorded = file.is_settled(SystemTime::now());
+        let hashers = Hashers::new(missing);
+        Box::new(Computation { root, file, known, hashers, offset: 0, is_recorded }).go_on()
+    }
+
+    /// Reads a further part of the file. Waits for the disk.
+    pub fn go_on(mut self: Box<Self>) -> Result<Step, FileError> {
+        let (began, end) = (Instant::now(), self.file.size().min(self.offset + STEP_BYTES));
+        let mut buffer = vec![0; BUFFER_BYTES];
+        while self.offset < end && began.elapsed() < STEP_TIME_MAX {
+            let wanted = usize::try_from(end - self.offset).unwrap_or(usize::MAX).min(BUFFER_BYTES);
+            match pread(&self.file, &mut buffer[..wanted], self.offset) {
+                Ok(0) => return Ok(Step::Whole(None)),
+                Ok(count) => {
+                    self.hashers.update(&buffer[..count]);
+                    self.offset += count as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        if self.offset < self.file.size() {
+            return Ok(Step::Partly(self));
+        }
+        Ok(Step::Whole(recorded(
+            &self.root,
+            &self.file,
+            &self.known.or(&self.hashers.digests()),
+            self.is_recorded,
+        )))
+    }
+}
+
+/// The digests of a file as it was opened, recorded; None where it changed meanwhile.
+fn recorded(root: &Root, file: &SourceFile, digests: &Digests, is_recorded: bool) -> Option<Digests> {
+    if !file.is_as_opened() {
+        return None;
+    }
+    if is_recorded {
+        // Whoever wrote the file may not have waited for the disk.
+        let is_durable = fdatasync(file).is_ok();
+        root.record(file, digests, is_durable);
+    }
+    Some(*digests)
+}
+
+/// The digests of a file by `algorithms`, as a [`Computation`] makes them, in one step; `pace` is told of each piece
+/// that was read, by its offset and length.
+pub(super) fn compute_paced(
+    root: &Root,
+    file: &SourceFile,
+    algorithms: Algorithms,
+    pace: impl FnMut(u64, u64),
+) -> Result<Option<Digests>, FileError> {
+    let known = root.recorded(file).digests;
     let missing = algorithms.without(known.algorithms());
     if missing.is_empty() {
         return Ok(Some(known));
     }
-    let age_at_start = SystemTime::now().duration_since(stamp.modified()).unwrap_or_default();
-    let Some(computed) = of_file(file.as_fd(), stamp.size, missing)? else { return Ok(None) };
-    if Stamp::of(&fstat(file.as_fd())?) != stamp {
-        return Ok(None);
-    }
-    let digests = known.or(&computed);
-    if age_at_start >= RECORDED_AGE_MIN {
-        // Without a record the next one who asks waits as long again.
-        let _ = record(file.as_fd(), stamp, &digests);
-    }
-    Ok(Some(digests))
-}
-
-/// What the attribute holds.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    size: u64,
-    modified_s: u64,
-    modified_ns: u32,
-    #[serde(flatten)]
-    digests: Digests,
-}
-
-/// Writes down that `digests` belong to the file as `stamp` has it.
-pub(super) fn record(file: BorrowedFd<'_>, stamp: Stamp, digests: &Digests) -> Result<(), Errno> {
-    let Stamp { size, modified_s, modified_ns } = stamp;
-    let record = Record { size, modified_s, modified_ns, digests: *digests };
-    let text = serde_json::to_vec(&record).map_err(|_| Errno::INVAL)?;
-    fsetxattr(file, ATTRIBUTE, &text, XattrFlags::empty())
-}
-
-/// The recorded digests of a file that is as `stamp` has it; none where there is no record or it belongs to an
-/// earlier content. Waits for the disk.
-pub(super) fn recorded(file: BorrowedFd<'_>, stamp: Stamp) -> Digests {
-    let mut buffer = [0_u8; RECORD_BYTES_MAX];
-    let Ok(length) = fgetxattr(file, ATTRIBUTE, &mut buffer) else { return Digests::default() };
-    match serde_json::from_slice::<Record>(buffer.get(..length).unwrap_or_default()) {
-        Ok(Record { size, modified_s, modified_ns, digests })
-            if (Stamp { size, modified_s, modified_ns }) == stamp =>
-        {
-            digests
-        }
-        _ => Digests::default(),
-    }
+    // Asked before the first byte is read: a write after that would be told by the change time.
+    let is_recorded = file.is_settled(SystemTime::now());
+    let Some(computed) = of_file_paced(file.as_fd(), file.size(), missing, pace)? else { return Ok(None) };
+    Ok(recorded(root, file, &known.or(&computed), is_recorded))
 }
 
 /// Bytes as lower-case hexadecimal digits, for people who read attributes.

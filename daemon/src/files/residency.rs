@@ -1,16 +1,15 @@
 //! Whether a range of a file is hot: in the page cache, so that reading it can't wait for a disk.
 //!
-//! Asked with one-byte reads under RWF_NOWAIT, which tell the truth for their page to any user. cachestat(2)
-//! counts pages that are still being read, and mincore(2) calls everything resident for a user who doesn't own
-//! the file: neither can be used.
+//! Asked with reads under RWF_NOWAIT, which tell the truth for their pages to any user. cachestat(2) counts pages that
+//! are still being read, and mincore(2) calls everything resident for a user who doesn't own the file: neither can be
+//! used.
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::fstatfs;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::source::Place;
+use super::random::Random;
 
 /// Where a range is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,20 +22,27 @@ pub enum Residency {
     Unknown,
 }
 
-/// Looks at the first, the middle and the last page of a range. Pages between may still be missing: readahead
-/// brings neighbours in together, so that is rare, and costs one wait.
-pub fn probe(file: impl AsFd, offset: u64, length: u64) -> Residency {
+/// Looks at three pages of a range: the first, since what begins cold is read from there, and one in each half that
+/// nobody foresees, since whoever knew the places could fetch just those. Of 256 pages of which three are there it
+/// finds out all but once in 10,000 times; of which one is missing once in 128. Costs 1.5 µs.
+pub fn probe(file: impl AsFd, offset: u64, length: u64, random: &mut Random) -> Residency {
     let file = file.as_fd();
     if length == 0 {
         return Residency::Hot;
     }
-    for place in [offset, offset + length / 2, offset + (length - 1)] {
-        match probe_page(file, place) {
+    let half = length / 2;
+    for place in [0, random.below(half), half + random.below(length - half)] {
+        match probe_page(file, offset + place) {
             Residency::Hot => {}
             other => return other,
         }
     }
     Residency::Hot
+}
+
+/// Looks at one page of a range, which nobody foresees.
+pub fn glance(file: impl AsFd, offset: u64, length: u64, random: &mut Random) -> Residency {
+    probe_page(file.as_fd(), offset + random.below(length))
 }
 
 fn probe_page(file: BorrowedFd<'_>, offset: u64) -> Residency {
@@ -50,53 +56,112 @@ fn probe_page(file: BorrowedFd<'_>, offset: u64) -> Residency {
     }
 }
 
-/// Where a file or directory lies. Waits itself where a server has to be asked.
-pub(super) fn place_of(file: impl AsFd) -> Place {
-    /// TMPFS_MAGIC and RAMFS_MAGIC, linux/magic.h.
-    const MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
-    /// ext2 to ext4, XFS, Btrfs, F2FS, overlayfs, ZFS, EROFS, SquashFS, ISO 9660, FAT, exFAT, bcachefs: linux/magic.h
-    /// and the file systems' own headers.
-    const LOCAL_DISK: [u64; 12] = [
-        0xef53,
-        0x5846_5342,
-        0x9123_683e,
-        0xf2f5_2010,
-        0x794c_7630,
-        0x2fc1_2fc1,
-        0xe0f5_e1e2,
-        0x7371_7368,
-        0x9660,
-        0x4d44,
-        0x2011_bab0,
-        0xca45_1a4e,
-    ];
-    match fstatfs(file).map(|stat| u64::try_from(stat.f_type)) {
-        Ok(Ok(kind)) if MEMORY.contains(&kind) => Place::Memory,
-        Ok(Ok(kind)) if LOCAL_DISK.contains(&kind) => Place::LocalDisk,
-        _ => Place::Elsewhere,
+/// How much of a range is in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// The beginning, and not all.
+    Part,
+    /// Not even the beginning, or the file system doesn't support the question.
+    Nothing,
+}
+
+/// Looks at every page of a range by reading all of it. Costs some 100 µs for 1 MiB, in which `buffer` matters: one
+/// that fits the first caches is written without touching memory.
+pub fn read_whole(file: impl AsFd, offset: u64, length: u64, buffer: &mut [u8]) -> Extent {
+    let file = file.as_fd();
+    let mut done = 0;
+    while done < length {
+        let count = usize::try_from(length - done).unwrap_or(usize::MAX).min(buffer.len());
+        let mut slices = [IoSliceMut::new(&mut buffer[..count])];
+        match preadv2(file, &mut slices, offset + done, ReadWriteFlags::NOWAIT) {
+            // Beyond the end of a file that got shorter.
+            Ok(0) => return Extent::Whole,
+            Ok(read) => done += read as u64,
+            Err(Errno::INTR) => {}
+            Err(_) if done > 0 => return Extent::Part,
+            Err(_) => return Extent::Nothing,
+        }
     }
+    Extent::Whole
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write;
+    use std::os::unix::fs::FileExt;
 
-    use super::{Place, Residency, place_of, probe};
+    use rustix::fs::{Advice, fadvise};
+
+    use super::super::file_system::{FileSystem, Place};
+    use super::{Extent, Random, Residency, glance, probe, read_whole};
+
+    const WINDOW_BYTES: u64 = 1 << 20;
+    const PAGES: usize = 256;
+
+    /// A file of a window, and a descriptor of it through which nothing is read ahead.
+    fn window() -> (tempfile::NamedTempFile, File) {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        (0..PAGES).for_each(|_| file.write_all(&[7; 4096]).unwrap());
+        file.as_file().sync_all().unwrap();
+        let opened = File::open(file.path()).unwrap();
+        fadvise(&opened, 0, None, Advice::Random).unwrap();
+        (file, opened)
+    }
+
+    /// Whether nothing of it is in memory any more.
+    fn drop_pages(file: &File) -> bool {
+        fadvise(file, 0, None, Advice::DontNeed).unwrap();
+        read_whole(file, 4096, 1, &mut [0]) == Extent::Nothing
+    }
 
     #[test]
     fn a_file_just_written_is_hot_or_lives_in_memory() {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&[7; 100_000]).unwrap();
-        match probe(&file, 0, 100_000) {
-            Residency::Hot => {}
-            Residency::Unknown => assert_eq!(place_of(&file), Place::Memory),
+        let (_keep, file) = window();
+        let mut random = Random::default();
+        match probe(&file, 0, WINDOW_BYTES, &mut random) {
+            Residency::Hot => {
+                assert_eq!(glance(&file, 0, WINDOW_BYTES, &mut random), Residency::Hot);
+                assert_eq!(read_whole(&file, 0, WINDOW_BYTES, &mut [0; 5000]), Extent::Whole);
+                assert_eq!(read_whole(&file, 5, 2 * WINDOW_BYTES, &mut [0; 5000]), Extent::Whole);
+            }
+            Residency::Unknown => assert_eq!(FileSystem::of(&file).place, Place::Memory),
             Residency::Cold => panic!("a file just written is cold"),
         }
     }
 
     #[test]
-    fn memory_files_live_in_memory() {
-        let memory = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-        assert_eq!(place_of(&memory), Place::Memory);
+    fn a_window_of_which_somebody_fetched_single_pages_is_cold() {
+        let (_keep, file) = window();
+        let mut random = Random::default();
+        let (mut found, mut tries) = (0, 0);
+        for _ in 0..50 {
+            if !drop_pages(&file) {
+                continue;
+            }
+            for place in [0, WINDOW_BYTES / 2, WINDOW_BYTES - 1] {
+                file.read_at(&mut [0], place).unwrap();
+            }
+            if read_whole(&file, 0, WINDOW_BYTES, &mut [0; 4096]) == Extent::Part {
+                tries += 1;
+                found += u32::from(probe(&file, 0, WINDOW_BYTES, &mut random) == Residency::Cold);
+            }
+        }
+        if tries == 0 {
+            eprintln!(
+                "not tested: the file system keeps what it is told to drop, or reads more than it is asked for"
+            );
+        }
+        // Missed once in thousands of times: two of fifty never.
+        assert!(found + 1 >= tries, "{found} of {tries}");
+    }
+
+    #[test]
+    fn nothing_is_asked_of_an_empty_range() {
+        let (_keep, file) = window();
+        assert_eq!(probe(&file, 0, 0, &mut Random::default()), Residency::Hot);
+        assert_eq!(read_whole(&file, 0, 0, &mut [0]), Extent::Whole);
     }
 }

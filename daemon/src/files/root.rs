@@ -1,20 +1,38 @@
 //! The served directory: names are resolved beneath it by openat2(2) (Linux 5.6), so that no link and no race
 //! leads outside.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, statat};
 use rustix::io::Errno;
 
+use super::digest::{Algorithms, Digests};
 use super::error::FileError;
-use super::residency::place_of;
-use super::source::{Place, SourceFile};
+use super::file_system::{FileSystem, Place, mute_name};
+use super::identity::Recorded;
+use super::mounts::{MountId, Mounts};
+use super::records::Records;
+use super::source::SourceFile;
+use crate::config::EtagChoice;
 use crate::protocol::name::Name;
 
 /// openat2 answers EAGAIN when a rename elsewhere races with `..` in a link; each further try is as likely to
 /// get through as the first.
 const TRIES_MAX: usize = 8;
+
+/// What the path of a root leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The root.
+    Served,
+    /// Another directory, or nothing; the root itself is still somewhere.
+    Replaced,
+    /// The root has no name any more, at this path or another.
+    Removed,
+}
 
 /// What a name led to.
 #[derive(Debug)]
@@ -29,16 +47,20 @@ pub enum Found {
 #[derive(Debug)]
 pub struct Root {
     directory: OwnedFd,
-    place: Place,
-    reads_digests: bool,
+    file_system: FileSystem,
+    mounts: Arc<Mounts>,
+    etag: EtagChoice,
+    /// What is recorded of files below it: beside the partials where there are uploads, else in memory.
+    records: OnceLock<Records>,
 }
 
 impl Root {
     /// Opens the root. Waits for the disk.
     pub fn open(path: &Path) -> Result<Root, FileError> {
         let directory = openat(CWD, path, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        let place = place_of(&directory);
-        let root = Root { directory, place, reads_digests: false };
+        let file_system = FileSystem::of(&directory);
+        let mounts = Arc::new(Mounts::below(&directory));
+        let root = Root { directory, file_system, mounts, etag: EtagChoice::Node, records: OnceLock::new() };
         match root.open_beneath(
             ".",
             OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC,
@@ -51,14 +73,127 @@ impl Root {
         }
     }
 
-    /// The same, but what it finds has its recorded digests with it, and the entity tag that follows from them.
-    #[must_use]
-    pub fn reading_digests(self) -> Root {
-        Root { reads_digests: true, ..self }
+    /// What `path`, by which it was opened, leads to now. Waits for the disk.
+    pub fn standing(&self, path: &Path) -> Standing {
+        let own = match fstat(&self.directory) {
+            Ok(stat) if stat.st_nlink == 0 => return Standing::Removed,
+            // Of NFS: the server has it no more.
+            Err(Errno::STALE) => return Standing::Removed,
+            Ok(stat) => stat,
+            Err(_) => return Standing::Served,
+        };
+        match statat(CWD, path, AtFlags::empty()) {
+            Ok(stat) if (stat.st_dev, stat.st_ino) == (own.st_dev, own.st_ino) => Standing::Served,
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Standing::Replaced,
+            // A directory on the way was closed to the daemon, or a disk fails: that says nothing of the root.
+            Err(_) => Standing::Served,
+        }
     }
 
-    pub(super) fn reads_digests(&self) -> bool {
-        self.reads_digests
+    /// Whether it may be read: a sandbox shows the directory that was there at its start. Waits for the disk.
+    pub fn may_be_read(&self) -> bool {
+        self.open_directory(".").is_ok()
+    }
+
+    /// The same, but what it finds has entity tags of this kind.
+    #[must_use]
+    pub fn tagging(self, etag: EtagChoice) -> Root {
+        Root { etag, ..self }
+    }
+
+    /// The mounts below it.
+    pub fn mounts(&self) -> &Arc<Mounts> {
+        &self.mounts
+    }
+
+    /// The name of its file system, where that is local and doesn't tell what of a file is in memory.
+    pub fn mute_file_system(&self) -> Option<&'static str> {
+        if self.file_system.place == Place::LocalDisk { mute_name(&self.directory) } else { None }
+    }
+
+    /// What the entity tags of its files are made of.
+    pub fn etag(&self) -> EtagChoice {
+        self.etag
+    }
+
+    /// The digests that the entity tags of its files follow from.
+    pub fn algorithms(&self) -> Algorithms {
+        Algorithms { sha256: self.etag == EtagChoice::Digest, crc32c: false }
+    }
+
+    /// Records what there is to record of files in this home. Waits for the disk.
+    pub(super) fn record_in(&self, home: BorrowedFd<'_>) {
+        self.records.get_or_init(|| Records::in_home(home));
+    }
+
+    fn records(&self) -> &Records {
+        self.records.get_or_init(Records::in_memory)
+    }
+
+    /// What is recorded of a file. Waits for the disk.
+    pub(super) fn recorded(&self, file: &SourceFile) -> Recorded {
+        if file.is_telling() { self.records().find(file.stamp()) } else { Recorded::default() }
+    }
+
+    /// Records digests of a file as it was opened. `is_durable`: whether it will be found so after a crash. Waits for
+    /// the disk.
+    pub(super) fn record(&self, file: &SourceFile, digests: &Digests, is_durable: bool) {
+        let recorded = Recorded { digests: *digests, is_published: false };
+        self.record_state(file, &recorded, is_durable);
+    }
+
+    /// Records that a file, as it was opened, was published so, with these digests. Waits for the disk.
+    pub(super) fn record_published(
+        &self,
+        file: SourceFile,
+        digests: &Digests,
+        is_durable: bool,
+    ) -> SourceFile {
+        let recorded = Recorded { digests: *digests, is_published: true };
+        self.record_state(&file, &recorded, is_durable);
+        if file.is_telling() { file.with_recorded(recorded) } else { file }
+    }
+
+    fn record_state(&self, file: &SourceFile, recorded: &Recorded, is_durable: bool) {
+        if file.is_telling() {
+            self.records().put(file.stamp(), recorded, is_durable);
+        }
+    }
+
+    /// Whether the entity tag of a file follows from what is recorded of it.
+    fn needs_record(&self, file: &SourceFile) -> bool {
+        match self.etag {
+            EtagChoice::Times => false,
+            EtagChoice::Digest => file.is_telling(),
+            // One that is old enough has a strong tag of its own.
+            EtagChoice::Node => file.is_telling() && !file.is_settled(SystemTime::now()),
+        }
+    }
+
+    /// A file that was just opened.
+    fn file(&self, descriptor: OwnedFd, stat: &Stat, file_system: FileSystem, mount: MountId) -> SourceFile {
+        SourceFile::new(descriptor, stat, file_system, self.etag).on(mount).past_its_description()
+    }
+
+    /// A file that was just opened, with what is recorded of it. Waits for the disk.
+    pub(super) fn describe(&self, descriptor: OwnedFd, stat: &Stat, file_system: FileSystem) -> SourceFile {
+        let mount = MountId::of(&descriptor);
+        let file = self.file(descriptor, stat, file_system, mount).looked_into();
+        if !self.needs_record(&file) {
+            return file;
+        }
+        let recorded = self.recorded(&file);
+        file.with_recorded(recorded)
+    }
+
+    /// The same where that needs no disk, else None.
+    fn describe_now(&self, descriptor: OwnedFd, stat: &Stat) -> Option<SourceFile> {
+        let file = self.file(descriptor, stat, self.file_system, self.mounts.home());
+        if !self.needs_record(&file) {
+            return Some(file);
+        }
+        let recorded = self.records().find_now(file.stamp())?;
+        Some(file.with_recorded(recorded))
     }
 
     pub(super) fn directory(&self) -> &OwnedFd {
@@ -72,15 +207,22 @@ impl Root {
         if name.is_reserved() {
             return Some(Err(FileError::NotFound));
         }
-        // An attribute may have to be read from the disk even where the inode is in memory.
-        if self.place == Place::Elsewhere || (self.reads_digests && self.place != Place::Memory) {
+        if self.file_system.place == Place::Elsewhere {
             return None;
         }
         let path = name.as_str();
         match self.resolve(path, ResolveFlags::CACHED | ResolveFlags::NO_XDEV) {
             // INVAL: a kernel before 5.12. XDEV: another mount, or outside.
             Err(Errno::AGAIN | Errno::INVAL | Errno::XDEV) => None,
-            Ok(descriptor) => Some(self.inspect(descriptor, path, self.place)),
+            Ok(descriptor) => inspect(descriptor, path).map_or_else(
+                |error| Some(Err(error)),
+                |seen| match seen {
+                    Seen::File(descriptor, stat) => {
+                        self.describe_now(descriptor, &stat).map(|file| Ok(Found::File(file)))
+                    }
+                    Seen::Directory(descriptor) => Some(Ok(Found::Directory(descriptor))),
+                },
+            ),
             Err(errno) => Some(Err(errno.into())),
         }
     }
@@ -90,10 +232,14 @@ impl Root {
         if name.is_reserved() {
             return Err(FileError::NotFound);
         }
+        self.mounts.refresh();
         let path = name.as_str();
         let descriptor = patiently(|| self.resolve(path, ResolveFlags::empty()))?;
-        let place = place_of(&descriptor);
-        self.inspect(descriptor, path, place)
+        let file_system = FileSystem::of(&descriptor);
+        Ok(match inspect(descriptor, path)? {
+            Seen::File(descriptor, stat) => Found::File(self.describe(descriptor, &stat, file_system)),
+            Seen::Directory(descriptor) => Found::Directory(descriptor),
+        })
     }
 
     /// Opens the directory at `path`, which is relative to the root and `.` for the root itself; the descriptor can
@@ -101,6 +247,12 @@ impl Root {
     pub(super) fn open_directory(&self, path: &str) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         patiently(|| self.open_beneath(path, flags, ResolveFlags::empty()))
+    }
+
+    /// [`Root::open_directory`] if that needs no disk: None where it might, and where it can't be opened.
+    pub(super) fn open_directory_now(&self, path: &str) -> Option<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        self.open_beneath(path, flags, ResolveFlags::CACHED | ResolveFlags::NO_XDEV).ok()
     }
 
     fn resolve(&self, path: &str, extra: ResolveFlags) -> Result<OwnedFd, Errno> {
@@ -114,18 +266,21 @@ impl Root {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | extra;
         openat2(&self.directory, path, flags, Mode::empty(), resolve)
     }
+}
 
-    fn inspect(&self, descriptor: OwnedFd, path: &str, place: Place) -> Result<Found, FileError> {
-        let stat = fstat(&descriptor)?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            // `file/` names no file.
-            FileType::RegularFile if !path.ends_with('/') => {
-                let file = SourceFile::new(descriptor, &stat, place);
-                Ok(Found::File(if self.reads_digests { file.with_recorded() } else { file }))
-            }
-            FileType::Directory => Ok(Found::Directory(descriptor)),
-            _ => Err(FileError::NotFound),
-        }
+/// What was opened.
+enum Seen {
+    File(OwnedFd, Stat),
+    Directory(OwnedFd),
+}
+
+fn inspect(descriptor: OwnedFd, path: &str) -> Result<Seen, FileError> {
+    let stat = fstat(&descriptor)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        // `file/` names no file.
+        FileType::RegularFile if !path.ends_with('/') => Ok(Seen::File(descriptor, stat)),
+        FileType::Directory => Ok(Seen::Directory(descriptor)),
+        _ => Err(FileError::NotFound),
     }
 }
 
@@ -144,7 +299,7 @@ fn patiently(open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use super::{FileError, Found, Root};
+    use super::{FileError, Found, Root, Standing};
     use crate::protocol::name::Name;
 
     fn find(root: &Root, path: &str) -> Result<Found, FileError> {
@@ -176,6 +331,22 @@ mod tests {
         }
         assert!(matches!(find(&root, "/sub/").unwrap(), Found::Directory(_)));
         assert!(matches!(find(&root, "/").unwrap(), Found::Directory(_)));
+    }
+
+    #[test]
+    fn it_is_known_what_its_path_leads_to() {
+        let (keep, root) = fixture();
+        let (path, aside) = (keep.path().join("root"), keep.path().join("aside"));
+        assert_eq!(root.standing(&path), Standing::Served);
+        std::fs::rename(&path, &aside).unwrap();
+        assert_eq!(root.standing(&path), Standing::Replaced);
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(root.standing(&path), Standing::Replaced);
+        std::fs::remove_dir(&path).unwrap();
+        symlink(&aside, &path).unwrap();
+        assert_eq!(root.standing(&path), Standing::Served);
+        std::fs::remove_dir_all(&aside).unwrap();
+        assert_eq!(root.standing(&path), Standing::Removed);
     }
 
     #[test]

@@ -1,143 +1,294 @@
 //! An open regular file that transfers read from.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustix::fs::{Stat, fstat};
-use rustix::io::{ReadWriteFlags, preadv2};
+use rustix::fs::{AtFlags, Stat, StatxAttributes, StatxFlags, fgetxattr, fstat, statx};
+use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 
-use super::digest::{self, Digests};
-use super::stamp::Stamp;
-
-/// What kind of file system a file lies on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// A disk of this host; the page cache tells what is hot.
-    LocalDisk,
-    /// Memory: always hot.
-    Memory,
-    /// FUSE, a network, or unknown: every call may ask a server.
-    Elsewhere,
-}
+use super::file_system::{ChangeTime, FileSystem, Place};
+use super::hot_windows::HotWindows;
+use super::identity::{Observed, Recorded, Stamp};
+use super::mounts::MountId;
+use super::unpublished::DESCRIPTION;
+use crate::config::EtagChoice;
+use crate::protocol::conditional::Validators;
 
 /// Smallest unlinked file whose last close is handed over: freeing fewer blocks than this takes no longer than
 /// the hand-over.
 const UNLINKED_BYTES_MIN: u64 = 1 << 20;
 
-/// Bits of a word.
-const WORD_BITS: u64 = u64::BITS as u64;
-
-/// Windows that are noted of a file: 8 KiB of bits, for 64 GiB in windows of 1 MiB.
-const HOT_WINDOWS_MAX: u64 = 64 << 10;
+/// Times that a short file is read while somebody writes to it: then it is served like a long one.
+const READS_MAX: usize = 3;
 
 /// A file opened for reading, with its metadata as of then. Cloning shares the descriptor; every read names its
 /// own offset, so clones don't disturb each other.
 #[derive(Clone, Debug)]
 pub struct SourceFile {
     descriptor: Arc<OwnedFd>,
-    stamp: Stamp,
-    recorded: Digests,
-    place: Place,
+    device: u64,
+    observed: Observed,
+    recorded: Recorded,
+    file_system: FileSystem,
+    mount: MountId,
+    is_unsized: bool,
+    etag: EtagChoice,
     hot: RefCell<HotWindows>,
+    /// Whether its file system has refused to tell what of it is in memory.
+    is_mute: Cell<bool>,
 }
 
-/// Which windows of a file were found in memory a moment ago: what is asked for again and again needn't be probed
-/// again and again.
-#[derive(Clone, Debug, Default)]
-struct HotWindows {
-    /// The first tick at which none of it counts any more.
-    end: u64,
-    /// A bit for each window.
-    found: Vec<u64>,
+/// What tells a file from all others of this host for as long as it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// The number of its file system.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
 }
 
 impl SourceFile {
-    /// From a descriptor, its fstat(2) and where it lies.
-    pub(super) fn new(descriptor: OwnedFd, stat: &Stat, place: Place) -> SourceFile {
+    /// From a descriptor, its fstat(2), where it lies, and what its entity tag is made of.
+    pub(super) fn new(
+        descriptor: OwnedFd,
+        stat: &Stat,
+        file_system: FileSystem,
+        etag: EtagChoice,
+    ) -> SourceFile {
         SourceFile {
             descriptor: Arc::new(descriptor),
-            stamp: Stamp::of(stat),
-            recorded: Digests::default(),
-            place,
+            device: stat.st_dev,
+            observed: Observed::of(stat),
+            recorded: Recorded::default(),
+            file_system,
+            mount: MountId::UNKNOWN,
+            is_unsized: false,
+            etag,
             hot: RefCell::default(),
+            is_mute: Cell::default(),
         }
     }
 
-    /// The same with the digests that are recorded of it. Waits for the disk, where it lies on one.
-    pub(super) fn with_recorded(mut self) -> SourceFile {
-        self.recorded = digest::recorded(self.as_fd(), self.stamp);
-        self
+    /// The same on this mount.
+    pub(super) fn on(self, mount: MountId) -> SourceFile {
+        SourceFile { mount, ..self }
     }
 
-    pub(super) fn stamp(&self) -> Stamp {
-        self.stamp
+    /// The mount that it lies on.
+    pub fn mount(&self) -> MountId {
+        self.mount
     }
 
-    /// The digests that were recorded of it when it was opened; none from a root that doesn't read them.
-    pub fn recorded(&self) -> &Digests {
-        &self.recorded
+    /// The same with what is recorded of it.
+    pub(super) fn with_recorded(self, recorded: Recorded) -> SourceFile {
+        SourceFile { recorded, ..self }
+    }
+
+    /// The same as it is now; as it was where that can't be said.
+    pub(super) fn looked_at_again(self) -> SourceFile {
+        match fstat(&self) {
+            Ok(stat) => SourceFile { observed: Observed::of(&stat), recorded: Recorded::default(), ..self },
+            Err(_) => self,
+        }
+    }
+
+    /// The same; one that was published at this moment may have yet to lose its description, which changes its change
+    /// time and not a byte. That needs no disk: who changed the file a moment ago has its attributes in memory.
+    pub(super) fn past_its_description(self) -> SourceFile {
+        if self.stamp().is_settled(SystemTime::now()) || self.file_system.change_time == ChangeTime::Unproven
+        {
+            return self;
+        }
+        if fgetxattr(&self, DESCRIPTION, &mut [0_u8; 1][..]) != Err(Errno::RANGE) {
+            // It may have lost it since it was looked at.
+            return self.looked_at_again();
+        }
+        let file_system = FileSystem { change_time: ChangeTime::Unproven, ..self.file_system };
+        SourceFile { file_system, ..self }
+    }
+
+    pub(super) fn stamp(&self) -> &Stamp {
+        &self.observed.stamp
+    }
+
+    /// Whether its stamp tells it from any other state of any file, if it is old enough.
+    pub(super) fn is_telling(&self) -> bool {
+        self.stamp().is_telling(self.file_system.change_time)
+    }
+
+    /// Whether its stamp tells it from any other state of any file, and any that it gets from `now` on.
+    pub(super) fn is_settled(&self, now: SystemTime) -> bool {
+        self.is_telling() && self.stamp().is_settled(now)
+    }
+
+    /// Whether its entity tag waits for a digest that can be made now.
+    pub fn lacks_digest(&self, now: SystemTime) -> bool {
+        self.etag == EtagChoice::Digest && self.recorded.digests.sha256.is_none() && self.is_settled(now)
     }
 
     /// Its length in bytes when it was opened.
     pub fn size(&self) -> u64 {
-        self.stamp.size
+        self.stamp().size
     }
 
     /// Whether it lies in memory, so that no part of it is ever cold.
     pub fn lives_in_memory(&self) -> bool {
-        self.place == Place::Memory
+        self.file_system.place == Place::Memory
     }
 
-    /// Whether the window of this number was found in memory, and that still counts at tick `now`.
-    pub fn is_known_hot(&self, window: u64, now: u64) -> bool {
-        let hot = self.hot.borrow();
-        let word = usize::try_from(window / WORD_BITS).ok().and_then(|index| hot.found.get(index));
-        now < hot.end && word.is_some_and(|word| word & (1 << (window % WORD_BITS)) != 0)
+    /// Which file it is.
+    pub fn id(&self) -> FileId {
+        FileId { device: self.device, inode: self.stamp().inode }
+    }
+
+    /// Whether the window of this number was found in memory at tick `since` or later, and that still counts at tick
+    /// `now`.
+    pub fn is_known_hot(&self, window: u64, since: u64, now: u64) -> bool {
+        self.hot.borrow().has(window, since, now)
     }
 
     /// The window of this number was found in memory at tick `now`; what is noted counts until tick `end`, counted
-    /// from the first note.
-    pub fn note_hot(&self, window: u64, now: u64, end: u64) {
-        if window >= HOT_WINDOWS_MAX {
-            return;
-        }
-        let mut hot = self.hot.borrow_mut();
-        if now >= hot.end {
-            hot.end = end;
-            hot.found.clear();
-        }
-        let index = usize::try_from(window / WORD_BITS).unwrap_or_default();
-        if hot.found.len() <= index {
-            hot.found.resize(index + 1, 0);
-        }
-        hot.found[index] |= 1 << (window % WORD_BITS);
+    /// from the first note since `since`.
+    pub fn note_hot(&self, window: u64, since: u64, now: u64, end: u64) {
+        self.hot.borrow_mut().note(window, since, now, end);
+    }
+
+    /// What was found in memory may not be there any more.
+    pub fn forget_hot(&self) {
+        self.hot.borrow_mut().forget();
     }
 
     /// Whether the open file is still as it was and has a name: false after a write, a truncation, a removal or a
     /// replacement by rename. A file system that isn't local is believed: the question may ask a server.
     pub fn is_unchanged(&self) -> bool {
-        if self.place == Place::Elsewhere {
+        if self.is_elsewhere() {
             return true;
         }
-        fstat(self).is_ok_and(|stat| stat.st_nlink > 0 && Stamp::of(&stat) == self.stamp)
+        fstat(self).is_ok_and(|stat| stat.st_nlink > 0 && Stamp::of(&stat) == *self.stamp())
     }
 
-    /// Its whole content, if that is at most `bytes_max` and in memory.
-    pub fn read_hot(&self, bytes_max: u64) -> Option<Box<[u8]>> {
-        if self.stamp.size > bytes_max || self.place == Place::Elsewhere {
-            return None;
+    /// Whether the open file has the bytes that it had when it was opened, as far as its times tell. Asks a server
+    /// where it [lies elsewhere](SourceFile::is_elsewhere).
+    pub fn is_as_opened(&self) -> bool {
+        let differs =
+            |stat: &Stat| self.observed.may_differ(&Observed::of(stat), self.file_system.change_time);
+        let Ok(stat) = fstat(self) else { return false };
+        // A second look, since stat(2) may take the links of one moment and the change time of the next.
+        !differs(&stat)
+            || fstat(self).is_ok_and(|stat| !differs(&stat))
+            || self.has_grown() && self.is_append_only()
+    }
+
+    /// Whether it is the same file, and longer than when it was opened.
+    pub fn has_grown(&self) -> bool {
+        fstat(self).is_ok_and(|stat| {
+            let now = Stamp::of(&stat);
+            now.inode == self.stamp().inode && now.size > self.size()
+        })
+    }
+
+    /// Whether the file system lets nobody do anything to it but append (chattr +a).
+    fn is_append_only(&self) -> bool {
+        let attributes = statx(self, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS);
+        attributes.is_ok_and(|statx| statx.stx_attributes.contains(StatxAttributes::APPEND))
+    }
+
+    /// Whether it says that it was modified later than `date`.
+    pub fn is_modified_after(&self, date: SystemTime) -> bool {
+        self.stamp().is_modified_after(date)
+    }
+
+    /// Whether every question about it may ask a server.
+    pub fn is_elsewhere(&self) -> bool {
+        self.file_system.place == Place::Elsewhere
+    }
+
+    /// Whether its file system tells what of it is in memory.
+    pub fn tells_residency(&self) -> bool {
+        !self.is_mute.get()
+    }
+
+    /// It was asked, and its file system doesn't tell.
+    pub fn note_mute(&self) {
+        self.is_mute.set(true);
+    }
+
+    /// Whether it says a length of 0 and has content all the same: nothing but reading it tells how much.
+    pub fn is_unsized(&self) -> bool {
+        self.is_unsized
+    }
+
+    /// The same, with a look whether there is something where it says that there is nothing: files that the kernel or a
+    /// FUSE server makes while they are read are like that. Waits for the disk.
+    pub(super) fn looked_into(self) -> SourceFile {
+        let may_be = self.size() == 0 && self.is_elsewhere();
+        // An error is no end: whoever reads all of it gets it again, and tells of it.
+        let is_unsized = may_be && pread(&self, &mut [0_u8; 1][..], 0) != Ok(0);
+        SourceFile { is_unsized, ..self }
+    }
+
+    /// Its whole content, if that is at most `bytes_max` and in memory. Where it was changed between its opening and
+    /// this, it is from here on known as it is now.
+    pub fn read_hot(&mut self, bytes_max: u64) -> Option<Box<[u8]>> {
+        for _ in 0..READS_MAX {
+            if self.size() > bytes_max || self.is_elsewhere() {
+                return None;
+            }
+            let content = self.read_now();
+            let observed = Observed::of(&fstat(&self).ok()?);
+            if observed.stamp == *self.stamp() {
+                return content;
+            }
+            self.observed = observed;
+            self.recorded = Recorded::default();
         }
-        // NOWAIT isn't supported by tmpfs (before Linux 6.6), where nothing waits anyway.
-        let flags = match self.place {
-            Place::Memory => ReadWriteFlags::empty(),
-            _ => ReadWriteFlags::NOWAIT,
-        };
-        let mut content = vec![0; usize::try_from(self.stamp.size).ok()?];
-        let read = preadv2(self, &mut [IoSliceMut::new(&mut content)], 0, flags);
+        None
+    }
+
+    /// Its whole content, for a file of at most `bytes_max` that is still as it was opened; None for any other. Waits
+    /// for the disk.
+    pub fn read_cold(&self, bytes_max: u64) -> Result<Option<Box<[u8]>>, Errno> {
+        if self.size() > bytes_max {
+            return Ok(None);
+        }
+        let mut content = self.room_for_content();
+        let mut filled = 0;
+        while filled < content.len() {
+            match pread(self, &mut content[filled..], filled as u64) {
+                Ok(0) => return Ok(None),
+                Ok(count) => filled += count,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        let is_as_opened = fstat(self).is_ok_and(|stat| Stamp::of(&stat) == *self.stamp());
+        Ok(is_as_opened.then(|| content.into_boxed_slice()))
+    }
+
+    fn read_now(&self) -> Option<Box<[u8]>> {
+        let mut content = self.room_for_content();
+        let read = self.read_at_once(&mut content, 0);
         (read == Ok(content.len())).then(|| content.into_boxed_slice())
+    }
+
+    fn room_for_content(&self) -> Vec<u8> {
+        vec![0; usize::try_from(self.size()).unwrap_or(usize::MAX)]
+    }
+
+    /// Reads what is in memory of the bytes from `offset` on, up to where one isn't; AGAIN where the first isn't, and
+    /// OPNOTSUPP where the file system can't tell. Never waits for a disk.
+    pub fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        if self.is_elsewhere() {
+            return Err(Errno::AGAIN);
+        }
+        match preadv2(self, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
+            // tmpfs before Linux 6.6, and memory files: nothing waits there anyway.
+            Err(Errno::OPNOTSUPP) if self.lives_in_memory() => pread(self, buffer, offset),
+            read => read,
+        }
     }
 
     /// Whether nobody else holds the descriptor.
@@ -148,24 +299,22 @@ impl SourceFile {
     /// Whether closing it may take long: the last close of a file that was unlinked frees its blocks, and a file
     /// system that isn't local asks a server.
     pub fn close_may_wait(&self) -> bool {
-        match self.place {
+        match self.file_system.place {
             Place::Elsewhere => true,
             Place::LocalDisk | Place::Memory => {
-                self.stamp.size >= UNLINKED_BYTES_MIN
+                self.size() >= UNLINKED_BYTES_MIN
                     && fstat(&self.descriptor).is_ok_and(|stat| stat.st_nlink == 0)
             }
         }
     }
 
-    /// When it was last written, to the second, as HTTP dates are.
-    pub fn modified(&self) -> SystemTime {
-        self.stamp.modified()
-    }
-
-    /// A strong entity tag (RFC 9110 8.8.3), with its quotes: of the content where its digest is recorded, else it
-    /// changes with size and modification time.
-    pub fn etag(&self) -> String {
-        self.stamp.etag(&self.recorded)
+    /// What tells this state from others now, for an answer of this date.
+    pub fn validators(&self, date: SystemTime) -> Validators {
+        let change_time = self.file_system.change_time;
+        Validators {
+            etag: self.stamp().etag(self.etag, change_time, &self.recorded, SystemTime::now()),
+            modified: self.stamp().last_modified(date),
+        }
     }
 
     /// The descriptor, to be shared with a thread that reads for this transfer.
@@ -184,34 +333,30 @@ impl AsFd for SourceFile {
 mod tests {
     use rustix::fs::fstat;
 
-    use super::{HOT_WINDOWS_MAX, Place, SourceFile};
-
-    fn file() -> SourceFile {
-        let file = tempfile::tempfile().unwrap();
-        let stat = fstat(&file).unwrap();
-        SourceFile::new(file.into(), &stat, Place::LocalDisk)
-    }
+    use super::super::file_system::FileSystem;
+    use super::{EtagChoice, SourceFile, SystemTime};
 
     #[test]
-    fn a_window_is_known_hot_from_its_note_to_the_end_of_the_first() {
-        let file = file();
-        assert!(!file.is_known_hot(0, 0));
-        file.note_hot(0, 5, 15);
-        file.note_hot(1000, 14, 24);
-        assert!(file.is_known_hot(0, 14) && file.is_known_hot(1000, 14));
-        assert!(!file.is_known_hot(1, 14) && !file.is_known_hot(999, 14));
-        assert!(!file.is_known_hot(0, 15) && !file.is_known_hot(1000, 15));
-        file.note_hot(1, 15, 25);
-        assert!(file.is_known_hot(1, 24) && !file.is_known_hot(0, 24));
-    }
-
-    #[test]
-    fn notes_are_bounded_and_may_not_count_at_all() {
-        let file = file();
-        file.note_hot(HOT_WINDOWS_MAX, 0, 10);
-        assert!(!file.is_known_hot(HOT_WINDOWS_MAX, 0));
-        // `cache_valid_ms = 0`: the end is now.
-        file.note_hot(3, 7, 7);
-        assert!(!file.is_known_hot(3, 7));
+    fn a_short_file_that_changed_since_its_opening_is_known_as_it_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, "before").unwrap();
+        let opened = std::fs::File::open(&path).unwrap();
+        let (stat, file_system) = (fstat(&opened).unwrap(), FileSystem::of(&opened));
+        let date = SystemTime::now();
+        for content in ["after", "longer than before"] {
+            let descriptor = opened.try_clone().unwrap().into();
+            let mut file = SourceFile::new(descriptor, &stat, file_system, EtagChoice::Node);
+            let before = file.validators(date);
+            std::fs::write(&path, content).unwrap();
+            assert!(!file.is_as_opened() && !file.is_unchanged());
+            assert_eq!(file.read_cold(100), Ok(None));
+            assert_eq!(file.read_hot(100).as_deref(), Some(content.as_bytes()));
+            assert_eq!(file.read_cold(100).unwrap().as_deref(), Some(content.as_bytes()));
+            assert_eq!(file.read_cold(4), Ok(None));
+            assert_eq!(file.size(), content.len() as u64);
+            assert_ne!(file.validators(date), before);
+            assert!(file.is_as_opened() && file.is_unchanged());
+        }
     }
 }

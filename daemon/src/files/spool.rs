@@ -1,72 +1,263 @@
 //! Stored frames: written under a temporary name, made durable, and only then given their name.
+//!
+//! A frame takes of the spool what has come of it, in blocks of the file system, and a file; never what its header
+//! says.
+
+mod usage;
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, flock, fsync, openat, statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, flock, fstatvfs, fsync, openat, statat,
+    unlinkat,
 };
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use super::error::SpoolError;
+use super::free_space::{FreeSpace, NoRoom, Room, Shortage};
+use super::mounts::MountId;
 use super::unpublished::{Unpublished, give_name};
+use crate::config::Settings;
+use crate::limits::AddressGroup;
+use usage::{Count, Held, Ledger, Sender};
 
 /// Names of frames that are still being written begin like this; no finished frame's does.
 const TEMPORARY_PREFIX: &str = ".incoming-";
 
-/// How long a count of the directory is good: a spool that is full for good must not be counted for each frame.
-const RECOUNT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a count of the directory is good at least: a spool that is full for good must not be counted for each
+/// frame.
+const COUNT_VALID_MIN: Duration = Duration::from_secs(1);
+
+/// How many times as long as it took a count is good for whoever finds no room: a tenth of a disk thread.
+const COUNT_SHARE: u32 = 10;
+
+/// How long a count is good for whoever only looks ([`Spool::refresh`]), likewise: frames that are consumed are gone
+/// from the metrics by the next scrape or the one after it, for a hundredth of a thread.
+const REFRESH_VALID_MIN: Duration = Duration::from_secs(10);
+const REFRESH_SHARE: u32 = 100;
+
+/// The least and the most that a file is taken to take: an inode and an entry of the directory aren't free either, and
+/// file systems of the network name what they like to transfer at once.
+const BLOCK_BYTES_MIN: u64 = 4 << 10;
+const BLOCK_BYTES_MAX: u64 = 64 << 10;
+
+/// `st_blocks` counts these (stat(2)).
+const STAT_BLOCK_BYTES: u64 = 512;
+
+/// What frames may take. Given with each frame, since settings change while the daemon runs.
+#[derive(Clone, Copy, Debug)]
+pub struct SpoolLimits {
+    /// Most bytes of all frames, in whole blocks.
+    pub bytes_max: u64,
+    /// Most frames.
+    pub files_max: u64,
+    /// Most bytes of the frames of one address.
+    pub address_bytes_max: u64,
+    /// Bytes of the file system that stay free.
+    pub min_free_bytes: u64,
+    /// Inodes of the file system that stay free.
+    pub min_free_inodes: u64,
+}
+
+impl SpoolLimits {
+    /// What the settings say.
+    pub fn of(settings: &Settings) -> SpoolLimits {
+        SpoolLimits {
+            bytes_max: settings.spool_bytes_max,
+            files_max: settings.spool_files_max,
+            address_bytes_max: settings.address_spool_bytes(),
+            min_free_bytes: settings.min_free_bytes,
+            min_free_inodes: settings.min_free_inodes,
+        }
+    }
+
+    fn reserve(&self) -> Room {
+        Room { bytes: self.min_free_bytes, inodes: self.min_free_inodes }
+    }
+}
+
+/// How much of the spool is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpoolUsage {
+    /// Bytes of finished frames, in whole blocks.
+    pub bytes: u64,
+    /// Finished frames.
+    pub files: u64,
+    /// Bytes held by frames on their way in.
+    pub incoming_bytes: u64,
+    /// Frames on their way in.
+    pub incoming_files: u64,
+}
 
 /// The spool directory and what it holds.
 #[derive(Debug)]
 pub struct Spool {
     directory: OwnedFd,
-    usage: Mutex<Usage>,
+    mount: MountId,
+    ledger: Arc<Ledger>,
+    space: Arc<FreeSpace>,
+    /// Held while the directory is counted.
+    last_count: Mutex<LastCount>,
 }
 
-/// Bytes in the spool.
-#[derive(Debug)]
-struct Usage {
-    /// Of finished frames, when they were last counted and since then.
-    stored: u64,
-    /// Of frames on their way in.
-    promised: u64,
-    counted: Instant,
+#[derive(Clone, Copy, Debug)]
+struct LastCount {
+    ended: Instant,
+    took: Duration,
+}
+
+impl LastCount {
+    /// Whether it is older than `min`, and than `share` times what it took.
+    fn is_over(&self, min: Duration, share: u32) -> bool {
+        self.ended.elapsed() >= min.max(self.took.saturating_mul(share))
+    }
 }
 
 impl Spool {
     /// Opens the directory for this daemon alone, counts what it holds and removes what an earlier run left half
     /// written. Waits for the disk.
     pub fn open(path: &Path) -> Result<Arc<Spool>, SpoolError> {
-        let failed = |step| move |reason: Errno| SpoolError::Failed { step, reason: reason.into() };
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let directory = openat(CWD, path, flags, Mode::empty()).map_err(failed("opening it"))?;
         // Two daemons would each remove the other's half-written frames; the lock ends with the descriptor.
         flock(&directory, FlockOperation::NonBlockingLockExclusive)
             .map_err(failed("locking it, which another streamd may have done"))?;
         remove_unfinished(&directory).map_err(failed("removing half-written frames"))?;
-        let stored = count_stored(&directory).map_err(failed("counting its frames"))?;
-        let usage = Mutex::new(Usage { stored, promised: 0, counted: Instant::now() });
-        Ok(Arc::new(Spool { directory, usage }))
+        let block = fstatvfs(&directory).map_err(failed("asking for its file system"))?.f_frsize;
+        let block = block.clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
+        let started = Instant::now();
+        let stored = count_stored(&directory, block, |_| false).map_err(failed("counting its frames"))?;
+        Ok(Arc::new(Spool {
+            mount: MountId::of(&directory),
+            directory,
+            ledger: Arc::new(Ledger::new(stored, block)),
+            space: Arc::default(),
+            last_count: Mutex::new(LastCount { ended: Instant::now(), took: started.elapsed() }),
+        }))
     }
 
-    /// Promises room for a frame of `size` bytes and opens a temporary file for it. Waits for the disk.
-    pub fn create(self: &Arc<Spool>, size: u64, spool_bytes_max: u64) -> Result<SpoolFile, SpoolError> {
-        let promise = Promise::new(Arc::clone(self), size, spool_bytes_max)?;
-        let mut id = [0_u8; 16];
-        getrandom::fill(&mut id).map_err(|error| SpoolError::Failed {
-            step: "choosing a name",
-            reason: std::io::Error::other(error),
-        })?;
-        let id = format!("{:032x}", u128::from_ne_bytes(id));
-        let temporary = format!("{TEMPORARY_PREFIX}{id}");
+    /// The mount that it lies on.
+    pub fn mount(&self) -> MountId {
+        self.mount
+    }
+
+    /// Whether a frame of `size` bytes would find room, as far as is known without a look at the disk.
+    pub fn has_room(&self, size: u64, from: Option<AddressGroup>, limits: &SpoolLimits) -> bool {
+        self.ledger.check(Sender::of(from), size, limits).is_ok()
+    }
+
+    /// Whether a frame of `size` bytes finds room now, so that it is refused before it comes. Nothing is held for it.
+    /// Waits for the disk.
+    pub fn check(
+        &self,
+        size: u64,
+        from: Option<AddressGroup>,
+        limits: &SpoolLimits,
+    ) -> Result<(), SpoolError> {
+        let limit = getrlimit(Resource::Fsize).current;
+        if limit.is_some_and(|limit| size > limit) {
+            return Err(SpoolError::FileTooLong { bytes: size, limit });
+        }
+        let sender = Sender::of(from);
+        self.counting_anew(|| self.ledger.check(sender, size, limits))?;
+        let room = Room { bytes: self.ledger.cost(size), inodes: 1 };
+        self.space.check(&self.directory, room, limits.reserve()).map_err(no_room)
+    }
+
+    /// Opens a temporary file for a frame of `size` bytes. Waits for the disk.
+    pub fn create(
+        self: &Arc<Spool>,
+        size: u64,
+        from: Option<AddressGroup>,
+        limits: &SpoolLimits,
+    ) -> Result<SpoolFile, SpoolError> {
+        self.check(size, from, limits)?;
+        let id = Sender::of(from).id(random()?);
+        let held = self.counting_anew(|| Held::new(&self.ledger, id, limits))?;
+        let room = Room { bytes: self.ledger.cost(0), inodes: 1 };
+        let admitted = self.space.admit(&self.directory, room, limits.reserve()).map_err(no_room)?;
+        let temporary = format!("{TEMPORARY_PREFIX}{id:032x}");
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP;
         let file = Unpublished::create(self.directory.as_fd(), &temporary, mode, true)
-            .map_err(|reason| SpoolError::Failed { step: "creating the file", reason: reason.into() })?;
-        Ok(SpoolFile { file, temporary, name: format!("{size}_{id}"), promise, published: false })
+            .map_err(failed("creating the file"))?;
+        drop(admitted);
+        Ok(SpoolFile {
+            spool: Arc::clone(self),
+            file,
+            temporary,
+            name: format!("{size}_{id:032x}"),
+            held: Some(held),
+            limits: *limits,
+        })
+    }
+
+    /// How much is taken, as far as is known without a look at the disk.
+    pub fn usage(&self) -> SpoolUsage {
+        let [(bytes, files), (incoming_bytes, incoming_files)] = self.ledger.totals();
+        SpoolUsage { bytes, files, incoming_bytes, incoming_files }
+    }
+
+    /// Counts the directory where the last count is a while ago: whoever consumes the frames removes them without
+    /// telling. Waits for the disk.
+    pub fn refresh(&self) -> Result<(), SpoolError> {
+        let mut last = self.last_count.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_over(REFRESH_VALID_MIN, REFRESH_SHARE) { self.count(&mut last) } else { Ok(()) }
+    }
+
+    /// What `take` gives, once more after a count of the directory where it was refused.
+    fn counting_anew<R>(&self, take: impl Fn() -> Result<R, SpoolError>) -> Result<R, SpoolError> {
+        let refused = match take() {
+            Err(error) if error.is_of_limit() => error,
+            result => return result,
+        };
+        // Whoever finds somebody else counting doesn't hold a disk thread until that is over.
+        let last = self.last_count.try_lock();
+        match last {
+            Ok(mut last) if last.is_over(COUNT_VALID_MIN, COUNT_SHARE) => self.count(&mut last)?,
+            _ => return Err(refused),
+        }
+        take()
+    }
+
+    fn count(&self, last: &mut LastCount) -> Result<(), SpoolError> {
+        let started = Instant::now();
+        self.ledger.start_count();
+        let found = count_stored(&self.directory, self.ledger.cost(0), |id| self.ledger.counts_itself(id));
+        *last = LastCount { ended: Instant::now(), took: started.elapsed() };
+        let (found, result) = match found {
+            Ok(found) => (Some(found), Ok(())),
+            Err(errno) => (None, Err(failed("counting the spool")(errno))),
+        };
+        self.ledger.end_count(found);
+        result
+    }
+}
+
+fn random() -> Result<u128, SpoolError> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes).map_err(|error| SpoolError::Failed {
+        step: "choosing a name",
+        reason: std::io::Error::other(error),
+    })?;
+    Ok(u128::from_ne_bytes(bytes))
+}
+
+fn failed(step: &'static str) -> impl Fn(Errno) -> SpoolError {
+    move |errno| match Shortage::of(errno) {
+        Some(shortage) => SpoolError::NoRoom(shortage),
+        None => SpoolError::Failed { step, reason: errno.into() },
+    }
+}
+
+fn no_room(reason: NoRoom) -> SpoolError {
+    match reason {
+        NoRoom::Short(shortage) => SpoolError::NoRoom(shortage),
+        NoRoom::Unknown(errno) => failed("asking for free space")(errno),
     }
 }
 
@@ -80,106 +271,89 @@ fn remove_unfinished(directory: &OwnedFd) -> Result<(), Errno> {
     Ok(())
 }
 
-/// The bytes of finished frames.
-fn count_stored(directory: &OwnedFd) -> Result<u64, Errno> {
-    let mut bytes = 0_u64;
+/// What finished frames take, and whatever else lies there: blocks, and at least one each. Those that `is_left_out`
+/// says so of aren't looked at.
+fn count_stored(
+    directory: &OwnedFd,
+    block_bytes: u64,
+    is_left_out: impl Fn(u128) -> bool,
+) -> Result<Count, Errno> {
+    let mut count = Count::default();
     for item in Dir::read_from(directory)? {
         let item = item?;
-        if is_unfinished(item.file_name()) {
+        let id = id_of(item.file_name());
+        if is_unfinished(item.file_name()) || id.is_some_and(&is_left_out) {
             continue;
         }
         match statat(directory, item.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
-                bytes = bytes.saturating_add(u64::try_from(stat.st_size).unwrap_or(0));
+                let bytes = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(STAT_BLOCK_BYTES);
+                count.add(Sender::of_id(id.unwrap_or(0)), bytes.max(block_bytes));
             }
             // Taken away by its consumer meanwhile.
             Ok(_) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno),
         }
     }
-    Ok(bytes)
+    Ok(count)
 }
 
 fn is_unfinished(name: &CStr) -> bool {
     name.to_bytes().starts_with(TEMPORARY_PREFIX.as_bytes())
 }
 
-/// Room in the spool; given back when the frame is published, which counts it as stored, or dropped.
-#[derive(Debug)]
-struct Promise {
-    spool: Arc<Spool>,
-    bytes: u64,
-    published: bool,
-}
-
-impl Promise {
-    fn new(spool: Arc<Spool>, bytes: u64, limit: u64) -> Result<Promise, SpoolError> {
-        let mut usage = spool.usage();
-        if !usage.has_room(bytes, limit) && usage.counted.elapsed() >= RECOUNT_INTERVAL {
-            // Whoever consumes the frames removes them without telling.
-            usage.counted = Instant::now();
-            usage.stored = count_stored(&spool.directory)
-                .map_err(|reason| SpoolError::Failed { step: "counting the spool", reason: reason.into() })?;
-        }
-        if !usage.has_room(bytes, limit) {
-            return Err(SpoolError::Full { bytes, used: usage.stored.saturating_add(usage.promised), limit });
-        }
-        usage.promised += bytes;
-        drop(usage);
-        Ok(Promise { spool, bytes, published: false })
-    }
-}
-
-impl Usage {
-    fn has_room(&self, bytes: u64, limit: u64) -> bool {
-        let sum = self.stored.checked_add(self.promised).and_then(|used| used.checked_add(bytes));
-        sum.is_some_and(|sum| sum <= limit)
-    }
-}
-
-impl Spool {
-    fn usage(&self) -> MutexGuard<'_, Usage> {
-        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Promise {
-    fn drop(&mut self) {
-        let mut usage = self.spool.usage();
-        usage.promised -= self.bytes;
-        if self.published {
-            usage.stored = usage.stored.saturating_add(self.bytes);
-        }
-    }
+/// The id in a frame's name; None where it isn't one's.
+fn id_of(name: &CStr) -> Option<u128> {
+    let (size, id) = name.to_str().ok()?.split_once('_')?;
+    let is_frame = size.bytes().all(|byte| byte.is_ascii_digit()) && id.len() == 32;
+    u128::from_str_radix(id, 16).ok().filter(|_| is_frame)
 }
 
 /// A frame on its way into the spool. Dropped before [`SpoolFile::publish`] it leaves nothing behind. Every
 /// call waits for the disk.
 #[derive(Debug)]
 pub struct SpoolFile {
+    spool: Arc<Spool>,
     file: Unpublished,
     temporary: String,
     name: String,
-    promise: Promise,
-    published: bool,
+    /// None once the frame has its name. Dropped after the file, whose blocks are free then.
+    held: Option<Held>,
+    limits: SpoolLimits,
 }
 
 impl SpoolFile {
-    /// Appends `bytes`.
+    /// Appends `bytes`, for which room is taken first.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
-        self.file
-            .append(bytes)
-            .map_err(|reason| SpoolError::Failed { step: "writing", reason: reason.into() })
+        let length = self.file.length().saturating_add(bytes.len() as u64);
+        let more = match &mut self.held {
+            Some(held) => held.grow(length, &self.limits)?,
+            None => 0,
+        };
+        let (room, reserve) = (Room::of_bytes(more), self.limits.reserve());
+        let admitted = self.spool.space.admit(&self.file, room, reserve).map_err(no_room)?;
+        let written = self.file.append(bytes).map_err(|reason| match reason {
+            Errno::FBIG => {
+                SpoolError::FileTooLong { bytes: length, limit: getrlimit(Resource::Fsize).current }
+            }
+            reason => SpoolError::Failed { step: "writing", reason: reason.into() },
+        });
+        drop(admitted);
+        written
     }
 
     /// Makes the frame durable and gives it its name, which is returned.
     pub fn publish(mut self) -> Result<String, SpoolError> {
-        let failed = |step| move |reason: Errno| SpoolError::Failed { step, reason: reason.into() };
-        let directory = self.promise.spool.directory.as_fd();
+        let spool = Arc::clone(&self.spool);
+        let directory = spool.directory.as_fd();
         self.file.sync().map_err(failed("fsync"))?;
+        if let Some(held) = &self.held {
+            held.is_about_to_be_stored();
+        }
         give_name((directory, &self.temporary), (directory, &self.name), true).map_err(failed("renaming"))?;
-        self.published = true;
-        self.promise.published = true;
+        if let Some(held) = self.held.take() {
+            held.store();
+        }
         fsync(directory).map_err(failed("fsync of the spool"))?;
         Ok(self.name.clone())
     }
@@ -187,80 +361,15 @@ impl SpoolFile {
 
 impl Drop for SpoolFile {
     fn drop(&mut self) {
-        if self.published {
+        // A published frame holds nothing.
+        if self.held.is_none() {
             return;
         }
-        if let Err(error) = unlinkat(&self.promise.spool.directory, &self.temporary, AtFlags::empty()) {
+        if let Err(error) = unlinkat(&self.spool.directory, &self.temporary, AtFlags::empty()) {
             tracing::warn!(file = self.temporary, %error, "a half-written frame could not be removed");
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Spool, SpoolError};
-
-    fn names(directory: &std::path::Path) -> Vec<String> {
-        let entries = std::fs::read_dir(directory).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-    }
-
-    #[test]
-    fn a_published_frame_has_its_size_in_its_name() {
-        let directory = tempfile::tempdir().unwrap();
-        let spool = Spool::open(directory.path()).unwrap();
-        let mut file = spool.create(5, 100).unwrap();
-        file.write(b"hello").unwrap();
-        let name = file.publish().unwrap();
-        assert!(name.starts_with("5_"));
-        assert_eq!(name.len(), 2 + 32);
-        assert_eq!(std::fs::read(directory.path().join(&name)).unwrap(), b"hello");
-        assert_eq!(names(directory.path()), [name]);
-    }
-
-    #[test]
-    fn a_dropped_frame_leaves_nothing_and_gives_its_room_back() {
-        let directory = tempfile::tempdir().unwrap();
-        let spool = Spool::open(directory.path()).unwrap();
-        drop(spool.create(100, 100).unwrap());
-        assert!(names(directory.path()).is_empty());
-        spool.create(100, 100).unwrap();
-    }
-
-    #[test]
-    fn frames_that_were_consumed_make_room() {
-        let directory = tempfile::tempdir().unwrap();
-        let spool = Spool::open(directory.path()).unwrap();
-        let mut file = spool.create(80, 100).unwrap();
-        file.write(&[0; 80]).unwrap();
-        let name = file.publish().unwrap();
-        assert!(matches!(spool.create(80, 100), Err(SpoolError::Full { .. })));
-        std::fs::remove_file(directory.path().join(name)).unwrap();
-        // As if the last count had been a while ago.
-        spool.usage().counted = std::time::Instant::now().checked_sub(super::RECOUNT_INTERVAL).unwrap();
-        spool.create(80, 100).unwrap();
-    }
-
-    #[test]
-    fn a_second_daemon_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let first = Spool::open(directory.path()).unwrap();
-        let error = Spool::open(directory.path()).unwrap_err().to_string();
-        assert!(error.contains("another streamd"), "{error}");
-        drop(first);
-        Spool::open(directory.path()).unwrap();
-    }
-
-    #[test]
-    fn the_limit_counts_what_is_stored_and_what_is_promised() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("40_old"), [0; 40]).unwrap();
-        std::fs::write(directory.path().join(".incoming-left"), [0; 40]).unwrap();
-        let spool = Spool::open(directory.path()).unwrap();
-        assert_eq!(names(directory.path()), ["40_old"]);
-        let promised = spool.create(50, 100).unwrap();
-        assert!(matches!(spool.create(11, 100), Err(SpoolError::Full { bytes: 11, used: 90, limit: 100 })));
-        drop(promised);
-        spool.create(60, 100).unwrap();
-    }
-}
+mod tests;

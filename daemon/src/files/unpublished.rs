@@ -2,7 +2,7 @@
 //! uploads and stored frames have in common.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
     AtFlags, Mode, OFlags, RenameFlags, fsync, ftruncate, linkat, openat, renameat_with, unlinkat,
@@ -12,10 +12,13 @@ use rustix::io::{Errno, pwrite, retry_on_intr};
 use super::direct::DirectFile;
 use crate::sys;
 
+/// The attribute in which an upload is described until it has its name.
+pub(super) const DESCRIPTION: &str = "user.streamd.upload";
+
 /// Bytes whose writing to the disk is begun at once, while the next as many arrive. Of a file that will be synced at
 /// most two such pieces are dirty or on their way to the disk, so that the sync waits for little, and for other files'
 /// writes as little as that.
-pub(super) const PIECE_BYTES: u64 = 8 << 20;
+const PIECE_BYTES: u64 = 8 << 20;
 
 /// The file, open for reading and writing, and how long it is. Every call waits for the disk.
 #[derive(Debug)]
@@ -88,6 +91,11 @@ impl Unpublished {
             self.pieces += 1;
         }
         Ok(())
+    }
+
+    /// The open file alone.
+    pub(super) fn into_descriptor(self) -> OwnedFd {
+        self.file.into()
     }
 
     /// Takes back what is beyond `length`, and blocks allocated there.

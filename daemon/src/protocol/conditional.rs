@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use crate::protocol::date::{parse_http_date, whole_seconds};
+use crate::protocol::date::whole_seconds;
 
 /// The conditions of one request. The default is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,10 +21,11 @@ pub struct Preconditions {
 /// What the file is at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Validators {
-    /// The strong entity tag, with its quotes.
+    /// The entity tag, with its quotes, and `W/` before them where it is weak (RFC 9110 8.8.1).
     pub etag: String,
-    /// Last modification; anything below a second is ignored.
-    pub modified: SystemTime,
+    /// Last modification; anything below a second is ignored. `None` where HTTP has no date for it, and then a date of
+    /// a request says nothing (13.1.3, 13.1.4).
+    pub modified: Option<SystemTime>,
 }
 
 /// What the conditions say about a GET or HEAD of an existing file.
@@ -42,12 +43,9 @@ pub enum Verdict {
 /// corresponding entity-tag field is absent.
 #[must_use]
 pub fn evaluate(preconditions: &Preconditions, validators: &Validators) -> Verdict {
-    let modified = whole_seconds(validators.modified);
-    let unchanged_since = |date: SystemTime| modified <= whole_seconds(date);
-
     let unfit = match (&preconditions.if_match, preconditions.if_unmodified_since) {
         (Some(list), _) => !matches(list, validators, Comparison::Strong),
-        (None, Some(date)) => !unchanged_since(date),
+        (None, Some(date)) => validators.is_unchanged_since(date) == Some(false),
         (None, None) => false,
     };
     if unfit {
@@ -55,7 +53,7 @@ pub fn evaluate(preconditions: &Preconditions, validators: &Validators) -> Verdi
     }
     let current = match (&preconditions.if_none_match, preconditions.if_modified_since) {
         (Some(list), _) => matches(list, validators, Comparison::Weak),
-        (None, Some(date)) => unchanged_since(date),
+        (None, Some(date)) => validators.is_unchanged_since(date) == Some(true),
         (None, None) => false,
     };
     if current { Verdict::NotModified } else { Verdict::Proceed }
@@ -71,27 +69,40 @@ pub fn permits_write(preconditions: &Preconditions, current: Option<&Validators>
     let names_current = |list: &[u8], comparison| current.is_some_and(|file| matches(list, file, comparison));
     let fits = match (&preconditions.if_match, preconditions.if_unmodified_since) {
         (Some(list), _) => names_current(list, Comparison::Strong),
-        (None, Some(date)) => current.is_some_and(|file| whole_seconds(file.modified) <= whole_seconds(date)),
+        (None, Some(date)) => current.is_some_and(|file| file.is_unchanged_since(date) != Some(false)),
         (None, None) => true,
     };
     fits && !preconditions.if_none_match.as_deref().is_some_and(|list| names_current(list, Comparison::Weak))
 }
 
-/// Whether `Range` is to be obeyed (RFC 9110 13.1.5): without `If-Range` always; with a tag when it is strong
-/// and the file's own; with a date when it is the file's to the second. Anything else means the whole file.
+/// Whether `Range` is to be obeyed (RFC 9110 13.1.5): without `If-Range` always; with a tag when it is the file's own
+/// and both are strong. Anything else means the whole file, a date too: within its second a file can be changed, and
+/// what sets modification times sets one a second time.
 #[must_use]
 pub fn range_applies(if_range: Option<&[u8]>, validators: &Validators) -> bool {
-    let Some(field) = if_range else { return true };
-    if field.starts_with(b"\"") {
-        return field == validators.etag.as_bytes();
+    if_range.is_none_or(|field| !validators.is_weak() && field == validators.etag.as_bytes())
+}
+
+impl Validators {
+    fn is_weak(&self) -> bool {
+        self.etag.starts_with("W/")
     }
-    parse_http_date(field).is_some_and(|date| whole_seconds(date) == whole_seconds(validators.modified))
+
+    /// The tag with its quotes alone.
+    fn opaque(&self) -> &[u8] {
+        self.etag.strip_prefix("W/").unwrap_or(&self.etag).as_bytes()
+    }
+
+    /// None where HTTP has no date for the last modification.
+    fn is_unchanged_since(&self, date: SystemTime) -> Option<bool> {
+        Some(whole_seconds(self.modified?) <= whole_seconds(date))
+    }
 }
 
 /// RFC 9110 8.8.3.2.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Comparison {
-    /// A tag marked `W/` equals nothing.
+    /// A tag marked `W/`, on either side, equals nothing.
     Strong,
     /// `W/` is ignored.
     Weak,
@@ -105,8 +116,8 @@ fn matches(list: &[u8], validators: &Validators, comparison: Comparison) -> bool
     }
     let mut rest = list;
     while let Some((tag, after)) = next_tag(rest) {
-        let comparable = comparison == Comparison::Weak || !tag.weak;
-        if comparable && tag.opaque == validators.etag.as_bytes() {
+        let comparable = comparison == Comparison::Weak || !(tag.weak || validators.is_weak());
+        if comparable && tag.opaque == validators.opaque() {
             return true;
         }
         rest = after;

@@ -5,6 +5,8 @@
 //! Every HTTP/1.x request has a printable byte, CR or LF there. Fewer bytes would not do: a frame of
 //! 542,393,671 bytes begins with `GET `.
 
+use std::ops::RangeInclusive;
+
 /// How many bytes must have come before [`detect`] can decide.
 pub const PREFIX_BYTES: usize = 8;
 
@@ -15,7 +17,19 @@ pub enum Protocol {
     Frame,
     /// HTTP/1.x, see [`http1`](crate::protocol::http1).
     Http,
+    /// TLS, which isn't spoken here: see [`TLS_ALERT`].
+    Tls,
 }
+
+/// Bytes of a handshake message before its content (RFC 8446 4): its kind and its length.
+const HANDSHAKE_HEADER_BYTES: u16 = 4;
+
+/// What is said of a client that begins with a ClientHello.
+pub const TLS_ON_PLAIN_PORT: &str =
+    "the client speaks TLS: this port speaks plain HTTP, so write http:// or go by a proxy that ends TLS";
+
+/// What a TLS client is told (RFC 8446 6, RFC 5246 7.2): a fatal alert, `protocol_version`.
+pub const TLS_ALERT: [u8; 7] = [0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 70];
 
 /// The connection speaks neither protocol. Holds byte 7 of what it sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,16 +39,54 @@ pub enum Protocol {
 )]
 pub struct UnknownProtocol(pub u8);
 
-/// Decides what a connection speaks by the first 8 bytes that came.
+/// Decides what a connection speaks by the first 8 bytes that came. What begins like TLS may also be a frame of more
+/// than 2^40 bytes: whoever takes such frames looks at its size first.
 ///
 /// # Errors
-/// [`UnknownProtocol`] when byte 7 is neither 0, nor CR or LF, nor in 0x20..=0x7e.
+/// [`UnknownProtocol`] when byte 7 is neither 0, nor CR or LF, nor in 0x20..=0x7e, and what stands before it doesn't
+/// begin a request either: one with a raw byte there gets an answer that says so.
 pub fn detect(prefix: [u8; PREFIX_BYTES]) -> Result<Protocol, UnknownProtocol> {
+    if begins_tls(&prefix) {
+        return Ok(Protocol::Tls);
+    }
     match prefix[PREFIX_BYTES - 1] {
         0 => Ok(Protocol::Frame),
         b'\r' | b'\n' | 0x20..=0x7e => Ok(Protocol::Http),
+        _ if begins_request(&prefix) => Ok(Protocol::Http),
         other => Err(UnknownProtocol(other)),
     }
+}
+
+/// Whether bytes begin a TLS ClientHello: a handshake record of version 3.0 to 3.4 (RFC 8446 5.1), in it message 1 of
+/// less than 32 KiB (4.1.2) that fills the record.
+#[must_use]
+pub fn begins_tls(bytes: &[u8]) -> bool {
+    let [0x16, 0x03, 0x00..=0x04, record_high, record_low, 0x01, 0x00, hello_high, ..] = *bytes else {
+        return false;
+    };
+    let record_bytes = u16::from_be_bytes([record_high, record_low]);
+    // Most hellos fill their record; one may be cut into several.
+    let in_record = record_bytes.checked_sub(HANDSHAKE_HEADER_BYTES);
+    hello_high < 0x80 && in_record.is_some_and(|in_record| hello_high >= in_record.to_be_bytes()[0])
+}
+
+/// Whether bytes [begin TLS](begins_tls); `None` while too few have come to tell.
+#[must_use]
+pub fn tell_tls(bytes: &[u8]) -> Option<bool> {
+    const FORM: [RangeInclusive<u8>; PREFIX_BYTES] =
+        [0x16..=0x16, 3..=3, 0..=4, 0..=0xff, 0..=0xff, 1..=1, 0..=0, 0..=0x7f];
+    let may_begin = bytes.iter().zip(&FORM).all(|(byte, form)| form.contains(byte));
+    if may_begin && bytes.len() < FORM.len() { None } else { Some(begins_tls(bytes)) }
+}
+
+/// Whether a method's first letters stand at the beginning, behind the empty lines that may.
+fn begins_request(prefix: &[u8; PREFIX_BYTES]) -> bool {
+    const LETTERS: usize = b"GET".len();
+    let mut rest = prefix.as_slice();
+    while let Some(after) = rest.strip_prefix(b"\r\n") {
+        rest = after;
+    }
+    rest.first_chunk::<LETTERS>().is_some_and(|method| method.iter().all(u8::is_ascii_alphabetic))
 }
 
 #[cfg(test)]
@@ -72,6 +124,47 @@ mod tests {
     }
 
     #[test]
+    fn a_request_with_a_raw_byte_there_is_a_request() {
+        for line in ["GET /ab\u{e4}", "PUT /\u{e4}b", "get /ab\u{1}", "\r\nGET /\u{e4}", "\r\n\r\nGET\u{7f}"]
+        {
+            let prefix = line.as_bytes()[..PREFIX_BYTES].try_into().unwrap();
+            assert_eq!(detect(prefix), Ok(Protocol::Http), "{line:?}");
+        }
+        for prefix in [*b"GE /abc\xe4", *b"\r\n\r\n\r\nG\xe4", *b"1234567\x01"] {
+            assert_eq!(detect(prefix), Err(UnknownProtocol(prefix[7])));
+        }
+    }
+
+    #[test]
+    fn hellos_of_tls() {
+        for (prefix, expected) in [
+            // openssl and curl, 517 bytes; a short one; one of 1.7 KiB with a post-quantum key; one in several records.
+            ([0x16, 3, 1, 0x02, 0x00, 1, 0, 0x01], true),
+            ([0x16, 3, 1, 0x00, 0xc8, 1, 0, 0x00], true),
+            ([0x16, 3, 3, 0x06, 0xf0, 1, 0, 0x06], true),
+            ([0x16, 3, 1, 0x01, 0x00, 1, 0, 0x06], true),
+            // No hello, no TLS, a length that can't be.
+            ([0x16, 3, 1, 0x02, 0x00, 2, 0, 0x01], false),
+            ([0x16, 2, 1, 0x02, 0x00, 1, 0, 0x01], false),
+            ([0x16, 3, 9, 0x02, 0x00, 1, 0, 0x01], false),
+            ([0x16, 3, 1, 0x02, 0x00, 1, 1, 0x01], false),
+            ([0x16, 3, 1, 0x03, 0x05, 1, 0, 0x01], false),
+            ([0x16, 3, 1, 0x00, 0x03, 1, 0, 0x00], false),
+        ] {
+            assert_eq!(begins_tls(&prefix), expected, "{prefix:x?}");
+            assert_eq!(detect(prefix) == Ok(Protocol::Tls), expected, "{prefix:x?}");
+        }
+        assert!(!begins_tls(&[0x16, 3, 1]));
+        let hello = [0x16, 3, 1, 0x02, 0x00, 1, 0, 0x01, 0xfc];
+        for bytes in 0..=hello.len() {
+            assert_eq!(tell_tls(&hello[..bytes]), (bytes >= PREFIX_BYTES).then_some(true), "{bytes}");
+        }
+        assert_eq!(tell_tls(b"G"), Some(false));
+        assert_eq!(tell_tls(&[0x16, 3, 9]), Some(false));
+        assert_eq!(tell_tls(&[0x16, 3, 1, 0x00, 0x03, 1, 0, 0x00]), Some(false));
+    }
+
+    #[test]
     fn negative_and_huge_sizes_are_neither() {
         assert_eq!(detect((-1i64).to_le_bytes()), Err(UnknownProtocol(0xff)));
         assert_eq!(detect(i64::MIN.to_le_bytes()), Err(UnknownProtocol(0x80)));
@@ -82,7 +175,11 @@ mod tests {
     proptest! {
         #[test]
         fn every_size_up_to_the_limit_is_a_frame(size in 0..=FRAME_BYTES_LIMIT) {
-            prop_assert_eq!(detect(encode_header(size)), Ok(Protocol::Frame));
+            let header = encode_header(size);
+            // See detect: only above 2^40.
+            let is_like_tls = begins_tls(&header) && size > 1 << 40;
+            let expected = if is_like_tls { Protocol::Tls } else { Protocol::Frame };
+            prop_assert_eq!(detect(header), Ok(expected));
         }
     }
 }

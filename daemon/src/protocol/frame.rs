@@ -31,6 +31,55 @@ pub enum FrameError {
         /// The limit in force.
         frame_bytes_max: u64,
     },
+    /// The peer ended the connection inside the header.
+    #[error(
+        "frame was cut off: {received} of {HEADER_BYTES} bytes of its header came before the peer ended the connection"
+    )]
+    HeaderTruncated {
+        /// Bytes of the header that came.
+        received: usize,
+    },
+    /// The header did not become whole in time.
+    #[error(
+        "frame came too slowly: {received} of {HEADER_BYTES} bytes of its header within receive_timeout_ms, \
+         {timeout_ms}"
+    )]
+    HeaderLate {
+        /// Bytes of the header that came.
+        received: usize,
+        /// The time that it had.
+        timeout_ms: u64,
+    },
+    /// Nothing more of the payload came for too long.
+    #[error(
+        "frame came too slowly: {received} of {expected} payload bytes, and then none within receive_timeout_ms, \
+         {timeout_ms}"
+    )]
+    Late {
+        /// Payload bytes that the header announced.
+        expected: u64,
+        /// Payload bytes that came.
+        received: u64,
+        /// The time without any.
+        timeout_ms: u64,
+    },
+    /// The frame came with less than the minimum of progress.
+    #[error(
+        "frame came too slowly: fewer than progress_bytes_min bytes a second, {received} of its payload bytes so far"
+    )]
+    TooSlow {
+        /// Payload bytes that came.
+        received: u64,
+    },
+    /// The frame had to make room.
+    #[error("frame made room for others: connections_max is reached, or descriptors are used up")]
+    Evicted,
+    /// This side ended inside the frame.
+    #[error("frame was not waited for: the daemon stopped after {received} of its payload bytes")]
+    Drained {
+        /// Payload bytes that came.
+        received: u64,
+    },
     /// The peer ended the connection inside the payload.
     #[error(
         "frame was cut off: {received} of {expected} payload bytes came before the peer ended the connection"

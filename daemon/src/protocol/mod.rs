@@ -16,6 +16,7 @@
 //! | [`media_type`] | the `Content-Type` of a name |
 //! | [`date`] | HTTP dates, without the panics outside the years 1970 to 9999 |
 //! | [`problem`] | error bodies and reason phrases |
+//! | [`proxy_header`] | whom a proxy says that it stands for, ahead of a connection's first byte |
 
 pub mod conditional;
 pub mod content_range;
@@ -28,5 +29,6 @@ pub mod media_type;
 pub mod multipart;
 pub mod name;
 pub mod problem;
+pub mod proxy_header;
 pub mod range;
 pub mod upload;

@@ -34,6 +34,9 @@ impl Multipart {
 /// Lays out the ranges of a file of `size` bytes, in their order. `None` only if the lengths add up to more
 /// than 2^64 - 1 bytes.
 ///
+/// The first delimiter has a line break before it as well, as nginx writes it: RFC 2046 5.1.1 lets it be left out, and
+/// zsync doesn't find a delimiter without one.
+///
 /// The boundary must be 1 to 70 letters and digits (RFC 2046 5.1.1) that nobody can have put into the file:
 /// random, a new one for each answer.
 #[must_use]
@@ -41,19 +44,17 @@ pub fn plan(ranges: &[ByteRange], size: u64, content_type: &str, boundary: Strin
     debug_assert!((1..=70).contains(&boundary.len()) && boundary.bytes().all(|b| b.is_ascii_alphanumeric()));
     let mut segments = Vec::with_capacity(2 * ranges.len() + 1);
     let mut content_length: u64 = 0;
-    let mut line_break = "";
     for range in ranges {
         let (start, last) = (range.start, range.last());
         let header = format!(
-            "{line_break}--{boundary}\r\nContent-Type: {content_type}\r\n\
+            "\r\n--{boundary}\r\nContent-Type: {content_type}\r\n\
              Content-Range: bytes {start}-{last}/{size}\r\n\r\n"
         );
         content_length = content_length.checked_add(header.len() as u64)?.checked_add(range.length)?;
         segments.push(Segment::Text(header.into_bytes()));
         segments.push(Segment::File(*range));
-        line_break = "\r\n";
     }
-    let close = format!("{line_break}--{boundary}--\r\n");
+    let close = format!("\r\n--{boundary}--\r\n");
     content_length = content_length.checked_add(close.len() as u64)?;
     segments.push(Segment::Text(close.into_bytes()));
     Some(Multipart { boundary, segments, content_length })
@@ -83,7 +84,7 @@ mod tests {
     fn the_body_is_spelled_as_in_the_rfc() {
         let ranges = [ByteRange { start: 7, length: 2 }, ByteRange { start: 0, length: 1 }];
         let multipart = plan(&ranges, 10, "text/plain", "B0".into()).unwrap();
-        let expected = "--B0\r\nContent-Type: text/plain\r\nContent-Range: bytes 7-8/10\r\n\r\n78\
+        let expected = "\r\n--B0\r\nContent-Type: text/plain\r\nContent-Range: bytes 7-8/10\r\n\r\n78\
                         \r\n--B0\r\nContent-Type: text/plain\r\nContent-Range: bytes 0-0/10\r\n\r\n0\
                         \r\n--B0--\r\n";
         assert_eq!(String::from_utf8(render(&multipart, b"0123456789")).unwrap(), expected);

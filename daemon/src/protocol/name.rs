@@ -182,17 +182,29 @@ pub enum NameError {
 /// `\` as `\xNN`. Past [`LOGGED_BYTES_MAX`] bytes of input it ends in `...`.
 #[must_use]
 pub fn escape_for_log(bytes: &[u8]) -> String {
+    escape_up_to(bytes, LOGGED_BYTES_MAX, is_plain)
+}
+
+/// Whether a byte is shown as it is.
+fn is_plain(byte: u8) -> bool {
+    byte != b'\\' && is_plain_in_sentence(byte)
+}
+
+fn is_plain_in_sentence(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'"'
+}
+
+fn escape_up_to(bytes: &[u8], bytes_max: usize, is_plain: impl Fn(u8) -> bool) -> String {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let shown = &bytes[..bytes.len().min(LOGGED_BYTES_MAX)];
+    let shown = &bytes[..bytes.len().min(bytes_max)];
     let mut text = String::with_capacity(shown.len() + 3);
     for &byte in shown {
-        match byte {
-            b'"' | b'\\' | 0..=0x1f | 0x7f..=0xff => {
-                text.push_str("\\x");
-                text.push(char::from(HEX[usize::from(byte >> 4)]));
-                text.push(char::from(HEX[usize::from(byte & 15)]));
-            }
-            printable => text.push(char::from(printable)),
+        if is_plain(byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str("\\x");
+            text.push(char::from(HEX[usize::from(byte >> 4)]));
+            text.push(char::from(HEX[usize::from(byte & 15)]));
         }
     }
     if shown.len() < bytes.len() {
@@ -203,12 +215,35 @@ pub fn escape_for_log(bytes: &[u8]) -> String {
 
 /// As [`escape_for_log`], without a copy of what may stand as it is.
 #[must_use]
-pub fn escaped_for_log(text: &str) -> Cow<'_, str> {
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-    if text.len() <= LOGGED_BYTES_MAX && text.bytes().all(is_plain) {
+pub fn escaped_for_log(bytes: &(impl AsRef<[u8]> + ?Sized)) -> Cow<'_, str> {
+    escaped_up_to(bytes.as_ref(), LOGGED_BYTES_MAX)
+}
+
+/// [`escaped_for_log`] of bytes, of which `bytes_max` are shown.
+#[must_use]
+pub fn escaped_up_to(bytes: &[u8], bytes_max: usize) -> Cow<'_, str> {
+    if bytes.len() <= bytes_max
+        && are_all(bytes, is_plain)
+        && let Ok(text) = std::str::from_utf8(bytes)
+    {
         return Cow::Borrowed(text);
     }
-    Cow::Owned(escape_for_log(text.as_bytes()))
+    Cow::Owned(escape_up_to(bytes, bytes_max, is_plain))
+}
+
+/// The same of a sentence of ours, in which what others sent is escaped already: doing so again would show a byte
+/// that nobody sent.
+#[must_use]
+pub fn sentence_up_to(sentence: &str, bytes_max: usize) -> Cow<'_, str> {
+    if sentence.len() <= bytes_max && are_all(sentence.as_bytes(), is_plain_in_sentence) {
+        return Cow::Borrowed(sentence);
+    }
+    Cow::Owned(escape_up_to(sentence.as_bytes(), bytes_max, is_plain_in_sentence))
+}
+
+/// Without an early end this is done by sixteen bytes at a time.
+fn are_all(bytes: &[u8], is_plain: impl Fn(u8) -> bool) -> bool {
+    bytes.iter().fold(true, |plain, &byte| plain & is_plain(byte))
 }
 
 /// Whether no name may hold this character.

@@ -1,10 +1,32 @@
 //! Error bodies (RFC 9457) and reason phrases (RFC 9110 15; 104 as
 //! [`upload`](crate::protocol::upload) has it).
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 /// The media type of [`document`].
 pub const CONTENT_TYPE: &str = "application/problem+json";
+
+/// The longest `detail`: some sentences, with what of the request they repeat. A request may be longer than any answer
+/// should be.
+pub const DETAIL_BYTES_MAX: usize = 1024;
+
+/// What stands where a text was cut.
+const CUT_MARK: &str = "\u{2026}";
+
+/// A text as far as `bytes_max` goes, with a mark where it goes on.
+#[must_use]
+pub fn shortened(text: &str, bytes_max: usize) -> Cow<'_, str> {
+    if text.len() <= bytes_max {
+        return Cow::Borrowed(text);
+    }
+    let mut end = bytes_max.saturating_sub(CUT_MARK.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    Cow::Owned([&text[..end], CUT_MARK].concat())
+}
 
 /// What kind of problem a document tells of: its `type`, by which a program knows what its members mean. All but the
 /// first are of the registry at <https://www.iana.org/assignments/http-problem-types>, or on their way there.
@@ -61,7 +83,8 @@ impl Kind {
 #[must_use]
 pub fn document_of(kind: Kind, status: u16, detail: &str, members: &[(&str, Value)]) -> String {
     let (uri, title) = kind.registered();
-    let (title, detail) = (title.unwrap_or_else(|| reason(status)), Value::from(detail));
+    let (title, detail) =
+        (title.unwrap_or_else(|| reason(status)), Value::from(shortened(detail, DETAIL_BYTES_MAX)));
     let mut text = format!(r#"{{"type":"{uri}","title":"{title}","status":{status},"detail":{detail}"#);
     for (name, value) in members {
         debug_assert!(!["type", "title", "status", "detail"].contains(name));
@@ -107,6 +130,7 @@ pub fn reason(status: u16) -> &'static str {
         415 => "Unsupported Media Type",
         416 => "Range Not Satisfiable",
         417 => "Expectation Failed",
+        421 => "Misdirected Request",
         422 => "Unprocessable Content",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
@@ -125,6 +149,22 @@ pub fn reason(status: u16) -> &'static str {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_is_too_long_is_cut_between_characters_and_says_so() {
+        for (text, bytes_max, shown) in [
+            ("", 3, ""),
+            ("abcdef", 6, "abcdef"),
+            ("abcdefg", 6, "abc\u{2026}"),
+            ("ab\u{fc}defg", 6, "ab\u{2026}"),
+            ("\u{fc}\u{fc}\u{fc}\u{fc}", 8, "\u{fc}\u{fc}\u{fc}\u{fc}"),
+        ] {
+            assert_eq!(shortened(text, bytes_max), shown);
+            assert!(shortened(text, bytes_max).len() <= bytes_max);
+        }
+        let document: Value = serde_json::from_str(&document(404, &"d".repeat(10_000))).unwrap();
+        assert_eq!(document["detail"].as_str().unwrap().len(), DETAIL_BYTES_MAX);
+    }
 
     #[test]
     fn a_document_is_one_line_in_a_fixed_order() {

@@ -5,8 +5,9 @@
 //! "here" marks what it leaves open and this daemon decides.
 //!
 //! **Fields** (4.1). `Upload-Offset` and `Upload-Length` are integers of structured fields from 0 to
-//! [`INTEGER_MAX`], `Upload-Complete` is a boolean. A field with any other value counts as absent. Here: one that
-//! repeats is 400.
+//! [`INTEGER_MAX`], `Upload-Complete` is a boolean. The draft has a field with any other value ignored; here it is 400,
+//! as one that repeats is: without it a part would be taken for a whole file. So is `Upload-Incomplete`, which drafts
+//! before -02 had instead.
 //!
 //! **Length** (4.1.3). It is `Upload-Length`, or offset + `Content-Length` with `Upload-Complete: ?1`. All that a
 //! client says about it must agree, within a request and across them, or the answer is 400 with
@@ -19,7 +20,8 @@
 //!   `Upload-Limit` before the body is read; it doesn't stand in for a 100 that the client waits for (5). Further
 //!   104s may name the `Upload-Offset`. All have `Upload-Draft-Interop-Version` with the version that the client named.
 //! - `?1` and the whole body: the answer that the request would have had without the draft, with `Upload-Complete: ?1`.
-//! - `?0` and the whole body: 201 with the same `Location`, `Upload-Limit`, `Upload-Complete: ?0`, and here
+//! - `?0` and the whole body, which may be all of a length that is known: the same, since nothing is left to send.
+//! - `?0` and less than that: 201 with the same `Location`, `Upload-Limit`, `Upload-Complete: ?0`, and here
 //!   `Upload-Offset`, which older versions ask for.
 //! - A body that breaks off is kept as far as it came, and the upload is not complete.
 //!
@@ -34,9 +36,10 @@
 //!   [`Kind::MismatchingOffset`]; no byte is taken.
 //! - The upload is complete: nothing changes. A body makes it 400 with [`Kind::InconsistentLength`]; an empty one with
 //!   `?1` may be answered as the completion was, or with 410 and [`Kind::CompletedUpload`].
-//! - `?0` and the whole body: 204 with `Upload-Complete: ?0` and here `Upload-Offset`.
-//! - `?1` and the whole body: the answer that the creation would have had, with `Upload-Complete: ?1`, be it success or
-//!   failure. The method and the conditions are those of the creation.
+//! - `?0` and less than a known length: 204 with `Upload-Complete: ?0` and here `Upload-Offset`.
+//! - `?1` and the whole body, or all of a known length: the answer that the creation would have had, with
+//!   `Upload-Complete: ?1` and here `Upload-Offset`, be it success or failure. The method and the conditions are those
+//!   of the creation.
 //! - 104s may name the `Upload-Offset`; none has a `Location`.
 //!
 //! `Upload-Complete` in an answer is the state of the upload that it speaks of (4.1.2): `?1` once all of it was
@@ -66,9 +69,13 @@ use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::{Body, Request, WriteFields};
 use crate::protocol::problem::Kind;
 
-/// The values of `Upload-Draft-Interop-Version` that can be answered: 6 is -04 and -05, 7 to -08, 8 to -11, 9 from -12
-/// on. They differ in which fields an answer must have, and it has them all here.
-pub const INTEROP_VERSIONS: RangeInclusive<u64> = 6..=9;
+/// The values of `Upload-Draft-Interop-Version` that can be answered: 5 is -03, 6 -04 and -05, 7 to -08, 8 to -11, 9
+/// from -12 on. They differ in which fields an answer must have, and it has them all here; and in that 5 has no media
+/// type.
+pub const INTEROP_VERSIONS: RangeInclusive<u64> = 5..=9;
+
+/// The last version whose appends need no media type.
+const UNTYPED_VERSION: u64 = 5;
 
 /// The media type of a body that is appended (draft section 6), and what `Accept-Patch` says in a 415 for any other.
 pub const MEDIA_TYPE: &str = "application/partial-upload";
@@ -87,22 +94,30 @@ pub struct UploadFields {
     pub length: Option<u64>,
     /// `Upload-Draft-Interop-Version`.
     pub interop_version: Option<u64>,
+    /// The first of them that has a value which it can't have.
+    pub malformed: Option<&'static str>,
+    /// Whether `Upload-Incomplete` is there.
+    pub is_obsolete: bool,
 }
 
 impl UploadFields {
-    /// Reads the fields' values. One that can't be read counts as absent.
+    /// Reads the fields' values.
     pub(super) fn parse(
         offset: Option<&[u8]>,
         complete: Option<&[u8]>,
         length: Option<&[u8]>,
         interop_version: Option<&[u8]>,
     ) -> UploadFields {
-        UploadFields {
-            offset: offset.and_then(integer),
-            complete: complete.and_then(boolean),
-            length: length.and_then(integer),
-            interop_version: interop_version.and_then(integer),
-        }
+        let mut malformed = None;
+        let fields = UploadFields {
+            offset: read("Upload-Offset", offset, integer, &mut malformed),
+            complete: read("Upload-Complete", complete, boolean, &mut malformed),
+            length: read("Upload-Length", length, integer, &mut malformed),
+            interop_version: read("Upload-Draft-Interop-Version", interop_version, integer, &mut malformed),
+            malformed: None,
+            is_obsolete: false,
+        };
+        UploadFields { malformed, ..fields }
     }
 
     /// The version that a 104 must name; `None` where none may be sent, since the client would not understand it.
@@ -110,6 +125,20 @@ impl UploadFields {
     pub fn announced(&self) -> Option<u64> {
         self.interop_version.filter(|version| INTEROP_VERSIONS.contains(version))
     }
+}
+
+fn read<T>(
+    name: &'static str,
+    field: Option<&[u8]>,
+    value: impl FnOnce(&[u8]) -> Option<T>,
+    malformed: &mut Option<&'static str>,
+) -> Option<T> {
+    let field = field?;
+    let value = value(field);
+    if value.is_none() {
+        malformed.get_or_insert(name);
+    }
+    value
 }
 
 fn integer(field: &[u8]) -> Option<u64> {
@@ -151,6 +180,10 @@ impl UploadStep {
     /// [`UploadError`] for requests that contradict themselves. The body is not to be taken then.
     pub fn of(request: &Request) -> Result<UploadStep, UploadError> {
         let Some(write) = &request.write else { return Ok(UploadStep::Neither) };
+        if request.method != Method::Delete {
+            check_kind(request, write)?;
+            write.upload.check()?;
+        }
         match (request.method, request.name.upload_resource().is_some()) {
             (Method::Patch, true) => append(write, request.body),
             (Method::Patch, false) => Err(UploadError::PatchOfFile),
@@ -161,9 +194,48 @@ impl UploadStep {
     }
 }
 
+impl UploadFields {
+    /// Whether they can be understood.
+    fn check(&self) -> Result<(), UploadError> {
+        let is_first = self.interop_version.is_some_and(|version| version < *INTEROP_VERSIONS.start());
+        match self.malformed {
+            _ if self.is_obsolete || is_first => Err(UploadError::Obsolete),
+            Some(field) => Err(UploadError::Malformed { field }),
+            None => Ok(()),
+        }
+    }
+}
+
 /// A request that contradicts itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UploadError {
+    /// A form, as browsers and `curl -F` send it.
+    #[error("a form is not taken; send the file itself: curl -T FILE URL, or PUT with the file as its body")]
+    Form,
+    /// The protocol that the draft began with.
+    #[error(
+        "tus 1.0 is not spoken here; PUT takes a file (curl -T FILE URL), and clients of the IETF's resumable uploads \
+         are served (tus-js-client with protocol: 'ietf-draft-05')"
+    )]
+    Tus,
+    /// A push of a container image.
+    #[error(
+        "this is no container registry; push to one, or upload the image as a file: docker save, then curl -T"
+    )]
+    Registry,
+    /// A field with a value that it can't have.
+    #[error(
+        "{field} has a value that it can't have: numbers are 0 to {INTEGER_MAX}, Upload-Complete is ?0 or ?1"
+    )]
+    Malformed {
+        /// Its name.
+        field: &'static str,
+    },
+    /// A version of the draft before the first that is known, which may say the opposite of `Upload-Complete`.
+    #[error(
+        "this version of resumable uploads is not spoken; send Upload-Complete and Upload-Draft-Interop-Version 5 to 9"
+    )]
+    Obsolete,
     /// PATCH of anything but an upload.
     #[error("PATCH goes on with an upload, whose name a creation gives in Location; a file takes PUT")]
     PatchOfFile,
@@ -212,9 +284,12 @@ impl UploadError {
     pub fn status(&self) -> u16 {
         match self {
             Self::PatchOfFile | Self::WriteOfUpload { .. } => 405,
-            Self::MediaType => 415,
+            Self::MediaType | Self::Form | Self::Tus => 415,
+            Self::Registry => 404,
             Self::TooLong => 413,
-            Self::NoOffset
+            Self::Malformed { .. }
+            | Self::Obsolete
+            | Self::NoOffset
             | Self::NoComplete
             | Self::Offset { .. }
             | Self::ContentRange
@@ -242,6 +317,22 @@ impl UploadError {
     }
 }
 
+/// Refuses what is meant for another kind of server, with a word on what this one takes.
+fn check_kind(request: &Request, write: &WriteFields) -> Result<(), UploadError> {
+    let name = request.name.as_str();
+    if write.is_tus {
+        return Err(UploadError::Tus);
+    }
+    // As docker and podman push: distribution-spec, "Pushing blobs". A file of that name is put there.
+    if request.method != Method::Put && name.starts_with("v2/") && name.contains("/blobs/uploads") {
+        return Err(UploadError::Registry);
+    }
+    let is_whole = write.upload.complete.is_none() && request.method != Method::Patch;
+    let is_form = write.has_content_type("multipart/form-data")
+        || request.method == Method::Post && write.has_content_type("application/x-www-form-urlencoded");
+    if is_whole && is_form { Err(UploadError::Form) } else { Ok(()) }
+}
+
 fn create(write: &WriteFields, body: Body) -> Result<UploadStep, UploadError> {
     let fields = &write.upload;
     let is_ranged = !matches!(write.content_range, Ok(None));
@@ -251,13 +342,25 @@ fn create(write: &WriteFields, body: Body) -> Result<UploadStep, UploadError> {
     if let Some(offset) = fields.offset.filter(|&offset| offset > 0 || fields.complete.is_none()) {
         return Err(UploadError::Offset { offset });
     }
-    let Some(complete) = fields.complete else { return Ok(UploadStep::Neither) };
+    let Some(complete) = fields.complete else {
+        // All of the file, or a part that says how long that is.
+        match write.content_range {
+            Ok(Some(range)) if fields.length.is_some_and(|stated| stated != range.total) => {
+                let stated = fields.length.unwrap_or_default();
+                return Err(UploadError::InconsistentLength { stated, end: range.total });
+            }
+            Ok(None) if fields.length.is_some() => length(fields, 0, true, body).map(drop)?,
+            _ => {}
+        }
+        return Ok(UploadStep::Neither);
+    };
     Ok(UploadStep::Create { complete, length: length(fields, 0, complete, body)? })
 }
 
 fn append(write: &WriteFields, body: Body) -> Result<UploadStep, UploadError> {
     let fields = &write.upload;
-    if !write.has_content_type(MEDIA_TYPE) {
+    let is_untyped = fields.interop_version == Some(UNTYPED_VERSION) && write.content_type.is_none();
+    if !is_untyped && !write.has_content_type(MEDIA_TYPE) {
         return Err(UploadError::MediaType);
     }
     if !matches!(write.content_range, Ok(None)) {

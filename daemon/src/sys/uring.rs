@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::{Duration, Instant};
 
 use io_uring::{Builder, IoUring, Probe, opcode};
 
@@ -12,6 +13,11 @@ const ENTRIES: u32 = 1024;
 /// Completion entries: four times the submissions, since many connections can become ready at once. The kernel
 /// keeps what overflows (IORING_FEAT_NODROP, 5.5), only slower.
 const COMPLETION_ENTRIES: u32 = 4 * ENTRIES;
+
+/// How long a trial waits for the rings of a daemon that has just ended, some milliseconds on an idle host, and the
+/// pause between two attempts.
+const PROBE_PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE_PAUSE: Duration = Duration::from_millis(5);
 
 /// What the rings of this kernel can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,42 +31,92 @@ pub struct RingFeatures {
 #[derive(Debug)]
 pub struct RingRefused {
     reason: io::Error,
+    /// Where several were asked for: how many there were, and how many there had to be.
+    count: Option<(usize, usize)>,
 }
 
 impl std::error::Error for RingRefused {}
 
 impl fmt::Display for RingRefused {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let remedy = match self.reason.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-            Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => {
-                "allow it: sysctl kernel.io_uring_disabled=0, or a seccomp profile that lets io_uring_setup through"
-            }
-            Some(rustix::io::Errno::NOSYS) => {
-                "this kernel has none, or a seccomp profile hides it: Linux 5.15 or newer is needed"
-            }
-            Some(rustix::io::Errno::NOMEM) => "raise the locked-memory limit: LimitMEMLOCK= or ulimit -l",
-            Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => "raise the limit of open files",
-            Some(rustix::io::Errno::OPNOTSUPP) => {
-                "this kernel's rings lack poll: Linux 5.15 or newer is needed"
-            }
-            _ => "see io_uring_setup(2)",
+        let RingRefused { reason, count } = self;
+        let place = match count {
+            Some((made, wanted)) => format!(" for ring {} of {wanted}", made + 1),
+            None => String::new(),
         };
-        write!(formatter, "io_uring is refused: {} ({remedy})", self.reason)
+        write!(formatter, "io_uring is refused{place}: {reason} ({})", remedy(reason))
+    }
+}
+
+/// What to do where a ring can't be made.
+pub fn remedy(reason: &io::Error) -> &'static str {
+    match reason.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => {
+            "allow it: sysctl kernel.io_uring_disabled=0, or a seccomp profile that lets io_uring_setup through"
+        }
+        Some(rustix::io::Errno::NOSYS) => {
+            "this kernel has none, or a seccomp profile hides it: Linux 5.15 or newer is needed"
+        }
+        Some(rustix::io::Errno::NOMEM) => {
+            "raise the locked-memory limit, which all processes of one user share: LimitMEMLOCK= or ulimit -l"
+        }
+        Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => {
+            "raise the limit of open files: LimitNOFILE= or ulimit -n"
+        }
+        Some(rustix::io::Errno::OPNOTSUPP) => "this kernel's rings lack poll: Linux 5.15 or newer is needed",
+        _ => "see io_uring_setup(2)",
     }
 }
 
 /// Makes a ring like a worker's, looks at it and drops it.
 pub fn probe() -> Result<RingFeatures, RingRefused> {
+    first().map(|(features, _)| features)
+}
+
+/// Makes `count` rings like the workers', all at once, and drops them: what is left of locked memory may be enough for
+/// some of them only.
+pub fn probe_all(count: usize) -> Result<RingFeatures, RingRefused> {
+    let (features, ring) = first()?;
+    let mut rings = vec![ring];
+    while rings.len() < count {
+        let made = rings.len();
+        let refused = |reason| RingRefused { reason, count: Some((made, count)) };
+        rings.push(patiently(PROBE_PATIENCE, || build(features)).map_err(refused)?);
+    }
+    Ok(features)
+}
+
+/// Makes a ring, or what holds one, again for a while where locked memory is out: the kernel gives back what rings took
+/// a moment after they were dropped or their process ended, from a work queue.
+pub fn patiently<R>(patience: Duration, make: impl Fn() -> io::Result<R>) -> io::Result<R> {
+    let end = Instant::now() + patience;
+    loop {
+        match make() {
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory && Instant::now() < end => {
+                std::thread::park_timeout(PATIENCE_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
+fn build(features: RingFeatures) -> io::Result<IoUring> {
+    let (builder, entries) = builder(features);
+    builder.build(entries)
+}
+
+/// One ring, and what it can do.
+fn first() -> Result<(RingFeatures, IoUring), RingRefused> {
     let with_flags = RingFeatures { defer_taskrun: true };
     let without_flags = RingFeatures { defer_taskrun: false };
-    match probe_with(with_flags) {
+    match patiently(PROBE_PATIENCE, || probe_with(with_flags)) {
         // EINVAL: a kernel before 6.1 doesn't know the flags.
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
-            probe_with(without_flags).map(|()| without_flags)
+            probe_with(without_flags).map(|ring| (without_flags, ring))
         }
-        result => result.map(|()| with_flags),
+        result => result.map(|ring| (with_flags, ring)),
     }
-    .map_err(|reason| RingRefused { reason })
+    .map_err(|reason| RingRefused { reason, count: None })
 }
 
 /// The builder of a worker's ring, and its entries. A ring with `defer_taskrun` belongs to the thread that
@@ -74,16 +130,15 @@ pub fn builder(features: RingFeatures) -> (Builder, u32) {
     (builder, ENTRIES)
 }
 
-fn probe_with(features: RingFeatures) -> io::Result<()> {
-    let (builder, entries) = builder(features);
-    let ring = builder.build(entries)?;
+fn probe_with(features: RingFeatures) -> io::Result<IoUring> {
+    let ring = build(features)?;
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe)?;
     // What monoio submits for this daemon: readiness of sockets, cancelling it, the wake-up from other threads
     // and the closing of descriptors.
     let needed = [opcode::PollAdd::CODE, opcode::AsyncCancel::CODE, opcode::Read::CODE, opcode::Close::CODE];
     if needed.into_iter().all(|code| probe.is_supported(code)) {
-        Ok(())
+        Ok(ring)
     } else {
         Err(rustix::io::Errno::OPNOTSUPP.into())
     }

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::log_order::Oldest;
 use super::log_queue::LogQueue;
 use crate::config::LogFormat;
 
@@ -32,21 +33,33 @@ pub struct AccessLine<'a> {
     pub method: &'a str,
     /// The target, escaped to printable ASCII without quotes.
     pub path: &'a str,
-    /// The HTTP status, 0 where there is none.
+    /// The HTTP status, 0 for what isn't HTTP.
     pub status: u16,
-    /// Payload bytes.
-    pub bytes: u64,
+    /// Payload bytes that were received.
+    pub bytes_in: u64,
+    /// Payload bytes that were handed to the kernel to be sent.
+    pub bytes_out: u64,
     /// When the request was there.
     pub started: Instant,
     /// The engine that moved most of the payload, or `none`.
     pub engine: &'a str,
     /// How it ended.
     pub outcome: &'a str,
+    /// Why it ended so, `-` where all is well; escaped as the path is, and so are the next three.
+    pub reason: &'a str,
+    /// The `Range` field, `-` where there was none.
+    pub range: &'a str,
+    /// The `User-Agent` field, `-` where there was none.
+    pub agent: &'a str,
+    /// What the request is called here and by who sent it.
+    pub id: &'a str,
 }
 
 /// The lines of one worker.
 pub struct AccessLog {
     queue: LogQueue,
+    /// Since when there are lines in the buffer, for whoever writes the others between them.
+    oldest: Oldest,
     format: LogFormat,
     buffer: RefCell<String>,
     lines: Cell<u64>,
@@ -61,6 +74,7 @@ impl AccessLog {
     /// Lines for `queue`.
     pub fn new(queue: LogQueue, format: LogFormat) -> AccessLog {
         AccessLog {
+            oldest: queue.add_buffer(),
             queue,
             format,
             buffer: RefCell::default(),
@@ -93,7 +107,8 @@ impl AccessLog {
         let mut buffer = self.buffer.borrow_mut();
         if !buffer.is_empty() {
             // An idle worker keeps no buffer: the next begins with the next line.
-            self.queue.send(std::mem::take(&mut *buffer).into_bytes(), self.lines.take());
+            self.queue.send_batch(std::mem::take(&mut *buffer).into_bytes(), self.lines.take());
+            self.oldest.ended();
         }
     }
 
@@ -102,8 +117,9 @@ impl AccessLog {
             out.reserve(BUFFER_BYTES + LINE_BYTES);
         }
         let now = Instant::now();
+        let is_first = out.is_empty();
         out.push_str(F::TIME);
-        self.push_time(out, now);
+        self.push_time(out, now, is_first);
         out.push_str(F::PEER);
         push_peer(out, line.peer);
         out.push_str(F::PROTOCOL);
@@ -114,8 +130,10 @@ impl AccessLog {
         push_escaped(out, line.path);
         out.push_str(F::STATUS);
         push_number(out, u64::from(line.status));
-        out.push_str(F::BYTES);
-        push_number(out, line.bytes);
+        out.push_str(F::BYTES_IN);
+        push_number(out, line.bytes_in);
+        out.push_str(F::BYTES_OUT);
+        push_number(out, line.bytes_out);
         out.push_str(F::DURATION);
         let duration = now.saturating_duration_since(line.started);
         push_number(out, u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
@@ -123,13 +141,24 @@ impl AccessLog {
         out.push_str(line.engine);
         out.push_str(F::OUTCOME);
         out.push_str(line.outcome);
+        out.push_str(F::REASON);
+        push_escaped(out, line.reason);
+        out.push_str(F::RANGE);
+        push_escaped(out, line.range);
+        out.push_str(F::AGENT);
+        push_escaped(out, line.agent);
+        out.push_str(F::ID);
+        out.push_str(line.id);
         out.push_str(F::END);
     }
 
     /// The time in RFC 3339, with microseconds; all but those is spelled once a second.
-    fn push_time(&self, out: &mut String, now: Instant) {
+    fn push_time(&self, out: &mut String, now: Instant, is_first: bool) {
         let now = self.wall_time(now);
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        if is_first {
+            self.oldest.began(since);
+        }
         let mut text = self.second_text.borrow_mut();
         if self.second.replace(since.as_secs()) != since.as_secs() {
             *text = humantime::format_rfc3339_seconds(now).to_string();
@@ -170,10 +199,15 @@ trait Form {
     const METHOD: &'static str;
     const PATH: &'static str;
     const STATUS: &'static str;
-    const BYTES: &'static str;
+    const BYTES_IN: &'static str;
+    const BYTES_OUT: &'static str;
     const DURATION: &'static str;
     const ENGINE: &'static str;
     const OUTCOME: &'static str;
+    const REASON: &'static str;
+    const RANGE: &'static str;
+    const AGENT: &'static str;
+    const ID: &'static str;
     const END: &'static str;
 }
 
@@ -186,10 +220,15 @@ impl Form for Text {
     const METHOD: &'static str = "\" method=\"";
     const PATH: &'static str = "\" path=\"";
     const STATUS: &'static str = "\" status=";
-    const BYTES: &'static str = " bytes=";
+    const BYTES_IN: &'static str = " bytes_in=";
+    const BYTES_OUT: &'static str = " bytes_out=";
     const DURATION: &'static str = " duration_us=";
     const ENGINE: &'static str = " engine=\"";
     const OUTCOME: &'static str = "\" outcome=\"";
+    const REASON: &'static str = "\" reason=\"";
+    const RANGE: &'static str = "\" range=\"";
+    const AGENT: &'static str = "\" agent=\"";
+    const ID: &'static str = "\" id=\"";
     const END: &'static str = "\"\n";
 }
 
@@ -202,10 +241,15 @@ impl Form for Json {
     const METHOD: &'static str = "\",\"method\":\"";
     const PATH: &'static str = "\",\"path\":\"";
     const STATUS: &'static str = "\",\"status\":";
-    const BYTES: &'static str = ",\"bytes\":";
+    const BYTES_IN: &'static str = ",\"bytes_in\":";
+    const BYTES_OUT: &'static str = ",\"bytes_out\":";
     const DURATION: &'static str = ",\"duration_us\":";
     const ENGINE: &'static str = ",\"engine\":\"";
     const OUTCOME: &'static str = "\",\"outcome\":\"";
+    const REASON: &'static str = "\",\"reason\":\"";
+    const RANGE: &'static str = "\",\"range\":\"";
+    const AGENT: &'static str = "\",\"agent\":\"";
+    const ID: &'static str = "\",\"id\":\"";
     const END: &'static str = "\"}\n";
 }
 
@@ -264,7 +308,7 @@ mod tests {
 
     fn written(format: LogFormat, peer: &str, count: usize) -> String {
         let output = Output::default();
-        let queue = LogQueue::start(output.clone()).unwrap();
+        let queue = LogQueue::start(output.clone(), |_| {}).unwrap();
         let log = AccessLog::new(queue.clone(), format);
         for _ in 0..count {
             log.write(&AccessLine {
@@ -272,11 +316,16 @@ mod tests {
                 protocol: "http",
                 method: "GET",
                 path: "/a\\x0ab",
-                status: 200,
-                bytes: u64::MAX,
+                status: 206,
+                bytes_in: 0,
+                bytes_out: u64::MAX,
                 started: Instant::now().checked_sub(Duration::from_secs(17)).unwrap(),
                 engine: "copy",
                 outcome: "complete",
+                reason: "-",
+                range: "bytes=0-",
+                agent: "curl/8 (\\x22)",
+                id: "c0ffee",
             });
         }
         drop(log);
@@ -291,11 +340,13 @@ mod tests {
         assert!(humantime::parse_rfc3339(time).is_ok(), "{time}");
         let (before, after) = rest.split_once(" duration_us=17").unwrap();
         let expected = "  INFO transfer peer=127.0.0.1:80 protocol=\"http\" method=\"GET\" path=\"/a\\\\x0ab\" \
-                        status=200 bytes=18446744073709551615";
+                        status=206 bytes_in=0 bytes_out=18446744073709551615";
         assert_eq!(before, expected);
         let (below_a_second, after) = after.split_at(6);
         assert!(below_a_second.parse::<u32>().is_ok(), "{below_a_second}");
-        assert_eq!(after, " engine=\"copy\" outcome=\"complete\"\n");
+        let expected = " engine=\"copy\" outcome=\"complete\" reason=\"-\" range=\"bytes=0-\" \
+                        agent=\"curl/8 (\\\\x22)\" id=\"c0ffee\"\n";
+        assert_eq!(after, expected);
     }
 
     #[test]
@@ -304,7 +355,9 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["peer"], "[::1]:80");
         assert_eq!(value["path"], "/a\\x0ab");
-        assert_eq!(value["bytes"], u64::MAX);
+        assert_eq!((&value["bytes_in"], &value["bytes_out"]), (&0.into(), &u64::MAX.into()));
+        assert_eq!((&value["reason"], &value["range"]), (&"-".into(), &"bytes=0-".into()));
+        assert_eq!((&value["agent"], &value["id"]), (&"curl/8 (\\x22)".into(), &"c0ffee".into()));
         assert_eq!((&value["level"], &value["message"]), (&"INFO".into(), &"transfer".into()));
         assert!(humantime::parse_rfc3339(value["timestamp"].as_str().unwrap()).is_ok());
     }

@@ -3,7 +3,9 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::labels::{EngineLabel, FrameRefusal, Label, Outcome, Status, UploadOutcome};
+use super::labels::{
+    EngineLabel, FrameRefusal, Label, Limit, Outcome, ProxyRefusal, SpaceRefusal, Status, UploadOutcome,
+};
 
 /// A count that only grows. One thread adds to it, so the addition itself needn't be atomic: a locked instruction
 /// costs twenty cycles, several times in each request.
@@ -76,14 +78,20 @@ impl<L: Label> CounterFamily<L> {
 pub struct WorkerCounters {
     /// When the worker last turned its loop, in milliseconds since the daemon started.
     pub heartbeat_ms: Gauge,
+    /// Which reload's settings it goes by.
+    pub settings_generation: Gauge,
     /// Connections accepted.
     pub connections_accepted: Counter,
     /// Connections that ended.
     pub connections_closed: Counter,
     /// Connections closed since their first bytes were neither a frame nor HTTP.
     pub connections_unknown: Counter,
+    /// Connections refused for their PROXY header.
+    pub proxy_headers_refused: CounterFamily<ProxyRefusal>,
     /// Times that accepting paused, for want of descriptors or for the connection limit.
     pub accept_pauses: Counter,
+    /// What was refused or ended for a limit.
+    pub limited: CounterFamily<Limit>,
     /// HTTP requests by the status of their answer.
     pub requests: CounterFamily<Status>,
     /// Transfers by how they ended.
@@ -92,12 +100,20 @@ pub struct WorkerCounters {
     pub bytes_sent: CounterFamily<EngineLabel>,
     /// Windows that were cold when their turn came.
     pub windows_cold: Counter,
+    /// Windows that weren't believed to be in memory by a look at a few places.
+    pub windows_disbelieved: Counter,
+    /// Times that the worker waited for a disk.
+    pub disk_waits: Counter,
+    /// The longest of these, in microseconds.
+    pub disk_wait_longest_us: Gauge,
     /// Frames taken whole.
     pub frames_received: Counter,
     /// Frames that got no `done`.
     pub frames_refused: CounterFamily<FrameRefusal>,
     /// Payload bytes of frames.
     pub bytes_received: Counter,
+    /// Uploads and frames that were refused for want of room.
+    pub space_refusals: CounterFamily<SpaceRefusal>,
     /// Requests that brought an upload or a part of one, by how they ended.
     pub uploads: CounterFamily<UploadOutcome>,
     /// Bytes of uploads that were written, whatever became of them.
@@ -123,6 +139,51 @@ pub struct UploadGauges {
     pub writers: Gauge,
     /// Uploads that aren't published, those with a writer among them.
     pub partials: Gauge,
+    /// Bytes of those, in whole blocks.
+    pub partial_bytes: Gauge,
+    /// Bytes that were allocated for them ahead of what has come.
+    pub partial_bytes_ahead: Gauge,
+}
+
+/// How much of the spool is taken; told every second, and 0 where frames aren't stored.
+#[derive(Default)]
+pub struct SpoolGauges {
+    /// Bytes of stored frames, in whole blocks.
+    pub bytes: Gauge,
+    /// Stored frames.
+    pub files: Gauge,
+    /// Bytes that frames on their way in take.
+    pub incoming_bytes: Gauge,
+    /// Frames on their way in that take any.
+    pub incoming_files: Gauge,
+}
+
+/// Whether the root's path leads to the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootState {
+    /// It does, or there is no root.
+    Served,
+    /// It leads to another directory or to none; the former one is served.
+    Replaced,
+    /// The directory that is served has no name any more, so that nothing is found in it.
+    Removed,
+}
+
+/// The state of the root, told every second.
+#[derive(Default)]
+pub struct RootGauge(Gauge);
+
+impl RootGauge {
+    /// Sets it.
+    pub fn set(&self, state: RootState) {
+        self.0.set(state as u64);
+    }
+
+    /// The state now.
+    pub fn get(&self) -> RootState {
+        let states = [RootState::Replaced, RootState::Removed];
+        states.into_iter().find(|state| *state as u64 == self.0.get()).unwrap_or(RootState::Served)
+    }
 }
 
 /// What the control plane counts.
@@ -136,4 +197,6 @@ pub struct ControlCounters {
     pub streams: CounterFamily<Outcome>,
     /// Streams that run now.
     pub streams_running: Gauge,
+    /// What was refused or ended for a limit.
+    pub limited: CounterFamily<Limit>,
 }

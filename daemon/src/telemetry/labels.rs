@@ -37,6 +37,10 @@ label! {
         PeerClosed => "peer_closed",
         /// The peer made no progress in time.
         TimedOut => "timed_out",
+        /// The peer moved less than `progress_bytes_min`.
+        TooSlow => "too_slow",
+        /// It had to make room for others.
+        Evicted => "evicted",
         /// The source could not be read, or got shorter on the way.
         SourceFailed => "source_failed",
         /// The sink could not take the bytes.
@@ -47,6 +51,8 @@ label! {
         Drained => "drained",
         /// The control client that asked for the stream went away.
         Cancelled => "cancelled",
+        /// This host had no local port for a connection to the target of a stream.
+        NoLocalPort => "no_local_port",
     }
 }
 
@@ -71,7 +77,9 @@ label! {
         Kept => "kept",
         /// The request asked for what can't be, or what it brought wasn't what it said.
         Refused => "refused",
-        /// The disk or the peer failed, and nothing is kept.
+        /// The peer broke off, or the daemon stopped, and nothing is kept.
+        BrokenOff => "broken_off",
+        /// The disk failed, or the daemon had no room for it, and nothing is kept.
         Failed => "failed",
     }
 }
@@ -87,14 +95,99 @@ label! {
         Truncated => "truncated",
         /// The peer made no progress in time.
         TimedOut => "timed_out",
+        /// The peer moved less than `progress_bytes_min`.
+        TooSlow => "too_slow",
+        /// It had to make room for others.
+        Evicted => "evicted",
         /// The sink could not take it.
         SinkFailed => "sink_failed",
+        /// There was no room for it; [`SpaceRefusal`] says which.
+        NoRoom => "no_room",
+        /// The daemon stopped, and `drain_timeout_ms` was over.
+        Drained => "drained",
+    }
+}
+
+label! {
+    /// Why a log line was lost.
+    LogLoss {
+        /// Its reader was too slow: too much waited for it already, or a pipe that doesn't wait stayed full.
+        SlowReader => "slow_reader",
+        /// No room on the disk, or the file may not get longer (RLIMIT_FSIZE).
+        NoRoom => "no_room",
+        /// Nobody reads any more.
+        ReaderGone => "reader_gone",
+        /// Anything else that a write fails with.
+        Failed => "failed",
+    }
+}
+
+label! {
+    /// For want of which room an upload or a frame was refused.
+    SpaceRefusal {
+        /// `min_free_bytes` of the file system would no longer be free.
+        MinFreeBytes => "min_free_bytes",
+        /// `min_free_inodes` of the file system would no longer be free.
+        MinFreeInodes => "min_free_inodes",
+        /// The file system is full.
+        Disk => "disk",
+        /// A quota is used up.
+        Quota => "quota",
+        /// The file system's files can't be so long.
+        FileLength => "file_length",
+        /// `spool_bytes_max` would be passed.
+        SpoolBytes => "spool_bytes_max",
+        /// `spool_files_max` would be passed.
+        SpoolFiles => "spool_files_max",
+        /// `address_spool_bytes_max` would be passed.
+        AddressSpoolBytes => "address_spool_bytes_max",
+    }
+}
+
+label! {
+    /// Why a connection was refused for its PROXY header.
+    ProxyRefusal {
+        /// It begins like one and isn't, or ended inside.
+        Malformed => "malformed",
+        /// There is none, and it is required.
+        Missing => "missing",
+        /// It was not complete in time.
+        TimedOut => "timed_out",
+        /// It is required, and the peer is no trusted proxy.
+        Untrusted => "untrusted",
+    }
+}
+
+label! {
+    /// For which limit something was refused or ended.
+    Limit {
+        /// Connections that were refused since their address holds `address_connections_max`.
+        AddressConnections => "address_connections_max",
+        /// Uploads that were refused since their address writes `address_uploads_max`.
+        AddressUploads => "address_uploads_max",
+        /// Streams that were refused since their address has `address_streams_max`.
+        AddressStreams => "address_streams_max",
+        /// Listings that were refused since their address is being sent `address_listings_max`.
+        AddressListings => "address_listings_max",
+        /// What was ended since its peer moved less than `progress_bytes_min`.
+        Progress => "progress_bytes_min",
+        /// Connections that were closed for others, `connections_max` being reached.
+        Connections => "connections_max",
+        /// The same of the control plane.
+        ControlConnections => "control_connections_max",
+        /// Uploads that were ended for others, `uploads_max` being reached.
+        Uploads => "uploads_max",
+        /// Streams that were ended for others, `streams_max` being reached.
+        Streams => "streams_max",
+        /// Connections that were closed for others since descriptors had run out.
+        Descriptors => "descriptors",
     }
 }
 
 macro_rules! statuses {
     ($($code:ident = $number:literal,)+) => {
-        /// The HTTP status codes that either plane answers with.
+        /// The HTTP status codes that either plane answers with; 499 for a client that left before there was an answer,
+        /// as NGINX has it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs, reason = "the number is the documentation")]
         pub enum Status { $($code,)+ }
@@ -121,6 +214,6 @@ macro_rules! statuses {
 statuses! {
     S200 = 200, S201 = 201, S202 = 202, S204 = 204, S206 = 206, S304 = 304, S400 = 400, S401 = 401, S403 = 403,
     S404 = 404, S405 = 405, S408 = 408, S409 = 409, S410 = 410, S411 = 411, S412 = 412, S413 = 413, S414 = 414,
-    S415 = 415, S416 = 416, S417 = 417, S429 = 429, S431 = 431, S500 = 500, S501 = 501, S502 = 502, S503 = 503,
-    S504 = 504, S505 = 505, S507 = 507,
+    S415 = 415, S416 = 416, S417 = 417, S421 = 421, S429 = 429, S431 = 431, S499 = 499, S500 = 500, S501 = 501,
+    S502 = 502, S503 = 503, S504 = 504, S505 = 505, S507 = 507,
 }

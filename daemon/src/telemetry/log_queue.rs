@@ -4,10 +4,13 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
+
+use super::labels::{Label, LogLoss};
+use super::log_order::{Buffers, Lines, Oldest};
 
 /// Bytes that wait for their reader before more lines are dropped: a second or so at the access rate of one core.
 const BYTES_WAITING_MAX: usize = 16 << 20;
@@ -15,12 +18,21 @@ const BYTES_WAITING_MAX: usize = 16 << 20;
 /// Bytes that one write brings together where many wait.
 const WRITE_BYTES: usize = 64 << 10;
 
+/// How often it is looked whether lines that wait for earlier ones may go: workers hand theirs over every 100 ms.
+const HELD_LOOK: Duration = Duration::from_millis(50);
+
 /// Longest wait for the reader to take what is left when the process ends.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// Longest that a pipe or socket which doesn't wait itself may stay full before what is to be written is lost. What
+/// comes meanwhile waits in the queue.
+const FULL_TIME_MAX: Duration = Duration::from_secs(1);
+
 enum Message {
-    /// Whole lines.
-    Lines(Vec<u8>),
+    /// One line.
+    Line(Vec<u8>),
+    /// Whole lines of a worker, in their order.
+    Batch(Vec<u8>),
     /// To be answered when all before it is written.
     Flush(mpsc::Sender<()>),
 }
@@ -32,19 +44,45 @@ pub struct LogQueue(Option<Arc<Queue>>);
 struct Queue {
     messages: mpsc::Sender<Message>,
     bytes_waiting: Arc<AtomicUsize>,
-    lines_dropped: AtomicU64,
+    losses: Arc<Losses>,
+    buffers: Buffers,
+}
+
+/// Lines that were lost, by why.
+#[derive(Default)]
+struct Losses([AtomicU64; LogLoss::ALL.len()]);
+
+impl Losses {
+    fn add(&self, loss: LogLoss, lines: u64) {
+        self.0[loss.index()].fetch_add(lines, Ordering::Relaxed);
+    }
+
+    fn get(&self, loss: LogLoss) -> u64 {
+        self.0[loss.index()].load(Ordering::Relaxed)
+    }
 }
 
 impl LogQueue {
-    /// Starts the thread that writes to `output`.
-    pub(super) fn start(output: impl Write + Send + 'static) -> io::Result<LogQueue> {
+    /// Starts the thread that writes to `output`. Where that can't take more now and doesn't wait itself, `wait` waits
+    /// until it can, for so long at most.
+    pub(super) fn start(
+        output: impl Write + Send + 'static,
+        wait: impl Fn(Duration) + Send + 'static,
+    ) -> io::Result<LogQueue> {
         let (messages, receiver) = mpsc::channel();
         let bytes_waiting = Arc::new(AtomicUsize::new(0));
-        let queue =
-            Queue { messages, bytes_waiting: Arc::clone(&bytes_waiting), lines_dropped: AtomicU64::new(0) };
-        let body = move || write_all(&receiver, &bytes_waiting, output);
-        std::thread::Builder::new().name("streamd-log".to_owned()).spawn(body)?;
-        Ok(LogQueue(Some(Arc::new(queue))))
+        let buffers = Buffers::default();
+        let losses = Arc::<Losses>::default();
+        let writer = Writer {
+            bytes_waiting: Arc::clone(&bytes_waiting),
+            buffers: buffers.clone(),
+            lines: Lines::default(),
+        };
+        let output = Output { output, wait, losses: Arc::clone(&losses), is_within_line: false, lost: None };
+        std::thread::Builder::new()
+            .name("streamd-log".to_owned())
+            .spawn(move || writer.write_all(&receiver, output))?;
+        Ok(LogQueue(Some(Arc::new(Queue { messages, bytes_waiting, losses, buffers }))))
     }
 
     /// A queue whose lines go nowhere.
@@ -57,21 +95,30 @@ impl LogQueue {
         self.0.is_none()
     }
 
-    /// Hands over `lines` whole lines.
-    pub(super) fn send(&self, text: Vec<u8>, lines: u64) {
-        let Some(queue) = &self.0 else { return };
+    /// A place for what a buffer of lines says of itself.
+    pub(super) fn add_buffer(&self) -> Oldest {
+        self.0.as_ref().map(|queue| queue.buffers.clone()).unwrap_or_default().add()
+    }
+
+    /// Hands over `lines` whole lines that are in the order of their times.
+    pub(super) fn send_batch(&self, text: Vec<u8>, lines: u64) {
         let bytes = text.len();
+        self.send(Message::Batch(text), bytes, lines);
+    }
+
+    fn send(&self, message: Message, bytes: usize, lines: u64) {
+        let Some(queue) = &self.0 else { return };
         let waiting = queue.bytes_waiting.fetch_add(bytes, Ordering::Relaxed);
         let has_room = waiting + bytes <= BYTES_WAITING_MAX;
-        if !has_room || queue.messages.send(Message::Lines(text)).is_err() {
+        if !has_room || queue.messages.send(message).is_err() {
             queue.bytes_waiting.fetch_sub(bytes, Ordering::Relaxed);
-            queue.lines_dropped.fetch_add(lines, Ordering::Relaxed);
+            queue.losses.add(LogLoss::SlowReader, lines);
         }
     }
 
-    /// Lines that were dropped because their reader was too slow.
-    pub(super) fn lines_dropped(&self) -> u64 {
-        self.0.as_ref().map_or(0, |queue| queue.lines_dropped.load(Ordering::Relaxed))
+    /// Lines that were lost for this reason.
+    pub(super) fn lines_dropped(&self, loss: LogLoss) -> u64 {
+        self.0.as_ref().map_or(0, |queue| queue.losses.get(loss))
     }
 
     /// Waits until all that was handed over is written, for [`FLUSH_TIME_MAX`] at most.
@@ -84,34 +131,141 @@ impl LogQueue {
     }
 }
 
-/// The thread: what waits goes out in one write. Where nobody reads any more, lines are thrown away.
-fn write_all(messages: &mpsc::Receiver<Message>, bytes_waiting: &AtomicUsize, mut output: impl Write) {
-    let mut text = Vec::new();
-    let mut flushed = None;
-    while let Ok(first) = messages.recv() {
-        let mut next = Some(first);
+/// The thread: what waits goes out in one write, in the order of its times.
+struct Writer {
+    bytes_waiting: Arc<AtomicUsize>,
+    buffers: Buffers,
+    lines: Lines,
+}
+
+impl Writer {
+    fn write_all(
+        mut self,
+        messages: &mpsc::Receiver<Message>,
+        mut output: Output<impl Write, impl Fn(Duration)>,
+    ) {
+        loop {
+            let first = if self.lines.bytes() == 0 {
+                messages.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                messages.recv_timeout(HELD_LOOK)
+            };
+            let is_over = matches!(first, Err(RecvTimeoutError::Disconnected));
+            let flushed = self.gather(messages, first.ok());
+            let is_last = is_over || flushed.is_some();
+            let text = self.lines.take((!is_last).then_some(&self.buffers));
+            output.write(&text);
+            self.bytes_waiting.fetch_sub(text.len(), Ordering::Relaxed);
+            if let Some(done) = flushed {
+                let _ = done.send(());
+            }
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    /// Brings together what waits. Ends early with whoever waits for all that came before.
+    fn gather(
+        &mut self,
+        messages: &mpsc::Receiver<Message>,
+        first: Option<Message>,
+    ) -> Option<mpsc::Sender<()>> {
+        let (mut next, mut bytes) = (first, 0);
         while let Some(message) = next {
             match message {
-                Message::Lines(lines) if text.is_empty() => text = lines,
-                Message::Lines(lines) => text.extend_from_slice(&lines),
-                Message::Flush(done) => flushed = Some(done),
+                Message::Line(line) => bytes += self.lines.add(&line, false),
+                Message::Batch(lines) => bytes += self.lines.add(&lines, true),
+                Message::Flush(done) => return Some(done),
             }
-            let goes_on = flushed.is_none() && text.len() < WRITE_BYTES;
-            next = if goes_on { messages.try_recv().ok() } else { None };
+            next = if bytes < WRITE_BYTES { messages.try_recv().ok() } else { None };
         }
-        let _ = output.write_all(&text).and_then(|()| output.flush());
-        bytes_waiting.fetch_sub(text.len(), Ordering::Relaxed);
-        text.clear();
-        if let Some(done) = flushed.take() {
-            let _ = done.send(());
+        None
+    }
+}
+
+/// Where lines go: what it doesn't take is lost and counted, and said with the first line that it takes again.
+struct Output<W, F> {
+    output: W,
+    wait: F,
+    losses: Arc<Losses>,
+    /// Whether it has the beginning of a line of which the rest was lost.
+    is_within_line: bool,
+    /// What was lost since it last took anything: how many lines, and why the latest.
+    lost: Option<(u64, io::Error)>,
+}
+
+impl<W: Write, F: Fn(Duration)> Output<W, F> {
+    fn write(&mut self, text: &[u8]) {
+        if text.is_empty() {
+            return;
         }
+        let ended =
+            if self.is_within_line { self.write_part(b"\n").map_err(|(_, error)| error) } else { Ok(()) };
+        let result = match ended {
+            Ok(()) => self.write_part(text),
+            Err(error) => Err((0, error)),
+        };
+        let Err((written, error)) = result else {
+            self.is_within_line = false;
+            self.tell_what_was_lost();
+            return;
+        };
+        if written > 0 {
+            self.is_within_line = text[written - 1] != b'\n';
+        }
+        let lines = memchr::memchr_iter(b'\n', &text[written..]).count() as u64;
+        self.losses.add(loss_of(&error), lines);
+        let before = self.lost.take().map_or(0, |(lines, _)| lines);
+        self.lost = Some((before + lines, error));
+    }
+
+    /// Writes all of it, or says how much was written and why not the rest.
+    fn write_part(&mut self, text: &[u8]) -> Result<(), (usize, io::Error)> {
+        let mut written = 0;
+        let mut end = Instant::now() + FULL_TIME_MAX;
+        while written < text.len() {
+            match self.output.write(&text[written..]) {
+                Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
+                Ok(count) => {
+                    written += count;
+                    end = Instant::now() + FULL_TIME_MAX;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < end => {
+                    (self.wait)(end.saturating_duration_since(Instant::now()));
+                }
+                Err(error) => return Err((written, error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// By a line in the queue, as any other.
+    fn tell_what_was_lost(&mut self) {
+        if let Some((lines, error)) = self.lost.take() {
+            tracing::warn!(lines, %error, "log lines were lost");
+        }
+    }
+}
+
+fn loss_of(error: &io::Error) -> LogLoss {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::WouldBlock => LogLoss::SlowReader,
+        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => LogLoss::NoRoom,
+        // Of a socket, which standard error of a service is: journald ended.
+        Kind::BrokenPipe | Kind::ConnectionReset | Kind::NotConnected | Kind::ConnectionRefused => {
+            LogLoss::ReaderGone
+        }
+        _ => LogLoss::Failed,
     }
 }
 
 /// One line of tracing's, which it writes in one call.
 impl Write for LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.send(line.to_vec(), 1);
+        self.send(Message::Line(line.to_vec()), line.len(), 1);
         Ok(line.len())
     }
 
@@ -130,10 +284,13 @@ impl<'a> MakeWriter<'a> for LogQueue {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::collections::VecDeque;
+    use std::io::{self, ErrorKind, Write};
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
-    use super::{BYTES_WAITING_MAX, LogQueue};
+    use super::{BYTES_WAITING_MAX, Label, LogLoss, LogQueue};
 
     /// Blocks while the test holds the lock, as a pipe does whose reader stalls.
     #[derive(Clone, Default)]
@@ -152,31 +309,124 @@ mod tests {
     #[test]
     fn lines_come_out_in_order_and_whole() {
         let pipe = Pipe::default();
-        let queue = LogQueue::start(pipe.clone()).unwrap();
-        let expected: String = (0..10_000).map(|number| format!("line {number}\n")).collect();
+        let queue = LogQueue::start(pipe.clone(), |_| {}).unwrap();
+        let expected: String = (0..10_000).map(|number| format!("line {number:06}\n")).collect();
         for line in expected.split_inclusive('\n') {
-            queue.send(line.as_bytes().to_vec(), 1);
+            queue.send_batch(line.as_bytes().to_vec(), 1);
         }
         queue.flush();
         assert_eq!(String::from_utf8(pipe.0.lock().unwrap().clone()).unwrap(), expected);
-        assert_eq!(queue.lines_dropped(), 0);
+        assert_eq!(dropped(&queue), [0; 4]);
     }
 
     #[test]
     fn a_reader_that_stalls_costs_lines_which_are_counted() {
         let pipe = Pipe::default();
         let stalled = pipe.0.lock().unwrap();
-        let queue = LogQueue::start(pipe.clone()).unwrap();
-        let lines = vec![b'\n'; 1 << 20];
+        let queue = LogQueue::start(pipe.clone(), |_| {}).unwrap();
+        let mut lines = vec![b'x'; (1 << 20) - 1];
+        lines.push(b'\n');
         let sent = 2 * BYTES_WAITING_MAX / lines.len();
         for _ in 0..sent {
-            queue.send(lines.clone(), 1000);
+            queue.send_batch(lines.clone(), 1000);
         }
-        let dropped = queue.lines_dropped();
-        assert_eq!(dropped, (sent as u64 - (BYTES_WAITING_MAX / lines.len()) as u64) * 1000);
+        let lost = queue.lines_dropped(LogLoss::SlowReader);
+        assert_eq!(lost, (sent as u64 - (BYTES_WAITING_MAX / lines.len()) as u64) * 1000);
         drop(stalled);
         queue.flush();
-        queue.send(lines, 1);
-        assert_eq!(queue.lines_dropped(), dropped);
+        queue.send_batch(lines, 1);
+        assert_eq!(dropped(&queue), [lost, 0, 0, 0]);
+    }
+
+    fn dropped(queue: &LogQueue) -> [u64; LogLoss::ALL.len()] {
+        [0, 1, 2, 3].map(|index| queue.lines_dropped(LogLoss::ALL[index]))
+    }
+
+    /// Answers each write in turn with an error, or takes so many bytes; all once there are no more answers.
+    #[derive(Clone, Default)]
+    struct Scripted {
+        answers: Arc<Mutex<VecDeque<Result<usize, ErrorKind>>>>,
+        taken: Pipe,
+    }
+
+    impl Write for Scripted {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = match self.answers.lock().unwrap().pop_front() {
+                Some(Err(kind)) => return Err(kind.into()),
+                Some(Ok(count)) => count.min(bytes.len()),
+                None => bytes.len(),
+            };
+            self.taken.write(&bytes[..taken])
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_not_taken_is_counted_by_why_and_the_next_line_begins_a_line() {
+        for (kind, expected) in [
+            (ErrorKind::StorageFull, LogLoss::NoRoom),
+            (ErrorKind::FileTooLarge, LogLoss::NoRoom),
+            (ErrorKind::BrokenPipe, LogLoss::ReaderGone),
+            (ErrorKind::ConnectionReset, LogLoss::ReaderGone),
+            (ErrorKind::Other, LogLoss::Failed),
+        ] {
+            let output = Scripted::default();
+            output.answers.lock().unwrap().extend([Err(ErrorKind::Interrupted), Ok(8), Err(kind)]);
+            let queue = LogQueue::start(output.clone(), |_| {}).unwrap();
+            queue.send_batch(b"first\nsecond\nthird\n".to_vec(), 3);
+            queue.flush();
+            queue.send_batch(b"fourth\n".to_vec(), 1);
+            queue.flush();
+            let taken = String::from_utf8(output.taken.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(taken, "first\nse\nfourth\n", "{kind}");
+            let losses = LogLoss::ALL.iter().map(|loss| if *loss == expected { 2 } else { 0 });
+            assert_eq!(dropped(&queue).to_vec(), losses.collect::<Vec<u64>>(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_that_does_not_wait_is_waited_for() {
+        let output = Scripted::default();
+        output.answers.lock().unwrap().extend([
+            Ok(3),
+            Err(ErrorKind::WouldBlock),
+            Ok(2),
+            Err(ErrorKind::WouldBlock),
+        ]);
+        let waits = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&waits);
+        let wait = move |most: Duration| {
+            assert!(most <= super::FULL_TIME_MAX);
+            counted.fetch_add(1, Ordering::Relaxed);
+        };
+        let queue = LogQueue::start(output.clone(), wait).unwrap();
+        queue.send_batch(b"a line\n".to_vec(), 1);
+        queue.flush();
+        assert_eq!(output.taken.0.lock().unwrap().as_slice(), b"a line\n");
+        assert_eq!((dropped(&queue), waits.load(Ordering::Relaxed)), ([0; 4], 2));
+    }
+
+    #[test]
+    fn a_pipe_that_stays_full_costs_lines_in_the_end() {
+        #[derive(Clone)]
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(ErrorKind::WouldBlock.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let queue = LogQueue::start(Full, std::thread::park_timeout).unwrap();
+        queue.send_batch(b"one\ntwo\n".to_vec(), 2);
+        let end = std::time::Instant::now() + Duration::from_secs(30);
+        while dropped(&queue) != [2, 0, 0, 0] {
+            assert!(std::time::Instant::now() < end, "{:?}", dropped(&queue));
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
     }
 }

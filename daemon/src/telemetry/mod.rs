@@ -5,24 +5,46 @@
 
 mod access_log;
 mod counters;
+mod disk;
 mod exposition;
 mod labels;
+mod log_order;
 mod log_queue;
 pub mod logging;
 
 use std::fmt;
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 pub use access_log::{AccessLine, AccessLog};
-pub use counters::{ControlCounters, Counter, CounterFamily, Gauge, UploadGauges, WorkerCounters};
-pub use labels::{EngineLabel, FrameRefusal, Label, Outcome, Status, UploadOutcome};
+pub use counters::{
+    ControlCounters, Counter, CounterFamily, Gauge, RootGauge, RootState, SpoolGauges, UploadGauges,
+    WorkerCounters,
+};
+pub use disk::{DiskState, LANE_NAMES, LaneState, SilentMount};
+pub use exposition::Exposition;
+pub use labels::{
+    EngineLabel, FrameRefusal, Label, Limit, LogLoss, Outcome, ProxyRefusal, SpaceRefusal, Status,
+    UploadOutcome,
+};
 pub use log_queue::LogQueue;
+
+use crate::limits::Budget;
+
+/// A peer's address as logs show it: that of IPv4 which a socket of IPv6 accepted (RFC 4291 2.5.5.2) as IPv4, so that a
+/// peer has one name.
+pub fn shown_address(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
 
 /// A worker whose last heartbeat is older is stalled: twenty missed ticks of its loop, and above what a loaded
 /// host delays a thread by.
 pub const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(2);
+
+/// The heartbeat of a worker that has ended: in the future, so that its age stays 0.
+const RETIRED: u64 = u64::MAX;
 
 /// All counters of one daemon, shared by its planes.
 pub struct Telemetry {
@@ -34,6 +56,14 @@ pub struct Telemetry {
     pub control: ControlCounters,
     /// How many uploads there are.
     pub uploads: UploadGauges,
+    /// Who tells what the disk threads do.
+    disk: OnceLock<Box<dyn Fn() -> DiskState + Send + Sync>>,
+    /// Whether the root's path leads to the root.
+    pub root: RootGauge,
+    /// How much of the spool is taken.
+    pub spool: SpoolGauges,
+    /// What waits for readers, counted where it is limited.
+    pub budget: Arc<Budget>,
     /// Where log lines go.
     pub log: LogQueue,
     draining: AtomicBool,
@@ -67,6 +97,10 @@ pub enum Health {
     Draining,
     /// This worker hasn't turned its loop for [`HEARTBEAT_AGE_MAX`].
     Stalled(usize),
+    /// Mounts that don't answer hold every disk thread.
+    DiskStuck,
+    /// All workers turn, and find nothing: the root was removed.
+    RootRemoved,
 }
 
 impl Telemetry {
@@ -77,10 +111,25 @@ impl Telemetry {
             workers: (0..workers).map(|_| Arc::new(WorkerCounters::default())).collect(),
             control: ControlCounters::default(),
             uploads: UploadGauges::default(),
+            disk: OnceLock::new(),
+            root: RootGauge::default(),
+            spool: SpoolGauges::default(),
+            budget: Arc::default(),
             log,
             draining: AtomicBool::new(false),
             driver,
         })
+    }
+
+    /// From now on `report` tells what the disk threads do.
+    pub fn watch_disk(&self, report: impl Fn() -> DiskState + Send + Sync + 'static) {
+        // There is one set of them.
+        let _ = self.disk.set(Box::new(report));
+    }
+
+    /// What the disk threads do now.
+    pub fn disk(&self) -> DiskState {
+        self.disk.get().map(|report| report()).unwrap_or_default()
     }
 
     /// Marks worker `number` as alive now. Called from inside its event loop only.
@@ -93,9 +142,14 @@ impl Telemetry {
     /// Marks worker `number` as ended: nobody waits for its heartbeat any more.
     pub fn retire(&self, number: usize) {
         if let Some(worker) = self.workers.get(number) {
-            // In the future, so that its age stays 0.
-            worker.heartbeat_ms.set(u64::MAX);
+            worker.heartbeat_ms.set(RETIRED);
         }
+    }
+
+    /// Whether every worker that still turns goes by the settings of reload number `generation`, or later ones.
+    pub fn have_adopted(&self, generation: u64) -> bool {
+        let has_ended = |worker: &WorkerCounters| worker.heartbeat_ms.get() == RETIRED;
+        self.workers.iter().all(|worker| worker.settings_generation.get() >= generation || has_ended(worker))
     }
 
     /// Marks the control plane as alive now. Called from inside its event loop only.
@@ -108,12 +162,23 @@ impl Telemetry {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the daemon stops: what each request asks, for which [`Telemetry::health`] looks at too much.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     /// What /health answers.
     pub fn health(&self) -> Health {
-        if self.draining.load(Ordering::Relaxed) {
+        if self.is_draining() {
             return Health::Draining;
         }
-        self.stalled_worker().map_or(Health::Serving, Health::Stalled)
+        if let Some(worker) = self.stalled_worker() {
+            return Health::Stalled(worker);
+        }
+        if self.disk().is_stuck {
+            return Health::DiskStuck;
+        }
+        if self.root.get() == RootState::Removed { Health::RootRemoved } else { Health::Serving }
     }
 
     /// What hasn't turned for [`HEARTBEAT_AGE_MAX`], while draining too.
@@ -155,9 +220,9 @@ impl Telemetry {
         self.driver
     }
 
-    /// All counters as OpenMetrics text, with its content type.
-    pub fn expose(self: &Arc<Self>) -> (&'static str, String) {
-        (exposition::CONTENT_TYPE, exposition::text(self))
+    /// All counters as text of this format.
+    pub fn expose(self: &Arc<Self>, exposition: Exposition) -> String {
+        exposition.text(self)
     }
 
     fn now_ms(&self) -> u64 {
@@ -170,7 +235,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use super::{Health, Label, LogQueue, Outcome, Part, Telemetry};
+    use super::{Exposition, Health, Label, LogQueue, Outcome, Part, Telemetry};
 
     #[test]
     fn draining_outranks_everything() {
@@ -204,9 +269,27 @@ mod tests {
         let telemetry = Telemetry::new(2, "epoll", LogQueue::nowhere());
         telemetry.workers[0].transfers.add(Outcome::Complete, 2);
         telemetry.workers[1].transfers.add(Outcome::Complete, 3);
-        let (_, text) = telemetry.expose();
+        let text = telemetry.expose(Exposition::OpenMetrics);
         let line = format!("streamd_transfers_total{{outcome=\"{}\"}} 5", Outcome::Complete.label());
         assert!(text.lines().any(|found| found == line), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn the_older_format_has_the_same_samples_and_names_them_as_they_are() {
+        let telemetry = Telemetry::new(2, "epoll", LogQueue::nowhere());
+        let samples = |text: &str| {
+            text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let [new, old] = [Exposition::OpenMetrics, Exposition::Text].map(|of| telemetry.expose(of));
+        let without_ages =
+            |text: &str| samples(text).into_iter().filter(|line| !line.contains("_age_")).collect::<Vec<_>>();
+        assert_eq!(without_ages(&new), without_ages(&old));
+        assert!(samples(&old).len() > 50 && !old.contains("# EOF") && !old.contains("# UNIT"), "{old}");
+        for sample in samples(&old) {
+            let name = sample.split(['{', ' ']).next().unwrap_or_default();
+            assert!(old.contains(&format!("# HELP {name} ")), "{name}");
+            assert!(old.contains(&format!("# TYPE {name} ")), "{name}");
+        }
     }
 }

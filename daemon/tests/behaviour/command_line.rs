@@ -62,6 +62,8 @@ fn help_shows_each_setting_with_its_variable_and_default() {
         if matches!(flag.as_str(), "check" | "print-config") {
             continue;
         }
+        // Lines end where there is a blank.
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains(&format!("[env: STREAMD_{}=", key.to_uppercase())), "{flag}: {text}");
         assert_eq!(text.contains("[default: "), defaults.contains_key(&key), "{flag}: {text}");
     }
@@ -269,6 +271,28 @@ fn a_control_plane_that_others_can_reach_needs_a_token() {
     let with_token = [&flags[..], &["--token-file", token_file.to_str().unwrap()]].concat();
     assert_eq!(code(&run_streamd(&with_token)), 0);
     assert_eq!(code(&run_streamd(&[&TEST_FLAGS[..], &["--check"]].concat())), 0);
+}
+
+#[test]
+fn a_congestion_control_that_there_is_not_is_bad_configuration() {
+    for flags in [&["--check"][..], &[]] {
+        let output = run_streamd(&[&TEST_FLAGS[..], flags, &["--congestion-control", "nosuch"]].concat());
+        assert_eq!(code(&output), 78, "{flags:?}");
+        let said = stderr(&output);
+        assert!(said.starts_with("streamd: congestion_control: \"nosuch\": "), "{said}");
+        assert!(said.contains("tcp_available_congestion_control"), "{said}");
+    }
+}
+
+#[test]
+fn a_bad_token_file_does_not_hide_behind_other_faults() {
+    let (_fixture, path) = file("workers = 0\n");
+    let fixture = Fixture::new();
+    let token = fixture.write("token", b"two words");
+    let output = run_streamd(&["--config", &path, "--check", "--token-file", token.to_str().unwrap()]);
+    let said = stderr(&output);
+    assert_eq!((code(&output), said.lines().count()), (78, 2), "{said}");
+    assert!(said.contains("workers: 0 is outside") && said.contains("more than one word"), "{said}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use streamd::config::Settings;
 
 use crate::harness::{Connection, Fixture, TestDaemon, drivers, settings};
 
-const NEXT: &str = "GET /file HTTP/1.1\r\nHost: x\r\nRange: bytes=1-2\r\n\r\n";
+const NEXT: &str = "GET /file HTTP/1.1\r\nHost: localhost\r\nRange: bytes=1-2\r\n\r\n";
 
 /// The largest body that is received and dropped.
 const DRAINED_BYTES: usize = 64 << 10;
@@ -19,11 +19,11 @@ fn each_daemon(test: impl Fn(&TestDaemon)) {
 }
 
 fn with_length(method: &str, body: &str) -> String {
-    format!("{method} /file HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    format!("{method} /file HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
 fn with_chunks(chunks: &str) -> String {
-    format!("GET /file HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}")
+    format!("GET /file HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}")
 }
 
 /// `text` gets its answer, and the request behind it too.
@@ -57,7 +57,11 @@ fn small_bodies_are_dropped_and_the_connection_stays() {
                 assert_drained(daemon, method, &with_length(method, &"b".repeat(size)));
             }
             // A body that looks like a request.
-            assert_drained(daemon, method, &with_length(method, "GET /absent HTTP/1.1\r\nHost: x\r\n\r\n"));
+            assert_drained(
+                daemon,
+                method,
+                &with_length(method, "GET /absent HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            );
         }
     });
 }
@@ -87,7 +91,7 @@ fn large_bodies_end_the_connection_after_the_answer() {
         assert_closed_after_the_answer(daemon, &with_chunks(&format!("{chunk}{chunk}0\r\n\r\n")));
         // Announced and never sent: the answer doesn't wait for it.
         let mut connection = Connection::open(daemon.data());
-        connection.send("GET /file HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n");
+        connection.send("GET /file HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n");
         assert_eq!(connection.response_to("GET").status, 200);
         assert!(connection.receive_to_end().is_empty());
     });
@@ -119,7 +123,9 @@ fn chunks_that_are_none_end_the_connection() {
 fn a_client_that_waits_for_100_gets_its_final_answer() {
     each_daemon(|daemon| {
         let mut connection = Connection::open(daemon.data());
-        connection.send("GET /file HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+        connection.send(
+            "GET /file HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+        );
         let response = connection.response_to("GET");
         assert_eq!((response.status, response.field("Connection")), (200, Some("close")));
         assert_eq!(response.text(), "content");
@@ -127,19 +133,56 @@ fn a_client_that_waits_for_100_gets_its_final_answer() {
         assert!(connection.receive_to_end().is_empty());
         // Without a body there is nothing to wait for.
         let mut connection = Connection::open(daemon.data());
-        connection.send("GET /file HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n");
+        connection.send("GET /file HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\r\n");
         assert_eq!(connection.response_to("GET").status, 200);
         connection.send(NEXT);
         assert_eq!(connection.response_to("GET").status, 206);
     });
 }
 
+/// Nobody waits for a body that nobody wants: the answer comes while it is on its way, and what comes of it then is no
+/// request.
 #[test]
-fn a_body_that_breaks_off_gets_no_answer() {
+fn a_body_that_does_not_come_holds_up_no_answer() {
     each_daemon(|daemon| {
-        let mut connection = Connection::open(daemon.data());
-        connection.send("GET /file HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel");
-        connection.finish();
-        assert!(connection.ends());
+        for method in ["GET", "HEAD"] {
+            let mut connection = Connection::open(daemon.data());
+            connection
+                .send(format!("{method} /file HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nGET"));
+            let response = connection.response_to(method);
+            assert_eq!((response.status, response.field("Connection")), (200, None));
+            // The rest, and behind it the next request.
+            connection.send(format!(" / HTTP{NEXT}"));
+            assert_eq!(connection.response_to("GET").status, 206);
+            connection
+                .send(format!("{method} /file HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nGET"));
+            assert_eq!(connection.response_to(method).status, 200);
+            connection.finish();
+            assert!(connection.receive_to_end().is_empty(), "a second answer");
+        }
     });
+}
+
+/// Where only chunks tell the end there is an answer too, once it is clear that they don't.
+#[test]
+fn a_chunked_body_that_does_not_end_is_answered() {
+    let fixture = Fixture::new();
+    fixture.write("file", b"content");
+    for driver in drivers() {
+        let root = Some(fixture.path().to_owned());
+        let daemon = TestDaemon::start(Settings { driver, root, receive_timeout_ms: 300, ..settings() });
+        let mut late = Connection::open(daemon.data());
+        late.send(with_chunks("5\r\nhel"));
+        let response = late.response_to("GET");
+        assert_eq!(response.status, 408);
+        assert_eq!(response.problem(), "the request body was not complete in time");
+        assert!(late.receive_to_end().is_empty());
+        let mut ended = Connection::open(daemon.data());
+        ended.send(with_chunks("5\r\nhel"));
+        ended.finish();
+        let response = ended.response_to("GET");
+        assert_eq!(response.status, 400);
+        assert_eq!(response.problem(), "the connection ended inside the request body");
+        assert!(ended.receive_to_end().is_empty());
+    }
 }

@@ -1,14 +1,17 @@
 //! Files that change while they are sent.
 
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::fs::{OpenOptions, Permissions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
+use std::time::SystemTime;
 
 use streamd::config::Settings;
 use streamd::telemetry::{EngineLabel, Label, Outcome};
 
 use crate::harness::{
-    Connection, Fixture, TestDaemon, drivers, every_engine_and_driver, get, pattern, request_text, settings,
-    sha256, wait_until,
+    Connection, DEADLINE, Fixture, Target, TestDaemon, drivers, every_engine_and_driver, get, pattern,
+    request, request_text, settings, sha256, wait_until,
 };
 
 /// More than any pair of socket buffers holds (`net.ipv4.tcp_wmem` ends at 4 MiB by default), so that a transfer
@@ -18,18 +21,20 @@ const FILE_BYTES: usize = 32 << 20;
 const RECEIVE_BUFFER_BYTES: usize = 64 << 10;
 
 fn serving(fixture: &Fixture) -> Settings {
-    Settings { root: Some(fixture.path().to_owned()), ..settings() }
+    let targets_allowed = vec!["127.0.0.1:*".to_owned()];
+    Settings { root: Some(fixture.path().to_owned()), targets_allowed, ..settings() }
 }
 
 /// A transfer of `/file` of which the head has been read, and so has not much more been sent than fits into the
 /// socket's buffers.
 fn begun(daemon: &TestDaemon, name: &str) -> Connection {
+    let sent = || -> u64 { EngineLabel::ALL.iter().map(|engine| daemon.bytes_sent(*engine)).sum() };
+    let before = sent();
     let mut connection = Connection::open_slow(daemon.data(), RECEIVE_BUFFER_BYTES);
     connection.send(request_text("GET", "/file", ""));
     assert_eq!(connection.head().content_length(), FILE_BYTES, "{name}");
-    let sent = || -> u64 { EngineLabel::ALL.iter().map(|engine| daemon.bytes_sent(*engine)).sum() };
-    wait_until("the first bytes", || sent() > 0);
-    assert!(sent() < FILE_BYTES as u64 / 2, "{name}: the sockets hold half the file");
+    wait_until("the first bytes", || sent() > before);
+    assert!(sent() - before < FILE_BYTES as u64 / 2, "{name}: the sockets hold half the file");
     connection
 }
 
@@ -68,6 +73,85 @@ fn a_file_that_is_replaced_comes_as_it_was() {
     });
 }
 
+/// What writers do to a file that somebody else is sending: the file's path, and the time that it had.
+type Change = fn(&Path, SystemTime);
+
+const CHANGES: [(&str, Change); 5] = [
+    ("written over", |path, _| write_at(path, b"n")),
+    ("written over and its time put back", |path, modified| {
+        write_at(path, b"n");
+        set_modified(path, modified);
+    }),
+    ("cut off and written anew", |path, _| std::fs::write(path, vec![b'n'; FILE_BYTES]).unwrap()),
+    ("cut off, written anew and its time put back", |path, modified| {
+        std::fs::write(path, vec![b'n'; FILE_BYTES]).unwrap();
+        set_modified(path, modified);
+    }),
+    ("cut off and written longer", |path, _| std::fs::write(path, vec![b'n'; FILE_BYTES + 1]).unwrap()),
+];
+
+fn write_at(path: &Path, bytes: &[u8]) {
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(bytes, FILE_BYTES as u64 - 10).unwrap();
+}
+
+fn set_modified(path: &Path, modified: SystemTime) {
+    OpenOptions::new().write(true).open(path).unwrap().set_modified(modified).unwrap();
+}
+
+fn assert_broken_by(changes: &[(&str, Change)], daemon: &TestDaemon, fixture: &Fixture, name: &str) {
+    let content = pattern(FILE_BYTES);
+    for (number, (change, make)) in (1..).zip(changes) {
+        let path = fixture.write("file", &content);
+        let modified = path.metadata().unwrap().modified().unwrap();
+        let mut connection = begun(daemon, name);
+        make(&path, modified);
+        let received = connection.receive_to_reset();
+        assert!(received.len() < FILE_BYTES, "{name}: {change}, and taken for a whole");
+        let failed = || daemon.count(|worker| worker.transfers.get(Outcome::SourceFailed));
+        wait_until("the count of the failed transfer", || failed() == number);
+    }
+}
+
+#[test]
+fn a_file_that_is_written_over_breaks_the_connection_whatever_sends_it() {
+    let fixture = Fixture::new();
+    every_engine_and_driver(&serving(&fixture), |daemon, name| {
+        assert_broken_by(&CHANGES[..1], daemon, &fixture, name);
+    });
+}
+
+#[test]
+fn whatever_changes_a_file_breaks_the_connection() {
+    let fixture = Fixture::new();
+    for driver in drivers() {
+        let daemon = TestDaemon::start(Settings { driver, ..serving(&fixture) });
+        assert_broken_by(&CHANGES[1..], &daemon, &fixture, &format!("{driver:?}"));
+    }
+}
+
+#[test]
+fn what_changes_no_byte_breaks_nothing() {
+    let fixture = Fixture::new();
+    let content = pattern(FILE_BYTES);
+    let digest = sha256(&content);
+    let changes: [fn(&Path); 3] = [
+        |path| std::fs::hard_link(path, path.with_extension("link")).unwrap(),
+        |path| std::fs::set_permissions(path, Permissions::from_mode(0o640)).unwrap(),
+        |path| std::fs::remove_file(path).unwrap(),
+    ];
+    for driver in drivers() {
+        let daemon = TestDaemon::start(Settings { driver, ..serving(&fixture) });
+        for change in changes {
+            let path = fixture.write("file", &content);
+            let mut connection = begun(&daemon, "changed around its bytes");
+            change(&path);
+            assert_eq!(sha256(&connection.receive(FILE_BYTES)), digest, "{driver:?}");
+            let _ = std::fs::remove_file(path.with_extension("link"));
+        }
+    }
+}
+
 #[test]
 fn a_file_that_grows_comes_as_long_as_was_said() {
     let fixture = Fixture::new();
@@ -76,12 +160,55 @@ fn a_file_that_grows_comes_as_long_as_was_said() {
     every_engine_and_driver(&serving(&fixture), |daemon, name| {
         let path = fixture.write("file", &content);
         let mut connection = begun(daemon, name);
-        OpenOptions::new().append(true).open(path).unwrap().write_all(&[b'g'; 100_000]).unwrap();
-        connection.send(request_text("HEAD", "/file", "Connection: close\r\n"));
+        OpenOptions::new().append(true).open(path).unwrap().write_all(b"grown").unwrap();
         assert_eq!(sha256(&connection.receive(FILE_BYTES)), digest, "{name}");
-        let head = connection.response_to("HEAD");
-        assert_eq!((head.status, head.content_length()), (200, FILE_BYTES + 100_000), "{name}");
-        assert!(connection.receive_to_end().is_empty(), "{name}: more than was said");
+        connection.send(request_text("GET", "/file", "Range: bytes=-5\r\n"));
+        assert_eq!(connection.response_to("GET").text(), "grown", "{name}");
+    });
+}
+
+#[test]
+fn parts_of_a_file_that_changes_are_no_whole() {
+    let fixture = Fixture::new();
+    let content = pattern(FILE_BYTES);
+    for driver in drivers() {
+        let path = fixture.write("file", &content);
+        let daemon = TestDaemon::start(Settings { driver, ..serving(&fixture) });
+        let mut connection = Connection::open_slow(daemon.data(), RECEIVE_BUFFER_BYTES);
+        let last = FILE_BYTES - 1;
+        connection.send(request_text("GET", "/file", &format!("Range: bytes=0-{},{last}-\r\n", last - 100)));
+        let head = connection.head();
+        assert_eq!(head.status, 206);
+        write_at(&path, b"n");
+        let received = connection.receive_to_reset();
+        assert!(received.len() < head.content_length(), "{driver:?}");
+    }
+}
+
+/// A stream of a file that changes on its way is no success, and its target gets a reset.
+#[test]
+fn a_stream_of_a_file_that_changes_fails() {
+    let fixture = Fixture::new();
+    let content = pattern(FILE_BYTES);
+    every_engine_and_driver(&serving(&fixture), |daemon, name| {
+        for protocol in ["frame", "raw"] {
+            let path = fixture.write("file", &content);
+            let changed = path.clone();
+            let (target, ends) = Target::start(move |stream| {
+                stream.read_exact(&mut [0; 8]).unwrap();
+                // The sockets hold far less than the file.
+                write_at(&changed, b"n");
+                let mut rest = Vec::new();
+                let result = stream.read_to_end(&mut rest);
+                (rest.len(), result.map_err(|error| error.kind()))
+            });
+            let query = format!("/stream?path=/file&protocol={protocol}&target={}", target.address());
+            let response = request(daemon.control(), "POST", &query, "");
+            assert_eq!(response.status, 500, "{name} {protocol}: {}", response.text());
+            let (received, end) = ends.recv_timeout(DEADLINE).unwrap();
+            assert!(received < FILE_BYTES, "{name} {protocol}");
+            assert_eq!(end, Err(ErrorKind::ConnectionReset), "{name} {protocol}");
+        }
     });
 }
 
@@ -107,7 +234,11 @@ fn a_file_that_is_replaced_while_it_is_known_is_seen_soon_and_never_half() {
         file.write_all(&[b'n'; BYTES]).unwrap();
         wait_until("the new content", || {
             let (byte, tag) = ask();
-            assert_eq!(byte == b'n', tag != old, "{driver:?}: bytes of one under the tag of the other");
+            assert_eq!(
+                byte == b'n',
+                tag.trim_start_matches("W/") != old.trim_start_matches("W/"),
+                "{driver:?}: bytes of one under the tag of the other"
+            );
             byte == b'n'
         });
         std::fs::remove_file(fixture.path().join("file")).unwrap();

@@ -57,6 +57,7 @@ fn every_size_comes_whole_with_its_fields() {
                 let fields = [
                     "Server",
                     "Date",
+                    "X-Request-Id",
                     "Content-Type",
                     "Content-Length",
                     "Last-Modified",
@@ -67,7 +68,8 @@ fn every_size_comes_whole_with_its_fields() {
                 assert_eq!(response.field("Content-Length"), Some(size.to_string().as_str()), "{name}");
                 assert_eq!(response.field("Content-Type"), Some("text/plain; charset=utf-8"));
                 assert_eq!(response.field("Last-Modified"), Some(MODIFIED));
-                assert_eq!(response.field("ETag"), Some(format!("\"{size:x}-{MODIFIED_S:x}.0\"").as_str()));
+                let etag = response.field("ETag").unwrap();
+                assert!(etag.trim_start_matches("W/").len() == 26 && etag.ends_with('"'), "{name} {etag}");
                 assert_eq!(response.field("Accept-Ranges"), Some("bytes"));
                 if method == "GET" {
                     assert_eq!(&sha256(&response.body), digest, "{name} {size}");
@@ -168,8 +170,8 @@ fn a_target_may_be_a_url() {
     fixture.write("sub/a file", b"content");
     let daemon = TestDaemon::serving(fixture.path());
     for target in [
-        "http://test/sub/a%20file",
-        "HTTP://other.example:99/sub/a%20file?query",
+        "http://localhost/sub/a%20file",
+        "HTTP://127.0.0.1:99/sub/a%20file?query",
         "https://[::1]:443/sub/a%20file",
         "/sub/a%20file?query",
         "//sub/.//x/../a%20file",
@@ -177,7 +179,7 @@ fn a_target_may_be_a_url() {
         let response = get(daemon.data(), target, "");
         assert_eq!((response.status, response.text().as_str()), (200, "content"), "{target}");
     }
-    assert_eq!(get(daemon.data(), "http://test", "").status, 404);
+    assert_eq!(get(daemon.data(), "http://localhost", "").status, 404);
 }
 
 #[test]
@@ -185,7 +187,7 @@ fn without_a_root_there_is_nothing() {
     let daemon = TestDaemon::start(settings());
     let response = get(daemon.data(), "/file", "");
     assert_eq!(response.status, 404);
-    assert_eq!(response.problem(), "no files are served: no root is configured");
+    assert_eq!(response.problem(), "no files are served: start streamd with --root DIR");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use streamd::config::Settings;
 
 use crate::harness::{Connection, Fixture, TestDaemon, drivers, settings};
 
-const REQUEST: &str = "GET /file HTTP/1.1\r\nHost: x\r\n\r\n";
+const REQUEST: &str = "GET /file HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// Bytes that the daemon receives at a time.
 const RECEIVE_BYTES: usize = 16 << 10;
@@ -34,7 +34,7 @@ fn assert_answered(connection: &mut Connection) {
 fn a_burst_larger_than_one_receive_is_answered_whole() {
     // Once the receives end within a request, and once with the buffer's last byte.
     let filler = RECEIVE_BYTES - REQUEST.len() * 100;
-    let exact = format!("GET /file HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "f".repeat(filler - 35));
+    let exact = format!("GET /file HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "f".repeat(filler - 35));
     for first in [REQUEST.to_owned(), exact] {
         each_kept(|connection| {
             let count = 4 * RECEIVE_BYTES / REQUEST.len();
@@ -55,7 +55,7 @@ fn a_head_and_a_body_in_pieces_are_put_together() {
             connection.send([byte]);
         }
         assert_answered(connection);
-        connection.send("GET /file HTTP/1.1\r\nHost: x\r\nContent-Length: 40000\r\n\r\n");
+        connection.send("GET /file HTTP/1.1\r\nHost: localhost\r\nContent-Length: 40000\r\n\r\n");
         for _ in 0..4 {
             connection.send(vec![b'b'; 10_000]);
         }

@@ -1,9 +1,14 @@
 //! Directories: nothing, or with `listing` a page for people and JSON for programs.
 
+use fuser::Errno;
 use percent_encoding::percent_decode_str;
 use streamd::config::Settings;
+use streamd::telemetry::Outcome;
 
-use crate::harness::{Connection, Fixture, TestDaemon, get, request, request_text, settings};
+use crate::harness::{
+    Caching, Connection, FaultyFs, Fixture, Operation, TestDaemon, drivers, get, request, request_text,
+    settings, wait_until,
+};
 
 /// Names that HTML, URLs or both must escape, in the order of a listing.
 const NAMES: [&str; 9] = [
@@ -109,7 +114,7 @@ fn names_cannot_become_markup() {
 fn the_root_and_strange_spellings_of_it_are_listed() {
     let fixture = fixture();
     let daemon = listing(&fixture);
-    for path in ["/", "//", "//evil.example/..", "/a%20%3Csub%3E/..", "/?x=y", "http://test"] {
+    for path in ["/", "//", "//evil.example/..", "/a%20%3Csub%3E/..", "/?x=y", "http://localhost"] {
         let response = get(daemon.data(), path, "");
         assert_eq!(response.status, 200, "{path}");
         assert_eq!(links(&response.text()), ["/a%20%3Csub%3E/"], "{path}");
@@ -129,4 +134,111 @@ fn head_of_a_listing_has_no_body() {
         assert_eq!(connection.response_to("HEAD").content_length(), whole.body.len());
     }
     assert_eq!(request(daemon.data(), "HEAD", "/", "Accept: application/json\r\n").status, 200);
+}
+
+/// More names than one piece of a listing holds, and more than were ever shown at once.
+const MANY: usize = 12_000;
+
+fn many() -> (Fixture, Vec<String>) {
+    let fixture = Fixture::new();
+    let mut names: Vec<String> =
+        (0..MANY).map(|number| format!("pkg-{}.rpm", number * 7919 % MANY)).collect();
+    names.iter().for_each(|name| drop(std::fs::File::create(fixture.path().join(name)).unwrap()));
+    std::fs::create_dir(fixture.path().join("zoo")).unwrap();
+    names.push("zoo/".to_owned());
+    names.sort_unstable_by_key(|name| (!name.ends_with('/'), name.clone()));
+    (fixture, names)
+}
+
+fn shown(page: &str) -> Vec<&str> {
+    links(page).into_iter().map(|link| &link[1..]).collect()
+}
+
+#[test]
+fn a_directory_of_any_length_is_listed_whole_and_in_order() {
+    let (fixture, names) = many();
+    for driver in drivers() {
+        let root = Some(fixture.path().to_owned());
+        let daemon = TestDaemon::start(Settings { driver, root, listing: true, ..settings() });
+        let mut connection = Connection::open(daemon.data());
+        // What follows on the connection is found where the last chunk ends.
+        let fields = ["", "Accept: application/json\r\n"];
+        connection.send(fields.map(|fields| request_text("GET", "/", fields)).concat());
+        let page = connection.response_to("GET");
+        assert_eq!(page.field("X-Listing"), None);
+        assert_eq!(shown(&page.text()), names, "{driver:?}");
+        let list = connection.response_to("GET");
+        let list: Vec<serde_json::Value> = serde_json::from_slice(&list.body).unwrap();
+        let name_of = |entry: &serde_json::Value| {
+            let slash = if entry["type"] == "directory" { "/" } else { "" };
+            format!("{}{slash}", entry["name"].as_str().unwrap())
+        };
+        assert_eq!(list.iter().map(name_of).collect::<Vec<_>>(), names, "{driver:?}");
+        connection.send(request_text("HEAD", "/", "") + &request_text("GET", "/zoo/", ""));
+        let head = connection.response_to("HEAD");
+        assert_eq!((head.field("Transfer-Encoding"), head.field("Content-Length")), (Some("chunked"), None));
+        assert_eq!(shown(&connection.response_to("GET").text()), [""], "{driver:?}");
+        wait_until("all memory given back", || daemon.telemetry().budget.taken_bytes() == 0);
+    }
+}
+
+#[test]
+fn a_client_that_knows_no_chunks_gets_a_long_listing_up_to_the_end_of_the_connection() {
+    let (fixture, names) = many();
+    let daemon = listing(&fixture);
+    for fields in ["", "Connection: keep-alive\r\n"] {
+        let mut connection = Connection::open(daemon.data());
+        connection.send(format!("GET / HTTP/1.0\r\n{fields}\r\n"));
+        let head = connection.head();
+        assert_eq!(head.field("Connection"), Some("close"), "{fields}");
+        assert_eq!((head.field("Transfer-Encoding"), head.field("Content-Length")), (None, None), "{fields}");
+        let page = String::from_utf8(connection.receive_to_end()).unwrap();
+        assert!(page.ends_with("</body></html>\n"), "{fields}");
+        assert_eq!(shown(&page), names, "{fields}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_a_long_listing_costs_nobody_else_theirs() {
+    let (fixture, names) = many();
+    for driver in drivers() {
+        let root = Some(fixture.path().to_owned());
+        let daemon = TestDaemon::start(Settings { driver, root, listing: true, ..settings() });
+        for left in 1..=3 {
+            let mut connection = Connection::open(daemon.data());
+            connection.send(request_text("GET", "/", ""));
+            assert_eq!(connection.head().status, 200);
+            drop(connection);
+            let gone = || daemon.count(|worker| worker.transfers.get(Outcome::PeerClosed));
+            wait_until("the reader's leaving to be counted", || gone() == left);
+        }
+        assert_eq!(shown(&get(daemon.data(), "/", "").text()), names, "{driver:?}");
+        wait_until("all memory given back", || daemon.telemetry().budget.taken_bytes() == 0);
+    }
+}
+
+#[test]
+fn a_listing_that_can_not_be_read_to_its_end_does_not_look_whole() {
+    for driver in drivers() {
+        for version in ["1.1", "1.0"] {
+            // One of its own for each: the kernel remembers names for a while.
+            let Some(fs) = FaultyFs::mount(Caching::Through) else { return };
+            (0..1_000).for_each(|number| fs.add_file(&format!("{number:04}")));
+            let root = Some(fs.path().to_owned());
+            let daemon = TestDaemon::start(Settings { driver, root, listing: true, ..settings() });
+            // Before anything is sent it is told.
+            fs.fail(Operation::LookUp, Errno::EIO, 0);
+            assert_eq!(get(daemon.data(), "/", "").status, 500, "{driver:?} {version}");
+            fs.fail(Operation::LookUp, Errno::EIO, 600);
+            let mut connection = Connection::open(daemon.data());
+            connection.send(format!("GET / HTTP/{version}\r\nHost: localhost\r\n\r\n"));
+            let part = String::from_utf8(connection.receive_to_reset()).unwrap();
+            assert!(part.starts_with("HTTP/1.1 200 OK\r\n"), "{driver:?} {version}: {part}");
+            assert!(part.contains("0000") && !part.contains("</html>"), "{driver:?} {version}: {part}");
+            assert!(!part.ends_with("0\r\n\r\n"), "{driver:?} {version}: {part}");
+            let failed = || daemon.count(|worker| worker.transfers.get(Outcome::SourceFailed));
+            wait_until("the failure to be counted", || failed() == 1);
+            fs.heal();
+        }
+    }
 }

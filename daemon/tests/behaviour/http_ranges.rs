@@ -64,7 +64,7 @@ fn several_ranges_are_parts_in_the_order_asked() {
         content_range: format!("bytes {start}-{}/{SIZE}", start + length - 1),
         body: content[start..start + length].to_vec(),
     };
-    let sixteen = format!("bytes={}", vec!["9-9"; 16].join(","));
+    let many = format!("bytes={}", vec!["9-9"; 256].join(","));
     let table = [
         ("bytes=0-0,-1", vec![part(0, 1), part(SIZE - 1, 1)]),
         ("bytes=200000-200009, 5-99999", vec![part(200_000, 10), part(5, 99_995)]),
@@ -72,7 +72,7 @@ fn several_ranges_are_parts_in_the_order_asked() {
         ("bytes=10-19,15-24,15-24", vec![part(10, 10), part(15, 10), part(15, 10)]),
         ("bytes=0-149999,150000-", vec![part(0, 150_000), part(150_000, 150_001)]),
         ("bytes=5-6,999999-,7-8", vec![part(5, 2), part(7, 2)]),
-        (sixteen.as_str(), vec![part(9, 1); 16]),
+        (many.as_str(), vec![part(9, 1); 256]),
     ];
     every_engine_and_driver(&serving(&fixture), |daemon, name| {
         let mut connection = Connection::open(daemon.data());
@@ -103,8 +103,7 @@ fn the_whole_file_answers_what_is_too_much_or_not_understood() {
     let fixture = Fixture::new();
     let content = pattern(SIZE);
     fixture.write("file", &content);
-    let seventeen = vec!["0-0"; 17].join(",");
-    let list = format!("bytes={seventeen}");
+    let list = format!("bytes={}", vec!["0-0"; 257].join(","));
     for driver in drivers() {
         let daemon = TestDaemon::start(Settings { driver, ..serving(&fixture) });
         for value in [list.as_str(), "bytes=0-,0-0", "bytes=0-299999,0-9", "items=0-1", "bytes=", "bytes 0-1"]
@@ -176,22 +175,20 @@ fn a_range_of_another_version_is_the_whole_file() {
     let fixture = Fixture::new();
     fixture.write("file", b"0123456789");
     fixture.set_modified("file", 784_111_777);
+    fixture.settle("file");
     let daemon = TestDaemon::serving(fixture.path());
     let etag = get(daemon.data(), "/file", "").field("ETag").unwrap().to_owned();
     let weak = format!("W/{etag}");
     let unquoted = etag.trim_matches('"');
     for (if_range, status) in [
         (etag.as_str(), 206),
-        ("Sun, 06 Nov 1994 08:49:37 GMT", 206),
-        // The same moment in the obsolete spellings (RFC 9110 5.6.7).
-        ("Sunday, 06-Nov-94 08:49:37 GMT", 206),
-        ("Sun Nov  6 08:49:37 1994", 206),
+        // Its own, and no proof that it is the same: what sets a time sets it twice.
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 200),
         (&weak, 200),
         (unquoted, 200),
         ("\"other\"", 200),
         ("*", 200),
         ("Sun, 06 Nov 1994 08:49:36 GMT", 200),
-        // Later than the file: no proof that it is the same.
         ("Sun, 06 Nov 1994 08:49:38 GMT", 200),
         ("yesterday", 200),
     ] {

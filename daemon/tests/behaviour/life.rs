@@ -21,7 +21,7 @@ const LARGE_BYTES: usize = 64 << 20;
 /// A download of which only the head has been read.
 fn slow_reader(data: SocketAddr) -> Connection {
     let mut connection = Connection::open(data);
-    connection.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n");
+    connection.send("GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(connection.receive(12), b"HTTP/1.1 200");
     connection
 }
@@ -58,12 +58,18 @@ fn a_drain_costs_no_byte_of_an_answer_that_the_daemon_is_done_with() {
         let daemon = TestDaemon::start(Settings { driver, root: path, ..settings() });
         // A small receive buffer, and read past the harness's own: the rest waits in the daemon's socket.
         let mut connection = Connection::open_slow(daemon.data(), 64 << 10);
-        connection.send("GET /file HTTP/1.1\r\nHost: test\r\n\r\n");
+        connection.send("GET /file HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let mut received = Vec::new();
         let mut part = vec![0; 10_000];
         loop {
-            connection.stream().read_exact(&mut part).unwrap();
-            received.extend_from_slice(&part);
+            // The last part is left in the sockets, which have room for it: a reader that is quicker than a worker's
+            // account would have nothing left to lose, and wait for more than there is.
+            if received.len() < BYTES - 2 * part.len() {
+                connection.stream().read_exact(&mut part).unwrap();
+                received.extend_from_slice(&part);
+            } else {
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
             if daemon.count(|worker| worker.transfers.get(Outcome::Complete)) == 1 {
                 break;
             }
@@ -76,7 +82,7 @@ fn a_drain_costs_no_byte_of_an_answer_that_the_daemon_is_done_with() {
         while telemetry.connections_open() > 0 && Instant::now() < end {
             std::thread::park_timeout(Duration::from_millis(5));
         }
-        connection.send("GET /file HTTP/1.1\r\nHost: test\r\n\r\n");
+        connection.send("GET /file HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let head_bytes = received.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
         let mut rest = vec![0; head_bytes + BYTES - received.len()];
         connection.stream().read_exact(&mut rest).unwrap();
@@ -95,7 +101,7 @@ fn a_drain_finishes_what_is_in_flight_and_begins_nothing() {
             let mut process = start(&root, &["--driver", driver]);
             let data = process.data();
             let mut idle = Connection::open(data);
-            idle.send("GET /absent HTTP/1.1\r\nHost: test\r\n\r\n");
+            idle.send("GET /absent HTTP/1.1\r\nHost: localhost\r\n\r\n");
             assert_eq!(idle.response_to("GET").status, 404);
             let mut reader = slow_reader(data);
             process.signal(signal);
@@ -220,8 +226,11 @@ fn a_reload_puts_limits_token_targets_and_log_level_in_force() {
     assert_eq!(settings, ["engine", "workers"]);
     assert!(needs_restart.iter().all(|line| line["level"] == "WARN"), "{needs_restart:?}");
     let transfers = lines_with(&log, "message", "transfer");
-    assert!(transfers.iter().any(|line| line["bytes"] == 1000), "{transfers:?}");
-    assert!(transfers.iter().all(|line| line["bytes"] != 10), "an info line after the reload: {transfers:?}");
+    assert!(transfers.iter().any(|line| line["bytes_in"] == 1000), "{transfers:?}");
+    assert!(
+        transfers.iter().all(|line| line["bytes_out"] != 10),
+        "an info line after the reload: {transfers:?}"
+    );
 }
 
 #[test]

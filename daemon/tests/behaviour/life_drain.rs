@@ -18,7 +18,7 @@ const IN_TIME: Duration = Duration::from_millis(400);
 /// Tries until a test was quick enough for its outcome to count.
 const TRIES_MAX: usize = 20;
 
-const GET: &str = "GET /absent HTTP/1.1\r\nHost: test\r\n\r\n";
+const GET: &str = "GET /absent HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 fn start(driver: DriverChoice) -> TestDaemon {
     TestDaemon::start(Settings { driver, ..settings() })
@@ -105,7 +105,7 @@ fn whoever_sends_nothing_is_not_waited_for() {
         half.send("GET /absent HTTP/1.1\r\n");
         let drained = daemon.drain();
         assert!(silent.ends(), "{driver:?}");
-        half.send("Host: test\r\n\r\n");
+        half.send("Host: localhost\r\n\r\n");
         assert_last_answer(&half.receive_what_comes(), "404");
         drained.join().unwrap();
     }

@@ -71,7 +71,7 @@ fn without_io_uring_a_daemon_that_must_have_it_refuses_to_start() {
 #[test]
 fn a_low_limit_of_open_files_is_warned_of_once_and_served_with() {
     for driver in driver_names() {
-        let flags = [&TEST_FLAGS[..], &["--driver", driver]].concat();
+        let flags = [&TEST_FLAGS[..], &["--driver", driver, "--workers", "2"]].concat();
         let process = Process::spawn(with_open_files(64, &flags));
         assert_eq!(request(process.control(), "POST", "/stream?size=1MiB", "").status, 200);
         let log = process.stop();
@@ -79,8 +79,9 @@ fn a_low_limit_of_open_files_is_warned_of_once_and_served_with() {
         assert_eq!(warnings.len(), 1, "{driver}: {warnings:#?}");
         assert_eq!(
             warnings[0]["message"],
-            "the limit of open files is 64, and connections_max = 30000 may need 30256: raise LimitNOFILE= (or \
-             ulimit -n), or lower connections_max"
+            "the limit of open files is 64, and the settings may need 63242, which lowers connections_max from 30000 \
+             to 4, control_connections_max from 1024 to 8, streams_max from 64 to 1: raise LimitNOFILE= (or ulimit \
+             -n), or lower connections_max"
         );
     }
 }
@@ -91,11 +92,15 @@ fn out_of_descriptors_accepting_pauses_and_goes_on_later() {
         let flags = [&TEST_FLAGS[..], &["--driver", driver, "--workers", "1"]].concat();
         let process = Process::spawn(with_open_files(64, &flags));
         let mut existing = Connection::open(process.data());
-        let takes_frame = |connection: &mut Connection| {
-            connection.send(b"\x05\0\0\0\0\0\0\0hello");
+        // What is idle would be closed for newcomers, so the next is always begun.
+        let begin_frame = |connection: &mut Connection| connection.send(b"\x05\0\0\0");
+        let takes_rest = |connection: &mut Connection| {
+            connection.send(b"\0\0\0\0hello");
             assert_eq!(connection.receive(4), b"done", "{driver}");
+            begin_frame(connection);
         };
-        takes_frame(&mut existing);
+        begin_frame(&mut existing);
+        takes_rest(&mut existing);
         let mut control = Connection::open(process.control());
         let mut is_healthy = || {
             control.send("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -104,8 +109,9 @@ fn out_of_descriptors_accepting_pauses_and_goes_on_later() {
         };
         assert!(is_healthy());
         let mut others: Vec<Connection> = (0..100).map(|_| Connection::open(process.data())).collect();
+        others[..99].iter_mut().for_each(begin_frame);
         process.wait_for_line("accepting pauses");
-        takes_frame(&mut existing);
+        takes_rest(&mut existing);
         assert!(is_healthy(), "{driver}");
         let ticks = process.cpu_ticks();
         // The last of them waits in the listen queue; nothing comes for a second.
@@ -120,8 +126,11 @@ fn out_of_descriptors_accepting_pauses_and_goes_on_later() {
         let mut last = others.pop().unwrap();
         drop(others);
         assert_eq!(last.receive(4), b"done", "{driver}: after the others have left");
-        takes_frame(&mut existing);
-        takes_frame(&mut Connection::open(process.data()));
+        takes_rest(&mut existing);
+        let mut further = Connection::open(process.data());
+        begin_frame(&mut further);
+        takes_rest(&mut further);
+        drop(further);
         assert!(is_healthy(), "{driver}");
         wait_until("the others to be gone", || process.metric("streamd_connections_open") <= 2);
         assert!(process.metric("streamd_accept_pauses_total") >= 1, "{driver}");

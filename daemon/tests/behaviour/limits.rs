@@ -15,7 +15,7 @@ use crate::harness::{
 /// Longer than a connection may wait that is to be accepted (two pauses of 100 ms), short enough to be waited for.
 const WHILE: Duration = Duration::from_millis(500);
 
-const ABSENT: &str = "GET /absent HTTP/1.1\r\nHost: test\r\n\r\n";
+const ABSENT: &str = "GET /absent HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[test]
 fn connections_above_the_limit_wait_for_others_to_close() {
@@ -29,6 +29,8 @@ fn connections_above_the_limit_wait_for_others_to_close() {
         let mut served = [asking(), asking()];
         for connection in &mut served {
             assert_eq!(connection.response_to("GET").status, 404, "{driver:?}");
+            // Idle they would be closed for newcomers.
+            connection.send("GET ");
         }
         // The kernel hands them out in the order in which they came.
         let [mut next, mut after, mut last] = [asking(), asking(), asking()];
@@ -55,6 +57,7 @@ fn a_raised_limit_lets_those_in_that_wait() {
     let mut first = Connection::open(daemon.data());
     first.send(ABSENT);
     assert_eq!(first.response_to("GET").status, 404);
+    first.send("GET ");
     let mut second = Connection::open(daemon.data());
     second.send(ABSENT);
     assert!(second.is_silent_for(WHILE));
@@ -111,7 +114,7 @@ fn a_reader_that_stops_is_given_up() {
         let path = root.path().to_str().unwrap();
         let process = Process::start(&["--driver", driver, "--root", path, "--send-timeout-ms", "300"]);
         let mut stuck = Connection::open(process.data());
-        stuck.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n");
+        stuck.send("GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(stuck.receive(12), b"HTTP/1.1 200");
         process.wait_for_line("/large");
         assert_eq!(process.metric("streamd_transfers_total{outcome=\"timed_out\"}"), 1, "{driver}");
@@ -133,7 +136,7 @@ fn a_slow_reader_that_goes_on_is_not_given_up() {
     let daemon = TestDaemon::start(Settings { root: path, send_timeout_ms: 3_000, ..settings() });
     // A small receive buffer: a kernel opens a closed window again only for a good part of its buffer.
     let mut slow = Connection::open_slow(daemon.data(), 512 << 10);
-    slow.send("GET /large HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    slow.send("GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let started = Instant::now();
     // Less within the time-out than makes the daemon's socket writable again, which is a third of its buffer.
     let mut received = Vec::new();
@@ -159,7 +162,7 @@ fn a_half_closed_reader_that_stops_costs_no_processor_time() {
     for driver in driver_names() {
         let process = Process::start(&["--driver", driver, "--root", root.path().to_str().unwrap()]);
         let mut reader = Connection::open_slow(process.data(), 64 << 10);
-        reader.send("GET /large HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        reader.send("GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         reader.finish();
         let sent = || process.metric("streamd_bytes_sent_total{engine=\"sendfile\"}");
         wait_until("the transfer to begin", || sent() > 0);

@@ -1,4 +1,4 @@
-//! The clients that people have: curl, wget and aria2c, each against every engine on both drivers.
+//! The clients that people have: curl, wget, aria2c and zsync, each against every engine on both drivers.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -29,6 +29,16 @@ pub(crate) fn installed(program: &str) -> bool {
     is_there
 }
 
+/// Whether a program without `--version` is there; printed where it isn't.
+fn is_on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    if !is_there {
+        eprintln!("not tested with {program}: it is not installed");
+    }
+    is_there
+}
+
 /// A client that reads no settings of the user's, and no proxy from the environment.
 pub(crate) fn client(program: &str) -> Command {
     let mut command = Command::new(program);
@@ -36,6 +46,8 @@ pub(crate) fn client(program: &str) -> Command {
     match program {
         "curl" => command.args(["--disable", "--silent", "--show-error", "--fail"]),
         "wget" => command.args(["--no-config", "--quiet"]),
+        "zsync" => command.arg("-q"),
+        "zsyncmake" => &mut command,
         "aria2c" => command.args(["--no-conf", "--quiet", "--file-allocation=none", "--split=8", "-x8"]),
         other => panic!("no such client: {other}"),
     };
@@ -130,6 +142,50 @@ fn aria2c_downloads_over_several_connections() {
         assert_eq!(digest_of_file(command, target.path()), digest, "{name}");
         let partial = daemon.count(|worker| worker.requests.get(Status::S206));
         assert!(partial >= 2, "{name}: only {partial} ranges were asked for");
+    });
+}
+
+/// Bytes of a block that zsync compares, and of the stretches that changed: 40 of them, of which it asks for 20 in one
+/// request.
+const ZSYNC_BLOCK_BYTES: usize = 2048;
+const ZSYNC_CHANGES: usize = 40;
+
+#[test]
+fn zsync_fetches_what_changed_and_no_more() {
+    if !is_on_path("zsync") || !is_on_path("zsyncmake") {
+        return;
+    }
+    let fixture = Fixture::new();
+    let content = pattern(4 << 20);
+    let mut old = content.clone();
+    for change in 0..ZSYNC_CHANGES {
+        old[change * 100_000 + 5000..][..400].fill(0);
+    }
+    fixture.write("file", &content);
+    let base = Settings { root: Some(fixture.path().to_owned()), ..settings() };
+    every_engine_and_driver(&base, |daemon, name| {
+        let mut make = client("zsyncmake");
+        make.args([
+            "-b",
+            &ZSYNC_BLOCK_BYTES.to_string(),
+            "-u",
+            &url(daemon.data()),
+            "-o",
+            "file.zsync",
+            "file",
+        ]);
+        let made = make.current_dir(fixture.path()).stderr(Stdio::null()).status();
+        assert!(made.unwrap().success(), "{name}");
+        let target = Fixture::new();
+        target.write("old", &old);
+        let mut fetch = client("zsync");
+        fetch.args(["-i", "old", "-o", "file"]).arg(format!("{}.zsync", url(daemon.data())));
+        fetch.stdout(Stdio::null()).stderr(Stdio::null());
+        assert_eq!(digest_of_file(fetch, target.path()), sha256(&content), "{name}");
+        let partial = daemon.count(|worker| worker.requests.get(Status::S206));
+        assert!(partial >= 2, "{name}: only {partial} answers with ranges");
+        let sent = bytes_sent(daemon);
+        assert!(sent < content.len() as u64 / 2, "{name}: {sent} bytes for {ZSYNC_CHANGES} blocks");
     });
 }
 

@@ -168,7 +168,7 @@ fn what_a_killed_daemon_left_is_gone_on_with() {
         let mut process = everything.start();
         let mut upload = Connection::open(process.data());
         upload.send(format!(
-            "PUT /new/file HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n{FIRST}\r\n",
+            "PUT /new/file HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{FIRST}\r\n",
             content.len()
         ));
         upload.send(&content[..PART]);

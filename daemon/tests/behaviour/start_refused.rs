@@ -98,7 +98,8 @@ fn each_refusal_of_rings_names_its_remedy_and_auto_goes_on() {
     for (errno, text) in [
         (
             "ENOMEM",
-            "Cannot allocate memory (os error 12) (raise the locked-memory limit: LimitMEMLOCK= or ulimit -l)",
+            "Cannot allocate memory (os error 12) (raise the locked-memory limit, which all processes of one user \
+             share: LimitMEMLOCK= or ulimit -l)",
         ),
         (
             "EPERM",

@@ -98,7 +98,10 @@ fn each_other_refusal_has_its_own_status() {
 fn a_daemon_without_a_root_has_no_files_to_stream() {
     let daemon = TestDaemon::start(settings());
     let response = post(daemon.control(), "?path=/file");
-    assert_eq!((response.status, response.problem().as_str()), (404, "no such file below the root"));
+    assert_eq!(
+        (response.status, response.problem().as_str()),
+        (404, "no files are served: start streamd with --root DIR")
+    );
 }
 
 #[test]
@@ -169,11 +172,11 @@ fn web_pages_of_others_are_refused() {
     assert_eq!(foreign.status, 403);
     assert_eq!(
         foreign.problem(),
-        "Origin \"http://evil.example\" is not this server, \"test\": web pages of other origins are refused"
+        "Origin \"http://evil.example\" is not this server, \"localhost\": web pages of other origins are refused"
     );
     let cross_site = get(control, "/metrics", "Sec-Fetch-Site: cross-site\r\n");
     assert_eq!(cross_site.status, 403);
-    assert_eq!(request(control, "POST", "/stream?size=1", "Origin: http://test\r\n").status, 200);
+    assert_eq!(request(control, "POST", "/stream?size=1", "Origin: http://localhost\r\n").status, 200);
     let mut rebound = Connection::open(control);
     rebound.send("POST /stream?size=1 HTTP/1.1\r\nHost: rebound.example\r\n\r\n");
     let rebound = rebound.response_to("POST");

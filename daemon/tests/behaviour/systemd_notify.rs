@@ -96,7 +96,7 @@ fn the_status_counts_connections_and_a_drain_is_told_to_its_end() {
     root.write("large", &content);
     let mut process = Process::spawn(streamd_of(&manager, &["--root", root.path().to_str().unwrap()]));
     let mut reader = Connection::open(process.data());
-    reader.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n");
+    reader.send("GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let head = reader.head();
     let idle = Connection::open(process.data());
     wait_until("a status that counts both", || {
@@ -208,7 +208,7 @@ fn a_drain_feeds_the_watchdog_though_one_worker_has_ended() {
     command.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
     let mut process = Process::spawn(command);
     let mut reader = Connection::open(process.data());
-    reader.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n");
+    reader.send("GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let head = reader.head();
     process.signal(Signal::TERM);
     process.wait_for_line("draining");

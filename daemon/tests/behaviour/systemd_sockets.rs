@@ -166,7 +166,7 @@ fn all_workers_accept_from_a_passed_listener() {
                     let mut kept = Vec::new();
                     for number in 0..CONNECTIONS {
                         let mut connection = Connection::open(address);
-                        connection.send("GET /absent HTTP/1.1\r\nHost: test\r\n\r\n");
+                        connection.send("GET /absent HTTP/1.1\r\nHost: localhost\r\n\r\n");
                         assert_eq!(connection.response_to("GET").status, 404);
                         if number % 5 == 0 {
                             kept.push(connection);
@@ -191,7 +191,7 @@ fn workers_that_wait_for_a_passed_listener_do_not_spin() {
         let process = spawn_with(vec![copy_of(&data)], "data", &["--driver", driver, "--workers", "4"]);
         let mut open: Vec<Connection> = (0..20).map(|_| Connection::open(address)).collect();
         for connection in &mut open {
-            connection.send("GET /absent HTTP/1.1\r\nHost: test\r\n\r\n");
+            connection.send("GET /absent HTTP/1.1\r\nHost: localhost\r\n\r\n");
             assert_eq!(connection.response_to("GET").status, 404, "{driver}");
         }
         let before = process.cpu_ticks();
@@ -261,7 +261,7 @@ fn restart_under_load(driver: &str, root: &Path, content: &[u8], [seen, checked]
             let some = restart * CONNECTIONS_MIN / (RESTARTS + 1);
             wait_until("some connections", || seen.answers.load(Ordering::Relaxed) > some);
             let mut download = Connection::open(data_address);
-            download.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n");
+            download.send("GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n");
             let head = download.head();
             process.signal(Signal::TERM);
             process.wait_for_line("draining");
@@ -269,7 +269,7 @@ fn restart_under_load(driver: &str, root: &Path, content: &[u8], [seen, checked]
             assert_eq!(process.wait().code(), Some(0), "{driver}");
             // Nobody is there, and yet one can connect and be answered later.
             let mut waiting = Connection::open(data_address);
-            waiting.send("GET /small HTTP/1.1\r\nHost: test\r\n\r\n");
+            waiting.send("GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n");
             process = start();
             assert_eq!(waiting.response_to("GET").text(), SMALL, "{driver}");
         }

@@ -7,11 +7,12 @@ use crate::harness::{
     wait_until,
 };
 
-/// Published, kept, refused and failed.
+/// Published, kept, refused and broken off; none of these tests has a disk that fails.
 fn counts(daemon: &TestDaemon) -> [u64; 4] {
     let outcomes =
-        [UploadOutcome::Published, UploadOutcome::Kept, UploadOutcome::Refused, UploadOutcome::Failed];
-    assert_eq!(UploadOutcome::ALL.len(), outcomes.len());
+        [UploadOutcome::Published, UploadOutcome::Kept, UploadOutcome::Refused, UploadOutcome::BrokenOff];
+    assert_eq!(UploadOutcome::ALL.len(), outcomes.len() + 1);
+    assert_eq!(daemon.count(|worker| worker.uploads.get(UploadOutcome::Failed)), 0);
     outcomes.map(|outcome| daemon.count(|worker| worker.uploads.get(outcome)))
 }
 

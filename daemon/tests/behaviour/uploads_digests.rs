@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use sha2::{Digest, Sha256};
-use streamd::config::Settings;
+use streamd::config::{EtagChoice, Settings};
 
 use crate::harness::{
     Connection, Fixture, MIB, Response, TestDaemon, chunked, each_uploading, get, partials, pattern, put,
@@ -23,7 +23,7 @@ const OTHER_CRC32C: &str = "crc32c=:mnG7TA==:";
 
 fn each_daemon(test: impl Fn(&TestDaemon, &Fixture) + Sync) {
     each_uploading(
-        |settings| Settings { cache_valid_ms: 0, ..settings },
+        |settings| Settings { cache_valid_ms: 0, etag: EtagChoice::Digest, ..settings },
         |daemon, fixture| {
             test(daemon, fixture);
             wait_until("all uploads to be gone", || partials(fixture.path()).is_empty());
@@ -66,8 +66,8 @@ fn a_body_that_has_its_digest_becomes_the_file() {
             let seen = get(daemon.data(), &path, "");
             assert_eq!(seen.body, HELLO, "{fields}");
             assert_eq!(response.field("ETag"), seen.field("ETag"), "{fields}");
-            let is_tagged_by_content = seen.field("ETag") == Some(&tag_of(HELLO));
-            assert_eq!(is_tagged_by_content, fields.contains("sha-256=:C"), "{fields}");
+            // Whatever it came with.
+            assert_eq!(seen.field("ETag"), Some(tag_of(HELLO).as_str()), "{fields}");
             // Nobody asked.
             assert_eq!(seen.field("Repr-Digest"), None);
         }
@@ -228,23 +228,25 @@ fn whoever_asks_is_told_the_digest() {
 
 #[test]
 fn an_upload_that_asks_is_told_the_digest() {
-    each_daemon(|daemon, _| {
-        for (path, wanted, told) in [
-            ("/sha", "sha-256=1", SHA256),
-            ("/crc", "crc32c=1", CRC32C),
-            ("/both", "crc32c=2, sha-256=1", CRC32C),
-        ] {
-            let response = put(daemon.data(), path, &format!("Want-Repr-Digest: {wanted}\r\n"), HELLO);
-            assert_eq!((response.status, response.field("Repr-Digest")), (201, Some(told)), "{path}");
-            let seen = get(daemon.data(), path, "");
-            assert_eq!(response.field("ETag"), seen.field("ETag"));
-            assert_eq!(seen.field("ETag") == Some(&tag_of(HELLO)), path == "/sha");
-        }
-        // Nobody pays who doesn't ask.
-        let response = put(daemon.data(), "/plain", "", HELLO);
-        assert_eq!(response.field("Repr-Digest"), None);
-        assert_ne!(response.field("ETag"), Some(tag_of(HELLO).as_str()));
-    });
+    each_uploading(
+        |settings| settings,
+        |daemon, _| {
+            for (path, wanted, told) in [
+                ("/sha", "sha-256=1", SHA256),
+                ("/crc", "crc32c=1", CRC32C),
+                ("/both", "crc32c=2, sha-256=1", CRC32C),
+            ] {
+                let response = put(daemon.data(), path, &format!("Want-Repr-Digest: {wanted}\r\n"), HELLO);
+                assert_eq!((response.status, response.field("Repr-Digest")), (201, Some(told)), "{path}");
+                let seen = get(daemon.data(), path, "");
+                assert_eq!(response.field("ETag"), seen.field("ETag"));
+                assert_ne!(seen.field("ETag"), Some(tag_of(HELLO).as_str()), "tags are made of other things");
+            }
+            // Nobody pays who doesn't ask.
+            let response = put(daemon.data(), "/plain", "", HELLO);
+            assert_eq!(response.field("Repr-Digest"), None);
+        },
+    );
 }
 
 #[test]
@@ -337,16 +339,111 @@ fn ranged_parts_are_compared_each_and_the_whole_at_last() {
         let wrong = format!("Content-Digest: {CRC32C}\r\n");
         let right = format!("Content-Digest: {OTHER_CRC32C}\r\n");
         assert_eq!(part("0-4", &wrong, b"hello").status, 400);
-        assert_eq!(part("0-4", &right, b"hello").status, 202);
-        assert_eq!(part("5-11", &right, b", world").status, 400);
-        assert_eq!(part("1-1", "", b"x").field("Upload-Offset"), Some("5"));
-        let whole = format!("Repr-Digest: {SHA256}\r\n");
+        let begun = part("0-4", &right, b"hello");
+        assert_eq!(begun.status, 202);
+        // Of two that have begun by now.
+        let id = format!("Upload-Id: {}\r\n", begun.field("Upload-Id").unwrap());
+        assert_eq!(part("5-11", &(right + &id), b", world").status, 400);
+        assert_eq!(part("1-1", &id, b"x").field("Upload-Offset"), Some("5"));
+        let whole = format!("Repr-Digest: {SHA256}\r\n{id}");
         let response = part("5-11", &whole, b", world");
         assert_eq!(response.status, 201, "{}", response.text());
         assert_eq!(get(daemon.data(), "/file", "").body, HELLO);
         let other = format!("Repr-Digest: {OTHER_SHA256}\r\n");
-        assert_eq!(part("0-4", "", b"HELLO").status, 202);
+        let begun = part("0-4", "", b"HELLO");
+        let other = format!("{other}Upload-Id: {}\r\n", begun.field("Upload-Id").unwrap());
         assert_eq!(part("5-11", &other, b", WORLD").status, 400);
+        assert_eq!(get(daemon.data(), "/file", "").body, HELLO);
+    });
+}
+
+/// Digests of the whole may come with any part, before it or behind it.
+#[test]
+fn the_digest_of_the_whole_counts_whichever_part_it_comes_with() {
+    each_daemon(|daemon, fixture| {
+        let (right, wrong) =
+            (format!("Repr-Digest: {SHA256}\r\n"), format!("Repr-Digest: {OTHER_SHA256}\r\n"));
+        let part = |path: &str, range: &str, fields: &str| {
+            let (first, last) = range.split_once('-').unwrap();
+            let body = &HELLO[first.parse().unwrap()..=last.parse().unwrap()];
+            let range = format!("Content-Range: bytes {range}/12\r\n");
+            let Some(trailer) = fields.strip_prefix("behind it ") else {
+                return put(daemon.data(), path, &(range + fields), body);
+            };
+            let mut connection = Connection::open(daemon.data());
+            connection.send(request_text("PUT", path, &(range + "Transfer-Encoding: chunked\r\n")));
+            let chunks = chunked(body, 5);
+            connection.send(&chunks[..chunks.len() - 2]);
+            connection.send(format!("{trailer}\r\n"));
+            connection.response_to("PUT")
+        };
+        let behind = |fields: &str| format!("behind it {fields}");
+        let begin = |path: &str, fields: &str| {
+            let begun = part(path, "0-4", fields);
+            assert_eq!(begun.status, 202, "{}", begun.text());
+            format!("Upload-Id: {}\r\n", begun.field("Upload-Id").unwrap())
+        };
+        // With the first, or one in the middle, and compared at last.
+        for (path, first, middle) in [
+            ("/1", behind(&wrong), String::new()),
+            ("/2", String::new(), wrong.clone()),
+            ("/3", String::new(), behind(&wrong)),
+        ] {
+            begin(path, &first);
+            assert_eq!(part(path, "5-8", &middle).status, 202, "{path}");
+            let last = part(path, "9-11", "");
+            assert_eq!(
+                (last.status, last.problem_kind().as_str()),
+                (400, "digest-mismatched-values"),
+                "{path}"
+            );
+            assert!(!fixture.path().join(&path[1..]).exists());
+        }
+        // Two that can't both be the file's: the part isn't taken.
+        let id = begin("/file", &right);
+        for conflicting in [wrong.clone() + &id, behind(&wrong)] {
+            let refused = part("/file", "5-8", &conflicting);
+            assert_eq!(refused.status, 400, "{conflicting}");
+            assert!(refused.text().contains("an earlier part"), "{}", refused.text());
+        }
+        assert_eq!(part("/file", "5-8", &(right.clone() + &id)).status, 202);
+        assert_eq!(part("/file", "9-11", &behind(&right)).status, 201);
+        assert_eq!(get(daemon.data(), "/file", "").body, HELLO);
+    });
+}
+
+/// The same of an upload with a name of its own.
+#[test]
+fn the_digest_of_the_whole_counts_with_each_append() {
+    let append = "Content-Type: application/partial-upload\r\n";
+    each_daemon(|daemon, fixture| {
+        let begin = |fields: &str| {
+            let fields = format!("Upload-Complete: ?0\r\n{fields}");
+            let response = send(daemon.data(), "POST", "/file", &fields, b"hello");
+            assert_eq!(response.status, 201, "{}", response.text());
+            response.field("Location").unwrap().to_owned()
+        };
+        let go_on = |name: &str, offset: usize, fields: &str, body: &[u8]| {
+            let fields = format!("{append}Upload-Offset: {offset}\r\n{fields}");
+            send(daemon.data(), "PATCH", name, &fields, body)
+        };
+        let wrong = format!("Repr-Digest: {OTHER_SHA256}\r\n");
+        let (last, more) = ("Upload-Complete: ?1\r\n", "Upload-Complete: ?0\r\n");
+        let response = go_on(&begin(""), 5, &format!("{last}{wrong}"), b", world");
+        assert_eq!((response.status, response.problem_kind().as_str()), (400, "digest-mismatched-values"));
+        let name = begin("");
+        assert_eq!(go_on(&name, 5, &format!("{more}{wrong}"), b", wo").status, 204);
+        let response = go_on(&name, 9, last, b"rld");
+        assert_eq!((response.status, response.problem_kind().as_str()), (400, "digest-mismatched-values"));
+        assert!(!fixture.path().join("file").exists());
+        // One that is none, and one that contradicts the first: nothing of the body is taken.
+        let name = begin(&format!("Repr-Digest: {SHA256}\r\n"));
+        for (digest, what) in [("Repr-Digest: sha-256=:AA==:\r\n", "malformed"), (&*wrong, "another")] {
+            let response = go_on(&name, 5, &format!("{last}{digest}"), b", world");
+            assert_eq!(response.status, 400, "{what}");
+            assert_eq!(request(daemon.data(), "HEAD", &name, "").field("Upload-Offset"), Some("5"), "{what}");
+        }
+        assert_eq!(go_on(&name, 5, last, b", world").status, 201);
         assert_eq!(get(daemon.data(), "/file", "").body, HELLO);
     });
 }
@@ -355,7 +452,8 @@ fn ranged_parts_are_compared_each_and_the_whole_at_last() {
 fn a_digest_outlives_the_daemon() {
     for driver in crate::harness::drivers() {
         let fixture = Fixture::new();
-        let start = || TestDaemon::start(Settings { driver, ..crate::harness::uploading(fixture.path()) });
+        let settings = crate::harness::uploading(fixture.path());
+        let start = || TestDaemon::start(Settings { driver, etag: EtagChoice::Digest, ..settings.clone() });
         let daemon = start();
         let response = put(daemon.data(), "/file", &format!("Repr-Digest: {SHA256}\r\n"), HELLO);
         assert_eq!(response.status, 201);

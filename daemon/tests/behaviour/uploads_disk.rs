@@ -12,7 +12,7 @@ use crate::harness::uploads::{
 };
 use crate::harness::{
     Connection, Fixture, Mountpoint, Random, Response, TestDaemon, drivers, get, make_ext4, or_skip,
-    repair_ext4, request_text, wait_until,
+    repair_ext4, request_text, send, wait_until,
 };
 
 /// Of a small disk.
@@ -117,22 +117,6 @@ fn the_last_bytes_may_be_the_ones_that_find_no_room() {
 }
 
 #[test]
-fn what_was_given_room_keeps_it() {
-    small_disk(|daemon, root| {
-        let content = Random::seeded().bytes(8 << 20);
-        let mut stream = connect(daemon.data()).unwrap();
-        let fields = format!("Content-Length: {}\r\n", content.len());
-        stream.write_all(put_head("/file", &fields).as_bytes()).unwrap();
-        wait_until("its room to be taken", || free_bytes(root) < DISK_BYTES - content.len() - READ_BYTES);
-        // Somebody else takes the rest.
-        let filled = std::fs::write(root.join("filler"), vec![7; DISK_BYTES]);
-        assert_eq!(filled.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
-        assert_eq!(exchange(&stream, b"", &content).unwrap().status, 204);
-        assert!(std::fs::read(root.join("file")).unwrap() == content);
-    });
-}
-
-#[test]
 fn reads_go_on_while_the_disk_fills_up() {
     small_disk(|daemon, root| {
         let free = free_bytes(root);
@@ -159,9 +143,9 @@ fn reads_go_on_while_the_disk_fills_up() {
 
 #[test]
 fn a_disk_without_inodes_is_a_full_disk() {
-    // The root, two files, the directory of partials, and one more.
+    // The root, two files, the directory of partials with its lock, and one more.
     each_daemon(
-        "size=16m,nr_inodes=5",
+        "size=16m,nr_inodes=6",
         |settings| settings,
         |daemon, root| {
             assert_eq!(put(daemon.data(), "/last", b"last").status, 201);
@@ -175,8 +159,9 @@ fn a_disk_without_inodes_is_a_full_disk() {
 }
 
 fn assert_read_only(response: &Response, daemon: &TestDaemon, root: &Path) {
-    assert_eq!(response.status, 500, "{}", response.text());
-    assert!(!response.problem().is_empty());
+    assert_eq!(response.status, 403, "{}", response.text());
+    let detail = response.problem();
+    assert!(detail.contains("read-only") && detail.contains("mount it"), "{detail}");
     assert_eq!(std::fs::read(root.join("file")).unwrap(), b"before");
     assert_eq!(get(daemon.data(), "/file", "").body, b"before");
 }
@@ -202,11 +187,42 @@ fn a_disk_that_was_made_read_only_takes_nothing_until_it_is_writable_again() {
         assert_read_only(&put(daemon.data(), "/new", b"after"), &daemon, root);
         assert_read_only(&try_put_chunked(daemon.data(), "/file", b"after").unwrap(), &daemon, root);
         assert_read_only(&put_rest(daemon.data(), "/file", &content, 2 << 20), &daemon, root);
+        for path in ["/file", "/absent"] {
+            let response = send(daemon.data(), "DELETE", path, "", b"");
+            assert_eq!(response.status, 403, "{path}: {}", response.text());
+            assert!(response.problem().contains("mount it to be written to"), "{}", response.problem());
+        }
         disk.remount("rw").unwrap();
         let offset = offset_of(daemon.data(), "/file", content.len());
         assert_eq!(offset, 2 << 20, "{driver:?}");
         assert_eq!(put_rest(daemon.data(), "/file", &content, offset).status, 204, "{driver:?}");
         assert!(std::fs::read(root.join("file")).unwrap() == content, "{driver:?}");
+    }
+}
+
+#[test]
+fn a_name_that_something_is_mounted_at_is_in_use() {
+    for driver in drivers() {
+        let fixture = Fixture::new();
+        fixture.write("other", b"other");
+        let path = fixture.write("file", b"before");
+        let run = |program: &str, arguments: &[&str]| {
+            let output = std::process::Command::new(program).args(arguments).arg(&path).output().unwrap();
+            let failed = || format!("{program}: {}", String::from_utf8_lossy(&output.stderr));
+            output.status.success().then_some(()).ok_or_else(failed)
+        };
+        let other = fixture.path().join("other");
+        let Some(()) = or_skip(run("mount", &["--bind", other.to_str().unwrap()])) else { return };
+        let daemon = TestDaemon::start(Settings { driver, ..taking_uploads(fixture.path()) });
+        let responses =
+            [put(daemon.data(), "/file", b"after"), send(daemon.data(), "DELETE", "/file", "", b"")];
+        run("umount", &["--lazy"]).unwrap();
+        for response in responses {
+            assert_eq!(response.status, 409, "{driver:?}: {}", response.text());
+            assert!(response.problem().contains("mounted there"), "{}", response.problem());
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), b"before", "{driver:?}");
+        assert_eq!(partials(fixture.path()), [] as [std::path::PathBuf; 0], "{driver:?}");
     }
 }
 

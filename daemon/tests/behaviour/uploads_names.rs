@@ -1,6 +1,7 @@
 //! Which names take an upload, in which state of theirs, and how they are given up.
 
 use std::os::unix::fs::symlink;
+use std::time::Duration;
 
 use streamd::config::Settings;
 
@@ -8,16 +9,8 @@ use crate::harness::{
     Connection, Fixture, TestDaemon, each_uploading, get, partials, put, put_text, request, request_text,
 };
 
-const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
-const MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
-const AFTER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
-const MODIFIED_S: u64 = 784_111_777;
-
-/// Of seven bytes.
-const ETAG: &str = "\"7-2ebc98a1.0\"";
-
-/// Conditions with `ETAG` for the tag of the file, whether they let it be changed, and whether they let an absent one
-/// be made.
+/// Conditions with `ETAG` for the tag of the file and `MODIFIED` for its time, whether they let it be changed, and
+/// whether they let an absent one be made.
 const CONDITIONS: &[(&str, bool, bool)] = &[
     ("If-None-Match: *\r\n", false, true),
     ("If-None-Match: ETAG\r\n", false, true),
@@ -49,36 +42,52 @@ fn each_daemon(test: impl Fn(&TestDaemon, &Fixture) + Sync) {
     each_uploading(|settings| Settings { cache_valid_ms: 0, ..settings }, test);
 }
 
-fn spelled(conditions: &str) -> String {
-    let text = conditions.replace("ETAG", ETAG).replace("BEFORE", BEFORE);
-    text.replace("MODIFIED", MODIFIED).replace("AFTER", AFTER)
+/// The state of a file.
+struct State {
+    etag: String,
+    modified: String,
 }
 
-/// A file with a known tag.
-fn reset(fixture: &Fixture) {
-    fixture.write("file", b"content");
-    fixture.set_modified("file", MODIFIED_S);
-}
-
-fn assert_unchanged(daemon: &TestDaemon, what: &str) {
+/// Uploads the file anew: only what is known to be the daemon's own has a strong tag at once.
+fn reset(daemon: &TestDaemon) -> State {
+    assert!(put(daemon.data(), "/file", "", b"content").status < 300);
     let seen = get(daemon.data(), "/file", "");
-    assert_eq!((seen.status, seen.text().as_str()), (200, "content"), "{what}");
-    assert_eq!((seen.field("ETag"), seen.field("Last-Modified")), (Some(ETAG), Some(MODIFIED)), "{what}");
+    let field = |name| seen.field(name).unwrap().to_owned();
+    State { etag: field("ETag"), modified: field("Last-Modified") }
+}
+
+impl State {
+    fn spelled(&self, conditions: &str) -> String {
+        let modified = httpdate::parse_http_date(&self.modified).unwrap();
+        let second = Duration::from_secs(1);
+        conditions
+            .replace("ETAG", &self.etag)
+            .replace("BEFORE", &httpdate::fmt_http_date(modified - second))
+            .replace("MODIFIED", &self.modified)
+            .replace("AFTER", &httpdate::fmt_http_date(modified + second))
+    }
+
+    fn assert_unchanged(&self, daemon: &TestDaemon, what: &str) {
+        let seen = get(daemon.data(), "/file", "");
+        assert_eq!((seen.status, seen.text().as_str()), (200, "content"), "{what}");
+        let state = (seen.field("ETag"), seen.field("Last-Modified"));
+        assert_eq!(state, (Some(self.etag.as_str()), Some(self.modified.as_str())), "{what}");
+    }
 }
 
 #[test]
 fn conditions_decide_about_a_put() {
     each_daemon(|daemon, fixture| {
         for (conditions, may_change, may_make) in CONDITIONS {
-            let fields = spelled(conditions);
-            reset(fixture);
+            let state = reset(daemon);
+            let fields = state.spelled(conditions);
             let response = put(daemon.data(), "/file", &fields, b"new");
             if *may_change {
                 assert_eq!(response.status, 204, "{conditions}");
                 assert_eq!(get(daemon.data(), "/file", "").text(), "new", "{conditions}");
             } else {
                 assert_eq!((response.status, response.problem().as_str()), (412, UNFIT), "{conditions}");
-                assert_unchanged(daemon, conditions);
+                state.assert_unchanged(daemon, conditions);
             }
             let response = put(daemon.data(), "/absent", &fields, b"new");
             let status = get(daemon.data(), "/absent", "").status;
@@ -92,16 +101,16 @@ fn conditions_decide_about_a_put() {
 
 #[test]
 fn conditions_decide_about_a_delete() {
-    each_daemon(|daemon, fixture| {
+    each_daemon(|daemon, _| {
         for (conditions, may_change, _) in CONDITIONS {
-            reset(fixture);
-            let response = request(daemon.data(), "DELETE", "/file", &spelled(conditions));
+            let state = reset(daemon);
+            let response = request(daemon.data(), "DELETE", "/file", &state.spelled(conditions));
             if *may_change {
                 assert_eq!(response.status, 204, "{conditions}");
                 assert_eq!(get(daemon.data(), "/file", "").status, 404, "{conditions}");
             } else {
                 assert_eq!((response.status, response.problem().as_str()), (412, UNFIT), "{conditions}");
-                assert_unchanged(daemon, conditions);
+                state.assert_unchanged(daemon, conditions);
             }
         }
     });
@@ -111,10 +120,8 @@ fn conditions_decide_about_a_delete() {
 #[test]
 fn a_condition_that_fails_while_the_body_comes_is_412() {
     each_daemon(|daemon, fixture| {
-        for (path, condition) in
-            [("/file", format!("If-Match: {ETAG}\r\n")), ("/absent", "If-None-Match: *\r\n".to_owned())]
-        {
-            reset(fixture);
+        for (path, condition) in [("/file", "If-Match: ETAG\r\n"), ("/absent", "If-None-Match: *\r\n")] {
+            let condition = reset(daemon).spelled(condition);
             let mut late = Connection::open(daemon.data());
             late.send(request_text(
                 "PUT",
@@ -158,14 +165,14 @@ fn of_many_that_create_one_name_one_does() {
 
 #[test]
 fn a_put_says_how_its_body_ends() {
-    each_daemon(|daemon, fixture| {
-        reset(fixture);
+    each_daemon(|daemon, _| {
+        let state = reset(daemon);
         for path in ["/file", "/absent"] {
             let response = request(daemon.data(), "PUT", path, "");
             assert_eq!(response.status, 411, "{path}");
             response.problem();
         }
-        assert_unchanged(daemon, "411");
+        state.assert_unchanged(daemon, "411");
         assert_eq!(get(daemon.data(), "/absent", "").status, 404);
     });
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use streamd::config::{DriverChoice, Durability, Settings};
 
 use crate::harness::uploads::{partials, put, taking_uploads, try_put_chunked};
-use crate::harness::{Connection, Fixture, Random, TestDaemon, drivers, get, request_text, sha256};
+use crate::harness::{Connection, Fixture, Random, TestDaemon, drivers, get, put_text, request_text, sha256};
 
 const PAIRS: usize = 50;
 
@@ -136,6 +136,45 @@ fn a_download_is_of_the_old_or_the_new_file_and_never_of_both() {
             });
             assert!(count.into_inner() > 3, "{driver:?}: nothing was downloaded");
         }
+    }
+}
+
+/// Also where somebody had asked between the new name and the answer, when not all was known of the file.
+#[test]
+fn the_tag_of_the_answer_is_that_of_whoever_asks_after_it() {
+    const UPLOADS: usize = 40;
+    for driver in drivers() {
+        let fixture = Fixture::new();
+        let daemon = start(driver, &fixture);
+        let address = daemon.data();
+        assert_eq!(put(address, "/file", &[0; 6_000]).status, 201);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut connection = Connection::open(address);
+                    while !is_over.load(Ordering::Relaxed) {
+                        connection.send(request_text("GET", "/file", ""));
+                        assert_eq!(connection.response_to("GET").status, 200);
+                    }
+                });
+            }
+            let _stop = Stop(&is_over);
+            for _ in 0..UPLOADS {
+                let part = |fields: &str| {
+                    let mut connection = Connection::open(address);
+                    connection.send(put_text("/file", fields, &[0; 3_000]));
+                    connection.response_to("PUT")
+                };
+                let begun = part("Content-Range: bytes 0-2999/6000\r\n");
+                let id = begun.field("Upload-Id").unwrap();
+                let last = part(&format!("Content-Range: bytes 3000-5999/6000\r\nUpload-Id: {id}\r\n"));
+                assert_eq!(last.status, 204, "{driver:?}: {}", last.text());
+                let mut connection = Connection::open(address);
+                connection.send(request_text("HEAD", "/file", ""));
+                assert_eq!(connection.response_to("HEAD").field("ETag"), last.field("ETag"), "{driver:?}");
+            }
+        });
     }
 }
 

@@ -29,10 +29,19 @@ fn assert_goes_on_at(response: &Response, expected: usize, provided: usize) {
     );
 }
 
+/// The id of the upload that was begun.
+fn id_of(begun: &Response) -> String {
+    begun.field("Upload-Id").unwrap().to_owned()
+}
+
 /// Cuts a PUT of `content` short after `count` bytes of it, and waits until that much can be gone on with.
 fn cut_short(daemon: &TestDaemon, path: &str, content: &[u8], count: usize) {
+    cut_short_with(daemon, path, "", content, count);
+}
+
+fn cut_short_with(daemon: &TestDaemon, path: &str, fields: &str, content: &[u8], count: usize) {
     let mut connection = Connection::open(daemon.data());
-    let text = put_text(path, "", content);
+    let text = put_text(path, fields, content);
     connection.send(&text[..text.len() - content.len() + count]);
     connection.finish();
     // Without an answer, or with one that nobody waits for.
@@ -145,13 +154,19 @@ fn the_first_byte_starts_anew() {
     each_daemon(|daemon, fixture| {
         cut_short(daemon, "/file", &content, 2 * MIB);
         let other = pattern(2_000).into_iter().rev().collect::<Vec<u8>>();
-        assert_eq!(put_part(daemon, "/file", &other, 0, 500).status, 202);
-        // What was there before is given up.
-        assert_eq!(partials(fixture.path()).len(), 1);
-        assert_eq!(put_part(daemon, "/file", &other, 0, 700).status, 202);
+        let begun = put_part(daemon, "/file", &other, 0, 500);
+        assert_eq!(begun.status, 202);
+        // What was there before may be another client's.
+        assert_eq!(partials(fixture.path()).len(), 2);
+        // What this one has is given up.
+        let again = format!("Upload-Id: {}\r\nContent-Range: bytes 0-699/2000\r\n", id_of(&begun));
+        let begun = put(daemon.data(), "/file", &again, &other[..700]);
+        assert_eq!((begun.status, partials(fixture.path()).len()), (202, 2));
         assert_goes_on_at(&put_part(daemon, "/file", &other, 500, 2_000), 700, 500);
         assert_eq!(put_part(daemon, "/file", &other, 700, 2_000).status, 201);
         assert!(get(daemon.data(), "/file", "").body == other);
+        assert_eq!(put_part(daemon, "/file", &content, 2 * MIB, content.len()).status, 204);
+        assert!(get(daemon.data(), "/file", "").body == content);
         assert!(partials(fixture.path()).is_empty());
     });
 }
@@ -194,6 +209,25 @@ fn conditions_hold_for_the_file_and_not_for_the_part() {
     });
 }
 
+/// What the first part wants holds until the rename, though the last one doesn't say it again; so does what a whole PUT
+/// wanted that was cut short.
+#[test]
+fn conditions_of_the_beginning_hold_at_the_end() {
+    let content = pattern(2 * MIB);
+    each_daemon(|daemon, fixture| {
+        let wants_new = "If-None-Match: *\r\n";
+        cut_short_with(daemon, "/whole", wants_new, &content, MIB);
+        let fields = format!("{wants_new}Content-Range: bytes 0-{}/{}\r\n", MIB - 1, 2 * MIB);
+        assert_eq!(put(daemon.data(), "/part", &fields, &content[..MIB]).status, 202);
+        for name in ["whole", "part"] {
+            fixture.write(name, b"content");
+            assert_eq!(put_part(daemon, &format!("/{name}"), &content, MIB, 2 * MIB).status, 412, "{name}");
+            assert_eq!(std::fs::read(fixture.path().join(name)).unwrap(), b"content");
+            std::fs::remove_file(fixture.path().join(name)).unwrap();
+        }
+    });
+}
+
 #[test]
 fn a_range_that_says_nothing_is_400() {
     each_daemon(|daemon, fixture| {
@@ -233,27 +267,29 @@ fn a_range_that_says_nothing_is_400() {
 fn a_chunked_part_brings_what_it_says() {
     let content = pattern(1_000);
     each_daemon(|daemon, fixture| {
-        let part = |range: &str, body: &[u8]| {
+        let part = |path: &str, range: &str, body: &[u8]| {
             let mut connection = Connection::open(daemon.data());
             let fields = format!("Transfer-Encoding: chunked\r\nContent-Range: bytes {range}/1000\r\n");
-            connection.send(request_text("PUT", "/file", &fields));
+            connection.send(request_text("PUT", path, &fields));
             connection.send(chunked(body, 64));
             connection.response_to("PUT")
         };
-        assert_eq!(part("0-499", &content[..500]).status, 202);
         // More than the range has, though not more than the file, is in nobody's order.
-        assert_eq!(part("0-499", &content[..600]).status, 400);
-        assert_goes_on_at(&part("500-999", &content[500..]), 0, 500);
-        assert_eq!(part("0-499", &content[..500]).status, 202);
+        assert_eq!(part("/much", "0-499", &content[..600]).status, 400);
+        assert_goes_on_at(&part("/much", "500-999", &content[500..]), 0, 500);
         // A byte more and a byte less than the range has.
-        assert_eq!(part("500-999", &[&content[500..], b"x"].concat()).status, 400);
-        assert_eq!(get(daemon.data(), "/file", "").status, 404);
-        assert_eq!(part("0-499", &content[..500]).status, 202);
-        assert_eq!(part("500-999", &content[500..999]).status, 400);
-        assert_eq!(get(daemon.data(), "/file", "").status, 404);
-        assert_eq!(part("0-499", &content[..500]).status, 202);
-        assert_eq!(part("500-999", &content[500..]).status, 201);
-        assert!(get(daemon.data(), "/file", "").body == content);
+        assert_eq!(part("/more", "0-499", &content[..500]).status, 202);
+        assert_eq!(part("/more", "500-999", &[&content[500..], b"x"].concat()).status, 400);
+        assert_eq!(get(daemon.data(), "/more", "").status, 404);
+        assert_eq!(part("/less", "0-499", &content[..500]).status, 202);
+        assert_eq!(part("/less", "500-999", &content[500..999]).status, 400);
+        assert_eq!(get(daemon.data(), "/less", "").status, 404);
+        assert_eq!(part("/less", "999-999", &content[999..]).status, 201);
+        assert_eq!(part("/file", "0-499", &content[..500]).status, 202);
+        assert_eq!(part("/file", "500-999", &content[500..]).status, 201);
+        for path in ["/less", "/file"] {
+            assert!(get(daemon.data(), path, "").body == content, "{path}");
+        }
         assert!(partials(fixture.path()).is_empty());
     });
 }

@@ -69,7 +69,7 @@ fn a_client_that_knows_of_it_is_told_the_name_before_its_body() {
 #[test]
 fn a_client_that_does_not_know_of_it_gets_no_104() {
     each_daemon(|daemon, _| {
-        for version in ["", "5", "10", "?1", "8, 9"] {
+        for version in ["", "10"] {
             let path = format!("/file{}", version.len());
             let mut fields = "Upload-Complete: ?1\r\n".to_owned();
             if !version.is_empty() {

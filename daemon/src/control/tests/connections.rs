@@ -4,7 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::harness::{Plane, Reply, ask_health, connect, exchange, read_to_close};
+use super::harness::{Plane, Reply, ask_health, connect, exchange, read_to_close, wait_until};
+use crate::telemetry::Limit;
 
 /// Short for a test, long for a loopback connection.
 const SHORT_MS: u64 = 200;
@@ -13,14 +14,18 @@ const SHORT_MS: u64 = 200;
 fn a_slow_head_is_cut_off() {
     let plane = Plane::start(|settings| settings.head_timeout_ms = SHORT_MS);
     let start = Instant::now();
-    for begun in ["", "GET /health HTTP/1.1\r\nHost: loc"] {
-        assert_eq!(exchange(plane.address(), begun), "", "{begun:?}");
-    }
+    assert_eq!(exchange(plane.address(), ""), "");
+    let late = |received: &str| {
+        let reply = Reply::parse(received);
+        assert_eq!((reply.status, reply.header("connection")), (408, Some("close")));
+        assert!(reply.problem_detail().contains("head_timeout_ms"));
+    };
+    late(&exchange(plane.address(), "GET /health HTTP/1.1\r\nHost: loc"));
     assert!(start.elapsed() >= Duration::from_millis(2 * SHORT_MS));
     let mut second_head = connect(plane.address());
     ask_health(&mut second_head);
     second_head.write_all(b"GET /health HT").unwrap();
-    assert_eq!(read_to_close(&mut second_head), "");
+    late(&read_to_close(&mut second_head));
 }
 
 #[test]
@@ -29,8 +34,8 @@ fn an_idle_connection_outlives_the_limit_on_heads() {
     let mut idle = connect(plane.address());
     ask_health(&mut idle);
     // Takes longer than the limit, as the test above sees.
-    assert_eq!(exchange(plane.address(), "GET"), "");
-    assert_eq!(exchange(plane.address(), "GET"), "");
+    assert_eq!(Reply::parse(&exchange(plane.address(), "GET")).status, 408);
+    assert_eq!(Reply::parse(&exchange(plane.address(), "GET")).status, 408);
     ask_health(&mut idle);
 }
 
@@ -43,17 +48,55 @@ fn an_idle_connection_is_closed_in_its_own_time() {
 }
 
 #[test]
-fn beyond_the_connection_limit_clients_wait_in_the_queue() {
-    let plane = Plane::start(|settings| settings.control_connections_max = 1);
+fn beyond_the_connection_limit_an_idle_connection_goes_for_a_newcomer() {
+    let plane = Plane::start(|settings| settings.control_connections_max = 2);
     let mut first = connect(plane.address());
     ask_health(&mut first);
+    let mut silent = connect(plane.address());
+    let mut second = connect(plane.address());
+    ask_health(&mut second);
+    assert_eq!(read_to_close(&mut first), "", "it has been idle for longest");
+    // A head that doesn't come to its end keeps nobody out either.
+    silent.write_all(b"GET /hea").unwrap();
+    ask_health(&mut connect(plane.address()));
+    assert_eq!(read_to_close(&mut silent), "");
+    ask_health(&mut second);
+    assert_eq!(plane.telemetry.control.limited.get(Limit::ControlConnections), 2);
+}
+
+#[test]
+fn beyond_the_connection_limit_clients_wait_for_those_who_wait_for_streams() {
+    let mut plane = Plane::start(|settings| settings.control_connections_max = 1);
+    let client = plane.ask_aside("POST /stream?size=1");
+    let job = plane.next_job();
     let mut second = connect(plane.address());
     second.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     second.set_read_timeout(Some(Duration::from_millis(SHORT_MS))).unwrap();
     assert_eq!(second.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
-    drop(first);
+    job.end.send(Ok("copy")).unwrap();
+    assert_eq!(client.join().unwrap().status, 200);
     second.set_read_timeout(Some(super::harness::DEADLINE)).unwrap();
     assert_eq!(Reply::parse(&read_to_close(&mut second)).body, "OK");
+}
+
+#[test]
+fn a_client_that_hardly_reads_its_answers_is_given_up() {
+    // Far more than the buffers of both sides take.
+    const ANSWERS: usize = 2_000;
+    let plane = Plane::start(|settings| {
+        settings.progress_bytes_min = 1_000_000;
+        settings.progress_interval_ms = SHORT_MS;
+    });
+    let mut stream = connect(plane.address());
+    stream.write_all("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(ANSWERS).as_bytes()).unwrap();
+    wait_until("the client is given up", || {
+        stream.read_exact(&mut [0; 100]).unwrap();
+        plane.telemetry.control.limited.get(Limit::Progress) == 1
+    });
+    let error = stream.read_to_end(&mut Vec::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    // Whoever reads what it asks for isn't concerned.
+    ask_health(&mut connect(plane.address()));
 }
 
 #[test]

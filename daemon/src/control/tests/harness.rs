@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use super::super::{ControlContext, ControlPlane, start};
 use crate::config::{Live, Settings, Token};
 use crate::job::{JobEnd, Mailboxes, StreamJob};
+use crate::limits::AddressShares;
 use crate::telemetry::{LogQueue, Telemetry};
 
 /// Far above what anything here takes: reached only when it never comes.
@@ -42,6 +43,8 @@ impl Plane {
             telemetry: Arc::clone(&telemetry),
             mailboxes: Mailboxes::new(vec![sender]),
             data_address: DATA_ADDRESS.parse().unwrap(),
+            shares: AddressShares::default(),
+            descriptors_max: None,
         };
         Plane { control: start(context).unwrap(), telemetry, live, jobs }
     }

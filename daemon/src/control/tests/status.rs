@@ -60,6 +60,7 @@ fn each_stream_error_has_its_status() {
         (StreamError::OverLimit { bytes: 2, stream_bytes_max: 1 }, 413, Outcome::Refused),
         (StreamError::SourceFailed(reason()), 500, Outcome::SourceFailed),
         (StreamError::TargetRefused(reason()), 502, Outcome::PeerClosed),
+        (StreamError::NoLocalPort { target: "127.0.0.1:9".parse().unwrap() }, 503, Outcome::NoLocalPort),
         (StreamError::TargetBrokeOff(reason()), 502, Outcome::PeerClosed),
         (StreamError::TargetSilent(60_000), 504, Outcome::TimedOut),
         (StreamError::Unavailable("it stops"), 503, Outcome::Refused),
@@ -116,7 +117,7 @@ fn other_methods_are_told_which_there_are() {
         ("POST /streams/0123", "GET, HEAD"),
         ("GET /stream?size=1", "POST"),
         ("HEAD /stream?size=1", "POST"),
-        ("BREW /stream?size=1", "POST"),
+        ("OPTIONS /stream?size=1", "POST"),
     ] {
         let reply = plane.ask(request, "");
         assert_eq!((reply.status, reply.header("allow")), (405, Some(allow)), "{request}");
@@ -137,12 +138,28 @@ fn no_stream_starts_while_the_daemon_drains_or_without_a_worker() {
 }
 
 #[test]
-fn metrics_are_openmetrics_and_count_the_answers() {
+fn metrics_count_the_answers_in_the_format_that_is_accepted() {
     let plane = Plane::start(|_| {});
     plane.ask("GET /nothing", "");
-    let metrics = plane.ask("GET /metrics", "");
-    assert_eq!(metrics.status, 200);
-    assert!(metrics.header("content-type").unwrap().starts_with("application/openmetrics-text"));
-    let line = "streamd_control_requests_total{status=\"404\"} 1";
-    assert!(metrics.body.lines().any(|found| found == line), "{}", metrics.body);
+    for (fields, media_type) in [
+        ("", "text/plain; version=0.0.4; charset=utf-8"),
+        ("Accept: text/plain\r\n", "text/plain; version=0.0.4; charset=utf-8"),
+        (
+            "Accept: text/plain;q=0.5\r\nAccept: application/openmetrics-text;version=1.0.0\r\n",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        ),
+    ] {
+        let metrics = plane.ask("GET /metrics", fields);
+        assert_eq!(metrics.status, 200);
+        assert_eq!(metrics.header("content-type"), Some(media_type), "{fields}");
+        assert_eq!(metrics.header("vary"), Some("Accept"), "{fields}");
+        let line = "streamd_control_requests_total{status=\"404\"} 1";
+        assert!(metrics.body.lines().any(|found| found == line), "{}", metrics.body);
+        assert_eq!(
+            metrics.body.ends_with("# EOF\n"),
+            media_type.starts_with("application"),
+            "{}",
+            metrics.body
+        );
+    }
 }

@@ -9,6 +9,33 @@ use crate::job::{Source, StreamError, TargetProtocol};
 use crate::telemetry::Outcome;
 
 #[test]
+fn a_target_that_no_rule_allows_is_denied_without_a_look_up_or_a_slot() {
+    let mut plane = Plane::start(|settings| {
+        settings.streams_max = 1;
+        settings.connect_timeout_ms = 2000;
+        settings.targets_allowed = vec!["allowed.invalid:80".to_owned(), "192.0.2.0/24:80".to_owned()];
+    });
+    let running = plane.ask_aside("POST /stream?size=1");
+    let job = plane.next_job();
+    // The only slot is taken, and each of these is denied all the same. Such names resolve nowhere (RFC 6761 6.4): a
+    // look-up would end in 502.
+    for target in
+        ["other.invalid:79", "allowed.invalid:81", "other.invalid:8080", "192.0.3.1:80", "localhost:1"]
+    {
+        let reply = plane.ask(&format!("POST /stream?size=1&target={target}"), "");
+        assert_eq!(reply.status, 403, "{target}: {}", reply.body);
+        assert!(reply.problem_detail().contains("targets_allowed"), "{target}");
+    }
+    // What may be allowed waits for its slot before the look-up.
+    for target in ["allowed.invalid:80", "any.invalid:80", "192.0.2.7:80"] {
+        assert_eq!(plane.ask(&format!("POST /stream?size=1&target={target}"), "").status, 429, "{target}");
+    }
+    job.end.send(Ok("copy")).unwrap();
+    assert_eq!(running.join().unwrap().status, 200);
+    assert_eq!(plane.ask("POST /stream?size=1&target=allowed.invalid:80", "").status, 502);
+}
+
+#[test]
 fn streams_run_side_by_side_up_to_the_limit() {
     let mut plane = Plane::start(|settings| settings.streams_max = 2);
     let clients = [plane.ask_aside("POST /stream?size=1"), plane.ask_aside("POST /stream?size=1")];
@@ -37,6 +64,39 @@ fn a_reload_changes_the_limit() {
     assert_eq!(plane.stream("POST /stream?size=1", 1, Ok("copy")).status, 200);
     job.end.send(Ok("copy")).unwrap();
     assert_eq!(client.join().unwrap().status, 200);
+}
+
+/// The members of a stream that the runbook describes, in its order.
+fn documented() -> Vec<String> {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let section = page.split("\n## Streams\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    rows.map(|(name, _)| name.to_owned()).collect()
+}
+
+#[test]
+fn a_stream_has_the_members_that_are_documented_in_that_order() {
+    let (documented, mut shown) = (documented(), Vec::new());
+    for end in [Ok("copy"), Err(StreamError::TargetSilent(7))] {
+        let mut plane = Plane::start(|_| {});
+        let client = plane.ask_aside("POST /stream?size=1");
+        let job = plane.next_job();
+        let running = plane.ask("GET /streams", "").body;
+        job.end.send(end).unwrap();
+        client.join().unwrap();
+        for text in [running, plane.ask("GET /streams", "").body] {
+            // In the order in which they are written.
+            let members = documented.iter().filter(|name| text.contains(&format!("\"{name}\":")));
+            let at = |name: &String| text.find(&format!("\"{name}\":")).unwrap();
+            assert!(members.clone().map(at).is_sorted(), "{text}");
+            let stream: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let names: Vec<String> = stream[0].as_object().unwrap().keys().cloned().collect();
+            assert_eq!(names.len(), members.count(), "{text} has a member that isn't documented");
+            shown.extend(names);
+        }
+    }
+    assert!(documented.iter().all(|name| shown.contains(name)), "{documented:?} {shown:?}");
 }
 
 #[test]
@@ -99,7 +159,10 @@ fn the_own_data_plane_may_be_named() {
 #[test]
 fn a_name_without_an_address_is_a_bad_gateway() {
     // Long enough to ask, short where there is no name server that answers.
-    let mut plane = Plane::start(|settings| settings.connect_timeout_ms = 2000);
+    let mut plane = Plane::start(|settings| {
+        settings.connect_timeout_ms = 2000;
+        settings.targets_allowed = vec!["nowhere.invalid:80".to_owned()];
+    });
     let reply = plane.ask("POST /stream?size=1&target=nowhere.invalid:80", "");
     assert_eq!(reply.status, 502, "{}", reply.body);
     let detail = reply.problem_detail();

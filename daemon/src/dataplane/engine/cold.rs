@@ -5,37 +5,154 @@ use std::sync::Arc;
 
 use rustix::io::{Errno, pread};
 
+use super::super::disk::Lane;
 use super::super::error::TransferError;
+use super::doubts::Belief;
+use super::waits::Care;
 use super::{Transfer, WINDOW_BYTES, Window};
 use crate::files::SourceFile;
-use crate::files::residency::{Residency, probe};
+use crate::files::residency::Residency;
 
 /// Bytes that a warming read copies at a time; they are thrown away, the page cache is what counts.
 const WARM_READ_BYTES: usize = 128 << 10;
 
-/// Where a window is; never [`Residency::Unknown`].
-pub(super) fn residency(transfer: &Transfer<'_>, file: &SourceFile, offset: u64, length: u64) -> Residency {
+/// Ticks after which what was found out of a window is asked anew: a slow reader takes minutes for one, and by then it
+/// may have been dropped.
+const ANSWER_TICKS: u64 = 10;
+
+/// For how long what a disk thread has read is believed to be in memory, where the file system can't tell: on a host
+/// that has enough of it what is used stays longer. What is gone before is seen by the first call that waits.
+const READ_BELIEVED_MS: u64 = 60_000;
+
+/// What was found out of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It is in memory, and calls that send it are looked at with this care.
+    Hot(Care),
+    /// It isn't, or it can't be known.
+    Cold,
+}
+
+impl Found {
+    /// As the choice of an engine takes it.
+    pub(super) fn residency(self) -> Residency {
+        if self == Found::Cold { Residency::Cold } else { Residency::Hot }
+    }
+}
+
+/// Finds out where a window is.
+pub(super) fn find(transfer: &Transfer<'_>, file: &SourceFile, offset: u64, length: u64) -> Found {
     let worker = transfer.worker;
-    let (number, now) = (offset / WINDOW_BYTES, worker.clock.ticks());
-    // Ranges may begin anywhere, and then their windows are no one else's.
-    let is_aligned = offset.is_multiple_of(WINDOW_BYTES);
-    if is_aligned && file.is_known_hot(number, now) {
-        return Residency::Hot;
+    let belief = worker.waits.belief(file, worker.clock.ticks());
+    if belief != Belief::Places {
+        worker.counters.windows_disbelieved.add(1);
     }
-    let residency = match probe(file, offset, length) {
-        Residency::Unknown if file.lives_in_memory() => Residency::Hot,
-        Residency::Unknown => Residency::Cold,
-        known => known,
+    let found = match belief {
+        Belief::Nothing => Found::Cold,
+        Belief::Places => ask(transfer, file, offset, length, None),
+        Belief::Whole { since } => ask(transfer, file, offset, length, Some(since)),
     };
-    if residency == Residency::Hot && is_aligned && (length == WINDOW_BYTES || length == file.size() - offset)
-    {
-        let valid_ms = worker.live().settings.cache_valid_ms;
-        file.note_hot(number, now, now + worker.clock.ticks_within(valid_ms));
-    }
-    if residency == Residency::Cold {
+    if found == Found::Cold {
         worker.counters.windows_cold.add(1);
     }
-    residency
+    found
+}
+
+/// `whole_since`: since when only a read of all of it counts.
+fn ask(
+    transfer: &Transfer<'_>,
+    file: &SourceFile,
+    offset: u64,
+    length: u64,
+    whole_since: Option<u64>,
+) -> Found {
+    let worker = transfer.worker;
+    let (number, now) = (offset / WINDOW_BYTES, worker.clock.ticks());
+    if offset.is_multiple_of(WINDOW_BYTES) && file.is_known_hot(number, whole_since.unwrap_or(0), now) {
+        return Found::Hot(worker.waits.care(Care::Least, now));
+    }
+    let residency = match whole_since {
+        Some(_) if file.tells_residency() => worker.waits.read_whole(worker, file, offset, length),
+        _ => worker.waits.probe(worker, file, offset, length),
+    };
+    match residency {
+        Residency::Unknown if file.lives_in_memory() => {}
+        Residency::Hot => {}
+        Residency::Unknown => {
+            file.note_mute();
+            let was_read = worker.waits.read.covers(file.id(), offset, length, whole_since.unwrap_or(0), now);
+            return if was_read { Found::Hot(Care::Most) } else { Found::Cold };
+        }
+        Residency::Cold => return Found::Cold,
+    }
+    note_hot(transfer, file, offset, length, whole_since.unwrap_or(0));
+    Found::Hot(worker.waits.care(Care::Usual, now))
+}
+
+/// Notes a window that was found in memory. Ranges may begin anywhere, and then their windows are no one else's.
+fn note_hot(transfer: &Transfer<'_>, file: &SourceFile, offset: u64, length: u64, since: u64) {
+    let worker = transfer.worker;
+    let is_window = offset.is_multiple_of(WINDOW_BYTES)
+        && (length == WINDOW_BYTES || Some(length) == file.size().checked_sub(offset));
+    if is_window {
+        let now = worker.clock.ticks();
+        let end = now + worker.clock.ticks_within(worker.live().settings.cache_valid_ms);
+        file.note_hot(offset / WINDOW_BYTES, since, now, end);
+    }
+}
+
+/// A disk thread has read a window. Where the file system can't tell what is in memory, that tells, for a while.
+pub(super) fn was_read(transfer: &Transfer<'_>, file: &SourceFile, window: Window) {
+    let worker = transfer.worker;
+    if file.tells_residency() || file.is_elsewhere() {
+        return;
+    }
+    let now = worker.clock.ticks();
+    let since = match worker.waits.belief(file, now) {
+        Belief::Nothing => return,
+        Belief::Places => 0,
+        Belief::Whole { since } => since,
+    };
+    let end = worker.clock.deadline(READ_BELIEVED_MS).tick;
+    worker.waits.read.note(file.id(), window.offset, window.length, since, now, end);
+}
+
+/// Whether what was found out of a hot window at tick `asked` still counts for the rest of it, between `offset` and
+/// `end`; asked anew where it was long ago.
+pub(super) fn is_still_hot(
+    transfer: &Transfer<'_>,
+    file: &SourceFile,
+    asked: &mut u64,
+    offset: u64,
+    end: u64,
+) -> bool {
+    let now = transfer.worker.clock.ticks();
+    if transfer.worker.waits.belief(file, now) == Belief::Nothing {
+        return false;
+    }
+    if now - *asked < ANSWER_TICKS {
+        return true;
+    }
+    *asked = now;
+    find(transfer, file, offset, end - offset) != Found::Cold
+}
+
+/// Whether the bytes of one call aren't in memory any more, as far as one look at them tells: where there is reason for
+/// the most care they may have been dropped since the window was found hot.
+pub(super) fn was_dropped(
+    transfer: &Transfer<'_>,
+    file: &SourceFile,
+    care: Care,
+    offset: u64,
+    length: u64,
+) -> bool {
+    let worker = transfer.worker;
+    if care != Care::Most || worker.waits.glance(worker, file, offset, length) != Residency::Cold {
+        return false;
+    }
+    file.forget_hot();
+    worker.counters.windows_cold.add(1);
+    true
 }
 
 /// Reads a window, on a disk thread, so that it is in the page cache afterwards.
@@ -45,8 +162,11 @@ pub(super) async fn warm(
     window: Window,
 ) -> Result<(), TransferError> {
     let descriptor = file.descriptor();
-    let result = transfer.worker.disk.run(move || read_through(&descriptor, window)).await;
-    result.map_err(|_| TransferError::Busy)?
+    transfer.note_wait();
+    let read = move || read_through(&descriptor, window);
+    transfer.worker.disk.run(Lane::Read, transfer.owner(file), read).await??;
+    was_read(transfer, file, window);
+    Ok(())
 }
 
 fn read_through(file: &Arc<OwnedFd>, window: Window) -> Result<(), TransferError> {

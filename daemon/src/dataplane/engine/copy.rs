@@ -5,8 +5,9 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::{Errno, pread};
 
+use super::super::disk::Lane;
 use super::super::error::TransferError;
-use super::{Transfer, Window};
+use super::{Transfer, Window, check};
 use crate::files::SourceFile;
 use crate::telemetry::EngineLabel;
 
@@ -26,8 +27,14 @@ pub(super) async fn send_window(
     let mut buffer = head;
     while offset < end {
         let length = CHUNK_BYTES.min(end - offset);
-        buffer = read(transfer, file, buffer, offset, length, window.is_cold).await?;
+        buffer = read(transfer, file, buffer, offset, length).await?;
         offset += length;
+        if window.is_last && offset == end {
+            // These bytes can't change any more, so this look is the last that is needed.
+            check(transfer, file).await?;
+        } else {
+            transfer.witnesses.look(file, offset - length, offset);
+        }
         transfer.send_all(&buffer, more || offset < end).await?;
         transfer.sent(EngineLabel::Copy, length).await?;
         buffer.clear();
@@ -35,27 +42,49 @@ pub(super) async fn send_window(
     Ok(())
 }
 
-/// Appends exactly `length` bytes of the file to `buffer`.
+/// Appends exactly `length` bytes of the file to `buffer`: what is in memory at once, the rest on a disk thread.
 async fn read(
     transfer: &Transfer<'_>,
     file: &SourceFile,
-    buffer: Vec<u8>,
+    mut buffer: Vec<u8>,
     offset: u64,
     length: u64,
-    is_cold: bool,
 ) -> Result<Vec<u8>, TransferError> {
-    let descriptor = file.descriptor();
-    if !is_cold {
-        return read_now(&descriptor, buffer, offset, length);
+    let begin = buffer.len();
+    buffer.resize(begin + usize::try_from(length).unwrap_or(usize::MAX), 0);
+    let filled = begin + read_at_once(file, &mut buffer[begin..], offset)?;
+    if filled == buffer.len() {
+        return Ok(buffer);
     }
-    let result = transfer.worker.disk.run(move || read_now(&descriptor, buffer, offset, length)).await;
-    result.map_err(|_| TransferError::Busy)?
+    transfer.worker.counters.windows_cold.add(1);
+    let (descriptor, offset) = (file.descriptor(), offset + (filled - begin) as u64);
+    let read = move || read_rest(&descriptor, buffer, filled, offset);
+    transfer.worker.disk.run(Lane::Read, transfer.owner(file), read).await?
 }
 
-fn read_now(file: &OwnedFd, mut buffer: Vec<u8>, offset: u64, length: u64) -> Result<Vec<u8>, TransferError> {
-    let mut filled = buffer.len();
-    buffer.resize(filled + usize::try_from(length).unwrap_or(usize::MAX), 0);
-    let mut offset = offset;
+/// Reads what is in memory, up to where something isn't, and returns how much that is.
+fn read_at_once(file: &SourceFile, buffer: &mut [u8], offset: u64) -> Result<usize, TransferError> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        let offset = offset + filled as u64;
+        match file.read_at_once(&mut buffer[filled..], offset) {
+            Ok(0) => return Err(TransferError::SourceShrank { offset }),
+            Ok(count) => filled += count,
+            Err(Errno::INTR) => {}
+            // Told by the read that may wait.
+            Err(_) => break,
+        }
+    }
+    Ok(filled)
+}
+
+/// Fills the buffer from `filled` on with the bytes from `offset` on.
+fn read_rest(
+    file: &OwnedFd,
+    mut buffer: Vec<u8>,
+    mut filled: usize,
+    mut offset: u64,
+) -> Result<Vec<u8>, TransferError> {
     while filled < buffer.len() {
         match pread(file, &mut buffer[filled..], offset) {
             Ok(0) => return Err(TransferError::SourceShrank { offset }),

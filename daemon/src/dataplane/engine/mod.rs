@@ -3,13 +3,21 @@
 
 mod cold;
 mod copy;
+mod doubts;
+mod read_windows;
 mod sendfile;
 mod splice;
 mod transfer;
+mod unchanged;
+mod waits;
 
 pub(super) use sendfile::send_synthetic;
 pub(super) use splice::PipePool;
 pub(super) use transfer::{Asker, Transfer};
+pub(super) use unchanged::check;
+pub(super) use waits::DiskWaits;
+
+use cold::Found;
 
 use super::error::TransferError;
 use crate::config::EngineChoice;
@@ -56,11 +64,21 @@ pub(super) fn choose(facts: Facts) -> EngineLabel {
 
 /// A part of a range.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
-    pub(super) offset: u64,
-    pub(super) length: u64,
-    /// Whether reading it may wait for a disk.
-    pub(super) is_cold: bool,
+struct Window {
+    offset: u64,
+    length: u64,
+    /// Whether reading it may wait for a disk. The copy engine finds out by itself.
+    found: Found,
+    /// Whether nothing of the response follows: its last bytes are held back until the file is known to be what it was
+    /// when the first were sent.
+    is_last: bool,
+}
+
+impl Window {
+    /// What is left of it from `offset` on, which isn't believed to be in memory if there is any.
+    fn from(self, offset: u64) -> Window {
+        Window { offset, length: self.length - (offset - self.offset), found: Found::Cold, ..self }
+    }
 }
 
 /// Sends `range` of `file`, which lies inside it, after `head`. `more`: bytes of the same response follow.
@@ -72,23 +90,37 @@ pub(super) async fn send_range(
     more: bool,
 ) -> Result<(), TransferError> {
     let choice = transfer.worker.live().settings.engine;
+    let choose = |residency| choose(Facts { choice, transfer_bytes: range.length, residency });
     let end = range.start + range.length;
     let mut offset = range.start;
     while offset < end {
         let length = WINDOW_BYTES.min(end - offset);
-        let residency = cold::residency(transfer, file, offset, length);
-        let window = Window { offset, length, is_cold: residency != Residency::Hot };
-        let engine = choose(Facts { choice, transfer_bytes: range.length, residency });
+        // What is copied is read from memory or not at all: there is nothing to ask before.
+        let is_copied = choose(Residency::Hot) == EngineLabel::Copy;
+        let found = if is_copied { Found::Cold } else { cold::find(transfer, file, offset, length) };
+        if offset > range.start {
+            transfer.note_wait();
+        }
+        let engine = if is_copied { EngineLabel::Copy } else { choose(found.residency()) };
+        tracing::trace!(peer = %transfer.connection.client(), offset, length, ?engine, "window");
         offset += length;
         let more = more || offset < end;
+        let window = Window { offset: offset - length, length, found, is_last: !more };
         if engine == EngineLabel::Copy {
             copy::send_window(transfer, std::mem::take(&mut head), file, window, more).await?;
             continue;
         }
-        transfer.send_head(std::mem::take(&mut head)).await?;
-        match engine {
-            EngineLabel::Splice => splice::send_window(transfer, file, window, more).await?,
-            _ => sendfile::send_window(transfer, file, window).await?,
+        let head = std::mem::take(&mut head);
+        if engine == EngineLabel::Splice {
+            // Boxed: what mostly waits for a disk must not take up room in every transfer.
+            Box::pin(splice::send_window(transfer, head, file, window, more)).await?;
+            continue;
+        }
+        transfer.send_head(head).await?;
+        let rest = window.from(sendfile::send_window(transfer, file, window).await?);
+        if rest.length > 0 {
+            // Of a cold window nobody notices the allocation.
+            Box::pin(splice::send_window(transfer, Vec::new(), file, rest, more)).await?;
         }
     }
     Ok(())

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice};
 
+use super::super::disk::Lane;
 use super::super::error::TransferError;
+use super::cold::{self, Found};
 use super::sendfile::failure;
+use super::unchanged::check_window;
 use super::{Transfer, WINDOW_BYTES, Window};
 use crate::files::SourceFile;
 use crate::telemetry::EngineLabel;
@@ -36,10 +39,11 @@ impl PipePool {
         }
     }
 
-    /// Takes back a pipe that is empty: one that holds bytes would send them to the next peer.
+    /// Takes back a pipe that is empty: one that holds bytes would send them to the next peer. A small one would make
+    /// many calls of each window for as long as the daemon runs, though a new one may be large again by then.
     fn put_back(&self, pipe: Arc<Pipe>) {
         let mut pipes = self.0.borrow_mut();
-        if pipes.len() < PIPES_KEPT_MAX {
+        if pipe.capacity as u64 >= WINDOW_BYTES && pipes.len() < PIPES_KEPT_MAX {
             pipes.push(pipe);
         }
     }
@@ -55,9 +59,11 @@ impl Pipe {
     }
 }
 
-/// Sends a window.
+/// Sends a window, after `head`. That isn't sent before the first bytes behind it are there: where the disk doesn't
+/// give them the answer is another.
 pub(super) async fn send_window(
     transfer: &mut Transfer<'_>,
+    head: Vec<u8>,
     file: &SourceFile,
     window: Window,
     more: bool,
@@ -65,16 +71,21 @@ pub(super) async fn send_window(
     let failed = |errno| TransferError::SourceFailed { offset: window.offset, errno };
     let pipe = transfer.worker.pipes.take().map_err(failed)?;
     let end = window.offset + window.length;
-    let mut offset = window.offset;
+    let (mut offset, mut head) = (window.offset, head);
     while offset < end {
-        let held = fill(transfer, file, &pipe, offset, end - offset, window.is_cold).await?;
+        let held = fill(transfer, file, &pipe, offset, end - offset, window.found).await?;
         if held == 0 {
             return Err(TransferError::SourceShrank { offset });
         }
         offset += held;
-        empty(transfer, &pipe, held, offset, more || offset < end).await?;
+        transfer.send_head(std::mem::take(&mut head)).await?;
+        empty(transfer, file, &pipe, Held { bytes: held, end: offset, window, more: more || offset < end })
+            .await?;
     }
     transfer.worker.pipes.put_back(pipe);
+    if window.found == Found::Cold {
+        cold::was_read(transfer, file, window);
+    }
     Ok(())
 }
 
@@ -85,15 +96,24 @@ async fn fill(
     pipe: &Arc<Pipe>,
     offset: u64,
     bytes: u64,
-    is_cold: bool,
+    found: Found,
 ) -> Result<u64, TransferError> {
+    let worker = transfer.worker;
     let count = usize::try_from(bytes).unwrap_or(usize::MAX).min(pipe.capacity);
-    let filled = if is_cold {
-        let (file, pipe) = (file.descriptor(), Arc::clone(pipe));
-        let filled = transfer.worker.disk.run(move || fill_now(&file, &pipe, offset, count)).await;
-        filled.map_err(|_| TransferError::Busy)?
+    let filled = if let Found::Hot(care) = found {
+        let care = worker.waits.care(care, worker.clock.ticks());
+        let count = count.min(usize::try_from(care.call_bytes_max()).unwrap_or(usize::MAX));
+        let look = worker.waits.begin(care, count as u64);
+        let filled = fill_now(&file.descriptor(), pipe, offset, count);
+        if let Some(waited) = worker.waits.end(&look, worker) {
+            worker.waits.add(worker, file, offset, waited);
+        }
+        filled
     } else {
-        fill_now(&file.descriptor(), pipe, offset, count)
+        transfer.note_wait();
+        let (descriptor, pipe) = (file.descriptor(), Arc::clone(pipe));
+        let fill = move || fill_now(&descriptor, &pipe, offset, count);
+        worker.disk.run(Lane::Read, transfer.owner(file), fill).await?
     };
     filled.map_err(|errno| TransferError::SourceFailed { offset, errno })
 }
@@ -114,18 +134,29 @@ fn fill_now(file: &OwnedFd, pipe: &Pipe, mut offset: u64, count: usize) -> Resul
     }
 }
 
-/// Moves all `held` bytes from the pipe into the socket. `end`: the file offset behind them.
+/// What a pipe holds.
+struct Held {
+    bytes: u64,
+    /// The file offset behind them.
+    end: u64,
+    window: Window,
+    /// Whether bytes of the same response follow.
+    more: bool,
+}
+
+/// Moves all that the pipe holds into the socket.
 async fn empty(
     transfer: &mut Transfer<'_>,
+    file: &SourceFile,
     pipe: &Pipe,
-    held: u64,
-    end: u64,
-    more: bool,
+    held: Held,
 ) -> Result<(), TransferError> {
-    let more = if more { SpliceFlags::MORE } else { SpliceFlags::empty() };
+    let more = if held.more { SpliceFlags::MORE } else { SpliceFlags::empty() };
     let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK | more;
-    let mut rest = held;
+    transfer.witnesses.look(file, held.end - held.bytes, held.end);
+    let mut rest = held.bytes;
     while rest > 0 {
+        check_window(transfer, file, held.window).await?;
         let count = usize::try_from(transfer.turn_bytes_max().min(rest)).unwrap_or(usize::MAX);
         match splice(&pipe.output, None, &transfer.connection.socket, None, count, flags) {
             // The pipe holds `rest` bytes, so 0 is no end but a broken pipe.
@@ -137,8 +168,34 @@ async fn empty(
             // The pipe isn't empty: it is the socket that is full.
             Err(Errno::AGAIN) => transfer.wait_writable().await?,
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(failure(end - rest, errno)),
+            Err(errno) => return Err(failure(held.end - rest, errno)),
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::pipe::fcntl_setpipe_size;
+
+    use super::{Arc, Pipe, PipePool, WINDOW_BYTES};
+
+    #[test]
+    fn a_pipe_that_is_too_small_for_a_window_is_not_kept() {
+        let pool = PipePool::default();
+        let mut small = Pipe::new().unwrap();
+        small.capacity = fcntl_setpipe_size(&small.input, 4096).unwrap();
+        pool.put_back(Arc::new(small));
+        assert!(pool.0.borrow().is_empty());
+        let large = Pipe::new().unwrap();
+        if (large.capacity as u64) < WINDOW_BYTES {
+            eprintln!(
+                "not tested with a large pipe: this user has too many already (fs.pipe-user-pages-soft)"
+            );
+            return;
+        }
+        pool.put_back(Arc::new(large));
+        assert_eq!(pool.0.borrow().len(), 1);
+        assert_eq!(pool.take().unwrap().capacity as u64, WINDOW_BYTES);
+    }
 }

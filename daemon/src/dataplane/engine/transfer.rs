@@ -1,6 +1,6 @@
 //! A transfer under way: its socket, its deadlines, its turns and its tally, the same for every engine.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,10 +9,13 @@ use std::task::Poll;
 use tokio::sync::oneshot;
 
 use super::super::account::Tally;
+use super::super::disk::Owner;
 use super::super::error::TransferError;
 use super::super::registry::{Connection, Phase};
 use super::super::worker::Worker;
+use crate::files::{SourceFile, Witnesses};
 use crate::job::{JobEnd, Progress};
+use crate::limits::Reserved;
 use crate::telemetry::EngineLabel;
 
 /// Bytes that a transfer may hand to the kernel in one call and before others get their turn: about 100 µs of work.
@@ -22,6 +25,12 @@ const TURN_BYTES: u64 = 2 << 20;
 /// The same for sockets that TCP paces: what such a socket holds is sent from timer interrupts, packet by packet. In
 /// small turns it holds little, and 64 connections that fetch 1 MiB each get five times as much.
 const TURN_BYTES_PACED: u64 = 128 << 10;
+
+/// Bytes that may wait for a peer without being counted: a head with its few fields, once a connection.
+const UNCOUNTED_BYTES_MAX: usize = 4 << 10;
+
+/// Parts of a multipart body in one turn: each costs a few calls however short it is, together about 100 µs.
+const TURN_PARTS: u64 = 32;
 
 /// Who asked for a stream: told of its progress and its end, and free to lose interest.
 pub(in super::super) struct Asker {
@@ -48,7 +57,9 @@ impl Asker {
         let mut wait = pin!(wait);
         poll_fn(|context| {
             if self.end.borrow_mut().poll_closed(context).is_ready() {
-                return Poll::Ready(Err(TransferError::Cancelled));
+                let is_evicted = self.progress.is_evicted();
+                let ended = if is_evicted { TransferError::Evicted } else { TransferError::Cancelled };
+                return Poll::Ready(Err(ended));
             }
             wait.as_mut().poll(context)
         })
@@ -64,13 +75,26 @@ pub(in super::super) struct Transfer<'a> {
     asker: Option<&'a Asker>,
     timeout_ms: u64,
     turn_bytes: u64,
+    /// Whether there was time for the file to change since it was last looked at.
+    may_have_changed: Cell<bool>,
+    /// What was seen of the file before the waits.
+    pub(super) witnesses: Witnesses,
 }
 
 impl<'a> Transfer<'a> {
     /// An answer to a request.
     pub(in super::super) fn new(worker: &'a Worker, connection: &'a Connection) -> Transfer<'a> {
         let timeout_ms = worker.live().settings.send_timeout_ms;
-        Transfer { worker, connection, tally: Tally::default(), asker: None, timeout_ms, turn_bytes: 0 }
+        Transfer {
+            worker,
+            connection,
+            tally: Tally::default(),
+            asker: None,
+            timeout_ms,
+            turn_bytes: 0,
+            may_have_changed: Cell::new(false),
+            witnesses: Witnesses::default(),
+        }
     }
 
     /// A stream that the control plane asked for.
@@ -80,7 +104,26 @@ impl<'a> Transfer<'a> {
         asker: &'a Asker,
     ) -> Transfer<'a> {
         let timeout_ms = worker.live().settings.target_timeout_ms;
-        Transfer { asker: Some(asker), timeout_ms, ..Transfer::new(worker, connection) }
+        // The target was connected to after the file was opened.
+        let may_have_changed = Cell::new(true);
+        Transfer { asker: Some(asker), timeout_ms, may_have_changed, ..Transfer::new(worker, connection) }
+    }
+
+    /// Whose share of a lane what it has done of this file takes.
+    pub(in super::super) fn owner(&self, file: &SourceFile) -> Owner {
+        // Streams are asked for by who has the token, and go to a target that asked for nothing.
+        let group = if self.asker.is_some() { None } else { self.connection.group() };
+        Owner { mount: file.mount(), group }
+    }
+
+    /// There was time for the file to change.
+    pub(in super::super) fn note_wait(&self) {
+        self.may_have_changed.set(true);
+    }
+
+    /// Whether there was time for the file to change since this was last asked.
+    pub(super) fn take_wait(&self) -> bool {
+        self.may_have_changed.replace(false)
     }
 
     /// Bytes for one call, and for one turn.
@@ -96,11 +139,26 @@ impl<'a> Transfer<'a> {
     /// Sends bytes that aren't counted as payload.
     pub(in super::super) async fn send_all(&mut self, bytes: &[u8], more: bool) -> Result<(), TransferError> {
         let mut rest = bytes;
+        let mut room = None;
         while !rest.is_empty() {
             match self.connection.socket.try_send(rest, more)? {
-                Some(count) => rest = &rest[count..],
-                None => self.wait_writable().await?,
+                Some(count) => {
+                    self.tally.begin();
+                    rest = &rest[count..];
+                }
+                None => {
+                    self.hold(bytes.len(), &mut room)?;
+                    self.wait_writable().await?;
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// Counts memory that waits for the peer, unless `room` says that it is counted already.
+    fn hold(&self, bytes: usize, room: &mut Option<Reserved>) -> Result<(), TransferError> {
+        if bytes > UNCOUNTED_BYTES_MAX && room.is_none() {
+            *room = Some(self.worker.reserve(bytes).ok_or(TransferError::NoRoom)?);
         }
         Ok(())
     }
@@ -111,15 +169,31 @@ impl<'a> Transfer<'a> {
         head: &[u8],
         body: &[u8],
     ) -> Result<(), TransferError> {
+        let mut room = None;
+        self.send_counted(head, body, &mut room).await
+    }
+
+    /// The same, where `room` may be what counts them already.
+    pub(in super::super) async fn send_counted(
+        &mut self,
+        head: &[u8],
+        body: &[u8],
+        room: &mut Option<Reserved>,
+    ) -> Result<(), TransferError> {
+        let bytes = head.len() + body.len();
         let (mut head, mut body) = (head, body);
         while !head.is_empty() || !body.is_empty() {
             match self.connection.socket.try_send_both(head, body)? {
                 Some(count) => {
+                    self.tally.begin();
                     let of_head = count.min(head.len());
                     head = &head[of_head..];
                     body = &body[count - of_head..];
                 }
-                None => self.wait_writable().await?,
+                None => {
+                    self.hold(bytes, room)?;
+                    self.wait_writable().await?;
+                }
             }
         }
         Ok(())
@@ -128,12 +202,32 @@ impl<'a> Transfer<'a> {
     /// Counts payload that `engine` handed to the kernel, and gives up the turn when it is used up.
     pub(super) async fn sent(&mut self, engine: EngineLabel, bytes: u64) -> Result<(), TransferError> {
         self.count(engine, bytes);
+        self.spend(bytes).await
+    }
+
+    /// [`Transfer::sent`] for bytes that went through a buffer of ours.
+    pub(in super::super) async fn sent_copy(&mut self, bytes: u64) -> Result<(), TransferError> {
+        self.sent(EngineLabel::Copy, bytes).await
+    }
+
+    /// Whether a turn is used up with `bytes` more.
+    pub(super) fn ends_turn(&self, bytes: u64) -> bool {
+        self.turn_bytes + bytes >= self.turn_bytes_max()
+    }
+
+    async fn spend(&mut self, bytes: u64) -> Result<(), TransferError> {
+        let ends_turn = self.ends_turn(bytes);
         self.turn_bytes += bytes;
-        if self.turn_bytes < self.turn_bytes_max() {
+        if !ends_turn {
             return Ok(());
         }
         self.worker.let_others_turn().await;
         self.wait_writable().await
+    }
+
+    /// One of several parts was sent: gives up the turn when it is used up, by bytes and parts together.
+    pub(in super::super) async fn part_sent(&mut self) -> Result<(), TransferError> {
+        self.spend(self.turn_bytes_max() / TURN_PARTS).await
     }
 
     /// Counts payload that was handed to the kernel.
@@ -162,6 +256,7 @@ impl<'a> Transfer<'a> {
         wait: impl Future<Output = Result<(), TransferError>>,
     ) -> Result<(), TransferError> {
         self.turn_bytes = 0;
+        self.note_wait();
         match self.asker {
             None => wait.await,
             Some(asker) => asker.unless_cancelled(wait).await,

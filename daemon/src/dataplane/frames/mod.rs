@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use rustix::io::ioctl_fionread;
 
-use super::account::Access;
-use super::error::TransferError;
+use super::account::{Access, Caller};
+use super::error::{TransferError, spool_refusal};
 use super::input::{Input, Patience};
 use super::linger::{LINGER_BYTES_MAX, linger, settle};
 use super::registry::{Connection, Phase};
@@ -22,6 +22,9 @@ use crate::telemetry::FrameRefusal;
 /// answered in one segment.
 const ACKNOWLEDGEMENTS_HELD_MAX: usize = 256;
 
+/// Why a connection ends after a frame without `done`.
+const FRAME_REFUSED: &str = "a frame was refused";
+
 /// A connection that brings frames.
 struct Frames<'a> {
     worker: &'a Worker,
@@ -31,22 +34,32 @@ struct Frames<'a> {
     unacknowledged: usize,
 }
 
-/// Takes frames until either side ends the connection.
-pub(super) async fn serve(worker: &Worker, connection: &Connection, input: Input) {
+/// Takes frames until either side ends the connection, and says why that is.
+pub(super) async fn serve(worker: &Worker, connection: &Connection, input: Input) -> &'static str {
     let mut frames = Frames { worker, connection, input, unacknowledged: 0 };
     loop {
         let size = match frames.next_header().await {
             Ok(Some(Ok(size))) => size,
-            Ok(Some(Err(error))) => return frames.refuse(&error).await,
-            Ok(None) => return,
-            Err(TransferError::TimedOut) if !frames.input.is_empty() => return frames.refuse_late().await,
-            Err(_) => return settle(worker, connection).await,
+            Ok(Some(Err(error))) => {
+                frames.refuse(&error).await;
+                return FRAME_REFUSED;
+            }
+            Ok(None) => return "the peer closed it",
+            Err(error) if !frames.input.is_empty() => {
+                frames.refuse_cut_header(error).await;
+                return FRAME_REFUSED;
+            }
+            Err(error) => {
+                settle(worker, connection).await;
+                return error.closes_because();
+            }
         };
         if !frames.take(size).await {
-            return;
+            return FRAME_REFUSED;
         }
         if frames.worker.is_draining() && frames.is_last() {
-            return frames.end_drained().await;
+            frames.end_drained().await;
+            return TransferError::Drained.closes_because();
         }
     }
 }
@@ -63,9 +76,9 @@ impl Frames<'_> {
                 return Ok(Some(size));
             }
             self.acknowledge().await?;
-            let received = self.input.bytes().len() as u64;
+            let received = self.input.bytes().len();
             if !patience.receive(self.worker, self.connection, &mut self.input).await? {
-                let cut_short = FrameError::Truncated { expected: HEADER_BYTES as u64, received };
+                let cut_short = FrameError::HeaderTruncated { received };
                 return Ok((received > 0).then_some(Err(cut_short)));
             }
         }
@@ -81,11 +94,12 @@ impl Frames<'_> {
             SinkChoice::Store => store::store(self, size, &mut received).await,
         };
         self.worker.counters.bytes_received.add(received);
-        self.account(size, received, started, &result);
-        let Ok(()) = result else {
+        let is_whole = result.is_ok();
+        self.account(size, received, started, result);
+        if !is_whole {
             self.end_refused().await;
             return false;
-        };
+        }
         self.worker.counters.frames_received.add(1);
         self.unacknowledged += 1;
         self.unacknowledged < ACKNOWLEDGEMENTS_HELD_MAX || self.acknowledge().await.is_ok()
@@ -188,55 +202,114 @@ impl Frames<'_> {
         let reason = match error {
             FrameError::Negative { .. } => FrameRefusal::Negative,
             FrameError::OverLimit { .. } => FrameRefusal::OverLimit,
-            FrameError::Truncated { .. } => FrameRefusal::Truncated,
+            FrameError::HeaderTruncated { .. } | FrameError::Truncated { .. } => FrameRefusal::Truncated,
+            FrameError::HeaderLate { .. } | FrameError::Late { .. } => FrameRefusal::TimedOut,
+            FrameError::TooSlow { .. } => FrameRefusal::TooSlow,
+            FrameError::Evicted => FrameRefusal::Evicted,
+            FrameError::Drained { .. } => FrameRefusal::Drained,
         };
-        self.refuse_because(reason, error).await;
-    }
-
-    /// A header that did not become complete in time.
-    async fn refuse_late(&mut self) {
-        let received = self.input.bytes().len() as u64;
-        let error = FrameError::Truncated { expected: HEADER_BYTES as u64, received };
-        self.refuse_because(FrameRefusal::TimedOut, &error).await;
-    }
-
-    async fn refuse_because(&mut self, reason: FrameRefusal, error: &FrameError) {
-        self.worker.counters.frames_refused.add(reason, 1);
-        tracing::warn!(peer = %self.connection.socket.peer(), %error, "frame refused");
+        let result = match reason {
+            FrameRefusal::Negative | FrameRefusal::OverLimit => TransferError::Refused,
+            FrameRefusal::TimedOut => TransferError::TimedOut,
+            FrameRefusal::TooSlow => TransferError::TooSlow,
+            FrameRefusal::Evicted => TransferError::Evicted,
+            FrameRefusal::Drained => TransferError::Drained,
+            FrameRefusal::Truncated | FrameRefusal::SinkFailed | FrameRefusal::NoRoom => {
+                TransferError::PeerGone
+            }
+        };
+        self.report(reason, error);
+        self.write_line(0, Instant::now(), Some(&error.to_string()), &Err(result));
         self.end_refused().await;
+    }
+
+    /// A header that did not become whole, for what the wait for it ended with.
+    async fn refuse_cut_header(&mut self, error: TransferError) {
+        let received = self.input.bytes().len();
+        let error = match self.connection.blame(error) {
+            TransferError::TimedOut => {
+                let timeout_ms = self.worker.live().settings.receive_timeout_ms;
+                FrameError::HeaderLate { received, timeout_ms }
+            }
+            TransferError::TooSlow => FrameError::TooSlow { received: 0 },
+            TransferError::Evicted => FrameError::Evicted,
+            TransferError::Drained => FrameError::Drained { received: 0 },
+            _ => FrameError::HeaderTruncated { received },
+        };
+        self.refuse(&error).await;
+    }
+
+    fn report(&self, reason: FrameRefusal, error: &FrameError) {
+        self.worker.counters.frames_refused.add(reason, 1);
+        tracing::warn!(peer = %self.connection.client(), %error, "frame refused");
     }
 
     /// Frames taken before the refused one are still acknowledged, and the peer gets to read that.
     async fn end_refused(&mut self) {
-        if self.acknowledge().await.is_ok() {
+        if self.acknowledge().await.is_err() {
+            return;
+        }
+        if self.connection.is_evicted() {
+            // Others wait for its place, and there is nothing more to be told.
+            settle(self.worker, self.connection).await;
+        } else {
             linger(self.worker, self.connection, LINGER_BYTES_MAX).await;
         }
     }
 
-    fn account(&self, size: u64, received: u64, started: Instant, result: &Result<(), TransferError>) {
-        let reason = match result {
+    fn account(&self, expected: u64, received: u64, started: Instant, result: Result<(), TransferError>) {
+        let result = result.map_err(|error| self.connection.blame(error));
+        let timeout_ms = self.worker.live().settings.receive_timeout_ms;
+        let refused = match &result {
             Ok(()) => None,
-            Err(TransferError::TimedOut) => Some(FrameRefusal::TimedOut),
-            Err(TransferError::Sink(_) | TransferError::Busy) => Some(FrameRefusal::SinkFailed),
-            Err(_) => Some(FrameRefusal::Truncated),
-        };
-        let peer = self.connection.socket.peer();
-        if let Some(reason) = reason {
-            self.worker.counters.frames_refused.add(reason, 1);
-            let error = FrameError::Truncated { expected: size, received };
-            if reason != FrameRefusal::SinkFailed {
-                tracing::warn!(%peer, %error, "frame refused");
+            // Told by what failed.
+            Err(TransferError::Sink(error)) => {
+                let counters = &self.worker.counters;
+                let space = spool_refusal(error);
+                space.into_iter().for_each(|reason| counters.space_refusals.add(reason, 1));
+                let reason = space.map_or(FrameRefusal::SinkFailed, |_| FrameRefusal::NoRoom);
+                counters.frames_refused.add(reason, 1);
+                None
             }
+            Err(TransferError::Disk(_)) => {
+                self.worker.counters.frames_refused.add(FrameRefusal::SinkFailed, 1);
+                None
+            }
+            Err(TransferError::TimedOut) => {
+                Some((FrameRefusal::TimedOut, FrameError::Late { expected, received, timeout_ms }))
+            }
+            Err(TransferError::TooSlow) => Some((FrameRefusal::TooSlow, FrameError::TooSlow { received })),
+            Err(TransferError::Evicted) => Some((FrameRefusal::Evicted, FrameError::Evicted)),
+            Err(TransferError::Drained) => Some((FrameRefusal::Drained, FrameError::Drained { received })),
+            Err(_) => Some((FrameRefusal::Truncated, FrameError::Truncated { expected, received })),
+        };
+        if let Some((reason, error)) = &refused {
+            self.report(*reason, error);
         }
+        let reason = refused.map(|(_, error)| error.to_string());
+        self.write_line(received, started, reason.as_deref(), &result);
+    }
+
+    fn write_line(
+        &self,
+        received: u64,
+        started: Instant,
+        reason: Option<&str>,
+        result: &Result<(), TransferError>,
+    ) {
+        let id = self.worker.request_ids.make();
         let access = Access {
-            peer,
+            peer: self.connection.client(),
             protocol: "frame",
             method: "RECEIVE",
-            path: "-",
+            path: b"-",
             status: 0,
-            bytes: received,
+            bytes_in: received,
+            bytes_out: 0,
             started,
             engine: "none",
+            reason,
+            caller: Caller { id: id.as_bytes(), ..Caller::default() },
         };
         access.finish(self.worker, result);
     }

@@ -1,14 +1,26 @@
 //! The `store` sink: payload to the spool, through one buffer that a disk thread writes while nothing else of
 //! the connection runs.
 
+use std::sync::Arc;
+
+use super::super::disk::{Lane, Owner};
 use super::super::error::TransferError;
 use super::super::worker::Worker;
 use super::Frames;
-use crate::files::{SpoolError, SpoolFile};
+use crate::files::{SpoolError, SpoolFile, SpoolLimits};
 
 /// Bytes gathered before a disk thread is asked to write them: few hand-overs for a large frame, little memory
-/// for a slow sender.
+/// for a slow sender. It is also all that a frame takes of the spool ahead of what has come.
 const BUFFER_BYTES: usize = 256 << 10;
+
+/// The least that the buffer grows by: it follows what comes, since a header alone costs its sender nothing.
+const BUFFER_GROWTH_BYTES: usize = 4 << 10;
+
+/// What a turn on a disk thread left of a frame.
+enum Stored {
+    Whole { name: String },
+    Partly { file: SpoolFile, buffer: Vec<u8> },
+}
 
 /// Stores a payload of `size` bytes. It is durable when this succeeds, and leaves nothing behind when not.
 pub(super) async fn store(
@@ -22,21 +34,44 @@ pub(super) async fn store(
             reason: std::io::Error::other("no spool is configured"),
         }));
     };
-    let limit = frames.worker.live().settings.spool_bytes_max;
-    let worker = frames.worker;
-    let mut file = on_spool(worker, move || spool.create(size, limit)).await?;
-    let mut buffer = Vec::new();
-    while *received < size {
+    let (worker, from) = (frames.worker, frames.connection.group());
+    let owner = Owner { mount: spool.mount(), group: from };
+    let limits = SpoolLimits::of(&worker.live().settings);
+    if !spool.has_room(size, from, &limits) {
+        let spool = Arc::clone(&spool);
+        on_spool(worker, owner, move || spool.check(size, from, &limits)).await?;
+    }
+    // Created with the first bytes, and in the same turn as those of a short frame get their name.
+    let (mut file, mut buffer) = (None, Vec::new());
+    loop {
         if let Err(error) = gather(frames, size, received, &mut buffer).await {
             // Unlinking and closing a large file takes long.
-            let _ = worker.disk.run(move || drop(file)).await;
+            if let Some(file) = file {
+                let _ = worker.disk.run(Lane::Write, owner, move || drop::<SpoolFile>(file)).await;
+            }
             return Err(error);
         }
-        (file, buffer) = write(worker, file, buffer).await?;
+        let (spool, is_whole) = (Arc::clone(&spool), *received == size);
+        let turn = move || {
+            let mut file = match file {
+                Some(file) => file,
+                None => spool.create(size, from, &limits)?,
+            };
+            file.write(&buffer)?;
+            buffer.clear();
+            if is_whole {
+                return Ok(Stored::Whole { name: file.publish()? });
+            }
+            Ok(Stored::Partly { file, buffer })
+        };
+        match on_spool(worker, owner, turn).await? {
+            Stored::Whole { name } => {
+                tracing::debug!(name, "frame stored");
+                return Ok(());
+            }
+            Stored::Partly { file: open, buffer: emptied } => (file, buffer) = (Some(open), emptied),
+        }
     }
-    let name = on_spool(worker, move || file.publish()).await?;
-    tracing::debug!(name, "frame stored");
-    Ok(())
 }
 
 /// Receives until the buffer is full or the payload whole.
@@ -51,8 +86,9 @@ async fn gather(
     frames.input.consume(here);
     *received += here as u64;
     while *received < size && buffer.len() < BUFFER_BYTES {
-        let wanted = usize::try_from(size - *received).unwrap_or(usize::MAX).min(BUFFER_BYTES - buffer.len());
         let start = buffer.len();
+        let room = (buffer.capacity() - start).max(BUFFER_GROWTH_BYTES).min(BUFFER_BYTES - start);
+        let wanted = usize::try_from(size - *received).unwrap_or(usize::MAX).min(room);
         buffer.resize(start + wanted, 0);
         let result = frames.connection.socket.try_receive(&mut buffer[start..]);
         let count = result.as_ref().map_or(0, |count| count.unwrap_or(0));
@@ -66,22 +102,10 @@ async fn gather(
     Ok(())
 }
 
-async fn write(
-    worker: &Worker,
-    mut file: SpoolFile,
-    mut buffer: Vec<u8>,
-) -> Result<(SpoolFile, Vec<u8>), TransferError> {
-    on_spool(worker, move || {
-        file.write(&buffer)?;
-        buffer.clear();
-        Ok((file, buffer))
-    })
-    .await
-}
-
 async fn on_spool<R: Send + 'static>(
     worker: &Worker,
+    owner: Owner,
     work: impl FnOnce() -> Result<R, SpoolError> + Send + 'static,
 ) -> Result<R, TransferError> {
-    worker.disk.run(work).await.map_err(|_| TransferError::Busy)?.map_err(TransferError::Sink)
+    worker.disk.run(Lane::Write, owner, work).await?.map_err(TransferError::Sink)
 }

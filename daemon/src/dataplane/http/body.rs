@@ -14,82 +14,109 @@ const DRAIN_BYTES_MAX: u64 = LINGER_BYTES_MAX;
 /// What became of a body that nobody wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Drained {
-    /// Whether it is out of the way. If not, it is too large or can't be read, and the connection can't be kept:
-    /// otherwise the rest of the body would be taken for the next request.
+    /// Whether it is out of the way, or will be. If not, it is too large or can't be read, and the connection can't be
+    /// kept: otherwise the rest of the body would be taken for the next request.
     pub(super) is_whole: bool,
-    /// How much of it was received.
+    /// How much of its payload was received.
     pub(super) bytes: u64,
+    /// What has still to come, and to be dropped before the next request. The answer needn't wait for it.
+    pub(super) left: u64,
+}
+
+/// A body that ended before its end, or didn't end in time.
+pub(super) struct Cut {
+    /// How much of its payload had been received.
+    pub(super) bytes: u64,
+    pub(super) error: TransferError,
 }
 
 impl Drained {
     /// Nothing is left to be received.
-    pub(super) const NOTHING_LEFT: Drained = Drained { is_whole: true, bytes: 0 };
+    pub(super) const NOTHING_LEFT: Drained = Drained { is_whole: true, bytes: 0, left: 0 };
 
     /// Something is left.
     pub(super) fn partly(bytes: u64) -> Drained {
-        Drained { is_whole: false, bytes }
+        Drained { is_whole: false, bytes, left: 0 }
     }
 }
 
-/// Receives and drops the request's body, if that isn't too much.
+/// Drops the request's body, if that isn't too much. Where its end is known only what has come of it: whoever is slow
+/// to send what nobody wants gets the answer at once. Only its chunks tell where another ends, so it is received.
 pub(super) async fn drain(
     worker: &Worker,
     connection: &Connection,
     input: &mut Input,
     request: &Request,
-) -> Result<Drained, TransferError> {
-    let received = input.bytes().len() as u64;
+) -> Result<Drained, Cut> {
     match request.body {
         Body::None => Ok(Drained::NOTHING_LEFT),
         // The client may or may not send the body once it has its final answer (RFC 9110 10.1.1).
-        _ if request.expects_continue => Ok(Drained::partly(received)),
-        Body::Length(length) if length > DRAIN_BYTES_MAX => Ok(Drained::partly(received)),
-        Body::Length(length) => drain_length(worker, connection, input, length).await,
+        _ if request.expects_continue => Ok(Drained::partly(payload_bytes(input, request.body))),
+        Body::Length(length) if length > DRAIN_BYTES_MAX => {
+            Ok(Drained::partly(payload_bytes(input, request.body)))
+        }
+        Body::Length(length) => Ok(drop_what_came(input, length)),
         Body::Chunked => drain_chunked(worker, connection, input).await,
     }
 }
 
-async fn drain_length(
+/// How much of a body's payload has come. What is behind it may be the next request.
+fn payload_bytes(input: &Input, body: Body) -> u64 {
+    match body {
+        Body::None => 0,
+        Body::Length(length) => length.min(input.bytes().len() as u64),
+        Body::Chunked => {
+            let mut decoder = ChunkedDecoder::new();
+            // Up to where it is none any more.
+            let _ = decoder.skip(input.bytes());
+            decoder.payload_bytes()
+        }
+    }
+}
+
+fn drop_what_came(input: &mut Input, length: u64) -> Drained {
+    let bytes = length.min(input.bytes().len() as u64);
+    input.consume(usize::try_from(bytes).unwrap_or(usize::MAX));
+    Drained { is_whole: true, bytes, left: length - bytes }
+}
+
+/// Receives and drops the `left` bytes of a body whose request has been answered.
+pub(super) async fn skip(
     worker: &Worker,
     connection: &Connection,
     input: &mut Input,
-    length: u64,
-) -> Result<Drained, TransferError> {
-    let mut rest = length;
+    left: u64,
+) -> Result<(), TransferError> {
+    let mut left = left;
     let mut patience = Patience::new(worker, worker.live().settings.receive_timeout_ms);
     loop {
-        let here = rest.min(input.bytes().len() as u64);
-        input.consume(usize::try_from(here).unwrap_or(usize::MAX));
-        rest -= here;
-        if rest == 0 {
-            return Ok(Drained::NOTHING_LEFT);
+        left = drop_what_came(input, left).left;
+        if left == 0 {
+            return Ok(());
         }
         receive(&mut patience, worker, connection, input).await?;
     }
 }
 
-async fn drain_chunked(
-    worker: &Worker,
-    connection: &Connection,
-    input: &mut Input,
-) -> Result<Drained, TransferError> {
+async fn drain_chunked(worker: &Worker, connection: &Connection, input: &mut Input) -> Result<Drained, Cut> {
     let mut decoder = ChunkedDecoder::new();
-    let mut dropped = 0;
+    // Sizes, extensions and trailers included: they too have to be received.
+    let mut bytes = 0;
     let mut patience = Patience::new(worker, worker.live().settings.receive_timeout_ms);
     loop {
-        let here = input.bytes().len() as u64;
         let Ok((consumed, ended)) = decoder.skip(input.bytes()) else {
-            return Ok(Drained::partly(dropped + here));
+            return Ok(Drained::partly(decoder.payload_bytes()));
         };
         input.consume(consumed);
-        dropped += consumed as u64;
+        bytes += consumed as u64;
         if ended {
-            return Ok(Drained::NOTHING_LEFT);
+            return Ok(Drained { bytes: decoder.payload_bytes(), ..Drained::NOTHING_LEFT });
         }
-        if dropped > DRAIN_BYTES_MAX {
-            return Ok(Drained::partly(dropped));
+        if bytes > DRAIN_BYTES_MAX {
+            return Ok(Drained::partly(decoder.payload_bytes()));
         }
-        receive(&mut patience, worker, connection, input).await?;
+        let received = receive(&mut patience, worker, connection, input).await;
+        received.map_err(|error| Cut { bytes: decoder.payload_bytes(), error })?;
     }
 }
 

@@ -1,22 +1,49 @@
 //! Digests of files for those who want to hear of them (Want-Repr-Digest, RFC 9530 4); nobody else pays for any.
 
+use std::sync::Arc;
+
+use super::super::disk::{Lane, Owner};
+use super::super::registry::Connection;
 use super::super::worker::Worker;
 use crate::files::SourceFile;
-use crate::files::digest::{Algorithms, compute};
+use crate::files::digest::{Algorithms, Computation, Step};
 use crate::protocol::digest;
 use crate::protocol::http1::request::Request;
 
-/// `Repr-Digest` for the answer to `request`: of the algorithm that is wanted most, recorded or computed on a disk
-/// thread. None where none is wanted, or none can be had now: what was asked for is a wish.
-pub(super) async fn of(worker: &Worker, request: &Request, file: &SourceFile) -> Option<String> {
+/// `Repr-Digest` for the answer to `request`: of the algorithm that is wanted most, recorded or computed by disk
+/// threads, step by step as long as the client is there. None where none is wanted, or none can be had now: what was
+/// asked for is a wish.
+pub(super) async fn of(
+    worker: &Worker,
+    connection: &Connection,
+    request: &Request,
+    file: &SourceFile,
+) -> Option<String> {
+    if file.is_unsized() {
+        return None;
+    }
     let algorithm = *digest::wanted(request.want_repr_digest.as_deref()?).first()?;
-    let (file, algorithms) = (file.clone(), Algorithms::of(&[algorithm]));
-    let computed = worker.disk.run_long(move || compute(&file, algorithms)).await.ok()?;
-    let digests = match computed {
-        Ok(digests) => digests?.to_fields(),
-        Err(error) => {
-            tracing::warn!(%error, "a file could not be read for its digest");
-            return None;
+    let algorithms = Algorithms::of(&[algorithm]);
+    let owner = Owner { mount: file.mount(), group: connection.group() };
+    let (root, file) = (Arc::clone(worker.served().root.as_ref()?), file.clone());
+    let begin = move || Computation::begin(root, file, algorithms);
+    // Who half-closed gets the answer without it: nothing tells whether it is still there.
+    let has_left = || connection.socket.has_peer_ended();
+    if has_left() {
+        return None;
+    }
+    let mut step = worker.disk.run_or_refuse(Lane::Digest, owner, begin).await.ok()?;
+    let digests = loop {
+        match step {
+            Ok(Step::Whole(digests)) => break digests?.to_fields(),
+            Ok(Step::Partly(_)) if has_left() => return None,
+            Ok(Step::Partly(computation)) => {
+                step = worker.disk.run(Lane::Digest, owner, move || computation.go_on()).await.ok()?;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a file could not be read for its digest");
+                return None;
+            }
         }
     };
     let wanted: Vec<_> = digests.into_iter().filter(|digest| digest.algorithm() == algorithm).collect();

@@ -1,153 +1,206 @@
-//! A directory as a page for people or as JSON for programs.
+//! Directories, sent as they are read: a piece is written on a disk thread and waits for the reader, and then the next.
 
-use std::fmt::Write;
+mod form;
+
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rustix::io::Errno;
 
+use super::super::disk::{Lane, Owner};
+use super::super::engine::Transfer;
+use super::super::error::TransferError;
+use super::super::registry::Connection;
 use super::super::worker::Worker;
+use super::chunks::Framing;
 use super::response::{Asked, Response};
-use crate::files::{Entry, FileError, list};
-use crate::protocol::date;
+use crate::files::{Beginning, Begun, FileError, Listing, Listings, MountId, Terms};
+use crate::limits::Reserved;
 use crate::protocol::http1::request::Request;
+use crate::telemetry::EngineLabel;
+use form::Form;
 
-/// Everything but the unreserved characters of RFC 3986 2.3 is escaped in links.
-const LINK_ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// A piece is long enough from here on: some 150 lines of a page, which a disk thread writes in a third of a
+/// millisecond where the directory is in memory.
+const PIECE_BYTES: usize = 32 << 10;
 
-/// Lists `directory`, whose name is the request's.
+/// Room for a piece: the last entry of it may have a name of 255 bytes below a path of 4 KiB, all escaped.
+const PIECE_BYTES_MAX: usize = 48 << 10;
+
+/// A listing of which a piece waits for its reader.
+pub(super) struct ListingBody {
+    page: Page,
+    piece: Vec<u8>,
+    framing: Framing,
+    room: Option<Reserved>,
+    owner: Owner,
+}
+
+/// A listing as far as it is written.
+struct Page {
+    form: Form,
+    /// None once its last entry is written.
+    listing: Option<Listing>,
+    is_sorted: bool,
+}
+
+/// Lists `directory`, whose name is the request's. What is told in one piece has a length, like any short answer.
 pub(super) async fn respond(
     worker: &Worker,
+    connection: &Connection,
     request: &Request,
     asked: &Asked<'_>,
     directory: OwnedFd,
 ) -> Result<Response, FileError> {
     let name = request.name.as_str().trim_end_matches('/').to_owned();
-    let as_json = request.accepts_json;
-    // Writing ten thousand lines takes milliseconds: that is done on the disk thread too.
-    let render = move || -> Result<(String, bool), FileError> {
-        let (entries, cut_off) = list(&directory)?;
-        Ok((if as_json { json(&entries) } else { page(&name, &entries, cut_off) }, cut_off))
-    };
-    let (text, cut_off) = worker.disk.run_or_refuse(render).await.map_err(|_| FileError::Busy)??;
-    let media_type = if as_json { "application/json" } else { "text/html; charset=utf-8" };
-    Ok(Response::text_with(asked, 200, media_type, text.as_bytes(), |head| {
-        head.field("Vary", "Accept").field("Cache-Control", "no-cache");
-        if cut_off {
-            head.field("X-Listing", "cut off");
-        }
-    }))
-}
-
-/// An array of objects with name, type, size and mtime, as nginx's autoindex writes it.
-fn json(entries: &[Entry]) -> String {
-    let list: Vec<_> = entries
-        .iter()
-        .map(|entry| {
-            let mtime = date::http_date(entry.modified);
-            if entry.is_directory {
-                serde_json::json!({ "name": entry.name, "type": "directory", "mtime": mtime })
-            } else {
-                serde_json::json!({ "name": entry.name, "type": "file", "mtime": mtime, "size": entry.size })
+    let form = Form::new(request.accepts_json, &name);
+    let media_type = form.media_type();
+    let owner = Owner { mount: MountId::of(&directory), group: connection.group() };
+    let waiting_bytes_max = worker.live().settings.waiting_bytes_max;
+    let terms = Terms { waiting_bytes_max, generation: worker.generation() };
+    let reading = Reading { listings: Arc::clone(&worker.resources.listings), form, name, terms };
+    let step = move || reading.begin(directory);
+    let mut step = worker.disk.run_or_refuse(Lane::Listing, owner, step).await??;
+    // Step by step, so that others get their turn on the disk thread, and a reader that has left ends it.
+    let FirstPiece { page, piece, room } = loop {
+        match step {
+            Step::Partly(reading, beginning) => {
+                let go_on = move || reading.go_on(beginning);
+                step = worker.disk.run(Lane::Listing, owner, go_on).await??;
             }
-        })
-        .collect();
-    let mut text = serde_json::Value::Array(list).to_string();
-    text.push('\n');
-    text
-}
-
-/// Links are absolute paths made of escaped segments, so that they are right with and without a trailing slash
-/// and never name another host.
-fn page(name: &str, entries: &[Entry], cut_off: bool) -> String {
-    let base = link(name);
-    let title = format!("/{}", escape(name));
-    let mut text = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title><style>\
-         body{{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:60em;padding:0 1em}}\
-         table{{border-collapse:collapse;width:100%}}td{{padding:.15em 1em .15em 0}}\
-         td+td{{text-align:right;white-space:nowrap;color:#666;font-variant-numeric:tabular-nums}}\
-         </style></head><body><h1>{title}</h1><table>\n"
-    );
-    if let Some((parent, _)) = name.rsplit_once('/') {
-        let _ = writeln!(text, "<tr><td><a href=\"{}/\">../</a></td><td></td><td></td></tr>", link(parent));
-    } else if !name.is_empty() {
-        text.push_str("<tr><td><a href=\"/\">../</a></td><td></td><td></td></tr>\n");
-    }
-    for entry in entries {
-        let slash = if entry.is_directory { "/" } else { "" };
-        let size = if entry.is_directory { String::new() } else { entry.size.to_string() };
-        let _ = writeln!(
-            text,
-            "<tr><td><a href=\"{base}/{}{slash}\">{}{slash}</a></td><td>{size}</td><td>{}</td></tr>",
-            utf8_percent_encode(&entry.name, LINK_ESCAPED),
-            escape(&entry.name),
-            date::http_date(entry.modified),
-        );
-    }
-    text.push_str("</table>");
-    if cut_off {
-        text.push_str("<p>Only the first entries are shown.</p>");
-    }
-    text.push_str("</body></html>\n");
-    text
-}
-
-/// A name as an absolute path, each segment escaped; empty for the root.
-fn link(name: &str) -> String {
-    name.split('/').filter(|segment| !segment.is_empty()).fold(String::new(), |mut path, segment| {
-        let _ = write!(path, "/{}", utf8_percent_encode(segment, LINK_ESCAPED));
-        path
-    })
-}
-
-/// Text for HTML content and attribute values.
-fn escape(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut escaped, character| {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
+            Step::Written(first) => break first,
         }
-        escaped
-    })
+    };
+    let length = page.is_ended().then_some(piece.len() as u64);
+    let is_sorted = page.is_sorted;
+    let (mut response, framing) = Response::in_pieces(asked, media_type, length, |head| {
+        head.field("Vary", "Accept").field("Cache-Control", "no-cache");
+        if !is_sorted {
+            head.field("X-Listing", "unsorted");
+        }
+    });
+    let body = ListingBody { page, piece, framing, room: Some(room), owner };
+    if asked.has_body() {
+        response.listing = Some(Box::new(body));
+    } else {
+        body.give_up(worker);
+    }
+    Ok(response)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::SystemTime;
+/// A listing whose names are being read.
+struct Reading {
+    listings: Arc<Listings>,
+    form: Form,
+    name: String,
+    terms: Terms,
+}
 
-    use super::{Entry, json, page};
+/// How far a listing is.
+enum Step {
+    Partly(Reading, Beginning),
+    Written(FirstPiece),
+}
 
-    fn entry(name: &str, is_directory: bool) -> Entry {
-        Entry { name: name.to_owned(), is_directory, size: 3, modified: SystemTime::UNIX_EPOCH }
+struct FirstPiece {
+    page: Page,
+    piece: Vec<u8>,
+    room: Reserved,
+}
+
+impl Reading {
+    /// Waits for the disk.
+    fn begin(self, directory: OwnedFd) -> Result<Step, FileError> {
+        let beginning = self.listings.begin(directory, self.terms)?;
+        self.go_on(beginning)
     }
 
-    #[test]
-    fn names_are_escaped_for_where_they_stand() {
-        let text = page("a b", &[entry("<&\"'>", false), entry("sub", true)], false);
-        assert!(text.contains("<title>/a b</title>"), "{text}");
-        assert!(text.contains("href=\"/a%20b/%3C%26%22%27%3E\">&lt;&amp;&quot;&#39;&gt;</a>"), "{text}");
-        assert!(text.contains("href=\"/a%20b/sub/\">sub/</a>"), "{text}");
-        assert!(text.contains("href=\"/\">../</a>"), "{text}");
+    /// Reads on, and writes the first piece once all names are there. Waits for the disk.
+    fn go_on(self, beginning: Beginning) -> Result<Step, FileError> {
+        match self.listings.go_on(beginning, self.terms)? {
+            Begun::Partly(beginning) => Ok(Step::Partly(self, beginning)),
+            Begun::Listing(listing) => self.write(listing).map(Step::Written),
+        }
     }
 
-    #[test]
-    fn the_root_links_to_paths_not_to_hosts() {
-        let text = page("", &[entry("evil.example", true)], false);
-        assert!(text.contains("href=\"/evil.example/\""), "{text}");
-        assert!(!text.contains("href=\"//"), "{text}");
+    fn write(self, listing: Listing) -> Result<FirstPiece, FileError> {
+        let Reading { listings, form, name, terms } = self;
+        let mut room = listings.reserve(PIECE_BYTES_MAX, terms)?;
+        let mut piece = Vec::with_capacity(PIECE_BYTES_MAX);
+        form.begin(&name, &mut piece);
+        let mut page = Page { form, is_sorted: listing.is_sorted(), listing: Some(listing) };
+        page.write(&mut piece)?;
+        // The beginning of a page shows the path three times.
+        let over = piece.capacity().saturating_sub(PIECE_BYTES_MAX) as u64;
+        if over > 0 && !room.grow(over, terms.waiting_bytes_max) {
+            return Err(FileError::NoRoom);
+        }
+        Ok(FirstPiece { page, piece, room })
+    }
+}
+
+/// Sends a listing behind its head, at the pace of its reader.
+pub(super) async fn send(
+    transfer: &mut Transfer<'_>,
+    head: &[u8],
+    mut body: ListingBody,
+) -> Result<(), TransferError> {
+    let mut before = head.to_vec();
+    loop {
+        let sent = send_piece(transfer, &mut before, &mut body).await;
+        if sent.is_err() || body.page.is_ended() {
+            body.give_up(transfer.worker);
+            return sent;
+        }
+        let ListingBody { mut page, mut piece, framing, room, owner } = body;
+        before.clear();
+        piece.clear();
+        let write = move || page.write(&mut piece).map(|()| (page, piece));
+        let written = transfer.worker.disk.run(Lane::Listing, owner, write).await?;
+        let (page, piece) = written.map_err(|errno| TransferError::ListingFailed { errno })?;
+        body = ListingBody { page, piece, framing, room, owner };
+    }
+}
+
+async fn send_piece(
+    transfer: &mut Transfer<'_>,
+    before: &mut Vec<u8>,
+    body: &mut ListingBody,
+) -> Result<(), TransferError> {
+    let ListingBody { page, piece, framing, room, .. } = body;
+    let length = piece.len();
+    framing.begin(length, before);
+    framing.end(page.is_ended(), piece);
+    transfer.send_counted(before, piece, room).await?;
+    transfer.count(EngineLabel::Copy, length as u64);
+    Ok(())
+}
+
+impl ListingBody {
+    /// Nobody reads on. The directory is closed on a disk thread, since a server may have to be asked.
+    fn give_up(self, worker: &Worker) {
+        if let Some(listing) = self.page.listing {
+            worker.disk.discard(Lane::Listing, self.owner, listing);
+        }
+    }
+}
+
+impl Page {
+    fn is_ended(&self) -> bool {
+        self.listing.is_none()
     }
 
-    #[test]
-    fn json_lists_name_type_size_and_time() {
-        let text = json(&[entry("sub", true), entry("f", false)]);
-        let list: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(list[0]["type"], "directory");
-        assert_eq!(list[1]["name"], "f");
-        assert_eq!(list[1]["size"], 3);
-        assert_eq!(list[1]["mtime"], "Thu, 01 Jan 1970 00:00:00 GMT");
+    /// Writes a piece. Waits for the disk.
+    fn write(&mut self, piece: &mut Vec<u8>) -> Result<(), Errno> {
+        let Some(listing) = &mut self.listing else { return Ok(()) };
+        while piece.len() < PIECE_BYTES {
+            let Some(entry) = listing.next_entry()? else {
+                self.form.end(self.is_sorted, piece);
+                self.listing = None;
+                break;
+            };
+            self.form.write(&entry, piece);
+        }
+        Ok(())
     }
 }

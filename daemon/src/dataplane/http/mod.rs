@@ -1,28 +1,36 @@
 //! HTTP/1.1 on a connection: requests one after the other, each answered once.
 
 mod body;
+mod chunks;
+mod content;
 mod digest;
+mod exchange;
 mod listing;
+mod look_up;
 mod response;
 mod send;
+mod unsized_body;
 mod upload;
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
-use super::account::{Access, Tally};
+use super::account::Tally;
 use super::error::TransferError;
 use super::input::{Input, Patience};
 use super::linger::{LINGER_BYTES_MAX, linger, settle};
+use super::proxy;
 use super::registry::Registered;
 use super::worker::Worker;
+use crate::protocol::http1::authority::Authority;
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::method::Method;
-use crate::protocol::http1::request::{Body, Progress, Request, parse};
-use body::Drained;
-pub(super) use response::find;
+use crate::protocol::http1::request::{Body, Progress, Request, parse_knowing};
+use crate::protocol::name::escape_for_log;
+use body::{Cut, Drained};
+use exchange::{Exchange, Sent, Unread};
+pub(super) use look_up::find;
 use response::{Asked, Response};
 
 /// Answers after which a connection is told of arrivals: to be registered costs as much as a wait through the ring, and
@@ -46,34 +54,38 @@ enum Begun {
     /// Its body is still to come, or its file isn't known.
     Request(Request),
     /// The rest of its answer doesn't fit into the socket, or comes from a file.
-    Response(Exchange, Response),
+    Response(Box<(Exchange, Response)>),
 }
 
 /// What becomes of a connection after an answer.
 enum After {
-    NextRequest,
-    /// The client has said that it sends nothing more, so closing costs no byte of the answer.
-    Close,
+    /// So many bytes of the request's body are still to come before the next.
+    NextRequest { left: u64 },
+    /// The client sends nothing more, so closing costs no byte of the answer; or there is nothing left to close. With
+    /// the reason, for the log.
+    Close(&'static str),
     /// The client may be sending still, of which no more than so many bytes are taken.
-    Linger {
-        bytes_max: u64,
-    },
+    Linger { bytes_max: u64 },
 }
 
-/// Serves requests until either side ends the connection. `patience` is that of the first, and after it of each next.
+/// Serves requests until either side ends the connection, and says why that is. `patience` is that of the first,
+/// and after it of each next.
 pub(super) async fn serve(
     worker: &Rc<Worker>,
     connection: &Registered,
     input: &mut Input,
     patience: &mut Patience,
-) {
+) -> &'static str {
     let mut answered = 0_u64;
     loop {
         if input.is_empty() {
             match patience.receive(worker, connection, input).await {
                 Ok(true) => {}
-                Ok(false) => return,
-                Err(_) => return Box::pin(settle(worker, connection)).await,
+                Ok(false) => return "the peer closed it",
+                Err(error) => {
+                    Box::pin(settle(worker, connection)).await;
+                    return error.closes_because();
+                }
             }
         }
         let after = match serve_next(worker, connection, input, *patience) {
@@ -81,16 +93,21 @@ pub(super) async fn serve(
             Err(rest) => rest.await,
         };
         match after {
-            After::NextRequest => {
+            After::NextRequest { left } => {
+                if left > 0 && Box::pin(body::skip(worker, connection, input, left)).await.is_err() {
+                    Box::pin(settle(worker, connection)).await;
+                    return "the rest of a body that nobody wanted didn't come";
+                }
                 *patience = Patience::new(worker, worker.live().settings.head_timeout_ms);
                 answered += 1;
                 if answered == ANSWERS_BEFORE_WATCH {
                     worker.arrivals.watch(connection);
                 }
             }
-            After::Close => return,
+            After::Close(reason) => return reason,
             After::Linger { bytes_max } => {
-                return Box::pin(linger(worker, connection, bytes_max)).await;
+                Box::pin(linger(worker, connection, bytes_max)).await;
+                return "the last answer was sent";
             }
         }
     }
@@ -113,7 +130,7 @@ fn serve_next<'a>(
 /// The usual request: its head is there, it brings no body, its file is known and the answer fits into the socket.
 /// What isn't usual is given back as it is by then.
 fn begin(worker: &Worker, connection: &Registered, input: &mut Input) -> Begun {
-    let request = match take_request(worker, input) {
+    let request = match take_request(worker, connection, input) {
         Ok(Some(request)) => request,
         Ok(None) => return Begun::Incomplete,
         Err(error) => return Begun::Refused(error),
@@ -121,20 +138,22 @@ fn begin(worker: &Worker, connection: &Registered, input: &mut Input) -> Begun {
     if request.body != Body::None || !request.method.is_read() || request.want_repr_digest.is_some() {
         return Begun::Request(request);
     }
-    let exchange = Exchange::new(worker, request, Drained::NOTHING_LEFT);
-    let Some(mut response) = response::of_known_file(worker, &exchange.request, exchange.keep_alive) else {
-        return Begun::Request(exchange.request);
+    let exchange = Exchange::new(worker, request, Drained::NOTHING_LEFT, worker.request_began());
+    let Some(mut response) = look_up::of_known_file(worker, &exchange) else {
+        return Begun::Request(exchange.into_request());
     };
+    exchange.tell();
     match send::send_at_once(worker, connection, &mut response) {
-        Ok(None) => Begun::Response(exchange, response),
+        Ok(None) => Begun::Response(Box::new((exchange, response))),
         Ok(Some(tally)) => {
-            let after = exchange.finish(worker, connection, input, response.status, tally, Ok(()));
+            let sent = Sent::of(&mut response, tally, Ok(()));
+            let after = exchange.finish(worker, connection, input, sent);
             response.recycle(worker);
             Begun::Answered(after)
         }
         Err(error) => {
-            let (tally, result) = (Tally::default(), Err(error.into()));
-            Begun::Answered(exchange.finish(worker, connection, input, response.status, tally, result))
+            let sent = Sent::of(&mut response, Tally::default(), Err(error.into()));
+            Begun::Answered(exchange.finish(worker, connection, input, sent))
         }
     }
 }
@@ -147,30 +166,60 @@ async fn go_on(
     patience: Patience,
     begun: Begun,
 ) -> After {
+    let started = Instant::now();
     let next = match begun {
         Begun::Answered(after) => return after,
-        Begun::Response(exchange, response) => {
-            return send_rest(worker, connection, input, exchange, response).await;
+        Begun::Response(begun) => {
+            let (exchange, response) = *begun;
+            return send_rest(worker, connection, input, &exchange, response).await;
         }
         Begun::Request(request) => Ok(Next::Request(request)),
         Begun::Refused(error) => Ok(Next::Refused(error)),
         Begun::Incomplete => rest_of_head(worker, connection, input, patience).await,
     };
-    match next {
-        Ok(Next::Request(request)) => return answer(worker, connection, request, input).await,
-        Ok(Next::Refused(error)) => {
-            let asked = Asked::unread(worker, input.bytes());
-            refuse(worker, connection, Response::refused(&asked, &error)).await;
-        }
-        Ok(Next::Ended) => {}
-        Err(TransferError::TimedOut) => {
-            let detail = "the request head was not complete in time";
-            let response = Response::problem(&Asked::unread(worker, input.bytes()), 408, detail);
-            refuse(worker, connection, response).await;
-        }
-        Err(_) => settle(worker, connection).await,
+    if !matches!(next, Ok(Next::Request(_))) {
+        // For the log: it is refused for what was found first.
+        let _ = proxy::hear(worker, connection, input.bytes());
     }
-    After::Close
+    let (status, detail) = match next {
+        // Boxed again: what is begun already, a file on its way, needs no room for it.
+        Ok(Next::Request(request)) => return Box::pin(answer(worker, connection, request, input)).await,
+        Ok(Next::Refused(error)) => {
+            let unread = Unread::new(worker, input, started);
+            let response = Response::refused(&Asked::unread(worker, &unread), &error);
+            refuse(worker, connection, &unread, response).await;
+            return After::Close("a request was refused");
+        }
+        Ok(Next::Ended) if has_begun_nothing(input) => return After::Close("the peer closed it"),
+        Err(error @ (TransferError::TimedOut | TransferError::TooSlow)) if has_begun_nothing(input) => {
+            settle(worker, connection).await;
+            return After::Close(error.closes_because());
+        }
+        Ok(Next::Ended) => (400, "the connection ended inside the request head"),
+        Err(TransferError::TimedOut) => (408, "the request head was not complete in time"),
+        Err(TransferError::NoRoom) => {
+            (503, "too many answers and heads of requests wait (waiting_bytes_max)")
+        }
+        Err(TransferError::TooSlow) => {
+            (408, "the request head came with fewer than progress_bytes_min bytes a second")
+        }
+        Err(error) => {
+            let reason = error.closes_because();
+            let unread = Unread::new(worker, input, started);
+            Sent::nothing(error).account_unread(worker, connection, &unread);
+            settle(worker, connection).await;
+            return After::Close(reason);
+        }
+    };
+    let unread = Unread::new(worker, input, started);
+    let response = Response::problem(&Asked::unread(worker, &unread), status, detail);
+    refuse(worker, connection, &unread, response).await;
+    After::Close("a request was refused")
+}
+
+/// An empty line or two may end a body (RFC 9112 2.2): that began no request.
+fn has_begun_nothing(input: &Input) -> bool {
+    input.bytes().iter().all(|byte| b"\r\n".contains(byte))
 }
 
 /// Receives until a whole head is there, and takes it out of the input.
@@ -184,7 +233,7 @@ async fn rest_of_head(
         if !patience.receive(worker, connection, input).await? {
             return Ok(Next::Ended);
         }
-        match take_request(worker, input) {
+        match take_request(worker, connection, input) {
             Ok(Some(request)) => return Ok(Next::Request(request)),
             Ok(None) => {}
             Err(error) => return Ok(Next::Refused(error)),
@@ -193,14 +242,19 @@ async fn rest_of_head(
 }
 
 /// Takes a request's head out of the input, if it is whole. A method that writes is refused where uploads are off.
-fn take_request(worker: &Worker, input: &mut Input) -> Result<Option<Request>, RequestError> {
-    match parse(input.bytes())? {
-        Progress::Complete { request, .. }
-            if !request.method.is_read() && worker.resources.uploads.is_none() =>
-        {
+fn take_request(
+    worker: &Worker,
+    connection: &Registered,
+    input: &mut Input,
+) -> Result<Option<Request>, RequestError> {
+    let progress = parse_knowing(input.bytes(), &worker.admitted_host.borrow())?;
+    match progress {
+        Progress::Complete { request, .. } if !request.method.is_read() && !worker.takes_uploads() => {
             Err(RequestError::MethodNotOffered { method: request.method.as_str() })
         }
-        Progress::Complete { request, head_bytes } => {
+        Progress::Complete { request, head_bytes, authority } => {
+            check_host(worker, &request, authority)?;
+            proxy::hear(worker, connection, &input.bytes()[..head_bytes])?;
             input.consume(head_bytes);
             Ok(Some(request))
         }
@@ -208,112 +262,107 @@ fn take_request(worker: &Worker, input: &mut Input) -> Result<Option<Request>, R
     }
 }
 
+/// Refuses what isn't for this daemon. Who may write has a word in what an upload may be for.
+fn check_host(
+    worker: &Worker,
+    request: &Request,
+    authority: Option<Authority<'_>>,
+) -> Result<(), RequestError> {
+    // No browser speaks HTTP/1.0 without Host.
+    let Some(Authority { host, text, .. }) = authority else { return Ok(()) };
+    if worker.takes_uploads() && upload::concerns(request) {
+        return Ok(());
+    }
+    if worker.live().hosts.admit(host) {
+        worker.note_admitted(text);
+        return Ok(());
+    }
+    Err(RequestError::HostNotAllowed { host: escape_for_log(host) })
+}
+
 /// Answers a request.
 async fn answer(worker: &Rc<Worker>, connection: &Registered, request: Request, input: &mut Input) -> After {
-    if let Some(uploads) = worker.resources.uploads.as_ref().filter(|_| upload::concerns(&request)) {
-        return Box::pin(upload::serve(worker, connection, request, input, Arc::clone(uploads))).await;
+    if let Some(uploads) = worker.served().uploads.clone().filter(|_| upload::concerns(&request)) {
+        return Box::pin(upload::serve(worker, connection, request, input, uploads)).await;
     }
-    let Ok(drained) = body::drain(worker, connection, input, &request).await else {
-        connection.socket.abort();
-        return After::Close;
+    // Boxed: it is over when the answer is sent, which may take long.
+    let (exchange, response) = Box::pin(prepare(worker, connection, request, input)).await;
+    send_rest(worker, connection, input, &exchange, response).await
+}
+
+/// Finds out what answers a request.
+async fn prepare(
+    worker: &Worker,
+    connection: &Registered,
+    request: Request,
+    input: &mut Input,
+) -> (Exchange, Response) {
+    let started = Instant::now();
+    let (drained, cut) = match body::drain(worker, connection, input, &request).await {
+        Ok(drained) => (drained, None),
+        Err(Cut { bytes, error }) => (Drained::partly(bytes), Some(error)),
     };
-    let exchange = Exchange::new(worker, request, drained);
-    let response = response::prepare(worker, &exchange.request, exchange.keep_alive).await;
-    send_rest(worker, connection, input, exchange, response).await
+    let exchange = Exchange::since(worker, request, drained, started);
+    let asked = Asked::new(worker, &exchange);
+    let response = match cut {
+        None => look_up::prepare(worker, connection, &exchange.request, &asked).await,
+        Some(TransferError::TimedOut) => {
+            Response::problem(&asked, 408, "the request body was not complete in time")
+        }
+        Some(TransferError::TooSlow) => Response::problem(
+            &asked,
+            408,
+            "the request body came with fewer than progress_bytes_min bytes a second",
+        ),
+        Some(error @ TransferError::NoRoom) => Response::problem(&asked, 503, &error.to_string()),
+        // Whoever only ended its own direction can still read; to whoever left sending fails.
+        Some(_) => Response::problem(&asked, 400, "the connection ended inside the request body"),
+    };
+    (exchange, response)
 }
 
 async fn send_rest(
     worker: &Worker,
     connection: &Registered,
-    input: &Input,
-    exchange: Exchange,
-    response: Response,
+    input: &mut Input,
+    exchange: &Exchange,
+    mut response: Response,
 ) -> After {
-    let status = response.status;
-    let (tally, result) = send::send(worker, connection, response).await;
-    exchange.finish(worker, connection, input, status, tally, result)
+    let mut tally = Tally::default();
+    if response.is_begun {
+        tally.begin();
+    }
+    let sent = Sent::of(&mut response, tally, Ok(()));
+    // Requests that came ahead of their turn wait for this answer's reader too.
+    let sent = match input.hold(worker) {
+        Ok(()) => sent.ended(send::send(worker, connection, response).await),
+        Err(error) => sent.ended((tally, Err(error))),
+    };
+    let sent = match sent.into_untold() {
+        Ok(error) => Box::pin(tell_unread(worker, connection, exchange, error)).await,
+        Err(sent) => sent,
+    };
+    exchange.finish(worker, connection, input, sent)
 }
 
-/// A request that is being answered.
-struct Exchange {
-    request: Request,
-    started: Instant,
-    /// What became of the request's body, if any.
-    drained: Drained,
-    keep_alive: bool,
-    /// Of a body that somebody wanted.
-    received_bytes: u64,
-}
-
-impl Exchange {
-    /// One that brought `received_bytes` of an upload.
-    fn of_upload(
-        worker: &Worker,
-        request: Request,
-        drained: Drained,
-        received_bytes: u64,
-        started: Instant,
-    ) -> Exchange {
-        Exchange { received_bytes, started, ..Exchange::new(worker, request, drained) }
-    }
-
-    fn new(worker: &Worker, request: Request, drained: Drained) -> Exchange {
-        let keep_alive = request.keep_alive && drained.is_whole && !worker.is_draining();
-        Exchange { request, started: Instant::now(), drained, keep_alive, received_bytes: 0 }
-    }
-
-    /// Accounts for the answer, whole or not.
-    fn finish(
-        &self,
-        worker: &Worker,
-        connection: &Registered,
-        input: &Input,
-        status: u16,
-        tally: Tally,
-        result: Result<(), TransferError>,
-    ) -> After {
-        let access = Access {
-            peer: connection.socket.peer(),
-            protocol: "http",
-            method: self.request.method.as_str(),
-            path: &self.request.target,
-            status,
-            bytes: tally.total() + self.received_bytes,
-            started: self.started,
-            engine: tally.engine(),
-        };
-        access.finish(worker, &result);
-        if result.is_err() {
-            connection.socket.abort();
-            return After::Close;
-        }
-        let is_last = !self.request.keep_alive && self.drained.is_whole && input.is_empty();
-        match (self.keep_alive, is_last) {
-            (true, _) => After::NextRequest,
-            (false, true) => After::Close,
-            (false, false) => {
-                After::Linger { bytes_max: LINGER_BYTES_MAX.saturating_sub(self.drained.bytes) }
-            }
-        }
-    }
+/// Says that the file can't be read, instead of the answer of which nothing was sent.
+async fn tell_unread(
+    worker: &Worker,
+    connection: &Registered,
+    exchange: &Exchange,
+    error: Box<TransferError>,
+) -> Sent {
+    connection.socket.set_cork(false);
+    let mut response = Response::of_unread_source(&Asked::new(worker, exchange), &error);
+    let sent = Sent::of(&mut response, Tally::default(), Ok(())).telling(error);
+    sent.ended(send::send(worker, connection, response).await)
 }
 
 /// Answers what isn't a request, and ends the connection.
-async fn refuse(worker: &Rc<Worker>, connection: &Registered, response: Response) {
-    let started = Instant::now();
-    let status = response.status;
-    let (tally, result) = send::send(worker, connection, response).await;
-    let access = Access {
-        peer: connection.socket.peer(),
-        protocol: "http",
-        method: "-",
-        path: "-",
-        status,
-        bytes: tally.total(),
-        started,
-        engine: tally.engine(),
-    };
-    access.finish(worker, &result);
+async fn refuse(worker: &Rc<Worker>, connection: &Registered, unread: &Unread<'_>, mut response: Response) {
+    let sent = Sent::of(&mut response, Tally::default(), Ok(()));
+    let sent = sent.ended(send::send(worker, connection, response).await);
+    sent.account_unread(worker, connection, unread);
     linger(worker, connection, LINGER_BYTES_MAX).await;
 }
 

@@ -5,7 +5,9 @@ use super::super::engine::{self, Transfer, UNCORKED_BYTES_MAX};
 use super::super::error::{PeerGone, TransferError};
 use super::super::registry::Connection;
 use super::super::worker::Worker;
+use super::listing;
 use super::response::{FileBody, Response};
+use super::unsized_body;
 use crate::protocol::multipart::Segment;
 use crate::telemetry::EngineLabel;
 
@@ -25,10 +27,12 @@ pub(super) fn send_at_once(
         },
     };
     let Some(sent) = sent else { return Ok(None) };
+    response.is_begun = true;
     if keep_rest(worker, response, sent) {
         return Ok(None);
     }
     let mut tally = Tally::default();
+    tally.begin();
     if body_bytes > 0 {
         tally.add(EngineLabel::Copy, body_bytes);
         worker.counters.bytes_sent.add(EngineLabel::Copy, body_bytes);
@@ -59,6 +63,16 @@ pub(super) async fn send(
     response: Response,
 ) -> (Tally, Result<(), TransferError>) {
     let mut transfer = Transfer::new(worker, connection);
+    if response.file.as_ref().is_some_and(|body| body.may_have_changed) {
+        transfer.note_wait();
+    }
+    if response.is_begun {
+        transfer.tally.begin();
+    }
+    if let Some(body) = response.listing {
+        let result = Box::pin(listing::send(&mut transfer, &response.head, *body)).await;
+        return (transfer.tally, result);
+    }
     let result = match response.file {
         None => send_text(&mut transfer, &response.head, response.text_bytes).await,
         Some(body) => {
@@ -79,6 +93,9 @@ async fn send_text(transfer: &mut Transfer<'_>, head: &[u8], text_bytes: u64) ->
 }
 
 async fn send_file(transfer: &mut Transfer<'_>, head: Vec<u8>, body: &FileBody) -> Result<(), TransferError> {
+    if let Some(framing) = body.unsized_as {
+        return Box::pin(unsized_body::send(transfer, head, &body.file.file, framing)).await;
+    }
     if let Some(content) = body.in_memory() {
         transfer.send_both(&head, content).await?;
         transfer.count(EngineLabel::Copy, content.len() as u64);
@@ -88,11 +105,12 @@ async fn send_file(transfer: &mut Transfer<'_>, head: Vec<u8>, body: &FileBody) 
     if corked {
         transfer.connection.socket.set_cork(true);
     }
-    send_segments(transfer, head, body).await?;
-    if corked {
+    let result = send_segments(transfer, head, body).await;
+    // What failed before its first byte is answered otherwise.
+    if corked && (result.is_ok() || !transfer.tally.is_begun()) {
         transfer.connection.socket.set_cork(false);
     }
-    Ok(())
+    result
 }
 
 async fn send_segments(
@@ -112,8 +130,16 @@ async fn send_segments(
             Segment::File(range) => {
                 let head = std::mem::take(&mut head);
                 engine::send_range(transfer, head, &body.file.file, *range, number < last).await?;
+                // Of a single range there is no text behind it.
+                if number < last {
+                    transfer.part_sent().await?;
+                }
             }
         }
+    }
+    if body.segments.len() > 1 {
+        // The closing boundary is what makes several parts a whole.
+        engine::check(transfer, &body.file.file).await?;
     }
     transfer.send_all(&head, false).await
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use super::account::{Access, Tally};
+use super::account::{Access, Caller, Tally};
 use super::engine::{self, Asker, Transfer, UNCORKED_BYTES_MAX};
 use super::error::{PeerGone, TransferError};
 use super::http::find;
@@ -23,13 +23,12 @@ use crate::protocol::range::ByteRange;
 
 pub(super) use idle::IdleTargets;
 
+/// A stream says first how long it will be, and what isn't known to be whole can't be taken for it.
+const NO_LENGTH: &str = "the file doesn't say how long it is (/proc, or direct I/O of FUSE): fetch it by GET";
+
 /// Runs the jobs that come through the mailbox, side by side, until it closes or the worker drains.
 pub(super) async fn take_jobs(worker: Rc<Worker>, mut jobs: mpsc::Receiver<StreamJob>) {
     while let Some(job) = jobs.recv().await {
-        if worker.is_draining() {
-            let _ = job.end.send(Err(StreamError::Unavailable("the daemon drains")));
-            continue;
-        }
         worker.streams_running.set(worker.streams_running.get() + 1);
         monoio::spawn(run(Rc::clone(&worker), job));
     }
@@ -39,34 +38,57 @@ pub(super) async fn take_jobs(worker: Rc<Worker>, mut jobs: mpsc::Receiver<Strea
 struct Stream {
     source: Source,
     target: SocketAddr,
+    /// Whether that is the own data plane.
+    is_own: bool,
     protocol: TargetProtocol,
     asker: Asker,
 }
 
 async fn run(worker: Rc<Worker>, job: StreamJob) {
     let started = Instant::now();
-    let StreamJob { id, source, target, protocol, progress, end } = job;
-    tracing::debug!(id, %target, ?source, "stream begins");
-    let stream = Stream { source, target, protocol, asker: Asker::new(progress, end) };
-    let (tally, result) = run_stream(&worker, &stream).await;
+    let StreamJob { id, source, target, is_own, protocol, progress, end } = job;
+    let stream = Stream { source, target, is_own, protocol, asker: Asker::new(progress, end) };
+    let (tally, result) = if worker.is_draining() {
+        let error = StreamError::Unavailable("the daemon drains");
+        (Tally::default(), Err(Failure::Before(error, TransferError::Drained)))
+    } else {
+        tracing::debug!(id, %target, source = ?stream.source, "stream begins");
+        run_stream(&worker, &stream).await
+    };
+    let (result, end) = split(result, &tally);
+    account(&worker, &id, &stream, started, &tally, &result, &end);
+    stream.asker.tell(end);
+    worker.streams_running.set(worker.streams_running.get() - 1);
+}
+
+fn account(
+    worker: &Worker,
+    id: &str,
+    stream: &Stream,
+    started: Instant,
+    tally: &Tally,
+    result: &Result<(), TransferError>,
+    end: &JobEnd,
+) {
     let path = match &stream.source {
         Source::Synthetic { .. } => "-".to_owned(),
         Source::File { name, .. } => format!("/{}", name.as_str()),
     };
+    let reason = end.as_ref().err().map(ToString::to_string);
     let access = Access {
-        peer: target,
-        protocol: if protocol == TargetProtocol::Frame { "frame" } else { "raw" },
+        peer: stream.target,
+        protocol: if stream.protocol == TargetProtocol::Frame { "frame" } else { "raw" },
         method: "STREAM",
-        path: &path,
+        path: path.as_bytes(),
         status: 0,
-        bytes: tally.total(),
+        bytes_in: 0,
+        bytes_out: tally.total(),
         started,
         engine: tally.engine(),
+        reason: reason.as_deref(),
+        caller: Caller { id: id.as_bytes(), ..Caller::default() },
     };
-    let (result, end) = split(result, &tally);
-    access.finish(&worker, &result);
-    stream.asker.tell(end);
-    worker.streams_running.set(worker.streams_running.get() - 1);
+    access.finish(worker, result);
 }
 
 /// What the log says of the end, and what the control plane is told.
@@ -76,8 +98,12 @@ fn split(result: Result<(), Failure>, tally: &Tally) -> (Result<(), TransferErro
         Err(Failure::Before(error, outcome)) => (Err(outcome), Err(error)),
         Err(Failure::During(error, timeout_ms)) => {
             let told = match &error {
-                TransferError::PeerGone => StreamError::TargetBrokeOff(error.to_string()),
+                TransferError::PeerGone | TransferError::NotAcknowledged => {
+                    StreamError::TargetBrokeOff(error.to_string())
+                }
                 TransferError::TimedOut => StreamError::TargetSilent(timeout_ms),
+                TransferError::TooSlow => StreamError::TargetSlow,
+                TransferError::Evicted => StreamError::Evicted,
                 TransferError::Cancelled => StreamError::Cancelled,
                 TransferError::Drained => StreamError::Unavailable("the daemon stopped before the end"),
                 other => StreamError::SourceFailed(other.to_string()),
@@ -116,23 +142,49 @@ async fn run_stream(worker: &Rc<Worker>, stream: &Stream) -> (Tally, Result<(), 
         Err(error) => return (Tally::default(), Err(before(error))),
     };
     stream.asker.progress.set_bytes_requested(body.length());
-    let connection = match target::connect(worker, stream).await {
-        Ok(connection) => connection,
-        Err(error) => return (Tally::default(), Err(before(error))),
-    };
-    let mut transfer = Transfer::of_stream(worker, &connection, &stream.asker);
-    let result = send(&mut transfer, stream, &body).await;
+    let ended = send_body(worker, stream, &body).await;
     if let Body::File(file, _) = body {
         worker.disk.close(file);
     }
+    ended
+}
+
+/// Sends on a connection that was kept, or on a new one. Whoever keeps one may close it at any time, and the stream
+/// that meets the close loses nothing: what no byte of an acknowledgement came for goes over a new connection, once.
+async fn send_body(worker: &Rc<Worker>, stream: &Stream, body: &Body) -> (Tally, Result<(), Failure>) {
+    if let Some(connection) = target::kept(worker, stream) {
+        let (tally, result) = send_on(worker, stream, body, connection).await;
+        match result {
+            Err(Failure::During(TransferError::PeerGone, _)) => stream.asker.progress.restart(),
+            result => return (tally, result),
+        }
+    }
+    match target::connect(worker, stream).await {
+        Ok(connection) => send_on(worker, stream, body, connection).await,
+        Err(error) => (Tally::default(), Err(before(error))),
+    }
+}
+
+async fn send_on(
+    worker: &Rc<Worker>,
+    stream: &Stream,
+    body: &Body,
+    connection: Registered,
+) -> (Tally, Result<(), Failure>) {
+    let mut transfer = Transfer::of_stream(worker, &connection, &stream.asker);
+    let result = send(&mut transfer, stream, body).await;
     let tally = transfer.tally;
     let timeout_ms = worker.live().settings.target_timeout_ms;
     match result {
         Ok(()) => {
+            if stream.protocol == TargetProtocol::Raw {
+                connection.socket.end_in_order();
+            }
             keep(worker, stream, connection);
             (tally, Ok(()))
         }
         Err(error) => {
+            let error = connection.blame(error);
             // The target must not take a part for the whole.
             connection.socket.abort();
             (tally, Err(Failure::During(error, timeout_ms)))
@@ -144,6 +196,7 @@ fn before(error: StreamError) -> Failure {
     let outcome = match &error {
         StreamError::TargetSilent(_) => TransferError::TimedOut,
         StreamError::TargetRefused(_) => TransferError::PeerGone,
+        StreamError::NoLocalPort { .. } => TransferError::NoLocalPort,
         StreamError::Cancelled => TransferError::Cancelled,
         _ => TransferError::Unusable,
     };
@@ -185,6 +238,9 @@ async fn open(worker: &Worker, stream: &Stream) -> Result<Body, StreamError> {
         Source::Synthetic { bytes } => Body::Synthetic(*bytes),
         Source::File { name, offset, length } => {
             let file = open_file(worker, name).await?;
+            if file.is_unsized() {
+                return Err(StreamError::SourceFailed(NO_LENGTH.to_owned()));
+            }
             let range = range_of(&file, *offset, *length)?;
             Body::File(file, range)
         }
@@ -196,8 +252,9 @@ async fn open(worker: &Worker, stream: &Stream) -> Result<Body, StreamError> {
 }
 
 async fn open_file(worker: &Worker, name: &Name) -> Result<SourceFile, StreamError> {
-    let root = worker.resources.root.as_ref().ok_or(StreamError::NotFound)?;
-    match find(worker, root, name).await {
+    let served = worker.served();
+    let root = served.root.as_ref().ok_or(StreamError::NoRoot)?;
+    match find(worker, root, name, None).await {
         Ok(Found::File(file)) => Ok(file),
         Ok(Found::Directory(_)) | Err(FileError::NotFound) => Err(StreamError::NotFound),
         Err(error) => Err(StreamError::SourceFailed(error.to_string())),

@@ -1,33 +1,47 @@
 //! The other end of a stream: connecting to it, and waiting for it to say that it has everything.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect as start_connect, socket_with, sockopt};
 
 use super::super::engine::Transfer;
-use super::super::error::TransferError;
+use super::super::error::{PeerGone, TransferError};
 use super::super::pacing;
 use super::super::registry::Registered;
 use super::super::socket::Socket;
 use super::super::worker::Worker;
 use super::{Stream, discard_now};
+use crate::config::ProxyProtocolChoice;
 use crate::job::{StreamError, TargetProtocol};
 use crate::protocol::frame::ACKNOWLEDGEMENT;
+use crate::protocol::proxy_header::LOCAL_HEADER;
 
-/// An idle connection to the target, or a new one.
-pub(super) async fn connect(worker: &Rc<Worker>, stream: &Stream) -> Result<Registered, StreamError> {
-    if stream.protocol == TargetProtocol::Frame
-        && let Some(connection) = worker.idle_targets.take(worker, stream.target)
-    {
-        return Ok(connection);
+/// A connection to the target that was kept, where there is one that it hasn't closed by now.
+pub(super) fn kept(worker: &Worker, stream: &Stream) -> Option<Registered> {
+    if stream.protocol == TargetProtocol::Raw {
+        return None;
     }
-    let refused = |errno: Errno| StreamError::TargetRefused(errno.to_string());
+    worker.idle_targets.take(worker, stream.target)
+}
+
+/// A new connection to the target.
+pub(super) async fn connect(worker: &Rc<Worker>, stream: &Stream) -> Result<Registered, StreamError> {
+    let refused = |errno: Errno| match errno {
+        Errno::ADDRNOTAVAIL => StreamError::NoLocalPort { target: stream.target },
+        errno => StreamError::TargetRefused(errno.to_string()),
+    };
     let family = if stream.target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let descriptor = socket_with(family, SocketType::STREAM, flags, None).map_err(refused)?;
     // The header goes with the payload by MSG_MORE; nothing else of ours is small.
     sockopt::set_tcp_nodelay(&descriptor, true).map_err(refused)?;
+    if stream.protocol == TargetProtocol::Raw {
+        // Bare bytes have no end but the connection's: whatever closes this socket before they are whole, the end of
+        // the process too, resets it (socket(7), SO_LINGER of 0).
+        sockopt::set_socket_linger(&descriptor, Some(Duration::ZERO)).map_err(refused)?;
+    }
     pacing::avoid(&descriptor, stream.target)
         .map_err(|error| StreamError::TargetRefused(error.to_string()))?;
     match start_connect(&descriptor, &stream.target) {
@@ -36,8 +50,22 @@ pub(super) async fn connect(worker: &Rc<Worker>, stream: &Stream) -> Result<Regi
     }
     let socket = Socket::new(descriptor, stream.target)
         .map_err(|error| StreamError::TargetRefused(error.to_string()))?;
-    let connection = worker.registry.add(socket);
-    await_connected(worker, connection).await
+    let connection = worker.registry.add(socket, false);
+    let connection = await_connected(worker, connection).await?;
+    introduce(worker, stream, &connection)?;
+    Ok(connection)
+}
+
+/// Tells the own data plane, where it takes nobody without a PROXY header, that nobody else is meant.
+fn introduce(worker: &Worker, stream: &Stream, connection: &Registered) -> Result<(), StreamError> {
+    if !stream.is_own || worker.live().settings.proxy_protocol != ProxyProtocolChoice::Required {
+        return Ok(());
+    }
+    // Into a socket in which nothing is yet: it has room. Where it fails the target is gone.
+    match connection.socket.try_send(&LOCAL_HEADER, true) {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) | Err(_) => Err(StreamError::TargetRefused(PeerGone.to_string())),
+    }
 }
 
 async fn await_connected(worker: &Worker, connection: Registered) -> Result<Registered, StreamError> {
@@ -73,13 +101,14 @@ async fn await_acknowledgement(transfer: &mut Transfer<'_>) -> Result<(), Transf
     let mut filled = 0;
     while filled < answer.len() {
         transfer.wait_readable().await?;
-        match transfer.connection.socket.try_receive(&mut answer[filled..])? {
-            Some(0) => return Err(TransferError::PeerGone),
-            received => filled += received.unwrap_or(0),
+        match transfer.connection.socket.try_receive(&mut answer[filled..]) {
+            Ok(Some(0)) | Err(_) if filled == 0 => return Err(TransferError::PeerGone),
+            Ok(Some(0)) | Err(_) => return Err(TransferError::NotAcknowledged),
+            Ok(received) => filled += received.unwrap_or(0),
         }
     }
     // Anything else means that the frame was not taken.
-    if answer == ACKNOWLEDGEMENT { Ok(()) } else { Err(TransferError::PeerGone) }
+    if answer == ACKNOWLEDGEMENT { Ok(()) } else { Err(TransferError::NotAcknowledged) }
 }
 
 /// Drops what the target still sends until it closes. A reset instead of a close says that bytes were lost.

@@ -1,12 +1,11 @@
 use std::fs::File;
-use std::os::fd::AsFd;
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
-use rustix::fs::fstat;
 
 use super::super::root::{Found, Root};
 use super::*;
+use crate::config::EtagChoice;
 use crate::protocol::name::Name;
 
 const ALL: Algorithms = Algorithms { sha256: true, crc32c: true };
@@ -17,19 +16,24 @@ fn digests_of(bytes: &[u8]) -> Digests {
     hashers.digests()
 }
 
-/// Extended attributes of users need ext4, XFS, Btrfs or, since Linux 6.6, tmpfs.
-fn has_attributes(file: &File) -> bool {
-    let is_supported = fsetxattr(file, "user.streamd.test", b"1", XattrFlags::empty()).is_ok();
-    if !is_supported {
-        println!("skipped: no extended attributes on this file system");
-    }
-    is_supported
-}
-
 fn open(root: &Root, path: &str) -> SourceFile {
     match root.find(&Name::parse(path.as_bytes()).unwrap()).unwrap() {
         Found::File(file) => file,
         Found::Directory(_) => panic!("{path} is a directory"),
+    }
+}
+
+fn compute(
+    root: &Arc<Root>,
+    file: &SourceFile,
+    algorithms: Algorithms,
+) -> Result<Option<Digests>, FileError> {
+    let mut step = Computation::begin(Arc::clone(root), file.clone(), algorithms)?;
+    loop {
+        match step {
+            Step::Whole(digests) => return Ok(digests),
+            Step::Partly(computation) => step = computation.go_on()?,
+        }
     }
 }
 
@@ -72,67 +76,106 @@ fn only_what_is_asked_for_is_compared() {
     assert_eq!(Digests::default().mismatch(&known), Some(Algorithm::Sha256), "unknown is not equal");
 }
 
-#[test]
-fn a_record_counts_while_the_file_is_as_it_was() {
+/// A root with one file, and that old enough for its state to be told from the next.
+fn settled(content: &[u8]) -> (tempfile::TempDir, Arc<Root>) {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("file");
-    std::fs::write(&path, b"content").unwrap();
-    let file = File::open(&path).unwrap();
-    if !has_attributes(&file) {
-        return;
-    }
-    let stamp = Stamp::of(&fstat(&file).unwrap());
-    assert_eq!(recorded(file.as_fd(), stamp), Digests::default());
-    record(file.as_fd(), stamp, &digests_of(b"content")).unwrap();
-    assert_eq!(Stamp::of(&fstat(&file).unwrap()), stamp, "an attribute leaves the stamp as it was");
-    assert_eq!(recorded(file.as_fd(), stamp), digests_of(b"content"));
-    let root = Root::open(directory.path()).unwrap().reading_digests();
-    assert_eq!(open(&root, "/file").etag(), digests_of(b"content").etag().unwrap());
-    std::fs::write(&path, b"another").unwrap();
-    File::options().write(true).open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
-    let changed = Stamp::of(&fstat(&file).unwrap());
-    assert_eq!(recorded(file.as_fd(), changed), Digests::default());
-    assert!(!open(&root, "/file").etag().contains("sha256"));
+    std::fs::write(directory.path().join("file"), content).unwrap();
+    let root = Arc::new(Root::open(directory.path()).unwrap().tagging(EtagChoice::Digest));
+    wait_until_settled(&root);
+    (directory, root)
 }
 
-#[test]
-fn records_that_make_no_sense_are_none() {
-    let file = tempfile::tempfile().unwrap();
-    if !has_attributes(&file) {
-        return;
+fn wait_until_settled(root: &Root) {
+    let end = SystemTime::now() + Duration::from_secs(30);
+    while !open(root, "/file").is_settled(SystemTime::now()) {
+        assert!(SystemTime::now() < end, "not settled within 30 s");
+        std::thread::park_timeout(Duration::from_millis(20));
     }
-    let stamp = Stamp::of(&fstat(&file).unwrap());
-    for text in [&b""[..], b"{}", b"{\"size\":0}", b"\xff", &[b'1'; RECORD_BYTES_MAX + 1]] {
-        fsetxattr(&file, ATTRIBUTE, text, XattrFlags::empty()).unwrap();
-        assert_eq!(recorded(file.as_fd(), stamp), Digests::default());
-    }
-    let Stamp { size, modified_s, modified_ns } = stamp;
-    let short =
-        format!(r#"{{"size":{size},"modified_s":{modified_s},"modified_ns":{modified_ns},"sha256":"abcd"}}"#);
-    fsetxattr(&file, ATTRIBUTE, short.as_bytes(), XattrFlags::empty()).unwrap();
-    assert_eq!(recorded(file.as_fd(), stamp), Digests::default());
 }
 
 #[test]
 fn what_was_computed_is_recorded_unless_it_was_just_written() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("file");
-    std::fs::write(&path, b"content").unwrap();
-    let root = Root::open(directory.path()).unwrap().reading_digests();
+    std::fs::write(directory.path().join("file"), b"content").unwrap();
+    let root = Arc::new(Root::open(directory.path()).unwrap().tagging(EtagChoice::Digest));
     let young = open(&root, "/file");
-    assert_eq!(compute(&young, ALL).unwrap(), Some(digests_of(b"content")));
-    assert_eq!(*open(&root, "/file").recorded(), Digests::default());
-    let file = File::options().write(true).open(&path).unwrap();
-    if !has_attributes(&file) {
-        return;
-    }
-    file.set_modified(SystemTime::now() - Duration::from_secs(100)).unwrap();
-    assert_eq!(compute(&young, ALL).unwrap(), None, "it is no longer what was opened");
+    assert_eq!(compute(&root, &young, ALL).unwrap(), Some(digests_of(b"content")));
+    assert_eq!(root.recorded(&young).digests, Digests::default());
+    wait_until_settled(&root);
     let crc32c = Algorithms { crc32c: true, ..Algorithms::default() };
-    let first = compute(&open(&root, "/file"), crc32c).unwrap().unwrap();
+    let first = compute(&root, &open(&root, "/file"), crc32c).unwrap().unwrap();
     assert_eq!(first, Digests { sha256: None, ..digests_of(b"content") });
-    assert_eq!(compute(&open(&root, "/file"), ALL).unwrap(), Some(digests_of(b"content")));
-    assert_eq!(*open(&root, "/file").recorded(), digests_of(b"content"));
+    assert_eq!(compute(&root, &open(&root, "/file"), ALL).unwrap(), Some(digests_of(b"content")));
+    let file = open(&root, "/file");
+    assert_eq!(root.recorded(&file).digests, digests_of(b"content"));
+    assert_eq!(file.validators(SystemTime::now()).etag, digests_of(b"content").etag().unwrap());
+}
+
+#[test]
+fn a_record_counts_while_the_file_is_as_it_was() {
+    let (directory, root) = settled(b"content");
+    let path = directory.path().join("file");
+    let edit = |modified: SystemTime| {
+        std::fs::write(&path, b"another").unwrap();
+        File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+    };
+    let modified = path.metadata().unwrap().modified().unwrap();
+    let before = open(&root, "/file");
+    compute(&root, &before, ALL).unwrap();
+    assert_eq!(root.recorded(&open(&root, "/file")).digests, digests_of(b"content"));
+    // Of the same length, and with the time put back, as rsync -t and touch -r do.
+    edit(modified);
+    let edited = open(&root, "/file");
+    assert_eq!(path.metadata().unwrap().modified().unwrap(), modified);
+    assert_eq!(root.recorded(&edited).digests, Digests::default());
+    assert!(edited.validators(SystemTime::now()).etag.starts_with("W/"));
+    assert_eq!(compute(&root, &edited, ALL).unwrap(), Some(digests_of(b"another")));
+    // What was opened before is no longer that.
+    assert!(!before.is_as_opened());
+    // And by another file of the same name, length and time.
+    let new = directory.path().join("new");
+    std::fs::write(&new, b"content").unwrap();
+    File::options().write(true).open(&new).unwrap().set_modified(modified).unwrap();
+    std::fs::rename(new, &path).unwrap();
+    assert_eq!(root.recorded(&open(&root, "/file")).digests, Digests::default());
+}
+
+#[test]
+fn a_long_file_takes_several_steps_and_the_change_of_it_none_more() {
+    let content: Vec<u8> =
+        (0..2 * STEP_BYTES + 5).map(|number| u8::try_from(number / 997 % 256).unwrap()).collect();
+    let (directory, root) = settled(&content);
+    let begin = || Computation::begin(Arc::clone(&root), open(&root, "/file"), ALL).unwrap();
+    assert!(matches!(begin(), Step::Partly(_)));
+    let Step::Partly(computation) = begin() else { panic!("one step") };
+    std::fs::write(directory.path().join("file"), b"short").unwrap();
+    assert!(matches!(computation.go_on(), Ok(Step::Whole(None))));
+    let (_directory, root) = settled(&content);
+    assert_eq!(compute(&root, &open(&root, "/file"), ALL).unwrap(), Some(digests_of(&content)));
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_has_no_digest() {
+    let (directory, root) = settled(&[7; 3 * BUFFER_BYTES]);
+    let path = directory.path().join("file");
+    let modified = path.metadata().unwrap().modified().unwrap();
+    for is_time_put_back in [false, true] {
+        let file = open(&root, "/file");
+        let mut pieces = 0;
+        let digests = compute_paced(&root, &file, ALL, |_, _| {
+            pieces += 1;
+            if pieces == 1 {
+                let writer = File::options().write(true).open(&path).unwrap();
+                std::os::unix::fs::FileExt::write_all_at(&writer, b"other", 0).unwrap();
+                if is_time_put_back {
+                    writer.set_modified(modified).unwrap();
+                }
+            }
+        });
+        assert_eq!(digests.unwrap(), None);
+        assert_eq!(pieces, 3);
+        assert_eq!(root.recorded(&open(&root, "/file")).digests, Digests::default());
+    }
 }
 
 proptest! {

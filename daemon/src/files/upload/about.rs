@@ -8,9 +8,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::super::digest::Digests;
-
-/// The attribute.
-const ATTRIBUTE: &str = "user.streamd.upload";
+use super::super::unpublished::DESCRIPTION;
 
 /// Most bytes of a description: ext4 keeps all attributes of a file in one block of 4 KiB.
 const ABOUT_BYTES_MAX: usize = 3 << 10;
@@ -47,13 +45,13 @@ impl About {
         if text.len() > ABOUT_BYTES_MAX {
             return Err(Errno::TOOBIG);
         }
-        fsetxattr(file, ATTRIBUTE, &text, XattrFlags::empty())
+        fsetxattr(file, DESCRIPTION, &text, XattrFlags::empty())
     }
 
     /// Reads it from the file; None where there is none that makes sense. Waits for the disk.
     pub(super) fn load(file: impl AsFd) -> Option<About> {
         let mut buffer = vec![0; ABOUT_BYTES_MAX];
-        let length = fgetxattr(file, ATTRIBUTE, buffer.as_mut_slice()).ok()?;
+        let length = fgetxattr(file, DESCRIPTION, buffer.as_mut_slice()).ok()?;
         serde_json::from_slice(buffer.get(..length)?).ok()
     }
 
@@ -64,10 +62,10 @@ impl About {
     }
 }
 
-/// Removes it: what gets its name is a partial no more. Waits for the disk.
+/// Removes it: what has its name is a partial no more. Waits for the disk.
 pub(super) fn erase(file: impl AsFd) {
     // Left there it would harm nobody: it is read in homes alone.
-    let _ = fremovexattr(file, ATTRIBUTE);
+    let _ = fremovexattr(file, DESCRIPTION);
 }
 
 #[cfg(test)]
@@ -110,7 +108,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let long = About { note: "x".repeat(ABOUT_BYTES_MAX), ..about() };
         assert_eq!(long.store(&file), Err(Errno::TOOBIG));
-        if fsetxattr(&file, ATTRIBUTE, b"{}", XattrFlags::empty()).is_ok() {
+        if fsetxattr(&file, DESCRIPTION, b"{}", XattrFlags::empty()).is_ok() {
             assert_eq!(About::load(&file), None);
         }
     }

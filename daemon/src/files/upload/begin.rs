@@ -7,15 +7,25 @@ use rustix::fs::fstat;
 use rustix::io::Errno;
 
 use super::super::digest::{Algorithms, Hashers};
+use super::super::free_space::Room;
 use super::super::unpublished::Unpublished;
-use super::destination::Destination;
+use super::admitted::Admitted;
+use super::ahead::Ahead;
+use super::destination::{Destination, identify};
 use super::error::UploadError;
-use super::home::Home;
+use super::index::Slot;
 use super::limits::{KEPT_BYTES_MIN, UploadLimits};
 use super::partial::{Active, Described, Partial, State};
 use super::writer::Writer;
-use super::{Kind, Plan, Uploads};
+use super::{Kind, Plan, Uploads, claims};
 use crate::protocol::name::{Name, UploadId};
+
+/// A writer's place among those that may be.
+enum Place {
+    Free(Slot),
+    /// With a claim already.
+    Admitted(Admitted),
+}
 
 impl Uploads {
     /// Begins an upload with an empty partial.
@@ -27,30 +37,59 @@ impl Uploads {
     ) -> Result<Writer, UploadError> {
         self.check_length(plan.length, limits)?;
         let slot = self.index.admit(plan.destination.as_str(), limits)?;
+        self.start_in(plan, kind, Place::Free(slot), limits)
+    }
+
+    /// Begins a plain PUT that was let in before.
+    pub fn begin_admitted(
+        self: &Arc<Self>,
+        admitted: Admitted,
+        plan: &Plan,
+        limits: &UploadLimits,
+    ) -> Result<Writer, UploadError> {
+        self.start_in(plan, Kind::Whole, Place::Admitted(admitted), limits)
+    }
+
+    fn start_in(
+        self: &Arc<Self>,
+        plan: &Plan,
+        kind: Kind,
+        place: Place,
+        limits: &UploadLimits,
+    ) -> Result<Writer, UploadError> {
         // Until the home lies in the directory, if it has to.
         let held = self.directories.hold();
         let destination = self.resolve(&plan.destination, limits)?;
         destination.check()?;
         let is_beside =
             destination.mount != self.home_mount || self.homes.contains(destination.directory_path());
-        let home = if is_beside {
-            self.home_beside(&destination)?
-        } else {
-            Home::open_or_create(self.root.directory())?
-        };
+        let home = if is_beside { self.home_beside(&destination)? } else { self.root_home()? };
         drop(held);
+        let space = self.space_of(destination.mount);
+        // Whoever announces more than there is room for leaves not even a file.
+        let inodes = 1 + destination.directories_missing();
+        space.check(&home, Room { bytes: plan.length.unwrap_or(0), inodes }, limits.reserve())?;
+        let room = space.admit(&home, Room { bytes: 0, inodes: 1 }, limits.reserve())?;
         let id = random_id()?;
-        let file = home.create(id, limits.is_durable)?;
+        let file = self.membership.create(&home, id, &destination, limits.is_durable)?;
+        drop(room);
+        let (slot, claim) = match (place, kind) {
+            (Place::Admitted(admitted), _) => admitted.into_partial(),
+            (Place::Free(slot), Kind::Resource) => (slot, claims::NONE),
+            (Place::Free(slot), _) => (slot, self.claims.make(&plan.destination, plan.length)),
+        };
         let described = Described {
             destination: plan.destination.clone(),
             is_resource: kind == Kind::Resource,
+            claim,
             beside: is_beside.then(|| destination.directory_path().into()),
             promised: plan.digests,
             note: plan.note.as_str().into(),
             length: plan.length,
         };
         let partial = Arc::new(Partial::new(id, described, kind != Kind::Whole));
-        let lease = partial.lock().lend(Active::new(file, home, slot));
+        let ahead = Ahead::new(space, &self.bytes_ahead);
+        let lease = partial.lock().lend(Active::new(file, home, slot, ahead));
         let writer = self.writer(&partial, destination, lease, limits);
         if let Err(error) = self.index.insert(&partial).and_then(|()| writer.prepare()) {
             writer.discard();
@@ -109,10 +148,11 @@ impl Uploads {
     ) -> Result<Active, UploadError> {
         let slot = self.index.admit(partial.destination.as_str(), limits)?;
         let home = self.home_of(partial)?;
-        let file = home.as_ref().map_or(Ok(None), |home| home.lock(partial.id))?;
+        let file = home.as_ref().map_or(Ok(None), |home| home.lock_patiently(partial.id))?;
         let (Some(home), Some(file)) = (home, file) else {
             // Published or removed by another daemon, or from outside.
             self.index.forget(partial);
+            self.claims.end(partial.claim, partial.offsets_to_go_on());
             state.end();
             return Err(UploadError::NotFound);
         };
@@ -121,7 +161,9 @@ impl Uploads {
         // The file is right: another daemon may have gone on with it.
         partial.set_offset(size);
         state.durable = state.durable.min(size);
-        Ok(Active::new(Unpublished::with_length(file, size, limits.is_durable), home, slot))
+        let (_, mount, _) = identify(&home).map_err(failed)?;
+        let ahead = Ahead::new(self.space_of(mount), &self.bytes_ahead);
+        Ok(Active::new(Unpublished::with_length(file, size, limits.is_durable), home, slot, ahead))
     }
 
     fn writer(
@@ -141,7 +183,7 @@ impl Uploads {
             limits: UploadLimits { upload_bytes_max, ..*limits },
             start,
             hashers: Hashers::new(if start == 0 {
-                partial.promised.algorithms()
+                partial.promised().algorithms()
             } else {
                 Algorithms::default()
             }),
@@ -164,27 +206,10 @@ impl Uploads {
         // A link may lead into the home.
         if destination.key == self.home_key { Err(UploadError::NotFound) } else { Ok(destination) }
     }
-
-    /// Makes room for a new start of the upload to a destination: one that waits to be continued goes, and so does
-    /// one that is written to by its ranges but stalled. A plain PUT under way is another upload and stays.
-    pub(super) fn remove_former(&self, partial: &Partial, limits: &UploadLimits) -> Result<(), UploadError> {
-        if !partial.is_kept_short() {
-            return Ok(());
-        }
-        let mut state = partial.try_lock().ok_or(UploadError::Busy)?;
-        match &state.active {
-            _ if state.is_gone => Ok(()),
-            Some(active) if active.last_progress.elapsed() < limits.stall => Err(UploadError::Busy),
-            _ => {
-                self.remove_locked(partial, &mut state);
-                Ok(())
-            }
-        }
-    }
 }
 
 /// An id that nobody guesses.
-fn random_id() -> Result<UploadId, UploadError> {
+pub(super) fn random_id() -> Result<UploadId, UploadError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)
         .map_err(|_| UploadError::Failed { step: "choosing a name", reason: Errno::IO })?;
@@ -195,7 +220,9 @@ impl Writer {
     /// What has to be done before the first byte.
     fn prepare(&self) -> Result<(), UploadError> {
         let mut state = self.partial.lock();
-        state.of_writer(self.lease)?.reserve(self.partial.length(), &self.limits)?;
+        let active = state.of_writer(self.lease)?;
+        active.ahead.begin(&mut active.file, self.partial.length(), self.limits.reserve())?;
+        active.ahead.note(active.file.length());
         // Before the first byte: a daemon that is killed leaves nothing that it couldn't go on with.
         if self.partial.is_kept_short() || self.partial.length() >= Some(KEPT_BYTES_MIN) {
             self.partial.describe(&mut state, &self.uploads.boot);

@@ -1,16 +1,15 @@
 //! Where an upload is to go: its directory, held open, and its name in it.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::SystemTime;
 
 use rustix::fs::{
-    Access, AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, accessat, fstat, openat, statat, statx,
+    Access, AtFlags, FileType, Mode, OFlags, Stat, Statx, StatxFlags, accessat, fstat, openat, statat, statx,
 };
 use rustix::io::Errno;
 
-use super::super::digest;
+use super::super::file_system::FileSystem;
 use super::super::root::{Found, Root};
-use super::super::stamp::Stamp;
 use super::directories::{Directories, Made};
 use super::error::UploadError;
 use super::limits::{CREATED_DIRECTORIES_MAX, UploadLimits};
@@ -23,24 +22,33 @@ pub(super) struct Mount {
     /// 0 before Linux 5.8.
     id: u64,
     /// Btrfs gives each subvolume one of its own.
-    device: (u32, u32),
+    device: Device,
+}
+
+/// The number of a device, by which file systems are told apart.
+pub(super) type Device = (u32, u32);
+
+impl Mount {
+    pub(super) fn device(&self) -> Device {
+        self.device
+    }
 }
 
 /// A file by its numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileKey {
-    device: (u32, u32),
+    device: Device,
     inode: u64,
 }
 
-/// Which file a directory is, and on which mount.
-pub(super) fn identify(directory: impl AsFd) -> Result<(FileKey, Mount), Errno> {
-    let wanted = StatxFlags::INO | StatxFlags::MNT_ID;
+/// Which file a directory is, on which mount, and its mode.
+pub(super) fn identify(directory: impl AsFd) -> Result<(FileKey, Mount, u32), Errno> {
+    let wanted = StatxFlags::INO | StatxFlags::MODE | StatxFlags::MNT_ID;
     let found: Statx = statx(directory, "", AtFlags::EMPTY_PATH, wanted)?;
     let device = (found.stx_dev_major, found.stx_dev_minor);
     let has_id = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
     let mount = Mount { id: if has_id { found.stx_mnt_id } else { 0 }, device };
-    Ok((FileKey { device, inode: found.stx_ino }, mount))
+    Ok((FileKey { device, inode: found.stx_ino }, mount, found.stx_mode.into()))
 }
 
 /// A destination. Its directory is held open: whatever happens to the path meanwhile, nothing is published elsewhere.
@@ -53,6 +61,8 @@ pub(super) struct Destination {
     directory_bytes: usize,
     pub(super) key: FileKey,
     pub(super) mount: Mount,
+    /// The directory's.
+    pub(super) mode: u32,
 }
 
 /// The path of the directory that a name lies in, relative to the root.
@@ -76,7 +86,8 @@ fn bytes_of_directory(path: &str) -> usize {
 
 /// What has the destination's name now.
 pub(super) struct Current {
-    pub(super) exists: bool,
+    /// The file or the link itself; None where nothing has the name.
+    pub(super) found: Option<Stat>,
     /// As a GET sees it; None also where the name is a link that leads to no file.
     pub(super) validators: Option<Validators>,
 }
@@ -96,14 +107,21 @@ impl Destination {
         if name.is_directory() {
             return Err(UploadError::NotAFile);
         }
+        Destination::open(root, name, limits.create_dirs)
+    }
+
+    /// [`Destination::resolve`] as far as directories exist, whatever may be made.
+    pub(super) fn resolve_existing(root: &Root, name: &Name) -> Result<Destination, UploadError> {
+        Destination::open(root, name, true)
+    }
+
+    fn open(root: &Root, name: &Name, may_be_missing: bool) -> Result<Destination, UploadError> {
         let failed = UploadError::at("opening the directory of the destination");
         let mut path = parent_of(name);
         let mut missing = 0;
         let directory = loop {
             match root.open_directory(path) {
-                Err(Errno::NOENT)
-                    if limits.create_dirs && path != "." && missing < CREATED_DIRECTORIES_MAX =>
-                {
+                Err(Errno::NOENT) if may_be_missing && path != "." && missing < CREATED_DIRECTORIES_MAX => {
                     path = parent_of_path(path);
                     missing += 1;
                 }
@@ -111,8 +129,40 @@ impl Destination {
             }
         };
         let directory_bytes = bytes_of_directory(path);
-        let (key, mount) = identify(&directory).map_err(failed)?;
-        Ok(Destination { name: name.clone(), directory, directory_bytes, key, mount })
+        let (key, mount, mode) = identify(&directory).map_err(failed)?;
+        Ok(Destination { name: name.clone(), directory, directory_bytes, key, mount, mode })
+    }
+
+    /// [`Destination::resolve`] of a directory that is there, if that needs no disk.
+    pub(super) fn resolve_now(root: &Root, name: &Name) -> Option<Destination> {
+        if name.is_reserved() || name.is_directory() {
+            return None;
+        }
+        let path = parent_of(name);
+        let directory = root.open_directory_now(path)?;
+        let (key, mount, mode) = identify(&directory).ok()?;
+        let directory_bytes = bytes_of_directory(path);
+        Some(Destination { name: name.clone(), directory, directory_bytes, key, mount, mode })
+    }
+
+    /// Whether this is its name.
+    pub(super) fn has_name(&self, name: &Name) -> bool {
+        self.name == *name
+    }
+
+    /// Whether its name in its directory is that of this one.
+    pub(super) fn has_leaf_of(&self, name: &Name) -> bool {
+        self.leaf() == leaf_of_path(name.as_str())
+    }
+
+    /// Whether a file published here would have the place of one published there.
+    pub(super) fn is(&self, other: &Destination) -> bool {
+        self.key == other.key && self.below() == other.below()
+    }
+
+    /// The name below the directory that is held open.
+    fn below(&self) -> &str {
+        self.name.as_str()[self.directory_bytes..].trim_start_matches('/')
     }
 
     /// Makes the directories that are missing, also where one was there and has gone since. Waits for the disk.
@@ -126,7 +176,7 @@ impl Destination {
         let path = parent_of(&self.name);
         let directory = directories.make(root, path, is_durable, made)?;
         let failed = UploadError::at("opening the directory of the destination");
-        (self.key, self.mount) = identify(&directory).map_err(failed)?;
+        (self.key, self.mount, self.mode) = identify(&directory).map_err(failed)?;
         self.directory_bytes = bytes_of_directory(path);
         self.directory = directory;
         Ok(())
@@ -137,6 +187,11 @@ impl Destination {
         self.directory_path() == parent_of(&self.name)
     }
 
+    /// Directories that were missing on the way to it when it was opened.
+    pub(super) fn directories_missing(&self) -> u64 {
+        self.below().matches('/').count() as u64
+    }
+
     /// Whether a file can be given this name, as far as can be told before: so that a refusal doesn't come after the
     /// body. Waits for the disk.
     pub(super) fn check(&self) -> Result<(), UploadError> {
@@ -144,14 +199,13 @@ impl Destination {
         // ROFS on a read-only file system: access(2).
         accessat(&self.directory, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
             .map_err(failed)?;
-        if self.has_directory() { self.kind().map(drop) } else { self.check_missing() }
+        if self.has_directory() { self.look().map(drop) } else { self.check_missing() }
     }
 
     /// Whether directories of these names can be made, and the file in the last of them.
     fn check_missing(&self) -> Result<(), UploadError> {
         let failed = UploadError::at("looking at the destination");
-        let missing = self.name.as_str()[self.directory_bytes..].trim_start_matches('/');
-        for (depth, segment) in missing.split('/').enumerate() {
+        for (depth, segment) in self.below().split('/').enumerate() {
             // Of all but the first this says only whether the file system takes so long a name.
             match statat(&self.directory, segment, AtFlags::SYMLINK_NOFOLLOW) {
                 // A link that leads nowhere. A directory is one that was made this very moment.
@@ -180,18 +234,21 @@ impl Destination {
         self.directory.as_fd()
     }
 
-    /// A number that all paths to this destination share.
+    /// A number that all paths to this destination share, in every daemon, of whatever build: FNV-1a. Without the
+    /// device, whose number network file systems give anew on each host.
     pub(super) fn hash(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (self.key, self.leaf()).hash(&mut hasher);
-        hasher.finish()
+        let inode = self.key.inode.to_le_bytes();
+        let bytes = inode.iter().chain(self.leaf().as_bytes());
+        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        })
     }
 
     /// What has the name, as a file or a link; None where nothing has. Waits for the disk.
-    fn kind(&self) -> Result<Option<FileType>, UploadError> {
+    pub(super) fn look(&self) -> Result<Option<Stat>, UploadError> {
         match statat(&self.directory, self.leaf(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-                kind @ (FileType::RegularFile | FileType::Symlink) => Ok(Some(kind)),
+                FileType::RegularFile | FileType::Symlink => Ok(Some(stat)),
                 _ => Err(UploadError::NotAFile),
             },
             Err(Errno::NOENT) => Ok(None),
@@ -201,36 +258,31 @@ impl Destination {
 
     /// What has the name now, with its validators where they are wanted. Waits for the disk.
     pub(super) fn current(&self, root: &Root, wants_validators: bool) -> Result<Current, UploadError> {
-        let kind = self.kind()?;
+        let found = self.look()?;
+        let kind = found.map(|stat| FileType::from_raw_mode(stat.st_mode));
         let validators = match kind {
             Some(FileType::RegularFile) if wants_validators => self.validators(root)?,
             // Seen through the link, and beneath the root, as a GET sees it.
             Some(FileType::Symlink) if wants_validators => match root.find(&self.name) {
-                Ok(Found::File(file)) => Some(Validators { etag: file.etag(), modified: file.modified() }),
+                Ok(Found::File(file)) => Some(file.validators(SystemTime::now())),
                 _ => None,
             },
             _ => None,
         };
-        Ok(Current { exists: kind.is_some(), validators })
+        Ok(Current { found, validators })
     }
 
     fn validators(&self, root: &Root) -> Result<Option<Validators>, UploadError> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let failed = UploadError::at("opening the destination");
-        let (stamp, recorded) = match openat(&self.directory, self.leaf(), flags, Mode::empty()) {
-            Ok(file) => {
-                let stamp = Stamp::of(&fstat(&file).map_err(failed)?);
-                let is_read = root.reads_digests();
-                (stamp, if is_read { digest::recorded(file.as_fd(), stamp) } else { Default::default() })
-            }
-            // Nobody gets to see its digest either.
-            Err(Errno::ACCESS) => {
-                let stat = statat(&self.directory, self.leaf(), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-                (Stamp::of(&stat), Default::default())
-            }
+        // Only looked at: whoever may write here need not be able to read it.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let failed = UploadError::at("looking at the destination");
+        let file = match openat(&self.directory, self.leaf(), flags, Mode::empty()) {
+            Ok(file) => file,
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(failed(errno)),
         };
-        Ok(Some(Validators { etag: stamp.etag(&recorded), modified: stamp.modified() }))
+        let stat = fstat(&file).map_err(failed)?;
+        let file_system = FileSystem::of(&file);
+        Ok(Some(root.describe(file, &stat, file_system).validators(SystemTime::now())))
     }
 }

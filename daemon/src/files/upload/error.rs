@@ -3,6 +3,7 @@
 use rustix::io::Errno;
 
 use super::super::digest::Digests;
+use super::super::free_space::{NoRoom, Shortage};
 use crate::protocol::digest::Algorithm;
 
 /// Why an upload, or what was asked of one, failed.
@@ -22,11 +23,14 @@ pub enum UploadError {
     #[error("the name is too long for the file system")]
     NameTooLong,
     /// The daemon's user may not write there.
-    #[error("the daemon may not write there")]
+    #[error(
+        "the daemon's user may not write there: give it the permission, take away the immutable or append-only flag \
+         (lsattr), or end swapping to the file"
+    )]
     Denied,
     /// The disk, a quota or the reserve is exhausted.
-    #[error("there is not enough free space")]
-    NoSpace,
+    #[error(transparent)]
+    NoSpace(#[from] Shortage),
     /// Longer than uploads may be.
     #[error("the upload is longer than {limit} bytes, the most that is taken")]
     TooLarge {
@@ -50,6 +54,19 @@ pub enum UploadError {
         /// Where the request would have continued.
         provided: u64,
     },
+    /// A part that proves nothing, where others may have begun the same.
+    #[error(
+        "more than one upload of this name and length was begun, so nothing tells whose part this is: send the \
+         Upload-Id that the first part was answered with, or with each part the Repr-Digest of the whole file, or \
+         begin anew at byte 0"
+    )]
+    Unproved,
+    /// A part names an upload that isn't there, or not for this destination.
+    #[error(
+        "no upload to this name has this Upload-Id: it ended or was given up, or another node has it; begin anew at \
+         byte 0"
+    )]
+    Unknown,
     /// The length isn't the one that was given before, or shorter than what is there, or more bytes came.
     #[error("the upload has {expected} bytes, not {provided}")]
     LengthConflict {
@@ -82,12 +99,35 @@ pub enum UploadError {
         /// Whether the content is that of one request, not of the whole file.
         is_of_request: bool,
     },
+    /// Two requests of one upload name two digests of the whole.
+    #[error(
+        "the {algorithm} digest of the whole file is another than the one that came with an earlier part: send that \
+         one, or begin anew at byte 0"
+    )]
+    DigestConflict {
+        /// By which they differ.
+        algorithm: Algorithm,
+    },
     /// The file system can only be read.
-    #[error("the file system is read-only")]
+    #[error(
+        "the file system is read-only there: mount it to be written to, or name it in ReadWritePaths= of the daemon's \
+         unit"
+    )]
     ReadOnly,
+    /// Something is mounted at the name, or the kernel uses the file.
+    #[error("the name is in use: something is mounted there; end that, or take another name")]
+    InUse,
     /// Out of descriptors or memory; may work in a moment.
     #[error("out of descriptors or memory: {0}")]
     Exhausted(Errno),
+    /// No lock can be had by which daemons on one root keep out of each other's way, or another process holds it.
+    #[error(
+        "nothing can be published now: the lock in .streamd-uploads {}",
+        .0.map_or("is held by another process; try again".to_owned(), |reason| format!(
+            "can't be had ({reason}); the root must lie on a file system that locks files (fcntl(2))"
+        ))
+    )]
+    Unlocked(Option<Errno>),
     /// Anything else: the disk, or something of its owner's making.
     #[error("{step}: {reason}")]
     Failed {
@@ -99,6 +139,11 @@ pub enum UploadError {
 }
 
 impl UploadError {
+    /// `other` where an upload that was known has gone.
+    pub(super) fn or_if_gone(self, other: UploadError) -> UploadError {
+        if self == UploadError::NotFound { other } else { self }
+    }
+
     /// What an errno means that a system call on the way to a destination gave.
     pub(super) fn at(step: &'static str) -> impl Fn(Errno) -> UploadError + Copy {
         move |reason| match reason {
@@ -106,13 +151,25 @@ impl UploadError {
             Errno::NOENT | Errno::NOTDIR | Errno::XDEV | Errno::LOOP => UploadError::ParentMissing,
             Errno::ISDIR => UploadError::NotAFile,
             Errno::NAMETOOLONG => UploadError::NameTooLong,
-            // PERM: an immutable directory too.
+            // PERM: an immutable directory too, and a file that is swapped to (Linux 5.3).
             Errno::ACCESS | Errno::PERM => UploadError::Denied,
-            // FBIG: longer than this file system's files can be.
-            Errno::NOSPC | Errno::DQUOT | Errno::FBIG => UploadError::NoSpace,
             Errno::ROFS => UploadError::ReadOnly,
+            Errno::BUSY | Errno::TXTBSY => UploadError::InUse,
             Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS => UploadError::Exhausted(reason),
-            _ => UploadError::Failed { step, reason },
+            // FBIG: longer than this file system's files can be.
+            _ => match Shortage::of(reason) {
+                Some(shortage) => UploadError::NoSpace(shortage),
+                None => UploadError::Failed { step, reason },
+            },
+        }
+    }
+}
+
+impl From<NoRoom> for UploadError {
+    fn from(reason: NoRoom) -> UploadError {
+        match reason {
+            NoRoom::Short(shortage) => UploadError::NoSpace(shortage),
+            NoRoom::Unknown(errno) => UploadError::at("asking for free space")(errno),
         }
     }
 }
@@ -133,10 +190,12 @@ mod tests {
             (Errno::NAMETOOLONG, UploadError::NameTooLong),
             (Errno::ACCESS, UploadError::Denied),
             (Errno::PERM, UploadError::Denied),
-            (Errno::NOSPC, UploadError::NoSpace),
-            (Errno::DQUOT, UploadError::NoSpace),
-            (Errno::FBIG, UploadError::NoSpace),
+            (Errno::NOSPC, UploadError::NoSpace(Shortage::Disk)),
+            (Errno::DQUOT, UploadError::NoSpace(Shortage::Quota)),
+            (Errno::FBIG, UploadError::NoSpace(Shortage::FileLength)),
             (Errno::ROFS, UploadError::ReadOnly),
+            (Errno::BUSY, UploadError::InUse),
+            (Errno::TXTBSY, UploadError::InUse),
             (Errno::MFILE, UploadError::Exhausted(Errno::MFILE)),
             (Errno::NFILE, UploadError::Exhausted(Errno::NFILE)),
             (Errno::IO, failed(Errno::IO)),

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, fstat, fsync, mkdirat, openat, unlinkat,
+    AtFlags, FlockOperation, Mode, OFlags, Stat, flock, fstat, fsync, mkdirat, openat, statat, unlinkat,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
@@ -16,11 +17,46 @@ use rustix::process::geteuid;
 use super::super::unpublished::{Unpublished, give_name};
 use super::error::UploadError;
 use super::limits::HOMES_MAX;
+use super::membership;
 use crate::protocol::name::{RESERVED_SEGMENT, UploadId};
 
-/// A home, open.
-#[derive(Debug)]
-pub(super) struct Home(OwnedFd);
+/// Longest wait for a partial that somebody else has, and the pause between two attempts. A sweep looks at a file for
+/// less than a millisecond, a writer has it for as long as it writes.
+const LOCK_PATIENCE: Duration = Duration::from_millis(250);
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
+
+/// A home, open. Clones share the descriptor.
+#[derive(Clone, Debug)]
+pub(super) struct Home(Arc<OwnedFd>);
+
+/// The root's home, kept open. Each time it is looked at by its name, which costs less than opening it: it may have
+/// been removed, replaced, given away or made to share something.
+#[derive(Debug, Default)]
+pub(super) struct RootHome(Mutex<Option<(Home, Stat)>>);
+
+impl RootHome {
+    /// The home in `root`, which is created where it is missing. Waits for the disk.
+    pub(super) fn open_or_create(&self, root: impl AsFd) -> Result<Home, UploadError> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((home, seen)) = kept
+            && let Ok(found) = statat(&root, RESERVED_SEGMENT, AtFlags::SYMLINK_NOFOLLOW)
+            && is_as_it_was(&found, &seen)
+            && !membership::shares_a_list(&home)
+        {
+            return Ok(home);
+        }
+        let home = Home::open_or_create(root)?;
+        let seen = fstat(&home).map_err(UploadError::at("looking at .streamd-uploads"))?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((home.clone(), seen));
+        Ok(home)
+    }
+}
+
+/// Whether it is the same directory, as it was checked when it was opened.
+fn is_as_it_was(found: &Stat, seen: &Stat) -> bool {
+    let facts = |stat: &Stat| (stat.st_dev, stat.st_ino, stat.st_uid, stat.st_mode);
+    facts(found) == facts(seen)
+}
 
 impl Home {
     /// Opens the home in `directory`; None where there is none. Waits for the disk.
@@ -40,10 +76,8 @@ impl Home {
         if stat.st_uid != geteuid().as_raw() {
             return Err(failed("opening .streamd-uploads, which belongs to another user", Errno::PERM));
         }
-        if Mode::from_raw_mode(stat.st_mode).intersects(Mode::RWXG | Mode::RWXO) {
-            fchmod(&home, Mode::RWXU).map_err(UploadError::at("closing .streamd-uploads to others"))?;
-        }
-        Ok(Some(Home(home)))
+        membership::stop_sharing(&home).map_err(UploadError::at("closing .streamd-uploads to others"))?;
+        Ok(Some(Home(Arc::new(home))))
     }
 
     /// Opens the home in `directory`, which is created where it is missing. Waits for the disk.
@@ -61,24 +95,37 @@ impl Home {
         Home::open(directory)?.ok_or(UploadError::ParentMissing)
     }
 
-    /// Creates the file of a partial, locked for this daemon. Nobody but the daemon's user looks into a home, so it
-    /// has from the start the mode that it is published with: 0644 less the umask, and the default ACL if there is
-    /// one. Waits for the disk.
+    /// Creates the file of a partial, locked for this daemon. Nobody but the daemon's user looks into a home, so it may
+    /// have from the start the mode that most are published with. Waits for the disk.
     pub(super) fn create(&self, id: UploadId, is_paced: bool) -> Result<Unpublished, UploadError> {
         let failed = UploadError::at("creating the file of an upload");
-        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
-        let file = Unpublished::create(self.as_fd(), &id.to_string(), mode, is_paced).map_err(failed)?;
+        let file =
+            Unpublished::create(self.as_fd(), &id.to_string(), membership::MODE, is_paced).map_err(failed)?;
+        self.claim(file, id)
+    }
+
+    /// Locks the file of a partial that has just been created. Waits for the disk.
+    pub(super) fn claim(&self, file: Unpublished, id: UploadId) -> Result<Unpublished, UploadError> {
         // Nobody else has it but, for a moment, a sweep that has just found it.
         if let Err(errno) = retry_on_intr(|| flock(&file, FlockOperation::LockExclusive)) {
             self.remove(id)?;
-            return Err(failed(errno));
+            return Err(UploadError::at("creating the file of an upload")(errno));
         }
         Ok(file)
+    }
+
+    /// [`Home::lock`] for a client that waits: a sweep of another daemon may have the file for a moment.
+    pub(super) fn lock_patiently(&self, id: UploadId) -> Result<Option<File>, UploadError> {
+        self.lock_within(id, LOCK_PATIENCE)
     }
 
     /// Opens the file of a partial and locks it; None where there is none, [`UploadError::Busy`] where another daemon
     /// has it. Waits for the disk.
     pub(super) fn lock(&self, id: UploadId) -> Result<Option<File>, UploadError> {
+        self.lock_within(id, Duration::ZERO)
+    }
+
+    fn lock_within(&self, id: UploadId, patience: Duration) -> Result<Option<File>, UploadError> {
         let failed = UploadError::at("opening the file of an upload");
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let name = id.to_string();
@@ -87,7 +134,7 @@ impl Home {
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(failed(errno)),
         };
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match flock_within(&file, patience) {
             Ok(()) => {}
             Err(Errno::AGAIN) => return Err(UploadError::Busy),
             Err(errno) => return Err(failed(errno)),
@@ -108,6 +155,19 @@ impl Home {
         match unlinkat(self, id.to_string(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(UploadError::at("removing the file of an upload")(errno)),
+        }
+    }
+}
+
+/// Locks a file that somebody may have for a moment.
+fn flock_within(file: &OwnedFd, patience: Duration) -> Result<(), Errno> {
+    let started = Instant::now();
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            // A wait in the kernel would have no bound.
+            Err(Errno::AGAIN) if started.elapsed() < patience => std::thread::park_timeout(LOCK_PAUSE),
+            Err(Errno::INTR) => {}
+            result => return result,
         }
     }
 }
@@ -138,14 +198,7 @@ pub(super) struct Homes(Mutex<BTreeSet<Box<str>>>);
 impl Homes {
     /// Reads the list. Waits for the disk.
     pub(super) fn load(root_home: &Home) -> Homes {
-        let mut text = String::new();
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        if let Ok(file) = openat(root_home, LIST, flags, Mode::empty()) {
-            // What can't be read is found again when something is uploaded there.
-            let _ = File::from(file).take(LIST_BYTES_MAX).read_to_string(&mut text);
-        }
-        let paths = text.lines().filter(|line| !line.is_empty()).take(HOMES_MAX).map(Box::from);
-        Homes(Mutex::new(paths.collect()))
+        Homes(Mutex::new(read_list(root_home)))
     }
 
     /// Their paths, relative to the root.
@@ -162,6 +215,8 @@ impl Homes {
     pub(super) fn add(&self, root_home: &Home, path: &str) {
         let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if paths.len() < HOMES_MAX && paths.insert(path.into()) {
+            // What another daemon on this root has added since.
+            paths.extend(read_list(root_home).into_iter().take(HOMES_MAX));
             write_list(root_home, &paths);
         }
     }
@@ -172,9 +227,20 @@ impl Homes {
         let before = paths.len();
         paths.retain(|path| !gone.contains(path));
         if paths.len() != before {
+            paths.extend(read_list(root_home).into_iter().filter(|path| !gone.contains(path)));
             write_list(root_home, &paths);
         }
     }
+}
+
+fn read_list(root_home: &Home) -> BTreeSet<Box<str>> {
+    let mut text = String::new();
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    if let Ok(file) = openat(root_home, LIST, flags, Mode::empty()) {
+        // What can't be read is found again when something is uploaded there.
+        let _ = File::from(file).take(LIST_BYTES_MAX).read_to_string(&mut text);
+    }
+    text.lines().filter(|line| !line.is_empty()).take(HOMES_MAX).map(Box::from).collect()
 }
 
 fn write_list(root_home: &Home, paths: &BTreeSet<Box<str>>) {
@@ -189,5 +255,46 @@ fn write_list(root_home: &Home, paths: &BTreeSet<Box<str>>) {
     };
     if let Err(errno) = written() {
         tracing::warn!(%errno, "the list of upload directories could not be written: a restart may lose partials");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn a_client_outwaits_whoever_only_looks() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::open_or_create(File::open(directory.path()).unwrap()).unwrap();
+        let id = UploadId(7);
+        drop(home.create(id, false).unwrap());
+        let looking = home.lock(id).unwrap().unwrap();
+        assert!(matches!(home.lock(id), Err(UploadError::Busy)));
+        let is_about_to_wait = Barrier::new(2);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                is_about_to_wait.wait();
+                home.lock_patiently(id).unwrap().is_some()
+            });
+            is_about_to_wait.wait();
+            drop(looking);
+            assert!(waiting.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn daemons_on_one_root_keep_each_others_directories_in_the_list() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::open_or_create(File::open(directory.path()).unwrap()).unwrap();
+        let [first, second] = [Homes::load(&home), Homes::load(&home)];
+        first.add(&home, "a");
+        second.add(&home, "b");
+        let listed = || Homes::load(&home).paths().iter().map(|path| path.to_string()).collect::<Vec<_>>();
+        assert_eq!(listed(), ["a", "b"]);
+        first.add(&home, "c");
+        second.drop_paths(&home, &["b".into()]);
+        assert_eq!(listed(), ["a", "c"]);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::free_space::Room;
 use crate::config::{Durability, Settings};
 
 /// The settings that uploads heed.
@@ -17,6 +18,8 @@ pub struct UploadLimits {
     pub direct_bytes_min: u64,
     /// Bytes of the file system that uploads leave free.
     pub min_free_bytes: u64,
+    /// Inodes of it that they leave free.
+    pub min_free_inodes: u64,
     /// Whether a published upload is durable: file and directory are synced.
     pub is_durable: bool,
     /// Whether missing directories on the way to a destination are created.
@@ -36,10 +39,16 @@ impl UploadLimits {
             // What needn't be on the disk is taken by the page cache in less time (docs/performance.md).
             direct_bytes_min: if is_durable { settings.direct_bytes_min } else { 0 },
             min_free_bytes: settings.min_free_bytes,
+            min_free_inodes: settings.min_free_inodes,
             is_durable,
             create_dirs: settings.create_dirs,
             stall: STALL,
         }
+    }
+
+    /// What uploads leave free of a file system.
+    pub(super) fn reserve(&self) -> Room {
+        Room { bytes: self.min_free_bytes, inodes: self.min_free_inodes }
     }
 }
 
@@ -58,19 +67,25 @@ pub(super) const COMPLETED_MAX: usize = 512;
 /// Shortest partial of a plain PUT that is kept: less than this is sent again in a moment.
 pub(super) const KEPT_BYTES_MIN: u64 = 1 << 20;
 
-/// Shortest rest whose blocks are allocated ahead: of less than this a full disk is told soon enough.
-pub(super) const PREALLOCATED_BYTES_MIN: u64 = 1 << 20;
+/// Blocks are allocated ahead of what comes in windows: as much as has come, from 1 MiB to 64 MiB. So a sender holds no
+/// more of the disk than it has brought, but for the first window; a body of any length has few extents, each as long
+/// as a disk reads in a quarter of a second, and one call for each of them costs nothing beside writing it.
+pub(super) const AHEAD_BYTES_MIN: u64 = 1 << 20;
+pub(super) const AHEAD_BYTES_MAX: u64 = 64 << 20;
 
 /// Bytes of a durable upload after which what has arrived is synced and noted: a host that crashes loses no more of
 /// it, for one further sync of what is on the disk already but for the last pieces.
 pub(super) const CHECKPOINT_BYTES: u64 = 256 << 20;
 
-/// Locks that destinations share: enough that two uploads that end at once seldom wait for each other.
-pub(super) const LOCKS: usize = 64;
-
 /// Most directories that are created on the way to one destination: each costs a sync, and a deeper new tree is a
 /// mistake.
 pub(super) const CREATED_DIRECTORIES_MAX: usize = 64;
+
+/// Block of most file systems, by which partials are counted.
+pub(super) const BLOCK_BYTES: u64 = 4096;
+
+/// Most file systems whose room is known: those of homes, and the root's.
+pub(super) const SPACES_MAX: usize = HOMES_MAX + 1;
 
 /// Most directories known to have a home of their own: those on mounts below the root.
 pub(super) const HOMES_MAX: usize = 64;

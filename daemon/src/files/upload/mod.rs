@@ -8,58 +8,87 @@
 //! Everything here but [`Uploads::generation`] and [`Uploads::usage`] may wait for the disk. Knows no sockets.
 
 mod about;
+mod acl;
+mod admitted;
+mod ahead;
 mod begin;
 mod buffers;
+mod claims;
 mod destination;
 mod directories;
 mod error;
 mod home;
 mod index;
 mod limits;
+mod locks;
+mod membership;
 mod partial;
+mod parts;
 mod publish;
 mod sweep;
+mod whole;
 mod writer;
 
+use std::collections::HashMap;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use rustix::fs::Timespec;
 use rustix::process::{Resource, getrlimit};
 
+pub use admitted::Admitted;
 pub use buffers::DirectBuffer;
 pub use error::UploadError;
 pub use limits::UploadLimits;
+pub use parts::{MayRepeat, Part};
 pub use publish::{Precondition, Publication, Published};
 pub use sweep::Swept;
+pub use whole::{KnownDestination, Whole};
 pub use writer::{Kept, Writer};
 
 use super::digest::Digests;
+use super::file_system::FileSystem;
+use super::free_space::FreeSpace;
 use super::root::Root;
+use crate::limits::memory_limit_bytes;
 use crate::protocol::name::{Name, UploadResource};
+use ahead::BytesAhead;
 use buffers::Buffers;
-use destination::{Destination, FileKey, Mount, identify};
+use claims::Claims;
+use destination::{Destination, Device, FileKey, Mount, identify};
 use directories::Directories;
-use home::{Home, Homes};
+use home::{Home, Homes, RootHome};
 use index::Index;
-use limits::LOCKS;
+use limits::{BLOCK_BYTES, SPACES_MAX};
+use locks::{Locked, Locks};
+use membership::Membership;
 use partial::{Partial, State};
+use whole::Temporaries;
 
 /// The uploads below one root, shared by all workers.
 #[derive(Debug)]
 pub struct Uploads {
     root: Arc<Root>,
     index: Arc<Index>,
+    claims: Claims,
     /// Held from the look at a destination to the rename over it.
-    locks: [Mutex<()>; LOCKS],
+    locks: Locks,
     generation: AtomicU64,
     /// Where the root's home is, and which directory it is.
     home_mount: Mount,
     home_key: FileKey,
+    home_file_system: FileSystem,
+    root_home: RootHome,
     homes: Homes,
+    /// The room of the file systems that partials lie on.
+    spaces: Mutex<HashMap<Device, Arc<FreeSpace>>>,
+    bytes_ahead: Arc<BytesAhead>,
     directories: Directories,
     buffers: Buffers,
+    temporaries: Temporaries,
+    membership: Membership,
     boot: String,
     /// The newest modification time that an upload got, in nanoseconds since 1970.
     newest_ns: AtomicU64,
@@ -93,12 +122,16 @@ pub struct PartialStatus {
 }
 
 /// How many uploads there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UploadUsage {
     /// With a writer.
     pub writers: usize,
     /// With one and without.
     pub partials: usize,
+    /// Bytes of them, in whole blocks.
+    pub bytes: u64,
+    /// Bytes that are allocated for them ahead of what has come.
+    pub bytes_ahead: u64,
 }
 
 /// How a new upload is continued.
@@ -117,24 +150,38 @@ impl Uploads {
     /// the disk.
     pub fn open(root: Arc<Root>) -> Result<Arc<Uploads>, UploadError> {
         let home = Home::open_or_create(root.directory())?;
-        let (home_key, home_mount) =
+        let (home_key, home_mount, _) =
             identify(&home).map_err(UploadError::at("looking at .streamd-uploads"))?;
+        root.record_in(home.as_fd());
         let uploads = Uploads {
             root,
             index: Arc::default(),
-            locks: std::array::from_fn(|_| Mutex::default()),
+            claims: Claims::default(),
+            locks: Locks::default(),
             generation: AtomicU64::new(0),
             home_mount,
             home_key,
+            home_file_system: FileSystem::of(&home),
+            root_home: RootHome::default(),
             homes: Homes::load(&home),
+            spaces: Mutex::default(),
+            bytes_ahead: Arc::default(),
             directories: Directories::default(),
-            buffers: Buffers::default(),
+            buffers: Buffers::within(memory_limit_bytes()),
+            temporaries: Temporaries::new()?,
+            membership: Membership::of_process(),
             boot: about::boot(),
             newest_ns: AtomicU64::new(0),
             file_bytes_max: getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX),
         };
+        Locks::prepare(&home);
         uploads.adopt(&home)?;
         Ok(Arc::new(uploads))
+    }
+
+    /// What they lie below.
+    pub fn root(&self) -> &Arc<Root> {
+        &self.root
     }
 
     /// Counts publications and deletions. Read before a file is opened and compared later, it tells whether the name
@@ -146,7 +193,8 @@ impl Uploads {
     /// How many uploads there are. Doesn't wait for a disk.
     pub fn usage(&self) -> UploadUsage {
         let (writers, partials) = self.index.counts();
-        UploadUsage { writers, partials }
+        let bytes = self.index.all().iter().map(|partial| in_blocks(partial.offset())).sum();
+        UploadUsage { writers, partials, bytes, bytes_ahead: self.bytes_ahead.get() }
     }
 
     /// Begins a plain PUT: the whole content in one request.
@@ -157,37 +205,6 @@ impl Uploads {
     /// Begins an upload that is continued by its id.
     pub fn create(self: &Arc<Self>, plan: &Plan, limits: &UploadLimits) -> Result<Writer, UploadError> {
         self.start(plan, Kind::Resource, limits)
-    }
-
-    /// Continues the upload to a destination at `offset`: of those of the plan's length the one that is there. Offset
-    /// 0 starts anew; what was left of others is removed then.
-    pub fn resume_destination(
-        self: &Arc<Self>,
-        plan: &Plan,
-        offset: u64,
-        limits: &UploadLimits,
-    ) -> Result<Writer, UploadError> {
-        let path = plan.destination.as_str();
-        let candidates = self.index.of_destination(path).into_iter().filter(|partial| !partial.is_resource);
-        if offset == 0 {
-            for partial in candidates {
-                self.remove_former(&partial, limits)?;
-            }
-            return self.start(plan, Kind::Ranged, limits);
-        }
-        let (mut expected, mut is_busy) = (None, false);
-        for partial in candidates.filter(|partial| partial.length() == plan.length) {
-            match self.take(&partial, offset, None, limits) {
-                Err(UploadError::WrongOffset { expected: there, .. }) => expected = expected.max(Some(there)),
-                Err(UploadError::Busy) => is_busy = true,
-                Err(UploadError::NotFound) => {}
-                result => return result,
-            }
-        }
-        match expected {
-            None if is_busy => Err(UploadError::Busy),
-            expected => Err(UploadError::WrongOffset { expected: expected.unwrap_or(0), provided: offset }),
-        }
     }
 
     /// Continues the upload of this name at `offset`. `length` is given where the request says how long the upload will
@@ -269,16 +286,24 @@ impl Uploads {
         waiting.sort_by_key(|(since, _)| *since);
         let surplus = waiting.len().saturating_sub(count);
         for (_, partial) in waiting.into_iter().take(surplus) {
-            if let Some(mut state) = partial.try_lock().filter(|state| state.active.is_none()) {
+            let state = partial.try_lock().filter(|state| state.active.is_none());
+            if let Some(mut state) = state.filter(|_| !self.is_written_elsewhere(partial)) {
                 self.remove_locked(partial, &mut state);
             }
         }
+    }
+
+    /// Whether another daemon writes to a partial that has no writer here.
+    fn is_written_elsewhere(&self, partial: &Partial) -> bool {
+        let home = self.home_of(partial).ok().flatten();
+        home.is_some_and(|home| matches!(home.lock(partial.id), Err(UploadError::Busy)))
     }
 
     /// Ends a partial and gives its space back.
     fn remove_locked(&self, partial: &Partial, state: &mut State) {
         let active = state.end();
         self.index.forget(partial);
+        self.claims.end(partial.claim, partial.offsets_to_go_on());
         let removed = match &active {
             Some(active) => active.home.remove(partial.id),
             None => self.home_of(partial).and_then(|home| match home {
@@ -289,6 +314,21 @@ impl Uploads {
         if let Err(error) = removed {
             tracing::warn!(upload = %partial.id, %error, "an upload could not be removed; a sweep tries again");
         }
+    }
+
+    /// The room of the file system of a mount.
+    fn space_of(&self, mount: Mount) -> Arc<FreeSpace> {
+        let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        if spaces.len() >= SPACES_MAX && !spaces.contains_key(&mount.device()) {
+            // Those without a writer.
+            spaces.retain(|_, space| Arc::strong_count(space) > 1);
+        }
+        Arc::clone(spaces.entry(mount.device()).or_default())
+    }
+
+    /// The root's home. Waits for the disk.
+    fn root_home(&self) -> Result<Home, UploadError> {
+        self.root_home.open_or_create(self.root.directory())
     }
 
     /// The home that a partial lies in.
@@ -309,10 +349,9 @@ impl Uploads {
         Ok(home)
     }
 
-    fn lock(&self, destination: &Destination) -> MutexGuard<'_, ()> {
-        let count = LOCKS as u64;
-        let lock = usize::try_from(destination.hash() % count).unwrap_or(0);
-        self.locks[lock].lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits until nobody else changes what a destination's name means.
+    fn lock(&self, destination: &Destination) -> Result<Locked<'_>, UploadError> {
+        self.locks.wait(destination.hash(), || self.root_home())
     }
 
     /// The time now, and later than any time returned before: uploads of one size that are published within a tick
@@ -331,6 +370,11 @@ impl Uploads {
     fn raise_generation(&self) {
         self.generation.fetch_add(1, Ordering::Release);
     }
+}
+
+/// What a file of so many bytes takes of most file systems.
+fn in_blocks(bytes: u64) -> u64 {
+    bytes.max(1).next_multiple_of(BLOCK_BYTES)
 }
 
 #[cfg(test)]

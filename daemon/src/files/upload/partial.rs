@@ -2,19 +2,18 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
-use std::time::{Instant, SystemTime};
-
-use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
-use rustix::io::{Errno, retry_on_intr};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::super::digest::Digests;
 use super::super::direct::DirectFile;
-use super::super::unpublished::{PIECE_BYTES, Unpublished};
+use super::super::unpublished::Unpublished;
 use super::about::About;
+use super::ahead::Ahead;
+use super::claims::Serial;
 use super::error::UploadError;
 use super::home::Home;
 use super::index::Slot;
-use super::limits::{PREALLOCATED_BYTES_MIN, UploadLimits};
+use super::limits::UploadLimits;
 use crate::protocol::name::{Name, UploadId, UploadResource};
 
 /// A partial. Its file is named by its id, and has one writer at most: the one with the newest lease.
@@ -24,10 +23,12 @@ pub(super) struct Partial {
     pub(super) destination: Name,
     /// Whether it is continued by its id alone.
     pub(super) is_resource: bool,
+    /// Its client's, where it can be continued by its destination.
+    pub(super) claim: Serial,
     /// The directory with its home; None for the root.
     pub(super) beside: Option<Box<str>>,
-    /// What it must turn out to be.
-    pub(super) promised: Digests,
+    /// What it must turn out to be, by all that came with its parts.
+    promised: Mutex<Digests>,
     pub(super) note: Box<str>,
     /// How long it will be, once that is known.
     length: OnceLock<u64>,
@@ -36,6 +37,9 @@ pub(super) struct Partial {
     /// Whether it is kept however short it is, since its sender was told so: any but a plain PUT that nobody has
     /// continued yet.
     is_kept_short: AtomicBool,
+    /// Where the newest part began that named the destination, and where it was to end.
+    last_first: AtomicU64,
+    last_end: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -61,7 +65,7 @@ pub(super) struct Active {
     pub(super) file: Unpublished,
     pub(super) home: Home,
     pub(super) last_progress: Instant,
-    pub(super) is_preallocated: bool,
+    pub(super) ahead: Ahead,
     /// None until it is wanted; within, None where the file system refused.
     direct: Option<Option<DirectFile>>,
     _slot: Slot,
@@ -81,6 +85,7 @@ pub(super) enum Way {
 pub(super) struct Described {
     pub(super) destination: Name,
     pub(super) is_resource: bool,
+    pub(super) claim: Serial,
     pub(super) beside: Option<Box<str>>,
     pub(super) promised: Digests,
     pub(super) note: Box<str>,
@@ -89,17 +94,20 @@ pub(super) struct Described {
 
 impl Partial {
     pub(super) fn new(id: UploadId, described: Described, is_kept_short: bool) -> Partial {
-        let Described { destination, is_resource, beside, promised, note, length } = described;
+        let Described { destination, is_resource, claim, beside, promised, note, length } = described;
         Partial {
             id,
             destination,
             is_resource,
+            claim,
             beside,
-            promised,
+            promised: Mutex::new(promised),
             note,
             length: length.map_or_else(OnceLock::new, OnceLock::from),
             offset: AtomicU64::new(0),
             is_kept_short: AtomicBool::new(is_kept_short),
+            last_first: AtomicU64::new(0),
+            last_end: AtomicU64::new(0),
             state: Mutex::new(State {
                 lease: 0,
                 active: None,
@@ -115,6 +123,7 @@ impl Partial {
     pub(super) fn left(
         id: UploadId,
         (destination, about): (Name, About),
+        claim: Serial,
         beside: Option<Box<str>>,
         offset: u64,
         idle_since: SystemTime,
@@ -122,6 +131,7 @@ impl Partial {
         let described = Described {
             destination,
             is_resource: about.is_resource,
+            claim,
             beside,
             promised: about.digests,
             note: about.note.into(),
@@ -168,6 +178,23 @@ impl Partial {
         if expected == provided { Ok(()) } else { Err(UploadError::LengthConflict { expected, provided }) }
     }
 
+    pub(super) fn promised(&self) -> Digests {
+        *self.promised.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes further digests of the whole; they can't be others than those before.
+    pub(super) fn promise(&self, digests: &Digests) -> Result<(), UploadError> {
+        let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        let together = promised.or(digests);
+        match together.mismatch(digests) {
+            Some(algorithm) => Err(UploadError::DigestConflict { algorithm }),
+            None => {
+                *promised = together;
+                Ok(())
+            }
+        }
+    }
+
     pub(super) fn offset(&self) -> u64 {
         self.offset.load(Ordering::Acquire)
     }
@@ -184,6 +211,22 @@ impl Partial {
         self.is_kept_short.store(true, Ordering::Release);
     }
 
+    /// Notes which part is coming.
+    pub(super) fn note_part(&self, first: u64, end: u64) {
+        self.last_first.store(first, Ordering::Relaxed);
+        self.last_end.store(end, Ordering::Relaxed);
+    }
+
+    /// Where the newest part began.
+    pub(super) fn last_first(&self) -> u64 {
+        self.last_first.load(Ordering::Relaxed)
+    }
+
+    /// Where its client would go on that doesn't know that it is gone.
+    pub(super) fn offsets_to_go_on(&self) -> Vec<u64> {
+        vec![self.offset(), self.last_end.load(Ordering::Relaxed)]
+    }
+
     /// Describes the partial in its file, so that a restart finds it. Waits for the disk.
     pub(super) fn describe(&self, state: &mut State, boot: &str) {
         let Some(active) = &state.active else { return };
@@ -192,7 +235,7 @@ impl Partial {
             destination: self.destination.as_str().to_owned(),
             length: self.length(),
             is_resource: self.is_resource,
-            digests: self.promised,
+            digests: self.promised(),
             note: self.note.to_string(),
             boot: boot.to_owned(),
             durable: state.durable,
@@ -211,6 +254,11 @@ impl State {
         self.lease
     }
 
+    /// Whether there is a writer that makes progress.
+    pub(super) fn is_busy(&self, stall: Duration) -> bool {
+        self.active.as_ref().is_some_and(|active| active.last_progress.elapsed() < stall)
+    }
+
     /// Ends the partial and whatever lease there is.
     pub(super) fn end(&mut self) -> Option<Active> {
         self.is_gone = true;
@@ -227,33 +275,8 @@ impl State {
 }
 
 impl Active {
-    pub(super) fn new(file: Unpublished, home: Home, slot: Slot) -> Active {
-        Active {
-            file,
-            home,
-            last_progress: Instant::now(),
-            is_preallocated: false,
-            direct: None,
-            _slot: slot,
-        }
-    }
-
-    /// Allocates the blocks for what is to come, where that is known and much: a full disk is told before the body is
-    /// taken. The length stays as it is. Waits for the disk.
-    pub(super) fn reserve(&mut self, length: Option<u64>, limits: &UploadLimits) -> Result<(), UploadError> {
-        let offset = self.file.length();
-        let rest = length.map_or(0, |length| length.saturating_sub(offset));
-        self.check_free(rest, limits)?;
-        if rest < PREALLOCATED_BYTES_MIN || self.is_preallocated {
-            return Ok(());
-        }
-        match retry_on_intr(|| fallocate(&self.file, FallocateFlags::KEEP_SIZE, offset, rest)) {
-            Ok(()) => self.is_preallocated = true,
-            // Not every file system can.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
-            Err(errno) => return Err(UploadError::at("allocating the blocks of an upload")(errno)),
-        }
-        Ok(())
+    pub(super) fn new(file: Unpublished, home: Home, slot: Slot, ahead: Ahead) -> Active {
+        Active { file, home, last_progress: Instant::now(), ahead, direct: None, _slot: slot }
     }
 
     /// The file once more, for direct writes; None where its file system takes none. Waits for the disk.
@@ -262,34 +285,31 @@ impl Active {
         self.direct.get_or_insert_with(open).as_mut().filter(|direct| !direct.is_refused())
     }
 
-    /// Appends bytes, and says how many of them were written directly. Waits for the disk.
+    /// Appends bytes, for which room is made first, and says how many of them were written directly. `length`: how long
+    /// it will be. Waits for the disk.
     pub(super) fn append(
         &mut self,
         bytes: &[u8],
         way: Way,
+        length: Option<u64>,
         limits: &UploadLimits,
     ) -> Result<u64, UploadError> {
-        let before = self.file.length();
+        let end = self.file.length().saturating_add(bytes.len() as u64);
+        let room = self.ahead.make_room(&mut self.file, end, length, limits.reserve())?;
         let appended = match self.direct.as_mut().and_then(Option::as_mut) {
             Some(direct) if way == Way::Direct => self.file.append_direct(bytes, direct),
             _ => self.file.append(bytes).map(|()| 0),
         };
+        drop(room);
         let direct = appended.map_err(UploadError::at("writing an upload"))?;
+        self.ahead.note(end);
         self.last_progress = Instant::now();
-        if !self.is_preallocated && self.file.length() / PIECE_BYTES != before / PIECE_BYTES {
-            self.check_free(0, limits)?;
-        }
         Ok(direct)
     }
 
-    /// Whether the file system has room for `bytes` more and the reserve. Waits for the disk.
-    fn check_free(&self, bytes: u64, limits: &UploadLimits) -> Result<(), UploadError> {
-        let stat = fstatvfs(&self.file).map_err(UploadError::at("asking for free space"))?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        // No blocks at all: a tmpfs without a limit, or a file system that doesn't tell.
-        if stat.f_blocks != 0 && free.saturating_sub(bytes) < limits.min_free_bytes {
-            return Err(UploadError::NoSpace);
-        }
-        Ok(())
+    /// Takes back what is beyond `length`. Waits for the disk.
+    pub(super) fn truncate(&mut self, length: u64) -> Result<(), UploadError> {
+        self.file.truncate(length).map_err(UploadError::at("taking bytes back"))?;
+        self.ahead.give_back(&mut self.file)
     }
 }

@@ -6,13 +6,17 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_OMIT, fstat, fsync, futimens, unlinkat};
-use rustix::io::{Errno, pread};
+use rustix::io::{Errno, fcntl_dupfd_cloexec, pread};
 
 use super::super::digest::{self, Algorithms, Digests};
-use super::super::stamp::Stamp;
+use super::super::file_system::FileSystem;
+use super::super::free_space::Room;
+use super::super::identity::Moment;
+use super::super::source::SourceFile;
 use super::super::unpublished::{Unpublished, give_name};
 use super::Uploads;
 use super::about;
+use super::destination::{Current, Destination};
 use super::directories::Made;
 use super::error::UploadError;
 use super::home::Home;
@@ -34,11 +38,12 @@ pub struct Publication<'p> {
     /// Whether nothing may have the name (`If-None-Match: *`): not even something made from outside at the last
     /// moment is replaced.
     pub is_new: bool,
-    /// Asked under the destination's lock right before the rename; between uploads and deletions of this daemon
-    /// nothing comes in between.
+    /// Asked under the destination's lock right before the rename; between uploads and deletions of the daemons on this
+    /// root nothing comes in between.
     pub precondition: Option<Precondition<'p>>,
-    /// What the content must turn out to be, besides what was promised when the upload began.
-    pub digests: Digests,
+    /// What the content must turn out to be, besides what was promised by those before: what the last request said
+    /// before its body, and behind it.
+    pub digests: [Digests; 2],
     /// Digests that are computed and recorded in any case.
     pub recorded: Algorithms,
 }
@@ -56,8 +61,6 @@ pub struct Published {
     pub created: bool,
     /// Its length in bytes.
     pub size: u64,
-    /// When it was last written, to the second.
-    pub modified: SystemTime,
     /// Its entity tag, as a GET has it.
     pub etag: String,
     /// The digests that were computed.
@@ -65,13 +68,18 @@ pub struct Published {
 }
 
 /// What a file is, once nothing of it will change.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 struct Sealed {
-    stamp: Stamp,
+    modified: Moment,
     digests: Digests,
-    /// Those that its entity tag follows from.
-    recorded: Digests,
     is_described: bool,
+}
+
+/// A file that has its name.
+struct Named {
+    file: SourceFile,
+    /// Whether nothing had the name before.
+    created: bool,
 }
 
 impl Writer {
@@ -91,6 +99,14 @@ impl Writer {
         if !state.is_gone {
             self.uploads.remove_locked(&partial, &mut state);
         }
+        match &result {
+            Ok(_) => self.uploads.claims.settle(partial.claim),
+            // Whoever sent the last part may try it once more.
+            Err(_) => {
+                let offsets = [partial.offsets_to_go_on(), vec![partial.last_first()]].concat();
+                self.uploads.claims.end(partial.claim, offsets);
+            }
+        }
         result
     }
 
@@ -104,52 +120,37 @@ impl Writer {
         let digests = self.verify(&active.file, publication)?;
         let sealed = Sealed { is_described, ..self.seal(&active.file, &digests)? };
         let mut placed = self.place(active, sealed, false, publication);
-        if placed == Err(UploadError::ParentMissing) && self.limits.create_dirs {
+        if matches!(placed, Err(UploadError::ParentMissing)) && self.limits.create_dirs {
             // Another upload had made the directory, failed, and removed it.
             placed = self.place(active, sealed, true, publication);
         }
-        let (sealed, created) = placed?;
+        let named = placed?;
         state.end();
-        if let Err(error) = self.sync_name() {
+        if let Err(error) = self.uploads.sync_name(&self.destination, &self.limits) {
             self.uploads.index.forget(&self.partial);
             return Err(error);
         }
         // Known until now, so that whoever asks meanwhile isn't told that there is none.
-        self.uploads.index.complete(&self.partial, sealed.stamp.size);
-        let shown = if self.uploads.root.reads_digests() { sealed.recorded } else { Digests::default() };
-        Ok(Published {
-            created,
-            size: sealed.stamp.size,
-            modified: sealed.stamp.modified(),
-            etag: sealed.stamp.etag(&shown),
-            digests,
-        })
+        let validators = named.file.validators(SystemTime::now());
+        self.uploads.index.complete(&self.partial, named.file.size());
+        Ok(Published { created: named.created, size: named.file.size(), etag: validators.etag, digests })
     }
 
-    /// Makes the name durable, if it has to be.
-    fn sync_name(&self) -> Result<(), UploadError> {
-        if !self.limits.is_durable {
-            return Ok(());
-        }
-        fsync(self.destination.directory()).map_err(UploadError::at("fsync of a directory"))?;
-        self.uploads.directories.sync_above(&self.uploads.root, self.destination.directory_path())
-    }
-
-    /// Makes the directories on the way to the destination that are missing, and names the file; true where nothing had
-    /// the name. Where that fails, what was made for it goes again.
+    /// Makes the directories on the way to the destination that are missing, and names the file. Where that fails, what
+    /// was made for it goes again.
     fn place(
         &mut self,
         active: &Active,
         sealed: Sealed,
         is_again: bool,
         publication: &Publication<'_>,
-    ) -> Result<(Sealed, bool), UploadError> {
+    ) -> Result<Named, UploadError> {
         let uploads = Arc::clone(&self.uploads);
         let mut made = Made::default();
         let held = uploads.directories.hold();
         let result = self.make_directory(is_again, &mut made).and_then(|()| {
-            match self.name_from(&active.home, &active.file, sealed.is_described, publication)? {
-                Some(created) => Ok((sealed, created)),
+            match self.name_from(&active.home, &active.file, &sealed, publication)? {
+                Some(named) => Ok(named),
                 None => self.publish_copy(&active.file, &sealed.digests, publication),
             }
         });
@@ -163,6 +164,9 @@ impl Writer {
         if self.destination.has_directory() && !is_again {
             return Ok(());
         }
+        let missing = Room { bytes: 0, inodes: self.destination.directories_missing() };
+        let space = self.uploads.space_of(self.destination.mount);
+        let _room = space.admit(self.destination.directory(), missing, self.limits.reserve())?;
         let Uploads { root, directories, .. } = &*self.uploads;
         self.destination.make_directory(root, directories, self.limits.is_durable, made)?;
         // A link may lead into the home.
@@ -172,9 +176,10 @@ impl Writer {
     /// The digests that are promised, asked for or to be recorded; those that no writer computed from the first byte
     /// on are computed from the file.
     fn verify(&self, file: &Unpublished, publication: &Publication<'_>) -> Result<Digests, UploadError> {
-        let promises = [&self.partial.promised, &publication.digests];
-        let wanted =
-            promises.iter().fold(publication.recorded, |sum, digests| sum.union(digests.algorithms()));
+        let [before, behind] = &publication.digests;
+        let promises = [&self.partial.promised(), before, behind];
+        let recorded = publication.recorded.union(self.uploads.root.algorithms());
+        let wanted = promises.iter().fold(recorded, |sum, digests| sum.union(digests.algorithms()));
         let passed = if self.start == 0 { self.hashers.digests() } else { Digests::default() };
         let missing = wanted.without(passed.algorithms());
         let failed = UploadError::at("reading an upload");
@@ -193,58 +198,68 @@ impl Writer {
         }
     }
 
-    /// Sets its time, records the digests and makes the file durable.
+    /// Sets its time and makes the file durable.
     fn seal(&self, file: &Unpublished, digests: &Digests) -> Result<Sealed, UploadError> {
-        let times = Timestamps {
-            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-            last_modification: self.uploads.distinct_now(),
-        };
-        futimens(file, &times).map_err(UploadError::at("setting the time of an upload"))?;
-        let stamp = Stamp::of(&fstat(file).map_err(UploadError::at("looking at an upload"))?);
-        let mut recorded = Digests::default();
-        if !digests.algorithms().is_empty() {
-            match digest::record(file.as_fd(), stamp, digests) {
-                Ok(()) => recorded = *digests,
-                Err(errno) => tracing::debug!(%errno, "the digests of an upload could not be recorded"),
-            }
-        }
+        let modified = self.uploads.set_time(file)?;
         if self.limits.is_durable {
             file.sync().map_err(UploadError::at("fsync of an upload"))?;
         }
-        Ok(Sealed { stamp, digests: *digests, recorded, is_described: false })
+        Ok(Sealed { modified, digests: *digests, is_described: false })
     }
 
-    /// Names the file that lies in `home`, if the destination's state allows; true where nothing had the name, None
-    /// where files can't be renamed from there.
+    /// Names the file that lies in `home`, if the destination's state allows; None where files can't be renamed from
+    /// there.
     fn name_from(
         &self,
         home: &Home,
         file: &Unpublished,
-        is_described: bool,
+        sealed: &Sealed,
         publication: &Publication<'_>,
-    ) -> Result<Option<bool>, UploadError> {
+    ) -> Result<Option<Named>, UploadError> {
         let destination = &self.destination;
-        let _turn = self.uploads.lock(destination);
+        // Before the lock: a sync may take long. What has the name by then may be another file, which is nobody's loss.
+        if self.uploads.membership.join(file, destination) && self.limits.is_durable {
+            file.sync().map_err(UploadError::at("fsync of an upload"))?;
+        }
+        let _locked = self.uploads.lock(destination)?;
         let current = destination.current(&self.uploads.root, publication.precondition.is_some())?;
-        let is_refused = |precondition: Precondition<'_>| !precondition(current.validators.as_ref());
-        if publication.is_new && current.exists || publication.precondition.is_some_and(is_refused) {
+        if !publication.permits(&current) {
             return Err(UploadError::PreconditionFailed);
         }
+        let named = self.opened(file)?;
         let from = (home.as_fd(), self.partial.id.to_string());
         let to = (destination.directory(), destination.leaf());
         match give_name((from.0, &from.1), to, publication.is_new) {
             Ok(()) => {
-                self.uploads.raise_generation();
                 // Not before: a daemon that is killed in between would have a partial that nobody can go on with.
-                if is_described {
+                // Who opens the file in between knows that it will change so (`SourceFile::past_its_description`).
+                if sealed.is_described {
                     about::erase(file);
                 }
-                Ok(Some(!current.exists))
+                let named = Named { file: self.recorded(named, sealed), created: current.found.is_none() };
+                // Last, so that what was opened before is opened again, with the tag of the answer.
+                self.uploads.raise_generation();
+                Ok(Some(named))
             }
             Err(Errno::EXIST) if publication.is_new => Err(UploadError::PreconditionFailed),
             Err(Errno::XDEV) => Ok(None),
             Err(errno) => Err(UploadError::at("naming an upload")(errno)),
         }
+    }
+
+    /// The file as a GET would open it.
+    fn opened(&self, file: &Unpublished) -> Result<SourceFile, UploadError> {
+        let failed = UploadError::at("looking at an upload");
+        let descriptor = fcntl_dupfd_cloexec(file, 0).map_err(failed)?;
+        let stat = fstat(&descriptor).map_err(failed)?;
+        Ok(SourceFile::new(descriptor, &stat, FileSystem::of(file), self.uploads.root.etag()))
+    }
+
+    /// A file that has just got its name, which changed its change time, with what its entity tag follows from.
+    fn recorded(&self, named: SourceFile, sealed: &Sealed) -> SourceFile {
+        let size = named.size();
+        let named = named.looked_at_again();
+        self.uploads.recorded(named, size, sealed.modified, &sealed.digests, &self.limits)
     }
 
     /// Publishes a copy made beside the destination. Whether two directories of one mount let files be renamed
@@ -254,15 +269,16 @@ impl Writer {
         file: &Unpublished,
         digests: &Digests,
         publication: &Publication<'_>,
-    ) -> Result<(Sealed, bool), UploadError> {
+    ) -> Result<Named, UploadError> {
         let home = self.uploads.home_beside(&self.destination)?;
         let id = self.partial.id;
-        let mut copy = home.create(id, self.limits.is_durable)?;
+        let mut copy =
+            self.uploads.membership.create(&home, id, &self.destination, self.limits.is_durable)?;
         let mut publish = || {
             copy_to(&mut copy, file).map_err(UploadError::at("copying an upload"))?;
             let sealed = self.seal(&copy, digests)?;
-            match self.name_from(&home, &copy, false, publication)? {
-                Some(created) => Ok((sealed, created)),
+            match self.name_from(&home, &copy, &sealed, publication)? {
+                Some(named) => Ok(named),
                 None => Err(UploadError::Failed { step: "naming an upload", reason: Errno::XDEV }),
             }
         };
@@ -290,7 +306,53 @@ fn copy_to(copy: &mut Unpublished, file: &Unpublished) -> Result<(), Errno> {
     Ok(())
 }
 
+impl Publication<'_> {
+    /// Whether a file may get the name that means this now.
+    pub(super) fn permits(&self, current: &Current) -> bool {
+        let is_free = !self.is_new || current.found.is_none();
+        is_free && self.precondition.is_none_or(|precondition| precondition(current.validators.as_ref()))
+    }
+}
+
 impl Uploads {
+    /// Sets the time of a file that will be published.
+    pub(super) fn set_time(&self, file: &Unpublished) -> Result<Moment, UploadError> {
+        let modified = self.distinct_now();
+        let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+        futimens(file, &Timestamps { last_access, last_modification: modified })
+            .map_err(UploadError::at("setting the time of an upload"))?;
+        Ok(Moment::of(modified.tv_sec, modified.tv_nsec))
+    }
+
+    /// A file that was published with `size` bytes and this time, as it is now, with what its entity tag follows from.
+    /// Where somebody has written to it already nothing is recorded.
+    pub(super) fn recorded(
+        &self,
+        named: SourceFile,
+        size: u64,
+        modified: Moment,
+        digests: &Digests,
+        limits: &UploadLimits,
+    ) -> SourceFile {
+        if named.stamp().modified != modified || named.size() != size {
+            return named;
+        }
+        self.root.record_published(named, digests, limits.is_durable)
+    }
+
+    /// Makes a name durable, if it has to be.
+    pub(super) fn sync_name(
+        &self,
+        destination: &Destination,
+        limits: &UploadLimits,
+    ) -> Result<(), UploadError> {
+        if !limits.is_durable {
+            return Ok(());
+        }
+        fsync(destination.directory()).map_err(UploadError::at("fsync of a directory"))?;
+        self.directories.sync_above(&self.root, destination.directory_path())
+    }
+
     /// Removes the file of this name, or the link. Waits for the disk.
     pub fn delete(
         &self,
@@ -304,19 +366,19 @@ impl Uploads {
         };
         let limits = UploadLimits { create_dirs: false, ..*limits };
         let destination = self.resolve(name, &limits).map_err(absent)?;
-        let turn = self.lock(&destination);
+        let locked = self.lock(&destination)?;
         let current = destination.current(&self.root, precondition.is_some())?;
         if precondition.is_some_and(|precondition| !precondition(current.validators.as_ref())) {
             return Err(UploadError::PreconditionFailed);
         }
-        if !current.exists {
+        if current.found.is_none() {
             return Err(UploadError::NotFound);
         }
         unlinkat(destination.directory(), destination.leaf(), AtFlags::empty())
             .map_err(UploadError::at("removing a file"))
             .map_err(absent)?;
         self.raise_generation();
-        drop(turn);
+        drop(locked);
         if limits.is_durable {
             fsync(destination.directory()).map_err(UploadError::at("fsync of a directory"))?;
         }

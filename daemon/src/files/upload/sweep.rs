@@ -8,12 +8,12 @@ use rustix::fs::{
     AtFlags, Dir, FileType, Timespec, Timestamps, UTIME_OMIT, fstat, ftruncate, futimens, unlinkat,
 };
 
-use super::Uploads;
 use super::about::About;
 use super::error::UploadError;
 use super::home::Home;
 use super::limits::{SWEPT_BYTES_MAX, SWEPT_ENTRIES_MAX, UNKNOWN_AGE_MIN};
 use super::partial::Partial;
+use super::{Uploads, claims};
 use crate::protocol::name::{Name, RESERVED_SEGMENT, UploadId};
 
 /// What a pass has removed.
@@ -64,7 +64,14 @@ impl Uploads {
         Ok(())
     }
 
-    fn adopt_one(&self, home: &Home, beside: Option<&str>, id: UploadId) -> Result<(), UploadError> {
+    /// Takes one over, where it can be continued and nobody has it: [`UploadError::Busy`] where another daemon writes
+    /// to it.
+    pub(super) fn adopt_one(
+        &self,
+        home: &Home,
+        beside: Option<&str>,
+        id: UploadId,
+    ) -> Result<(), UploadError> {
         let failed = UploadError::at("taking over an upload");
         let Some(file) = home.lock(id)? else { return Ok(()) };
         let Some(about) = About::load(&file) else { return Ok(()) };
@@ -89,8 +96,10 @@ impl Uploads {
             },
         };
         futimens(&file, &times).map_err(failed)?;
-        let partial =
-            Partial::left(id, (destination, about), beside.map(Box::from), trusted, modified(stat.st_mtime));
+        let claim =
+            if about.is_resource { claims::NONE } else { self.claims.make(&destination, about.length) };
+        let (left, beside) = ((destination, about), beside.map(Box::from));
+        let partial = Partial::left(id, left, claim, beside, trusted, modified(stat.st_mtime));
         self.index.insert(&Arc::new(partial))
     }
 
@@ -104,6 +113,10 @@ impl Uploads {
             }
             let Some(mut state) = partial.try_lock() else { continue };
             if state.active.is_none() && !state.is_gone && is_older(state.idle_since, ttl) {
+                if let Some(written) = self.written_elsewhere(&partial).filter(|at| !is_older(*at, ttl)) {
+                    state.idle_since = written;
+                    continue;
+                }
                 swept.add(partial.offset());
                 self.remove_locked(&partial, &mut state);
             }
@@ -117,6 +130,16 @@ impl Uploads {
             }
         }
         swept
+    }
+
+    /// When another daemon last wrote to a partial that has no writer here, as far as its file tells.
+    fn written_elsewhere(&self, partial: &Partial) -> Option<SystemTime> {
+        let home = self.home_of(partial).ok().flatten()?;
+        match home.lock(partial.id) {
+            Err(UploadError::Busy) => Some(SystemTime::now()),
+            Ok(Some(file)) => fstat(&file).ok().map(|stat| modified(stat.st_mtime)),
+            Ok(None) | Err(_) => None,
+        }
     }
 
     fn sweep_unknown(&self, home: &Home, ttl: Duration, swept: &mut Swept) -> Result<(), UploadError> {
@@ -157,7 +180,7 @@ impl Swept {
 
 /// The files of a home that are named as partials are, and whether there may be more. What else lies there isn't the
 /// daemon's.
-fn ids(home: &Home) -> Result<(Vec<UploadId>, bool), UploadError> {
+pub(super) fn ids(home: &Home) -> Result<(Vec<UploadId>, bool), UploadError> {
     let failed = UploadError::at("reading .streamd-uploads");
     let mut ids = Vec::new();
     for entry in Dir::read_from(home.as_fd()).map_err(failed)? {

@@ -2,19 +2,23 @@
 
 mod faults;
 mod mounts;
+mod parts;
 mod publishing;
 mod races;
 mod restart;
 mod resuming;
+mod whole;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::super::digest::{Algorithms, Digests, Hashers};
 use super::super::root::{Found, Root};
 use super::*;
+use crate::config::EtagChoice;
 use crate::protocol::digest::Algorithm;
+use crate::protocol::name::UploadId;
 
 const ALL: Algorithms = Algorithms { sha256: true, crc32c: true };
 
@@ -28,6 +32,7 @@ fn limits() -> UploadLimits {
         uploads_per_destination_max: 100,
         direct_bytes_min: 0,
         min_free_bytes: 0,
+        min_free_inodes: 0,
         is_durable: false,
         create_dirs: false,
         stall: Duration::from_secs(3600),
@@ -75,7 +80,11 @@ impl Fixture {
     }
 
     fn at(path: PathBuf, outer: tempfile::TempDir) -> Fixture {
-        let root = Arc::new(Root::open(&path).unwrap().reading_digests());
+        Fixture::tagging(EtagChoice::Node, path, outer)
+    }
+
+    fn tagging(etag: EtagChoice, path: PathBuf, outer: tempfile::TempDir) -> Fixture {
+        let root = Arc::new(Root::open(&path).unwrap().tagging(etag));
         let uploads = Uploads::open(Arc::clone(&root)).unwrap();
         Fixture { path, root, uploads, _outer: outer }
     }
@@ -116,23 +125,31 @@ impl Fixture {
         self.path.join(".streamd-uploads")
     }
 
-    /// The names in the root's home.
+    /// The names in the root's home, but for that of the lock and the table of records.
     fn partials(&self) -> Vec<String> {
-        names(&self.home())
+        let mut names = names(&self.home());
+        names.retain(|name| name != "locks" && name != "records");
+        names
     }
 
     /// The entity tag that a GET shows.
     fn etag(&self, path: &str) -> Option<String> {
         match self.root.find(&name(path)) {
-            Ok(Found::File(file)) => Some(file.etag()),
+            Ok(Found::File(file)) => Some(file.validators(SystemTime::now()).etag),
             _ => None,
         }
+    }
+
+    /// Uploads with a writer, and all.
+    fn counts(&self) -> (usize, usize) {
+        let usage = self.uploads.usage();
+        (usage.writers, usage.partials)
     }
 
     /// Nothing is left of any upload.
     fn assert_clean(&self) {
         assert_eq!(self.partials(), Vec::<String>::new());
-        assert_eq!(self.uploads.usage(), UploadUsage { writers: 0, partials: 0 });
+        assert_eq!(self.uploads.usage(), UploadUsage::default());
     }
 }
 
@@ -155,6 +172,31 @@ fn has_attributes(fixture: &Fixture) -> bool {
         println!("skipped: no extended attributes on this file system");
     }
     is_supported
+}
+
+impl Uploads {
+    /// A part with the id of its upload, up to wherever its sender gets.
+    fn resume_named(
+        self: &Arc<Self>,
+        plan: &Plan,
+        first: u64,
+        upload: UploadId,
+        limits: &UploadLimits,
+    ) -> Result<Writer, UploadError> {
+        let end = plan.length.unwrap_or(u64::MAX);
+        self.take_part(plan, &Part { first, end, upload: Some(upload) }, limits)
+    }
+
+    /// A part without proof, up to wherever its sender gets.
+    fn resume_destination(
+        self: &Arc<Self>,
+        plan: &Plan,
+        first: u64,
+        limits: &UploadLimits,
+    ) -> Result<Writer, UploadError> {
+        let end = plan.length.unwrap_or(u64::MAX);
+        self.take_part(plan, &Part { first, end, upload: None }, limits)
+    }
 }
 
 impl Writer {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use rustix::fs::fsync;
+use rustix::io::{Errno, pread, retry_on_intr};
 
 use super::super::digest::{Algorithms, Digests, Hashers};
 use super::Uploads;
@@ -13,6 +14,9 @@ use super::error::UploadError;
 use super::limits::{CHECKPOINT_BYTES, KEPT_BYTES_MIN, UploadLimits};
 use super::partial::{Partial, State, Way};
 use crate::protocol::name::{UploadId, UploadResource};
+
+/// Bytes that are read at once for a digest that comes behind the body.
+const READ_BYTES: usize = 256 << 10;
 
 /// The right to append to a partial, until another writer takes over. Every call but [`Writer::offset`] and those
 /// that only tell may wait for the disk; so does dropping it, which keeps the partial ([`Writer::keep`]).
@@ -123,7 +127,7 @@ impl Writer {
         if end > self.limits.upload_bytes_max {
             return Err(UploadError::TooLarge { limit: self.limits.upload_bytes_max });
         }
-        let appended = active.append(bytes, way, &self.limits);
+        let appended = active.append(bytes, way, partial.length(), &self.limits);
         let noted = appended.and_then(|direct| self.note_progress(&mut state, end).map(|()| direct));
         match noted {
             Ok(direct) => self.direct_bytes += direct,
@@ -150,19 +154,60 @@ impl Writer {
         Ok(())
     }
 
-    /// Compares the digests of what this writer has written, which [`Writer::hash`] has to have been told of. Where
+    /// Compares the digests of what this writer has written; what [`Writer::hash`] wasn't told of is read again. Where
     /// they differ, that is taken back, and the upload has as many bytes as before.
     pub fn check_content(&mut self, expected: &Digests) -> Result<(), UploadError> {
-        let computed = self.hashers.digests();
-        let Some(algorithm) = computed.mismatch(expected) else { return Ok(()) };
+        let passed = self.hashers.digests();
+        let missing = expected.algorithms().without(passed.algorithms());
+        let computed = if missing.is_empty() { passed } else { passed.or(&self.read_digests(missing)?) };
+        match computed.mismatch(expected) {
+            Some(algorithm) => {
+                self.take_back()?;
+                Err(UploadError::DigestMismatch { algorithm, computed, is_of_request: true })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The digests of what this writer has written, out of the file.
+    fn read_digests(&self, algorithms: Algorithms) -> Result<Digests, UploadError> {
+        let failed = UploadError::at("reading an upload");
+        let mut state = self.partial.lock();
+        let file = &state.of_writer(self.lease)?.file;
+        let (mut hashers, mut offset) = (Hashers::new(algorithms), self.start);
+        let mut buffer = vec![0; READ_BYTES];
+        while offset < file.length() {
+            let wanted = usize::try_from(file.length() - offset).unwrap_or(usize::MAX).min(buffer.len());
+            match retry_on_intr(|| pread(file, &mut buffer[..wanted], offset)).map_err(failed)? {
+                0 => return Err(failed(Errno::IO)),
+                count => {
+                    hashers.update(&buffer[..count]);
+                    offset += count as u64;
+                }
+            }
+        }
+        Ok(hashers.digests())
+    }
+
+    /// Notes what the whole content must turn out to be, by what came with this part; where earlier ones said something
+    /// else, what this writer has written is taken back.
+    pub fn promise(&mut self, digests: &Digests) -> Result<(), UploadError> {
+        let noted = self.partial.promise(digests);
+        if noted.is_err() {
+            self.take_back()?;
+        }
+        noted
+    }
+
+    /// Takes back what this writer has written.
+    pub fn take_back(&mut self) -> Result<(), UploadError> {
         let mut state = self.partial.lock();
         let active = state.of_writer(self.lease)?;
-        active.file.truncate(self.start).map_err(UploadError::at("taking bytes back"))?;
-        active.is_preallocated = false;
+        active.truncate(self.start)?;
         state.durable = state.durable.min(self.start);
         self.partial.set_offset(self.start);
-        self.hashers = Hashers::new(computed.algorithms());
-        Err(UploadError::DigestMismatch { algorithm, computed, is_of_request: true })
+        self.hashers = Hashers::new(self.hashers.digests().algorithms());
+        Ok(())
     }
 
     /// Ends the writing of an upload that isn't complete. What is there stays until it is continued or swept, and
@@ -233,9 +278,7 @@ impl Uploads {
     ) -> Result<(), UploadError> {
         let Some(active) = &mut state.active else { return Ok(()) };
         let offset = active.file.length();
-        if active.is_preallocated {
-            active.file.truncate(offset).map_err(UploadError::at("giving blocks back"))?;
-        }
+        active.ahead.give_back(&mut active.file)?;
         if limits.is_durable {
             active.file.sync().map_err(UploadError::at("fsync of an upload"))?;
             state.durable = offset;

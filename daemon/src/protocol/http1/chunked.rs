@@ -10,7 +10,7 @@ pub const SIZE_DIGITS_MAX: u32 = 16;
 pub const EXTENSION_BYTES_MAX: u32 = 4 * 1024;
 
 /// Bytes of trailer fields in one body, as many as a target may have.
-pub const TRAILER_BYTES_MAX: u32 = 8 * 1024;
+pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
 /// Why a body has no end that could be trusted. The connection must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -93,14 +93,13 @@ pub enum Piece<'i> {
     Ended,
 }
 
-/// Follows a chunked body piece by piece; keeps counts, no bytes. Trailer fields are checked and dropped
-/// (RFC 9110 6.5.1).
+/// Follows a chunked body piece by piece; keeps counts, and no bytes but those of the trailer fields.
 #[derive(Debug, Clone)]
 pub struct ChunkedDecoder {
     state: State,
     payload_bytes: u64,
     extension_bytes: u32,
-    trailer_bytes: u32,
+    trailers: Vec<u8>,
 }
 
 impl Default for ChunkedDecoder {
@@ -113,7 +112,7 @@ impl ChunkedDecoder {
     /// At the first byte after the head.
     #[must_use]
     pub fn new() -> Self {
-        Self { state: SIZE_START, payload_bytes: 0, extension_bytes: 0, trailer_bytes: 0 }
+        Self { state: SIZE_START, payload_bytes: 0, extension_bytes: 0, trailers: Vec::new() }
     }
 
     /// The next piece of the body in `input`, which then begins behind it. To be called until it is
@@ -154,6 +153,12 @@ impl ChunkedDecoder {
     #[must_use]
     pub fn payload_bytes(&self) -> u64 {
         self.payload_bytes
+    }
+
+    /// The trailer field lines so far, each ended by CR LF.
+    #[must_use]
+    pub fn trailers(&self) -> &[u8] {
+        &self.trailers
     }
 
     /// Takes what is there of a chunk's data out of the input.
@@ -218,10 +223,11 @@ impl ChunkedDecoder {
     }
 
     fn step_trailer(&mut self, byte: u8) -> Result<State, ChunkError> {
-        self.trailer_bytes += 1;
-        if self.trailer_bytes > TRAILER_BYTES_MAX {
+        if self.trailers.len() >= TRAILER_BYTES_MAX {
             return Err(ChunkError::TrailersTooLong);
         }
+        // Its LF is put behind each CR, since nothing else can follow.
+        self.trailers.extend_from_slice(if byte == b'\r' { b"\r\n" } else { std::slice::from_ref(&byte) });
         match (self.state, byte) {
             (State::TrailerStart | State::TrailerName, _) if is_token_byte(byte) => Ok(State::TrailerName),
             (State::TrailerName, b':') => Ok(State::TrailerValue),

@@ -1,6 +1,7 @@
 //! Why a request is refused. After each of these the connection is closed: where the next request would begin
 //! is either unknown or not worth trusting.
 
+use crate::protocol::http1::forwarded::ForwardedError;
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::{FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 use crate::protocol::name::NameError;
@@ -16,6 +17,11 @@ pub enum RequestError {
     BareCarriageReturn,
     #[error("the head holds a NUL byte")]
     Nul,
+    #[error(
+        "this connection begins with a PROXY protocol header, which is taken on the data port alone, from \
+         trusted_proxies alone, and where proxy_protocol says so"
+    )]
+    ProxyHeader,
     #[error("the head is over {HEAD_BYTES_MAX} bytes; send fewer or shorter fields (cookies?)")]
     HeadTooLong,
 
@@ -39,7 +45,7 @@ pub enum RequestError {
     )]
     TargetForm { target: String },
     #[error(
-        "the request target `{target}` holds a control character or is not UTF-8; percent-encode such bytes"
+        "the request target `{target}` holds a character that no target can, or is not UTF-8; percent-encode such bytes"
     )]
     TargetBytes { target: String },
     #[error(
@@ -50,6 +56,8 @@ pub enum RequestError {
     TargetAuthority { authority: String },
     #[error(transparent)]
     Name(#[from] NameError),
+    #[error(transparent)]
+    Forwarded(#[from] ForwardedError),
 
     #[error("the head has more than {FIELDS_MAX} fields")]
     TooManyFields,
@@ -69,11 +77,13 @@ pub enum RequestError {
     HostRepeated,
     #[error("the Host field `{host}` is not `HOST` or `HOST:PORT`")]
     HostInvalid { host: String },
+    #[error("requests for the host `{host}` are not answered here; hosts_allowed lists those that are")]
+    HostNotAllowed { host: String },
     #[error("there are both Content-Length and Transfer-Encoding, so the body's end is ambiguous")]
     LengthAndEncoding,
     #[error("there is more than one Content-Length field")]
     LengthRepeated,
-    #[error("the Content-Length `{value}` is not one decimal number below 2^64")]
+    #[error("the Content-Length `{value}` is not one decimal number below 2^63")]
     LengthInvalid { value: String },
     #[error("there is a Transfer-Encoding field, which HTTP/1.0 does not have")]
     EncodingOnHttp10,
@@ -91,12 +101,15 @@ impl RequestError {
             Self::MethodNotOffered { .. } => 405,
             Self::TargetTooLong => 414,
             Self::Expectation { .. } => 417,
+            Self::HostNotAllowed { .. } => 421,
             Self::HeadTooLong | Self::TooManyFields => 431,
             Self::MethodUnknown { .. } | Self::EncodingUnsupported { .. } => 501,
             Self::VersionUnsupported { .. } => 505,
             Self::BareLineFeed
             | Self::BareCarriageReturn
             | Self::Nul
+            | Self::ProxyHeader
+            | Self::Forwarded(_)
             | Self::RequestLine { .. }
             | Self::MethodInvalid { .. }
             | Self::VersionInvalid { .. }

@@ -4,7 +4,8 @@ use memchr::memchr_iter;
 
 use crate::protocol::conditional::Preconditions;
 use crate::protocol::date::parse_http_date;
-use crate::protocol::http1::authority::is_authority;
+use crate::protocol::http1::authority::Authority;
+use crate::protocol::http1::caller::{Caller, request_id};
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::line::Version;
 use crate::protocol::http1::method::is_token_byte;
@@ -15,11 +16,15 @@ use crate::protocol::name::escape_for_log;
 /// Length of the longest name in [`Fields::add`], `if-unmodified-since`: a longer one is none of them.
 const NAME_BYTES_MAX: usize = 19;
 
+/// The longest body that can be announced. No file is longer, nginx takes no more either, and hyper means something of
+/// its own by the last numbers below 2^64.
+const LENGTH_MAX: u64 = i64::MAX as u64;
+
 /// Fields of a usual head, for which less room is made on the stack: to fill all of it takes longer than to parse them.
 const FIELDS_USUAL_MAX: usize = 16;
 
-/// Values as they stand in the head. Of a field that may not repeat but did, and whose repetition is harmless
-/// (`Range`, `If-Range`, the dates), the first counts, as in nginx.
+/// Values as they stand in the head. A field that means something here and may not repeat but did is an error, as in
+/// nginx since 1.23: two readers that each take another one answer different requests.
 #[derive(Default)]
 pub(super) struct Fields<'b> {
     host: Once<'b>,
@@ -30,14 +35,18 @@ pub(super) struct Fields<'b> {
     expects_continue: bool,
     /// An expectation that can't be met.
     expectation: Option<&'b [u8]>,
-    range: Option<&'b [u8]>,
-    if_range: Option<&'b [u8]>,
-    if_match: Option<Vec<u8>>,
-    if_none_match: Option<Vec<u8>>,
-    if_modified_since: Option<&'b [u8]>,
-    if_unmodified_since: Option<&'b [u8]>,
+    authorization: Once<'b>,
+    range: Once<'b>,
+    if_range: Once<'b>,
+    if_match: Once<'b>,
+    if_none_match: Once<'b>,
+    if_modified_since: Once<'b>,
+    if_unmodified_since: Once<'b>,
     accepts_json: bool,
     want_repr_digest: Option<Vec<u8>>,
+    user_agent: Option<&'b [u8]>,
+    x_request_id: Option<&'b [u8]>,
+    traceparent: Option<&'b [u8]>,
     write: Option<Box<WriteFields>>,
 }
 
@@ -50,7 +59,7 @@ pub(super) struct Once<'b> {
 
 impl<'b> Once<'b> {
     pub(super) fn add(&mut self, value: &'b [u8]) {
-        self.repeated = self.value.is_some();
+        self.repeated |= self.value.is_some();
         self.value.get_or_insert(value);
     }
 
@@ -93,13 +102,17 @@ impl<'b> Fields<'b> {
             b"transfer-encoding" => self.transfer_encoding.add(value),
             b"connection" => self.add_connection(value),
             b"expect" => self.add_expect(value),
-            b"range" => keep_first(&mut self.range, value),
-            b"if-range" => keep_first(&mut self.if_range, value),
-            b"if-match" => join(&mut self.if_match, value),
-            b"if-none-match" => join(&mut self.if_none_match, value),
-            b"if-modified-since" => keep_first(&mut self.if_modified_since, value),
-            b"if-unmodified-since" => keep_first(&mut self.if_unmodified_since, value),
+            b"authorization" => self.authorization.add(value),
+            b"range" => self.range.add(value),
+            b"if-range" => self.if_range.add(value),
+            b"if-match" => self.if_match.add(value),
+            b"if-none-match" => self.if_none_match.add(value),
+            b"if-modified-since" => self.if_modified_since.add(value),
+            b"if-unmodified-since" => self.if_unmodified_since.add(value),
             b"accept" => self.accepts_json |= members(value).any(is_json),
+            b"user-agent" => keep_first(&mut self.user_agent, value),
+            b"x-request-id" => keep_first(&mut self.x_request_id, value),
+            b"traceparent" => keep_first(&mut self.traceparent, value),
             b"want-repr-digest" => join(&mut self.want_repr_digest, value),
             _ => {}
         }
@@ -122,20 +135,43 @@ impl<'b> Fields<'b> {
         }
     }
 
-    /// What the fields get wrong that is no matter of the body.
-    pub(super) fn check(&self, version: Version) -> Result<(), RequestError> {
+    /// What the fields get wrong that is no matter of the body. Gives what `Host` says, unless that is `known_host`.
+    pub(super) fn check(
+        &self,
+        version: Version,
+        known_host: &[u8],
+    ) -> Result<Option<Authority<'b>>, RequestError> {
         if self.host.repeated {
             return Err(RequestError::HostRepeated);
         }
-        match self.host.value {
+        let host = match self.host.value {
             None if version == Version::Http11 => return Err(RequestError::HostMissing),
-            Some(host) if !is_authority(host) => {
-                return Err(RequestError::HostInvalid { host: escape_for_log(host) });
-            }
-            _ => {}
-        }
+            None => None,
+            Some(host) if host == known_host && !host.is_empty() => None,
+            Some(host) => match Authority::parse(host) {
+                Some(authority) => Some(authority),
+                None => return Err(RequestError::HostInvalid { host: escape_for_log(host) }),
+            },
+        };
+        self.check_repeated()?;
         match self.expectation {
             Some(expectation) => Err(RequestError::Expectation { value: escape_for_log(expectation) }),
+            None => Ok(host),
+        }
+    }
+
+    fn check_repeated(&self) -> Result<(), RequestError> {
+        let fields = [
+            ("Authorization", &self.authorization),
+            ("Range", &self.range),
+            ("If-Range", &self.if_range),
+            ("If-Match", &self.if_match),
+            ("If-None-Match", &self.if_none_match),
+            ("If-Modified-Since", &self.if_modified_since),
+            ("If-Unmodified-Since", &self.if_unmodified_since),
+        ];
+        match fields.into_iter().find(|(_, field)| field.repeated) {
+            Some((name, _)) => Err(RequestError::FieldRepeated { name }),
             None => Ok(()),
         }
     }
@@ -174,27 +210,34 @@ impl<'b> Fields<'b> {
     }
 
     pub(super) fn range(&self) -> Option<Box<[u8]>> {
-        self.range.map(Box::from)
+        self.range.value.map(Box::from)
     }
 
     pub(super) fn if_range(&self) -> Option<Box<[u8]>> {
-        self.if_range.map(Box::from)
+        self.if_range.value.map(Box::from)
+    }
+
+    pub(super) fn caller(&self) -> Option<Box<Caller>> {
+        Caller::of(self.user_agent, request_id(self.x_request_id, self.traceparent))
     }
 
     pub(super) fn want_repr_digest(&mut self) -> Option<Box<[u8]>> {
         self.want_repr_digest.take().map(Vec::into_boxed_slice)
     }
 
-    pub(super) fn write(&mut self) -> Option<Box<WriteFields>> {
-        self.write.take()
+    /// What a request for `authority` that may change something says.
+    pub(super) fn write(&mut self, authority: Option<Authority<'_>>) -> Option<Box<WriteFields>> {
+        let mut write = self.write.take()?;
+        write.host = authority.map(|authority| authority.host.into());
+        Some(write)
     }
 
-    pub(super) fn preconditions(&mut self) -> Preconditions {
+    pub(super) fn preconditions(&self) -> Preconditions {
         Preconditions {
-            if_match: self.if_match.take().map(Vec::into_boxed_slice),
-            if_none_match: self.if_none_match.take().map(Vec::into_boxed_slice),
-            if_modified_since: self.if_modified_since.and_then(parse_http_date),
-            if_unmodified_since: self.if_unmodified_since.and_then(parse_http_date),
+            if_match: self.if_match.value.map(Box::from),
+            if_none_match: self.if_none_match.value.map(Box::from),
+            if_modified_since: self.if_modified_since.value.and_then(parse_http_date),
+            if_unmodified_since: self.if_unmodified_since.value.and_then(parse_http_date),
         }
     }
 }
@@ -228,6 +271,7 @@ fn members(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
+/// Of a field that means nothing to the answer, and whose repetition is harmless, the first counts.
 fn keep_first<'b>(field: &mut Option<&'b [u8]>, value: &'b [u8]) {
     field.get_or_insert(value);
 }
@@ -247,7 +291,7 @@ fn parse_length(value: &[u8]) -> Option<u64> {
     if !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    std::str::from_utf8(value).ok()?.parse().ok()
+    std::str::from_utf8(value).ok()?.parse().ok().filter(|length| *length <= LENGTH_MAX)
 }
 
 fn is_chunked(encoding: &[u8]) -> bool {

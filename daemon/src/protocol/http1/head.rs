@@ -8,6 +8,7 @@ use memchr::memchr3;
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::line::{RequestLine, check_beginning};
 use crate::protocol::http1::request::{FIELDS_MAX, HEAD_BYTES_MAX};
+use crate::protocol::proxy_header;
 
 /// How many empty lines before a request line are skipped. RFC 9112 2.2 asks for one, for clients that end a
 /// body with a CR LF of their own.
@@ -23,7 +24,21 @@ pub(super) struct Head<'b> {
 }
 
 /// The head at the start of the buffer; `None` while its end has not come and nothing is wrong with what has.
-pub(super) fn locate(buffer: &[u8]) -> Result<Option<Head<'_>>, RequestError> {
+/// `check_line` looks at the request line as soon as that has come.
+pub(super) fn locate<'b>(
+    buffer: &'b [u8],
+    check_line: impl FnOnce(&RequestLine<'b>) -> Result<(), RequestError>,
+) -> Result<Option<Head<'b>>, RequestError> {
+    // Looked for only in what is refused anyway.
+    let is_proxy_header = || proxy_header::begins(buffer) == Some(true);
+    find(buffer, check_line)
+        .map_err(|error| if is_proxy_header() { RequestError::ProxyHeader } else { error })
+}
+
+fn find<'b>(
+    buffer: &'b [u8],
+    check_line: impl FnOnce(&RequestLine<'b>) -> Result<(), RequestError>,
+) -> Result<Option<Head<'b>>, RequestError> {
     let window = &buffer[..buffer.len().min(HEAD_BYTES_MAX)];
     let start = skip_empty_lines(window);
     let (text, ending) = first_line(&window[start..]);
@@ -34,10 +49,33 @@ pub(super) fn locate(buffer: &[u8]) -> Result<Option<Head<'_>>, RequestError> {
         Ending::Fault(error) => return Err(error),
     }
     let line = RequestLine::parse(text)?;
+    check_line(&line)?;
     let fields_start = start + text.len() + LINE_BREAK.len();
     let Some(fields_bytes) = measure_fields(&window[fields_start..])? else { return pending(window) };
     let bytes = fields_start + fields_bytes;
     Ok(Some(Head { line, fields: &window[fields_start..bytes], bytes }))
+}
+
+/// What there is of a head in which something may be wrong.
+pub(super) struct Cut<'b> {
+    /// The request line, as far as it came.
+    pub(super) line: &'b [u8],
+    pub(super) is_line_whole: bool,
+    /// The field lines, where all of them have come.
+    pub(super) fields: Option<&'b [u8]>,
+}
+
+/// Cuts what there is at the start of the buffer, for who wants no more of it than to tell of it.
+pub(super) fn cut(buffer: &[u8]) -> Cut<'_> {
+    let window = &buffer[..buffer.len().min(HEAD_BYTES_MAX)];
+    let start = skip_empty_lines(window);
+    let (line, ending) = first_line(&window[start..]);
+    if !matches!(ending, Ending::LineBreak) {
+        return Cut { line, is_line_whole: false, fields: None };
+    }
+    let rest = &window[start + line.len() + LINE_BREAK.len()..];
+    let fields_bytes = measure_fields(rest).ok().flatten();
+    Cut { line, is_line_whole: true, fields: fields_bytes.map(|bytes| &rest[..bytes]) }
 }
 
 const LINE_BREAK: &[u8] = b"\r\n";

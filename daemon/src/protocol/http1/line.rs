@@ -5,7 +5,7 @@ use std::fmt;
 use memchr::memchr;
 
 use crate::protocol::http1::error::RequestError;
-use crate::protocol::http1::method::{Method, check_spelling};
+use crate::protocol::http1::method::{MethodName, check_spelling};
 use crate::protocol::http1::request::TARGET_BYTES_MAX;
 use crate::protocol::name::escape_for_log;
 
@@ -31,7 +31,7 @@ const VERSION_BYTES: usize = b"HTTP/1.1".len();
 
 /// A request line whose method and version are read; its target is only cut out.
 pub(super) struct RequestLine<'b> {
-    pub(super) method: Method,
+    pub(super) method: MethodName,
     pub(super) target: &'b [u8],
     pub(super) version: Version,
 }
@@ -46,7 +46,7 @@ impl<'b> RequestLine<'b> {
             return Err(RequestError::RequestLine { line: escape_for_log(line) });
         };
         let version = parse_version(version)?;
-        let method = Method::parse(parts.method)?;
+        let method = MethodName::parse(parts.method)?;
         Ok(Self { method, target, version })
     }
 }
@@ -54,6 +54,16 @@ impl<'b> RequestLine<'b> {
 /// Whether the part of a line that came so far can still become a request line.
 pub(super) fn check_beginning(line: &[u8]) -> Result<(), RequestError> {
     Parts::of(line).check()
+}
+
+/// Method and target of a line in which something may be wrong, as far as they can be told.
+pub(super) fn tell(line: &[u8], is_whole: bool) -> (Option<&str>, Option<&[u8]>) {
+    let parts = Parts::of(line);
+    let is_method = !parts.method.is_empty() && check_spelling(parts.method).is_ok();
+    let Some(target) = parts.target.filter(|_| is_method) else { return (None, None) };
+    let is_target_whole = is_whole || parts.version.is_some() || target.len() > TARGET_BYTES_MAX;
+    let method = std::str::from_utf8(parts.method).ok();
+    (method, Some(target).filter(|target| is_target_whole && !target.is_empty()))
 }
 
 /// A line, or its beginning, cut at the first two spaces. The last part that is there may go on.

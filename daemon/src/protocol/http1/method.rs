@@ -54,21 +54,39 @@ impl Method {
             Method::Delete => "DELETE",
         }
     }
+}
 
+/// A method that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MethodName {
+    Offered(Method),
+    NotOffered(&'static str),
+}
+
+impl MethodName {
     /// Reads a whole method name. Methods are case-sensitive.
-    pub(super) fn parse(name: &[u8]) -> Result<Method, RequestError> {
-        match name {
-            b"GET" => return Ok(Method::Get),
-            b"HEAD" => return Ok(Method::Head),
-            b"PUT" => return Ok(Method::Put),
-            b"POST" => return Ok(Method::Post),
-            b"PATCH" => return Ok(Method::Patch),
-            b"DELETE" => return Ok(Method::Delete),
-            _ => {}
-        }
-        match NOT_OFFERED.into_iter().find(|method| method.as_bytes() == name) {
-            Some(method) => Err(RequestError::MethodNotOffered { method }),
-            None => Err(RequestError::MethodUnknown { method: escape_for_log(name) }),
+    pub(super) fn parse(name: &[u8]) -> Result<MethodName, RequestError> {
+        let method = match name {
+            b"GET" => Method::Get,
+            b"HEAD" => Method::Head,
+            b"PUT" => Method::Put,
+            b"POST" => Method::Post,
+            b"PATCH" => Method::Patch,
+            b"DELETE" => Method::Delete,
+            _ => {
+                let known = NOT_OFFERED.into_iter().find(|method| method.as_bytes() == name);
+                let unknown = || RequestError::MethodUnknown { method: escape_for_log(name) };
+                return known.map(MethodName::NotOffered).ok_or_else(unknown);
+            }
+        };
+        Ok(MethodName::Offered(method))
+    }
+
+    /// The method, where it is one on offer.
+    pub(super) fn offered(self) -> Result<Method, RequestError> {
+        match self {
+            MethodName::Offered(method) => Ok(method),
+            MethodName::NotOffered(method) => Err(RequestError::MethodNotOffered { method }),
         }
     }
 }

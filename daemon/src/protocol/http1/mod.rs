@@ -8,20 +8,30 @@
 //! | `target` | from a request target to a name |
 //! | `fields` | the header fields that matter, and what they say together |
 //! | [`write_fields`] | those that matter to a method that writes |
+//! | [`forwarded`] | whom a request comes from by the words of the proxies in between |
+//! | [`caller`] | what a client calls itself and its request |
 //! | [`authority`] | `host:port` in `Host` and absolute targets |
 //! | [`method`] | the methods on offer, with uploads and without, and those only known |
+//! | [`framing`] | where heads and bodies end, for who hands them on to another reader |
+//! | [`glimpse`] | as much of a refused request as could be read, for logs |
 //! | [`error`] | every reason to refuse a request, with its status |
 //! | [`chunked`] | chunked bodies: their payload, or only their end |
 //! | [`response`] | response heads |
+//! | [`trailers`] | digests behind a chunked body |
 
 pub mod authority;
+pub mod caller;
 pub mod chunked;
 pub mod error;
 mod fields;
+pub mod forwarded;
+pub mod framing;
+pub mod glimpse;
 mod head;
 mod line;
 pub mod method;
 pub mod request;
 pub mod response;
 mod target;
+pub mod trailers;
 pub mod write_fields;

@@ -1,11 +1,13 @@
 //! From received bytes to a request.
 
+pub use crate::protocol::http1::caller::Caller;
 pub use crate::protocol::http1::error::RequestError;
 pub use crate::protocol::http1::line::Version;
 pub use crate::protocol::http1::method::Method;
 pub use crate::protocol::http1::write_fields::WriteFields;
 
 use crate::protocol::conditional::Preconditions;
+use crate::protocol::http1::authority::Authority;
 use crate::protocol::http1::fields::Fields;
 use crate::protocol::http1::{head, target};
 use crate::protocol::name::Name;
@@ -49,9 +51,9 @@ pub struct Request {
     pub body: Body,
     /// Whether the client waits for a 100 before it sends its body.
     pub expects_continue: bool,
-    /// The first `Range` field, for [`select`](crate::protocol::range::select).
+    /// The `Range` field, for [`select`](crate::protocol::range::select).
     pub range: Option<Box<[u8]>>,
-    /// The first `If-Range` field, for [`range_applies`](crate::protocol::conditional::range_applies).
+    /// The `If-Range` field, for [`range_applies`](crate::protocol::conditional::range_applies).
     pub if_range: Option<Box<[u8]>>,
     /// For [`evaluate`](crate::protocol::conditional::evaluate).
     pub preconditions: Preconditions,
@@ -59,13 +61,19 @@ pub struct Request {
     pub accepts_json: bool,
     /// `Want-Repr-Digest`, its lines joined with `, `, for [`wanted`](crate::protocol::digest::wanted).
     pub want_repr_digest: Option<Box<[u8]>>,
+    /// What the client says of itself, where it does.
+    pub caller: Option<Box<Caller>>,
     /// The fields that mean something to a write; `None` for [reads](Method::is_read), and for nothing else.
     pub write: Option<Box<WriteFields>>,
 }
 
 /// What the bytes received so far amount to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives on the stack for one call; a box would cost each request"
+)]
+pub enum Progress<'b> {
     /// Nothing is wrong; more bytes are needed.
     Incomplete,
     /// A whole head.
@@ -74,6 +82,9 @@ pub enum Progress {
         request: Request,
         /// Bytes of the buffer that belong to it; the body or the next request follows.
         head_bytes: usize,
+        /// Whom it is for: what an absolute target names (RFC 9112 3.2.2), else what `Host` does. None where that is
+        /// the one that is known, and before HTTP/1.1 where nothing does.
+        authority: Option<Authority<'b>>,
     },
 }
 
@@ -84,19 +95,31 @@ pub enum Progress {
 /// # Errors
 /// [`RequestError`] as soon as no further bytes could mend the head; faults in fields are reported once the
 /// head is whole. The connection can't be used for another request then.
-pub fn parse(buffer: &[u8]) -> Result<Progress, RequestError> {
-    let Some(head) = head::locate(buffer)? else { return Ok(Progress::Incomplete) };
-    let version = head.line.version;
-    let (target, name) = target::parse(head.line.target)?;
+pub fn parse(buffer: &[u8]) -> Result<Progress<'_>, RequestError> {
+    parse_knowing(buffer, b"")
+}
+
+/// The same; a `Host` that says `known_host`, which was read before, isn't read again. Of a request that may change
+/// something it is told all the same whom it is for.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_knowing<'b>(buffer: &'b [u8], known_host: &[u8]) -> Result<Progress<'b>, RequestError> {
+    let located = head::locate(buffer, |line| line.method.offered().map(drop))?;
+    let Some(head) = located else { return Ok(Progress::Incomplete) };
+    let (method, version) = (head.line.method.offered()?, head.line.version);
+    let target = target::parse(head.line.target)?;
+    let name = target.name()?;
     // Whoever asks how far an upload came ends the request that writes to it.
-    let may_change = !head.line.method.is_read() || name.upload_resource().is_some();
+    let may_change = !method.is_read() || name.upload_resource().is_some();
     let mut fields = Fields::parse(head.fields, may_change)?;
     let body = fields.body(version)?;
-    fields.check(version)?;
+    let host = fields.check(version, if may_change { b"" } else { known_host })?;
+    let authority = target.authority.or(host);
     let request = Request {
-        method: head.line.method,
+        method,
         version,
-        target,
+        target: target.text.into(),
         name,
         keep_alive: fields.keep_alive(version),
         body,
@@ -106,9 +129,10 @@ pub fn parse(buffer: &[u8]) -> Result<Progress, RequestError> {
         preconditions: fields.preconditions(),
         accepts_json: fields.accepts_json(),
         want_repr_digest: fields.want_repr_digest(),
-        write: fields.write(),
+        caller: fields.caller(),
+        write: fields.write(authority),
     };
-    Ok(Progress::Complete { request, head_bytes: head.bytes })
+    Ok(Progress::Complete { request, head_bytes: head.bytes, authority })
 }
 
 #[cfg(test)]

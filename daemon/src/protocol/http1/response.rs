@@ -10,6 +10,32 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// What `Server` says. No version: it helps only who looks for an old one.
 const SERVER: &str = "streamd";
 
+/// Whole field lines that many heads have in common, written once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldBlock(Box<[u8]>);
+
+impl FieldBlock {
+    /// What `write` writes.
+    pub fn of(write: impl FnOnce(&mut ResponseHead<'_>)) -> FieldBlock {
+        let mut out = Vec::new();
+        write(&mut ResponseHead { out: &mut out });
+        FieldBlock(out.into())
+    }
+
+    /// `Server` and `Date`, with which every answer begins. `date` is an IMF-fixdate
+    /// ([`http_date`](crate::protocol::date::http_date)).
+    pub fn of_date(date: &str) -> FieldBlock {
+        FieldBlock::of(|head| {
+            head.field("Server", SERVER).field("Date", date);
+        })
+    }
+
+    /// As it will be sent.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// Writes one head, field by field, in the order of the calls. Names are written as given: spell them
 /// canonically (`ETag`, `Content-Range`).
 #[derive(Debug)]
@@ -18,12 +44,18 @@ pub struct ResponseHead<'o> {
 }
 
 impl<'o> ResponseHead<'o> {
-    /// Appends the status line, `Server` and `Date` to `out`. The version is always HTTP/1.1, whatever the
-    /// client speaks (RFC 9110 2.5). `date` is an IMF-fixdate
-    /// ([`http_date`](crate::protocol::date::http_date)), which the caller makes once a second.
-    pub fn new(out: &'o mut Vec<u8>, status: u16, date: &str) -> Self {
-        let mut head = Self::interim(out, status);
-        head.field("Server", SERVER).field("Date", date);
+    /// Appends the status line and what every answer [begins with](FieldBlock::of_date) to `out`. The version is always
+    /// HTTP/1.1, whatever the client speaks (RFC 9110 2.5).
+    pub fn new(out: &'o mut Vec<u8>, status: u16, beginning: &FieldBlock) -> Self {
+        let mut head = match status {
+            // Most answers, and one copy instead of five.
+            200 => {
+                out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+                Self { out }
+            }
+            _ => Self::interim(out, status),
+        };
+        head.block(beginning);
         head
     }
 
@@ -42,9 +74,20 @@ impl<'o> ResponseHead<'o> {
     /// forge a field.
     pub fn field(&mut self, name: &str, value: &str) -> &mut Self {
         debug_assert!(!name.contains(['\r', '\n', '\0', ':']) && !value.contains(['\r', '\n', '\0']));
+        self.field_bytes(name, value.as_bytes())
+    }
+
+    /// The same of a value that is known to be visible ASCII.
+    pub fn field_bytes(&mut self, name: &str, value: &[u8]) -> &mut Self {
         self.begin(name);
-        self.out.extend_from_slice(value.as_bytes());
+        self.out.extend_from_slice(value);
         self.end()
+    }
+
+    /// Appends whole fields.
+    pub fn block(&mut self, fields: &FieldBlock) -> &mut Self {
+        self.out.extend_from_slice(&fields.0);
+        self
     }
 
     /// Appends a field whose value is a number, such as `Content-Length`.
@@ -127,7 +170,7 @@ mod tests {
 
     fn head(status: u16, build: impl FnOnce(&mut ResponseHead<'_>)) -> String {
         let mut out = Vec::new();
-        build(&mut ResponseHead::new(&mut out, status, DATE));
+        build(&mut ResponseHead::new(&mut out, status, &FieldBlock::of_date(DATE)));
         String::from_utf8(out).unwrap()
     }
 
@@ -186,7 +229,7 @@ mod tests {
     #[test]
     fn heads_are_appended() {
         let mut out = b"before".to_vec();
-        ResponseHead::new(&mut out, 200, DATE).finish(true, Version::Http11);
+        ResponseHead::new(&mut out, 200, &FieldBlock::of_date(DATE)).finish(true, Version::Http11);
         assert!(out.starts_with(b"beforeHTTP/1.1 200 OK\r\nServer: "));
     }
 

@@ -10,6 +10,7 @@ use crate::protocol::content_range::{ContentRange, ContentRangeError};
 use crate::protocol::digest::{self, Digest, DigestError};
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::fields::{Once, join, lower_case};
+use crate::protocol::name::UploadId;
 use crate::protocol::upload::UploadFields;
 
 /// Length of the longest name in [`Found::add`], `upload-draft-interop-version`.
@@ -20,8 +21,14 @@ const NAME_BYTES_MAX: usize = 28;
 pub struct WriteFields {
     /// Who asks.
     pub authorization: Option<Credentials>,
+    /// Whom it asks: the host alone.
+    pub host: Option<Box<[u8]>>,
     /// The web page that asks, where one does.
     pub origin: Option<Box<[u8]>>,
+    /// Whether a page of another site asks, by what the browser says (`Sec-Fetch-Site`, Fetch Metadata).
+    pub is_cross_site: bool,
+    /// Whether a proxy says that it stands in between (RFC 7239, RFC 9110 7.6.3, and what was there before).
+    pub is_forwarded: bool,
     /// Which bytes of a file the body is, where it isn't all of them.
     pub content_range: Result<Option<ContentRange>, ContentRangeError>,
     /// The media type of the body.
@@ -34,6 +41,10 @@ pub struct WriteFields {
     pub content_digest: Result<Vec<Digest>, DigestError>,
     /// What is asked of a resumable upload.
     pub upload: UploadFields,
+    /// `Upload-Id`: which upload a part belongs to that is sent to the file's own name. Ours; each 202 has it.
+    pub upload_id: Result<Option<UploadId>, UploadIdError>,
+    /// Whether `Tus-Resumable` is there: tus 1.0.
+    pub is_tus: bool,
     /// Whether `Content-Length` or `Transfer-Encoding` came. Without either there is no body (RFC 9112 6.3), but a PUT
     /// should not take the silence of an old client for an empty file: 411.
     pub is_framed: bool,
@@ -57,6 +68,12 @@ impl WriteFields {
         essence.trim_ascii().eq_ignore_ascii_case(expected.as_bytes())
     }
 }
+
+/// An `Upload-Id` that is none. Answered with 400: whoever sends one wants that upload to be gone on with, and no
+/// other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("Upload-Id is not 32 lower-case hexadecimal digits, as an answer had it")]
+pub struct UploadIdError;
 
 /// What `Authorization` holds; never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -92,6 +109,11 @@ struct Found<'b> {
     upload_complete: Once<'b>,
     upload_length: Once<'b>,
     interop_version: Once<'b>,
+    is_cross_site: bool,
+    is_forwarded: bool,
+    upload_id: Once<'b>,
+    is_obsolete: bool,
+    is_tus: bool,
     is_framed: bool,
 }
 
@@ -102,6 +124,10 @@ impl<'b> Found<'b> {
         match lower_case {
             b"authorization" => self.authorization.add(value),
             b"origin" => self.origin.add(value),
+            b"sec-fetch-site" => self.is_cross_site |= value == b"cross-site",
+            b"forwarded" | b"via" | b"x-forwarded-for" | b"x-forwarded-host" | b"x-real-ip" => {
+                self.is_forwarded = true;
+            }
             b"content-range" => self.content_range.add(value),
             b"content-type" => self.content_type.add(value),
             b"content-encoding" => join(&mut self.content_encoding, value),
@@ -111,6 +137,9 @@ impl<'b> Found<'b> {
             b"upload-complete" => self.upload_complete.add(value),
             b"upload-length" => self.upload_length.add(value),
             b"upload-draft-interop-version" => self.interop_version.add(value),
+            b"upload-incomplete" => self.is_obsolete = true,
+            b"tus-resumable" => self.is_tus = true,
+            b"upload-id" => self.upload_id.add(value),
             b"content-length" | b"transfer-encoding" => self.is_framed = true,
             _ => {}
         }
@@ -119,7 +148,10 @@ impl<'b> Found<'b> {
     fn read(self) -> Result<WriteFields, RequestError> {
         Ok(WriteFields {
             authorization: self.authorization.single("Authorization")?.map(|value| Credentials(value.into())),
+            host: None,
             origin: self.origin.single("Origin")?.map(Box::from),
+            is_cross_site: self.is_cross_site,
+            is_forwarded: self.is_forwarded,
             content_range: self
                 .content_range
                 .single("Content-Range")?
@@ -128,13 +160,23 @@ impl<'b> Found<'b> {
             content_encoding: self.content_encoding.map(Vec::into_boxed_slice),
             repr_digest: self.repr_digest.map_or(Ok(Vec::new()), |value| digest::parse(&value)),
             content_digest: self.content_digest.map_or(Ok(Vec::new()), |value| digest::parse(&value)),
-            upload: UploadFields::parse(
-                self.upload_offset.single("Upload-Offset")?,
-                self.upload_complete.single("Upload-Complete")?,
-                self.upload_length.single("Upload-Length")?,
-                self.interop_version.single("Upload-Draft-Interop-Version")?,
-            ),
+            upload: UploadFields {
+                is_obsolete: self.is_obsolete,
+                ..UploadFields::parse(
+                    self.upload_offset.single("Upload-Offset")?,
+                    self.upload_complete.single("Upload-Complete")?,
+                    self.upload_length.single("Upload-Length")?,
+                    self.interop_version.single("Upload-Draft-Interop-Version")?,
+                )
+            },
+            upload_id: self.upload_id.single("Upload-Id")?.map_or(Ok(None), parse_id),
+            is_tus: self.is_tus,
             is_framed: self.is_framed,
         })
     }
+}
+
+fn parse_id(value: &[u8]) -> Result<Option<UploadId>, UploadIdError> {
+    let id = std::str::from_utf8(value).ok().and_then(UploadId::parse);
+    id.map(Some).ok_or(UploadIdError)
 }

@@ -87,6 +87,8 @@ fn logs_show_only_printable_ascii() {
     assert_eq!(escape_for_log(b"GET /a b~"), "GET /a b~");
     assert_eq!(escape_for_log(b"\"\\\r\n\0\x1b[m\x7f\xff"), "\\x22\\x5c\\x0d\\x0a\\x00\\x1b[m\\x7f\\xff");
     assert_eq!(escape_for_log("ä".as_bytes()), "\\xc3\\xa4");
+    assert_eq!(sentence_up_to("no `\\xff`, \"\n\u{e4}", 100), "no `\\xff`, \\x22\\x0a\\xc3\\xa4");
+    assert_eq!(sentence_up_to("a sentence", 2), "a ...");
 }
 
 #[test]

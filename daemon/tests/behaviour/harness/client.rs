@@ -72,6 +72,21 @@ impl Connection {
         Connection { stream, received: Vec::new() }
     }
 
+    /// Connects from this address, with a receive buffer as [`Connection::open_slow`] has it.
+    pub(crate) fn open_slow_from(
+        source: &str,
+        address: SocketAddr,
+        receive_buffer_bytes: usize,
+    ) -> Connection {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(receive_buffer_bytes).unwrap();
+        socket.bind(&SocketAddr::new(source.parse().unwrap(), 0).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.set_write_timeout(Some(DEADLINE)).unwrap();
+        Connection { stream: socket.into(), received: Vec::new() }
+    }
+
     /// Connects with a receive buffer of about `receive_buffer_bytes`, so that a transfer stays in flight for as
     /// long as nothing is read.
     pub(crate) fn open_slow(address: SocketAddr, receive_buffer_bytes: usize) -> Connection {
@@ -81,6 +96,17 @@ impl Connection {
         socket.set_recv_buffer_size(receive_buffer_bytes).unwrap();
         socket.connect(&address.into()).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        Connection { stream: socket.into(), received: Vec::new() }
+    }
+
+    /// Connects from `source`, an address of this host.
+    pub(crate) fn open_from(source: [u8; 4], address: SocketAddr) -> Connection {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.set_tcp_nodelay(true).unwrap();
         Connection { stream: socket.into(), received: Vec::new() }
     }
 
@@ -178,9 +204,34 @@ impl Connection {
         let mut response = self.head();
         // 1xx and these have no body, whatever their fields say (RFC 9112 6.3).
         if method != "HEAD" && response.status >= 200 && !matches!(response.status, 204 | 304) {
-            response.body = self.receive(response.content_length());
+            response.body = match response.field("Transfer-Encoding") {
+                Some(coding) => {
+                    assert_eq!(coding, "chunked");
+                    assert_eq!(response.field("Content-Length"), None);
+                    self.chunks()
+                }
+                None => self.receive(response.content_length()),
+            };
         }
         response
+    }
+
+    /// Receives a body in chunks, without extensions and trailers, to its last.
+    fn chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let mut line = self.receive(1);
+            while !line.ends_with(b"\r\n") {
+                line.extend(self.receive(1));
+            }
+            let length = std::str::from_utf8(&line).unwrap().trim_end();
+            let length = usize::from_str_radix(length, 16).unwrap();
+            body.extend(self.receive(length));
+            assert_eq!(self.receive(2), b"\r\n");
+            if length == 0 {
+                return body;
+            }
+        }
     }
 
     /// Receives the head of a response.
@@ -223,7 +274,7 @@ fn uninterrupted(mut call: impl FnMut() -> std::io::Result<usize>) -> std::io::R
 
 /// A request that keeps its connection, with further field lines, each ended by CRLF.
 pub(crate) fn request_text(method: &str, path: &str, fields: &str) -> String {
-    format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n")
+    format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n")
 }
 
 /// GET of `path` with further field lines, each ended by CRLF.
@@ -234,7 +285,8 @@ pub(crate) fn get(address: SocketAddr, path: &str, fields: &str) -> Response {
 /// One request on a connection of its own, which must end after the answer.
 pub(crate) fn request(address: SocketAddr, method: &str, path: &str, fields: &str) -> Response {
     let mut connection = Connection::open(address);
-    connection.send(format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{fields}\r\n"));
+    connection
+        .send(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n"));
     let response = connection.response_to(method);
     let rest = connection.receive_to_end();
     assert!(rest.is_empty(), "more than one answer: {:?}", String::from_utf8_lossy(&rest));

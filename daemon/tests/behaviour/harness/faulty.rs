@@ -28,6 +28,7 @@ const BLOCK_BYTES: u32 = 4096;
 /// What can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Operation {
+    LookUp,
     Create,
     Allocate,
     Write,
@@ -37,6 +38,7 @@ pub(crate) enum Operation {
     Sync,
     SyncDirectory,
     Rename,
+    Lock,
 }
 
 /// Where what was written waits until it is synced.
@@ -82,6 +84,12 @@ impl FaultyFs {
     /// Where it is mounted.
     pub(crate) fn path(&self) -> &Path {
         self.mountpoint.path()
+    }
+
+    /// Makes an empty file that the kernel doesn't know of before somebody asks it.
+    pub(crate) fn add_file(&self, name: &str) {
+        let mut nodes = self.shared.nodes.lock().unwrap();
+        nodes.create(INodeNo::ROOT, OsStr::new(name), FileType::RegularFile, 0o644).unwrap();
     }
 
     /// As it was mounted.
@@ -212,6 +220,8 @@ fn time(time: TimeOrNow) -> SystemTime {
 
 impl Filesystem for Memory {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        // Without it the kernel grants the locks of fcntl(2) by itself.
+        config.add_capabilities(InitFlags::FUSE_POSIX_LOCKS).map_err(|_| std::io::ErrorKind::Unsupported)?;
         if self.caching == Caching::Back {
             config
                 .add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE)
@@ -221,7 +231,7 @@ impl Filesystem for Memory {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        answer_entry(reply, self.nodes().look_up(parent, name));
+        answer_entry(reply, self.check(Operation::LookUp).and_then(|()| self.nodes().look_up(parent, name)));
     }
 
     fn forget(&self, _: &Request, node: INodeNo, count: u64) {
@@ -332,6 +342,22 @@ impl Filesystem for Memory {
 
     fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         answer(reply, self.check(Operation::SyncDirectory));
+    }
+
+    fn setlk(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: LockOwner,
+        _start: u64,
+        _end: u64,
+        _kind: i32,
+        _process: u32,
+        _waits: bool,
+        reply: ReplyEmpty,
+    ) {
+        answer(reply, self.check(Operation::Lock));
     }
 
     fn readdir(&self, _: &Request, node: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {

@@ -1,12 +1,16 @@
 //! Files with known content.
 
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
+use streamd::files::Random;
 use streamd::files::residency::{Residency, probe};
+
+use super::wait_until;
 
 /// Most tries to get a file out of memory: somebody else may look at it just then.
 pub(crate) const COLD_TRIES_MAX: usize = 20;
@@ -55,6 +59,11 @@ impl Fixture {
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
     }
 
+    /// Waits until a file has a strong entity tag: until a further write couldn't leave its change time as it is.
+    pub(crate) fn settle(&self, name: &str) {
+        settle(&self.0.path().join(name));
+    }
+
     /// Puts a file's bytes in a new inode and pushes them out of memory; whether that worked is what comes back. The
     /// old inode's pages may stay for as long as TCP holds what was sent of them.
     pub(crate) fn make_cold(&self, name: &str) -> bool {
@@ -74,12 +83,24 @@ impl Fixture {
     /// starts readahead.
     pub(crate) fn gets_cold(&self) -> bool {
         let path = self.write("cold", &pattern(1 << 20));
-        self.make_cold("cold") && probe(std::fs::File::open(path).unwrap(), 0, 1 << 20) == Residency::Cold
+        self.make_cold("cold") && {
+            let file = std::fs::File::open(path).unwrap();
+            probe(file, 0, 1 << 20, &mut Random::default()) == Residency::Cold
+        }
     }
 }
 
+/// Waits until a file at any path has a strong entity tag.
+pub(crate) fn settle(path: &Path) {
+    let metadata = path.metadata().unwrap();
+    let nanoseconds = u32::try_from(metadata.ctime_nsec()).unwrap();
+    let changed = Duration::new(u64::try_from(metadata.ctime()).unwrap(), nanoseconds);
+    let settled = SystemTime::UNIX_EPOCH + changed + Duration::from_secs(2);
+    wait_until("the file to be old enough", || SystemTime::now() >= settled);
+}
+
 /// Asked of mincore, through util-linux: reading a byte to see would start readahead.
-fn pages_in_memory(path: &Path) -> u64 {
+pub(crate) fn pages_in_memory(path: &Path) -> u64 {
     let output =
         Command::new("fincore").args(["--noheadings", "--output", "PAGES"]).arg(path).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()

@@ -8,6 +8,7 @@ mod files;
 mod manager;
 mod mounts;
 mod multipart;
+mod network;
 mod nginx;
 mod nodes;
 mod process;
@@ -22,10 +23,13 @@ pub(crate) use client::{Connection, Response, get, request, request_text};
 pub(crate) use daemon::{TestDaemon, driver_names, drivers, every_engine_and_driver, settings};
 pub(crate) use disk::{Disk, Loss, Platter};
 pub(crate) use faulty::{Caching, FaultyFs, Operation};
-pub(crate) use files::{COLD_TRIES_MAX, Fixture, pattern, sha256, sha256_of};
+pub(crate) use files::{COLD_TRIES_MAX, Fixture, pages_in_memory, pattern, settle, sha256, sha256_of};
 pub(crate) use manager::{Manager, StoppedThread, copy_of, with_sockets};
-pub(crate) use mounts::{Mountpoint, make_ext4, make_xfs, or_skip, repair_ext4};
+pub(crate) use mounts::{
+    Mountpoint, make_btrfs, make_ext4, make_vfat, make_xfs, mount_fuse, or_skip, repair_ext4,
+};
 pub(crate) use multipart::{Part, parts};
+pub(crate) use network::with_addresses;
 pub(crate) use nginx::Nginx;
 pub(crate) use process::{
     Process, TEST_FLAGS, command, json, lines_with, refusing, run_streamd, set_test_variables,

@@ -27,7 +27,7 @@ pub(crate) struct Mountpoint {
 
 impl Mountpoint {
     /// A directory at which nothing is mounted yet.
-    pub(super) fn new() -> Mountpoint {
+    pub(crate) fn new() -> Mountpoint {
         static STALE_REMOVED: Once = Once::new();
         STALE_REMOVED.call_once(remove_stale);
         let prefix = format!("{PREFIX}{}-", std::process::id());
@@ -56,6 +56,17 @@ impl Mountpoint {
         let options = format!("loop,{options}");
         let arguments = ["-t".as_ref(), kind.as_ref(), "-o".as_ref(), options.as_ref(), image.as_os_str()];
         run("mount", arguments, &mountpoint.path)?;
+        Ok(mountpoint)
+    }
+
+    /// An overlayfs that shows what is below `lower`.
+    pub(crate) fn overlay(lower: &Path) -> Result<Mountpoint, String> {
+        let mountpoint = Mountpoint::new();
+        // One layer alone is none: an empty one lies above it.
+        let above = mountpoint.path.with_file_name("above");
+        std::fs::create_dir(&above).unwrap();
+        let options = format!("lowerdir={}:{}", above.display(), lower.display());
+        run("mount", ["-t", "overlay", "-o", &options, "overlay"].map(OsStr::new), &mountpoint.path)?;
         Ok(mountpoint)
     }
 
@@ -134,7 +145,7 @@ fn remove_stale() {
 }
 
 /// Mounts a file system that this process serves; None, with a line that says so, where the host doesn't allow it.
-pub(super) fn mount_fuse(
+pub(crate) fn mount_fuse(
     file_system: impl Filesystem,
     mountpoint: &Mountpoint,
     config: &Config,
@@ -155,6 +166,18 @@ pub(crate) fn make_ext4(image: &Path, bytes: u64) -> Result<(), String> {
 pub(crate) fn make_xfs(image: &Path, bytes: u64) -> Result<(), String> {
     std::fs::File::create(image).unwrap().set_len(bytes).unwrap();
     run("mkfs.xfs", ["-q"].map(OsStr::new), image)
+}
+
+/// Writes an empty btrfs of `bytes` into `image`; it takes no less than 109 MiB.
+pub(crate) fn make_btrfs(image: &Path, bytes: u64) -> Result<(), String> {
+    std::fs::File::create(image).unwrap().set_len(bytes).unwrap();
+    run("mkfs.btrfs", ["-q"].map(OsStr::new), image)
+}
+
+/// Writes an empty FAT of `bytes` into `image`.
+pub(crate) fn make_vfat(image: &Path, bytes: u64) -> Result<(), String> {
+    std::fs::File::create(image).unwrap().set_len(bytes).unwrap();
+    run("mkfs.vfat", [], image)
 }
 
 /// Repairs the ext4 in an image as after a crash.

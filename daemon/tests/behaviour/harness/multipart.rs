@@ -15,9 +15,9 @@ pub(crate) fn parts(response: &Response) -> Vec<Part> {
     let media_type = response.field("Content-Type").unwrap();
     let boundary = media_type.strip_prefix("multipart/byteranges; boundary=").unwrap();
     let delimiter = format!("\r\n--{boundary}");
-    // The first delimiter may stand without its line break (RFC 2046 5.1.1).
-    let body = [b"\r\n", response.body.strip_prefix(b"\r\n").unwrap_or(&response.body)].concat();
-    let mut rest = body.strip_prefix(delimiter.as_bytes()).expect("a body that begins with a delimiter");
+    // The first has its line break too, as in nginx.
+    let mut rest =
+        response.body.strip_prefix(delimiter.as_bytes()).expect("a body that begins with a delimiter");
     let mut parts = Vec::new();
     while rest != b"--\r\n" {
         let part = rest.strip_prefix(b"\r\n").expect("a line break after a delimiter");

@@ -27,7 +27,7 @@ impl Nginx {
     /// defaults are any number of ranges and the exact date.
     pub(crate) fn serving(root: &Path) -> Option<Nginx> {
         let root = root.display();
-        Nginx::with("", &format!("root {root}; max_ranges 16; if_modified_since before;"))
+        Nginx::with("", &format!("root {root}; max_ranges 256; if_modified_since before;"))
     }
 
     /// Passes requests on to `address`, bodies as they come; None where nginx isn't installed.
@@ -35,6 +35,7 @@ impl Nginx {
         Nginx::with(
             &format!("upstream daemon {{ server {address}; keepalive 4; }}"),
             "client_max_body_size 0; location / { proxy_pass http://daemon; proxy_http_version 1.1; \
+             proxy_set_header Host $http_host; \
              proxy_set_header Connection \"\"; proxy_request_buffering off; proxy_buffering off; }",
         )
     }

@@ -20,6 +20,7 @@ pub(crate) fn uploading(root: &Path) -> Settings {
         uploads: true,
         durability: Durability::None,
         min_free_bytes: 0,
+        min_free_inodes: 0,
         ..settings()
     }
 }
@@ -47,7 +48,8 @@ pub(crate) fn each_uploading(
 /// A request with a body and its length, which keeps its connection; `fields` are further lines, each ended by CRLF.
 pub(crate) fn write_text(method: &str, path: &str, fields: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n{fields}\r\n");
+    let head =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{fields}\r\n");
     [head.as_bytes(), body].concat()
 }
 

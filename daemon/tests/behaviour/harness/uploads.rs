@@ -13,7 +13,13 @@ const UNWATCHED_BYTES_MAX: usize = 64 << 10;
 
 /// Settings of a daemon that takes uploads below `root`, with no reserve.
 pub(crate) fn taking_uploads(root: &Path) -> Settings {
-    Settings { root: Some(root.to_owned()), uploads: true, min_free_bytes: 0, ..settings() }
+    Settings {
+        root: Some(root.to_owned()),
+        uploads: true,
+        min_free_bytes: 0,
+        min_free_inodes: 0,
+        ..settings()
+    }
 }
 
 /// A connection to upload on.
@@ -27,7 +33,7 @@ pub(crate) fn connect(address: SocketAddr) -> Result<TcpStream> {
 
 /// The head of a PUT with further field lines, each ended by CRLF.
 pub(crate) fn put_head(path: &str, fields: &str) -> String {
-    format!("PUT {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{fields}\r\n")
+    format!("PUT {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n")
 }
 
 /// PUT of `body` with its length, on a connection of its own.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::super::disk::DiskError;
 use super::super::response::{Asked, Response};
 use super::receive::BodyError;
 use crate::files::upload::UploadError;
@@ -18,12 +19,14 @@ pub(super) struct Answer {
     status: u16,
     fields: Vec<(&'static str, String)>,
     document: Option<String>,
+    /// What the document says in words.
+    detail: Option<Box<str>>,
 }
 
 impl Answer {
     /// One without a body.
     pub(super) fn new(status: u16) -> Answer {
-        Answer { status, fields: Vec::new(), document: None }
+        Answer { status, fields: Vec::new(), document: None, detail: None }
     }
 
     /// A problem document (RFC 9457).
@@ -33,7 +36,8 @@ impl Answer {
 
     /// A problem document of a kind with members of its own.
     pub(super) fn problem_of(kind: Kind, status: u16, detail: &str, members: &[(&str, Value)]) -> Answer {
-        Answer { document: Some(problem::document_of(kind, status, detail, members)), ..Answer::new(status) }
+        let document = Some(problem::document_of(kind, status, detail, members));
+        Answer { document, detail: Some(detail.into()), ..Answer::new(status) }
     }
 
     /// Adds a field.
@@ -56,7 +60,8 @@ impl Answer {
 
     /// Writes it.
     pub(super) fn respond(self, asked: &Asked<'_>) -> Response {
-        Response::made(asked, self.status, &self.fields, self.document.as_deref())
+        let response = Response::made(asked, self.status, &self.fields, self.document.as_deref());
+        Response { reason: self.detail, ..response }
     }
 
     /// What an error of the storage means to the client. `digests`: those that came with the request.
@@ -65,11 +70,21 @@ impl Answer {
         let problem = |status| Answer::problem(status, &detail);
         match error {
             UploadError::NotFound => problem(404),
-            UploadError::ParentMissing | UploadError::NotAFile | UploadError::TakenOver => problem(409),
+            UploadError::ParentMissing
+            | UploadError::NotAFile
+            | UploadError::TakenOver
+            | UploadError::InUse
+            | UploadError::Unproved
+            | UploadError::Unknown => problem(409),
             UploadError::Busy => problem(409).field("Retry-After", "5"),
             UploadError::NameTooLong => problem(414),
             UploadError::Denied => problem(403),
-            UploadError::NoSpace => problem(507),
+            UploadError::ReadOnly => {
+                // A disk that fails becomes so too.
+                tracing::warn!(%error, "an upload failed");
+                problem(403)
+            }
+            UploadError::NoSpace(_) => problem(507),
             UploadError::TooLarge { .. } => problem(413),
             UploadError::TooMany => problem(429).field("Retry-After", "1"),
             UploadError::WrongOffset { expected, provided } => {
@@ -80,6 +95,7 @@ impl Answer {
             UploadError::LengthConflict { .. } | UploadError::Incomplete { .. } => {
                 Answer::problem_of(Kind::InconsistentLength, 400, &detail, &[])
             }
+            UploadError::DigestConflict { .. } => problem(400),
             UploadError::Completed => Answer::problem_of(Kind::CompletedUpload, 410, &detail, &[]),
             UploadError::PreconditionFailed => problem(412),
             UploadError::DigestMismatch { computed, is_of_request, .. } => {
@@ -94,20 +110,30 @@ impl Answer {
                 let members = [("mismatched_digests", mismatched.collect())];
                 Answer::problem_of(Kind::MismatchedDigest, 400, &detail, &members)
             }
-            UploadError::Exhausted(_) => problem(503).field("Retry-After", "1"),
-            UploadError::ReadOnly | UploadError::Failed { .. } => {
+            UploadError::Unlocked(Some(_)) => {
+                tracing::warn!(%error, "an upload failed");
+                problem(503)
+            }
+            UploadError::Exhausted(_) | UploadError::Unlocked(None) => problem(503).field("Retry-After", "1"),
+            UploadError::Failed { .. } => {
                 tracing::warn!(%error, "an upload failed");
                 problem(500)
             }
         }
     }
 
+    /// What is answered where the disk threads didn't do it.
+    pub(super) fn of_disk_error(error: &DiskError) -> Answer {
+        Answer::problem(503, &error.to_string()).field("Retry-After", error.retry_after())
+    }
+
     /// What a body that did not become whole is answered with; None where nobody is there to be answered.
     pub(super) fn of_body_error(error: &BodyError, digests: &[(&'static str, Digest)]) -> Option<Answer> {
         match error {
             BodyError::PeerGone | BodyError::Drained => None,
-            BodyError::TimedOut => Some(Answer::problem(408, &error.to_string())),
-            BodyError::Busy => Some(Answer::problem(503, &error.to_string()).field("Retry-After", "1")),
+            BodyError::TimedOut | BodyError::TooSlow => Some(Answer::problem(408, &error.to_string())),
+            BodyError::Evicted => Some(Answer::problem(429, &error.to_string()).field("Retry-After", "5")),
+            BodyError::Disk(error) => Some(Answer::of_disk_error(error)),
             BodyError::Malformed(error) => Some(Answer::problem(400, &error.to_string())),
             BodyError::Upload(error) => Some(Answer::of_error(error, digests)),
         }

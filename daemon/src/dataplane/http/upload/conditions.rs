@@ -1,5 +1,5 @@
 //! The conditions of a write, which hold until its file is published: for an upload in several requests those of the
-//! first, so they are noted with the upload.
+//! first, so they are noted with the upload, and those of the last where that has its own.
 
 use std::time::{Duration, SystemTime};
 
@@ -80,9 +80,7 @@ impl Conditions {
             return true;
         }
         match root.find(name) {
-            Ok(Found::File(file)) => {
-                self.permit(Some(&Validators { etag: file.etag(), modified: file.modified() }))
-            }
+            Ok(Found::File(file)) => self.permit(Some(&file.validators(SystemTime::now()))),
             Err(FileError::NotFound) => self.permit(None),
             // Whatever is wrong, the upload itself meets it too and can say what.
             Ok(Found::Directory(_)) | Err(_) => true,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use super::super::super::disk::DiskBusy;
+use super::super::super::disk::{DiskError, Lane, Owner};
 use super::super::super::error::TransferError;
 use super::super::super::registry::{Connection, Phase};
 use super::super::super::worker::Worker;
@@ -22,12 +22,13 @@ pub(super) async fn run(
     connection: &Connection,
     turn: Turn,
     (left, [first, second]): (u64, [DirectBuffer; 2]),
-) -> Result<(Turn, Result<Pause, BodyError>), DiskBusy> {
+    owner: Owner,
+) -> Result<(Turn, Result<Pause, BodyError>), DiskError> {
     let Turn { writer, socket, ahead, bytes, cached_until, .. } = turn;
     let mut filling = Filling { socket, left, ahead, buffer: first };
     let mut writing = Writing { writer, buffer: second, bytes };
     let result = loop {
-        let both = monoio::join!(filling.fill(worker, connection), writing.write(worker));
+        let both = monoio::join!(filling.fill(worker, connection, owner), writing.write(worker, owner));
         let (filled, written) = (both.0?, both.1?);
         let paused = filled.1;
         (filling, writing) = (filled.0, written.0);
@@ -36,7 +37,7 @@ pub(super) async fn run(
             (Err(error), _) => break Err(error),
             (Ok(()), Ok(Pause::TurnOver)) => {}
             (Ok(()), paused) => {
-                let (back, written) = writing.write(worker).await?;
+                let (back, written) = writing.write(worker, owner).await?;
                 writing = back;
                 break written.and(paused);
             }
@@ -63,11 +64,12 @@ impl Filling {
         mut self,
         worker: &Worker,
         connection: &Connection,
-    ) -> Result<(Filling, Result<Pause, BodyError>), DiskBusy> {
+        owner: Owner,
+    ) -> Result<(Filling, Result<Pause, BodyError>), DiskError> {
         let patience_ms = worker.live().settings.receive_timeout_ms.min(GATHER_MS);
         let patience = worker.clock.deadline(patience_ms);
         loop {
-            let done = worker.disk.run_upload(move || {
+            let done = worker.disk.run(Lane::Write, owner, move || {
                 let pause = self.receive();
                 (self, pause)
             });
@@ -80,8 +82,7 @@ impl Filling {
             match connection.readable(Phase::Receiving, patience).await {
                 // After a time-out too: what has gathered unseen is still to be taken.
                 Ok(()) | Err(TransferError::TimedOut) => {}
-                Err(TransferError::Drained) => return Ok((self, Err(BodyError::Drained))),
-                Err(_) => return Ok((self, Err(BodyError::PeerGone))),
+                Err(error) => return Ok((self, Err(BodyError::of_wait(&error)))),
             }
         }
     }
@@ -130,12 +131,16 @@ struct Writing {
 
 impl Writing {
     /// Writes what is in the buffer, and empties it.
-    async fn write(mut self, worker: &Worker) -> Result<(Writing, Result<(), BodyError>), DiskBusy> {
+    async fn write(
+        mut self,
+        worker: &Worker,
+        owner: Owner,
+    ) -> Result<(Writing, Result<(), BodyError>), DiskError> {
         let count = self.buffer.bytes().len();
         if count == 0 {
             return Ok((self, Ok(())));
         }
-        let done = worker.disk.run_upload(move || {
+        let done = worker.disk.run(Lane::Write, owner, move || {
             let written = self.writer.write_direct(&mut self.buffer);
             (self, written)
         });

@@ -8,8 +8,10 @@ mod answer;
 mod conditions;
 mod direct;
 mod permission;
+mod place;
 mod receive;
 mod resource;
+mod short;
 mod whole;
 
 use std::rc::Rc;
@@ -17,27 +19,38 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::account::Tally;
+use super::super::disk::{DiskError, Lane, Owner};
 use super::super::engine::Transfer;
-use super::super::error::TransferError;
+use super::super::error::{TransferError, space_refusal};
 use super::super::input::Input;
-use super::super::registry::Registered;
+use super::super::registry::{Phase, Registered};
 use super::super::worker::Worker;
 use super::body::{self, Drained};
+use super::exchange::{Exchange, Sent};
 use super::response::Asked;
-use super::{After, Exchange, send_rest};
+use super::{After, send};
 use crate::files::digest::{Algorithms, Digests};
-use crate::files::upload::{UploadError, UploadLimits, Uploads, Writer};
+use crate::files::upload::{MayRepeat, UploadError, UploadLimits, Uploads, Writer};
 use crate::protocol::digest::{self, Digest};
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::{Body, Request, Version, WriteFields};
 use crate::protocol::http1::response::{CONTINUE, ResponseHead};
+use crate::protocol::http1::trailers::Trailers;
 use crate::protocol::name::UploadResource;
 use crate::protocol::problem::Kind;
 use crate::protocol::upload::{self, UploadStep};
+use crate::sys;
 use crate::telemetry::UploadOutcome;
 use answer::{Answer, CONTENT_DIGEST};
 use conditions::Conditions;
 use receive::BodyError;
+
+/// Time that a client's acknowledgement of an answer may take that it would ask for again, in milliseconds: some round
+/// trips, retransmissions included.
+const DELIVERY_MS: u64 = 1_000;
+
+/// How often the socket is asked for it, in milliseconds: as often as deadlines are looked at.
+const ACKNOWLEDGED_MS: u64 = 100;
 
 /// Whether a request is one for this module, uploads being on.
 pub(super) fn concerns(request: &Request) -> bool {
@@ -68,17 +81,27 @@ impl From<Answer> for Stop {
 
 /// A request that is being served.
 struct Call<'a> {
-    worker: &'a Worker,
+    worker: &'a Rc<Worker>,
     connection: &'a Registered,
     input: &'a mut Input,
     request: &'a Request,
     uploads: Arc<Uploads>,
     body: BodyState,
+    /// Whether disk threads received of the connection.
+    is_received_elsewhere: bool,
     received_bytes: u64,
-    /// Those of them that went past the page cache.
+    /// Bytes of a body that was all there before it was found that nobody wants it.
+    dropped_bytes: u64,
+    /// Bytes received that went past the page cache.
     direct_bytes: u64,
     /// What became of what it brought; None where that was nothing, or is nothing now.
     outcome: Option<UploadOutcome>,
+    /// Bytes of the file that it published.
+    published_bytes: u64,
+    /// What came behind the body.
+    trailers: Trailers,
+    /// Who published it, and may not get the answer.
+    may_repeat: Option<MayRepeat>,
 }
 
 /// Serves a request that [`concerns`] uploads.
@@ -98,48 +121,82 @@ pub(super) async fn serve(
         request: &request,
         uploads,
         body,
+        is_received_elsewhere: false,
         received_bytes: 0,
+        dropped_bytes: 0,
         direct_bytes: 0,
         outcome: None,
+        published_bytes: 0,
+        trailers: Trailers::default(),
+        may_repeat: None,
     };
     let result = Box::pin(call.answer()).await;
     call.account(&result);
-    let (state, received_bytes) = (call.body, call.received_bytes);
-    // Bytes behind the body may have come with it, and nobody was told of them.
-    connection.socket.arrived(false);
+    let (state, received_bytes, dropped_bytes) = (call.body, call.received_bytes, call.dropped_bytes);
+    let may_repeat = call.may_repeat.take();
+    let uploads = Arc::clone(&call.uploads);
+    if call.is_received_elsewhere {
+        // Bytes behind the body may have come with it, and nobody was told of them.
+        connection.socket.arrived(false);
+    }
     let answer = match result {
         Ok(answer) | Err(Stop::Refused(answer)) => answer,
         Err(Stop::Ended(error)) => {
-            let drained = Drained::partly(0);
-            let exchange = Exchange::of_upload(worker, request, drained, received_bytes, started);
-            return exchange.finish(worker, connection, input, 0, Tally::default(), Err(error));
+            let exchange = Exchange::since(worker, request, Drained::partly(0), started);
+            let exchange = exchange.of_upload(received_bytes);
+            return exchange.finish(worker, connection, input, Sent::nothing(error));
         }
     };
     let drained = match state {
-        BodyState::Whole => Drained::NOTHING_LEFT,
+        BodyState::Whole => Drained { bytes: dropped_bytes, ..Drained::NOTHING_LEFT },
         // What was received was wanted.
         BodyState::Partly => Drained::partly(0),
-        BodyState::Untouched => match body::drain(worker, connection, input, &request).await {
-            Ok(drained) => drained,
-            Err(_) => {
-                connection.socket.abort();
-                return After::Close;
-            }
-        },
+        // The answer is due whether or not the rest of the body comes.
+        BodyState::Untouched => body::drain(worker, connection, input, &request)
+            .await
+            .unwrap_or_else(|cut| Drained::partly(cut.bytes)),
     };
-    let exchange = Exchange::of_upload(worker, request, drained, received_bytes, started);
-    let response = answer.respond(&Asked::new(worker, &exchange.request, exchange.keep_alive));
-    send_rest(worker, connection, input, exchange, response).await
+    let exchange = Exchange::since(worker, request, drained, started).of_upload(received_bytes);
+    let mut response = answer.respond(&Asked::new(worker, &exchange));
+    let sent = Sent::of(&mut response, Tally::default(), Ok(()));
+    let (tally, result) = send::send(worker, connection, response).await;
+    if let Some(client) = may_repeat
+        && result.is_ok()
+        && Box::pin(is_delivered(worker, connection)).await
+    {
+        uploads.forget_repeat(client);
+    }
+    exchange.finish(worker, connection, input, sent.ended((tally, result)))
+}
+
+/// Whether the peer acknowledges the answer in time. A client that waits for it sends nothing before.
+async fn is_delivered(worker: &Worker, connection: &Registered) -> bool {
+    let end = worker.clock.deadline(DELIVERY_MS);
+    while sys::unacknowledged_bytes(&connection.socket) > 0 {
+        if worker.clock.ticks() >= end.tick {
+            return false;
+        }
+        match connection.readable(Phase::Receiving, worker.clock.deadline(ACKNOWLEDGED_MS)).await {
+            Err(TransferError::TimedOut) => {}
+            // It goes on, or ends the connection: what it has by now is all.
+            Ok(()) => return sys::unacknowledged_bytes(&connection.socket) == 0,
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 impl Call<'_> {
     async fn answer(&mut self) -> Result<Answer, Stop> {
-        permission::check(self.worker, self.fields()?)?;
+        permission::check(self.worker, self.connection, self.fields()?)?;
         if let Some(resource) = self.request.name.upload_resource() {
             return match self.request.method {
                 Method::Get | Method::Head => self.status(resource).await,
                 Method::Delete => self.cancel(resource).await,
-                _ => Box::pin(self.append(resource)).await,
+                _ => {
+                    let _place = self.take_place().await?;
+                    Box::pin(self.append(resource)).await
+                }
             };
         }
         if self.request.name.is_reserved() {
@@ -149,11 +206,14 @@ impl Call<'_> {
             return self.delete().await;
         }
         self.check_content_encoding()?;
-        match self.step()? {
+        let step = self.step()?;
+        let _place = self.take_place().await?;
+        match step {
             UploadStep::Create { complete, length } => Box::pin(self.create(complete, length)).await,
             UploadStep::Neither if self.request.method == Method::Put => self.put().await,
             UploadStep::Neither | UploadStep::Append { .. } => {
-                let detail = "POST begins an upload in several requests; it needs Upload-Complete: ?0 or ?1";
+                let detail = "POST begins an upload in several requests and needs Upload-Complete: ?0 or ?1; a whole \
+                              file takes PUT (curl -T FILE URL)";
                 Err(Answer::problem(400, detail).into())
             }
         }
@@ -165,7 +225,8 @@ impl Call<'_> {
             _ if self.request.method.is_read() || self.request.method == Method::Delete => None,
             Ok(_) => None,
             Err(Stop::Refused(answer)) if answer.status() < 500 => Some(UploadOutcome::Refused),
-            Err(Stop::Refused(_) | Stop::Ended(_)) => Some(UploadOutcome::Failed),
+            Err(Stop::Ended(_)) => Some(UploadOutcome::BrokenOff),
+            Err(Stop::Refused(_)) => Some(UploadOutcome::Failed),
         };
         if let Some(outcome) = self.outcome.or(without) {
             self.worker.counters.uploads.add(outcome, 1);
@@ -178,7 +239,7 @@ impl Call<'_> {
     async fn delete(&mut self) -> Result<Answer, Stop> {
         let (uploads, limits, name) = (Arc::clone(&self.uploads), self.limits(), self.request.name.clone());
         let conditions = Conditions::of(&self.request.preconditions);
-        self.on_disk(move || {
+        self.on_disk_at_first(move || {
             let permits = |current: Option<&_>| conditions.permit(current);
             uploads.delete(&name, (!conditions.are_none()).then_some(&permits), &limits)
         })
@@ -205,14 +266,17 @@ impl Call<'_> {
     fn step(&self) -> Result<UploadStep, Stop> {
         UploadStep::of(self.request).map_err(|error| {
             let answer = Answer::problem_of(error.kind(), error.status(), &error.to_string(), &[]);
-            let accepted = (error.status() == 415).then(|| upload::MEDIA_TYPE.to_owned());
+            let is_part = error == upload::UploadError::MediaType;
+            let accepted = is_part.then(|| upload::MEDIA_TYPE.to_owned());
             let answer = answer.field_if("Allow", error.allow().map(str::to_owned));
             self.limited(answer.field_if("Accept-Patch", accepted)).into()
         })
     }
 
     fn limits(&self) -> UploadLimits {
-        UploadLimits::of(&self.worker.live().settings)
+        let limits = UploadLimits::of(&self.worker.live().settings);
+        let uploads_max = limits.uploads_max.min(self.worker.descriptors().uploads_max);
+        UploadLimits { uploads_max, ..limits }
     }
 
     /// `Upload-Limit` of this daemon.
@@ -244,13 +308,37 @@ impl Call<'_> {
         let of = |header, digests: &Result<Vec<Digest>, _>| {
             digests.iter().flatten().map(move |digest| (header, *digest)).collect::<Vec<_>>()
         };
-        [of("Repr-Digest", &fields.repr_digest), of(CONTENT_DIGEST, &fields.content_digest)].concat()
+        [
+            of("Repr-Digest", &fields.repr_digest),
+            of(CONTENT_DIGEST, &fields.content_digest),
+            of("Repr-Digest", &self.trailers.repr_digest),
+            of(CONTENT_DIGEST, &self.trailers.content_digest),
+        ]
+        .concat()
     }
 
-    /// The digests that the client wants to hear of.
+    /// The digests that the client wants to hear of, and those that entity tags follow from.
     fn wanted_digests(&self) -> Algorithms {
         let wanted = self.request.want_repr_digest.as_deref().map(digest::wanted).unwrap_or_default();
-        wanted.first().map_or(Algorithms::default(), |algorithm| Algorithms::of(&[*algorithm]))
+        let wanted = wanted.first().map_or(Algorithms::default(), |algorithm| Algorithms::of(&[*algorithm]));
+        let tagged = self.uploads.root().algorithms();
+        wanted.union(tagged)
+    }
+
+    /// Whose share of the disk threads it takes.
+    fn owner(&self) -> Owner {
+        let mount = self.uploads.root().mounts().of_name(&self.request.name);
+        Owner { mount, group: self.connection.group() }
+    }
+
+    /// Runs a call of the storage on a disk thread, or turns it away: for what has brought nothing yet.
+    async fn on_disk_at_first<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<R, UploadError> + Send + 'static,
+    ) -> Result<R, Stop> {
+        let done = self.worker.disk.run_or_refuse(Lane::Write, self.owner(), work).await;
+        let result = done.map_err(|error| Answer::of_disk_error(&error))?;
+        result.map_err(|error| self.refusal(&error).into())
     }
 
     /// Runs a call of the storage on a disk thread.
@@ -258,12 +346,15 @@ impl Call<'_> {
         &self,
         work: impl FnOnce() -> Result<R, UploadError> + Send + 'static,
     ) -> Result<R, Stop> {
-        let done = self.worker.disk.run_upload(work).await;
-        let result = done.map_err(|_| Answer::problem(503, "too many requests wait for the disk"))?;
+        let done = self.worker.disk.run(Lane::Write, self.owner(), work).await;
+        let result = done.map_err(|error| Answer::of_disk_error(&error))?;
         result.map_err(|error| self.refusal(&error).into())
     }
 
     fn refusal(&self, error: &UploadError) -> Answer {
+        if let UploadError::NoSpace(shortage) = error {
+            self.worker.counters.space_refusals.add(space_refusal(*shortage), 1);
+        }
         self.limited(Answer::of_error(error, &self.sent_digests()))
     }
 
@@ -281,18 +372,20 @@ impl Call<'_> {
             return Err(stop);
         }
         self.body = BodyState::Partly;
+        self.is_received_elsewhere = true;
         // Boxed: the largest of what a request holds.
+        let (owner, body) = (self.owner(), self.request.body);
         let received =
-            Box::pin(receive::receive(self.worker, self.connection, self.input, self.request.body, writer))
-                .await;
+            Box::pin(receive::receive(self.worker, self.connection, self.input, body, writer, owner)).await;
         self.received_bytes = received.bytes;
+        self.trailers = received.trailers;
         self.direct_bytes = received.writer.as_ref().map_or(0, Writer::direct_bytes);
         match (received.result, received.writer) {
             (Ok(()), Some(writer)) => {
                 self.body = BodyState::Whole;
                 Ok(writer)
             }
-            (Ok(()), None) => Err(self.stop(&BodyError::Busy)),
+            (Ok(()), None) => Err(self.stop(&BodyError::Disk(DiskError::Busy(Lane::Write)))),
             (Err(error), writer) => {
                 Box::pin(self.put_aside(writer, &error)).await;
                 Err(self.stop(&error))
@@ -301,6 +394,9 @@ impl Call<'_> {
     }
 
     fn stop(&self, error: &BodyError) -> Stop {
+        if let BodyError::Upload(error) = error {
+            return self.refusal(error).into();
+        }
         match (Answer::of_body_error(error, &self.sent_digests()), error) {
             (Some(answer), _) => Stop::Refused(self.limited(answer)),
             (None, BodyError::Drained) => Stop::Ended(TransferError::Drained),
@@ -317,7 +413,7 @@ impl Call<'_> {
             BodyError::Malformed(_) => !self.is_resource(),
             _ => false,
         };
-        let ended = self.worker.disk.run_upload(move || {
+        let ended = self.worker.disk.run(Lane::Write, self.owner(), move || {
             if is_given_up {
                 writer.discard();
                 return Ok(false);

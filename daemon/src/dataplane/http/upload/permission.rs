@@ -1,26 +1,58 @@
-//! Who may write: the holder of the token where other hosts reach the data plane, and no web page.
+//! Who may write: the holder of the token where there is one, else this host alone, and no web page.
 
+use super::super::super::registry::Connection;
 use super::super::super::worker::Worker;
 use super::answer::Answer;
+use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::request::WriteFields;
+use crate::protocol::name::escape_for_log;
 
-/// Refuses writes without the token where one is needed, and those of web pages.
+/// Refuses writes without the token where one is set, wherever the daemon listens: a proxy on this host makes everybody
+/// look like a local user. A page that holds the token is its owner's, whatever name it knows this daemon by.
 ///
-/// A browser sends Origin (RFC 6454 7) with each write, other clients send none. A page that holds the token is its
-/// owner's.
-pub(super) fn check(worker: &Worker, fields: &WriteFields) -> Result<(), Answer> {
+/// Without a token the daemon listens on a loopback address, and what tells a local program from a web page is Origin,
+/// which a browser sends with each write (RFC 6454 7) and other clients don't, and Host, which says the name of a page
+/// that was rebound (DNS) to this address. What says that it came by a proxy may be anybody's, even where the proxy is
+/// trusted: it may pass on a field that it doesn't write. A PROXY header is the proxy's alone, so that whom it names on
+/// this host is on this host.
+pub(super) fn check(worker: &Worker, connection: &Connection, fields: &WriteFields) -> Result<(), Answer> {
     let live = worker.live();
-    let presented = fields.authorization.as_ref().and_then(|credentials| credentials.bearer());
-    let is_holder = live.token.as_ref().zip(presented).is_some_and(|(token, presented)| token.is(presented));
-    if is_holder {
-        return Ok(());
+    if let Some(token) = &live.token {
+        let presented = fields.authorization.as_ref().and_then(|credentials| credentials.bearer());
+        return if presented.is_some_and(|presented| token.is(presented)) {
+            Ok(())
+        } else {
+            Err(unauthorized())
+        };
     }
-    if !live.settings.data_is_local() {
-        let detail = "uploads need the token of this daemon: Authorization: Bearer TOKEN";
-        return Err(Answer::problem(401, detail).field("WWW-Authenticate", "Bearer"));
+    // The settings were checked for that; a reload keeps them so.
+    if live.settings.uploads_need_token() {
+        return Err(unauthorized());
     }
-    match &fields.origin {
-        Some(_) => Err(Answer::problem(403, "web pages may not write without the token of this daemon")),
-        None => Ok(()),
+    if let Some(host) = fields.host.as_deref().filter(|host| !live.hosts.admit(host)) {
+        let error = RequestError::HostNotAllowed { host: escape_for_log(host) };
+        return Err(Answer::problem(error.status(), &error.to_string()));
     }
+    if fields.is_forwarded {
+        let detail =
+            "this came by a proxy, whose clients all look like this host: uploads by one need a token_file";
+        return Err(Answer::problem(403, detail));
+    }
+    if connection.who.is_elsewhere() {
+        let client = connection.client().ip();
+        let detail = format!(
+            "this came by a proxy, for a client that is not on this host (as far as is known, {client}): uploads by \
+             one need a token_file"
+        );
+        return Err(Answer::problem(403, &detail));
+    }
+    match (&fields.origin, fields.is_cross_site) {
+        (None, false) => Ok(()),
+        _ => Err(Answer::problem(403, "web pages may not write without the token of this daemon")),
+    }
+}
+
+fn unauthorized() -> Answer {
+    let detail = "uploads need the token of this daemon: Authorization: Bearer TOKEN";
+    Answer::problem(401, detail).field("WWW-Authenticate", "Bearer")
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use super::super::super::disk::DiskBusy;
+use super::super::super::disk::{DiskError, Lane, Owner};
 use super::super::super::error::TransferError;
 use super::super::super::input::Input;
 use super::super::super::registry::{Connection, Deadline, Phase};
@@ -19,6 +19,7 @@ use super::direct;
 use crate::files::upload::{DirectBuffer, UploadError, Writer};
 use crate::protocol::http1::chunked::{ChunkError, ChunkedDecoder, Piece};
 use crate::protocol::http1::request::Body;
+use crate::protocol::http1::trailers::Trailers;
 
 /// Bytes received and written at a time: few calls, and they stay in the second-level cache between the two copies.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -58,18 +59,36 @@ pub(super) enum BodyError {
     /// Nothing came for too long.
     #[error("the body did not come in time")]
     TimedOut,
+    /// It came with less than the minimum of progress.
+    #[error("the body came with fewer than progress_bytes_min bytes a second")]
+    TooSlow,
+    /// It had to make room.
+    #[error("the upload made room for another address's: uploads_max or connections_max is reached")]
+    Evicted,
     /// The daemon stops.
     #[error("the daemon stops")]
     Drained,
-    /// The disk threads take nothing.
-    #[error("too many requests wait for the disk")]
-    Busy,
+    /// The disk threads took it along, or don't take it.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// The chunks can't be told apart.
     #[error(transparent)]
     Malformed(#[from] ChunkError),
     /// The partial can't take it.
     #[error(transparent)]
     Upload(#[from] UploadError),
+}
+
+impl BodyError {
+    /// What a wait for more of a body ended with.
+    pub(super) fn of_wait(error: &TransferError) -> BodyError {
+        match error {
+            TransferError::Drained => BodyError::Drained,
+            TransferError::TooSlow => BodyError::TooSlow,
+            TransferError::Evicted => BodyError::Evicted,
+            _ => BodyError::PeerGone,
+        }
+    }
 }
 
 /// What there is of a body, and who has it.
@@ -79,6 +98,8 @@ pub(super) struct Received {
     /// Bytes of payload.
     pub(super) bytes: u64,
     pub(super) result: Result<(), BodyError>,
+    /// What came behind it.
+    pub(super) trailers: Trailers,
 }
 
 /// Receives a body and gives it to `writer`.
@@ -88,30 +109,41 @@ pub(super) async fn receive(
     input: &mut Input,
     body: Body,
     writer: Writer,
+    owner: Owner,
 ) -> Received {
     let socket = match connection.socket.as_fd().try_clone_to_owned() {
         Ok(socket) => Arc::new(socket),
         Err(error) => {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::MFILE);
             let result = Err(BodyError::Upload(UploadError::Exhausted(errno)));
-            return Received { writer: Some(writer), bytes: 0, result };
+            return Received { writer: Some(writer), bytes: 0, result, trailers: Trailers::default() };
         }
     };
     let (framing, ahead) = (Framing::of(body), input.take());
     let turn = Turn { writer, socket, framing, ahead, bytes: 0, cached_until: 0 };
-    let received = turns(worker, connection, input, turn).await;
+    let received = turns(worker, connection, input, turn, owner).await;
     connection.socket.gather(false);
     received
 }
 
-async fn turns(worker: &Worker, connection: &Connection, input: &mut Input, mut turn: Turn) -> Received {
+async fn turns(
+    worker: &Worker,
+    connection: &Connection,
+    input: &mut Input,
+    mut turn: Turn,
+    owner: Owner,
+) -> Received {
     let timeout_ms = worker.live().settings.receive_timeout_ms;
     let mut patience = worker.clock.deadline(timeout_ms);
     let mut is_late = false;
     let result = loop {
         let bytes = turn.bytes;
-        let Ok((back, pause)) = one_turn(worker, connection, turn).await else {
-            return Received { writer: None, bytes, result: Err(BodyError::Busy) };
+        let (back, pause) = match one_turn(worker, connection, turn, owner).await {
+            Ok(done) => done,
+            Err(error) => {
+                let (result, trailers) = (Err(error.into()), Trailers::default());
+                return Received { writer: None, bytes, result, trailers };
+            }
         };
         turn = back;
         if turn.bytes > bytes {
@@ -130,22 +162,24 @@ async fn turns(worker: &Worker, connection: &Connection, input: &mut Input, mut 
         }
     };
     input.put_back(turn.ahead);
-    Received { writer: Some(turn.writer), bytes: turn.bytes, result }
+    let trailers = turn.framing.trailers();
+    Received { writer: Some(turn.writer), bytes: turn.bytes, result, trailers }
 }
 
 async fn one_turn(
     worker: &Worker,
     connection: &Connection,
     mut turn: Turn,
-) -> Result<(Turn, Result<Pause, BodyError>), DiskBusy> {
-    let done = worker.disk.run_upload(move || {
+    owner: Owner,
+) -> Result<(Turn, Result<Pause, BodyError>), DiskError> {
+    let done = worker.disk.run(Lane::Write, owner, move || {
         let direct = turn.direct_buffers();
         let pause = if direct.is_some() { Ok(Pause::TurnOver) } else { turn.run() };
         (turn, pause, direct)
     });
     match done.await? {
         // Boxed: few bodies are so long.
-        (turn, _, Some(direct)) => Box::pin(direct::run(worker, connection, turn, direct)).await,
+        (turn, _, Some(direct)) => Box::pin(direct::run(worker, connection, turn, direct, owner)).await,
         (turn, pause, None) => Ok((turn, pause)),
     }
 }
@@ -165,8 +199,7 @@ async fn arrival(
     match connection.readable(Phase::Receiving, until).await {
         Ok(()) => Ok(false),
         Err(TransferError::TimedOut) => Ok(worker.clock.ticks() >= patience.tick),
-        Err(TransferError::Drained) => Err(BodyError::Drained),
-        Err(_) => Err(BodyError::PeerGone),
+        Err(error) => Err(BodyError::of_wait(&error)),
     }
 }
 
@@ -184,6 +217,13 @@ impl Framing {
             Body::None => Framing::Length(0),
             Body::Length(length) => Framing::Length(length),
             Body::Chunked => Framing::Chunked { decoder: ChunkedDecoder::new(), is_whole: false },
+        }
+    }
+
+    fn trailers(&self) -> Trailers {
+        match self {
+            Framing::Length(_) => Trailers::default(),
+            Framing::Chunked { decoder, .. } => Trailers::parse(decoder.trailers()),
         }
     }
 

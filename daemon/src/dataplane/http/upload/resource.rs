@@ -25,10 +25,10 @@ impl Call<'_> {
             note: conditions.note(),
         };
         let (uploads, limits) = (Arc::clone(&self.uploads), self.limits());
-        let root = self.worker.resources.root.clone();
+        let root = Arc::clone(self.uploads.root());
         let algorithms = content.algorithms().union(self.wanted_digests());
-        let begun = self.on_disk(move || {
-            if root.is_some_and(|root| !conditions.hold(&root, &plan.destination)) {
+        let begun = self.on_disk_at_first(move || {
+            if !conditions.hold(&root, &plan.destination) {
                 return Err(UploadError::PreconditionFailed);
             }
             let mut writer = uploads.create(&plan, &limits)?;
@@ -43,7 +43,12 @@ impl Call<'_> {
         }
         let answer = Box::pin(self.take(writer, content, complete)).await?;
         match answer {
-            Taken::Published(answer) => Ok(answer.upload_complete(true)),
+            Taken::Published(answer) => {
+                // Whoever meant to go on wants to know where, though nothing is left to send.
+                let location = (!complete).then(|| resource.path());
+                let answer = self.completed(answer).field_if("Location", location);
+                Ok(answer.field("Upload-Limit", self.upload_limit()))
+            }
             Taken::Kept(offset) => Ok(Answer::new(201)
                 .field("Location", resource.path())
                 .field("Upload-Limit", self.upload_limit())
@@ -59,10 +64,12 @@ impl Call<'_> {
         };
         self.check_content_encoding()?;
         let content = Digests::from_fields(&self.content_digests()?);
+        let digests = Digests::from_fields(&self.repr_digests()?);
         let (uploads, limits) = (Arc::clone(&self.uploads), self.limits());
         let algorithms = content.algorithms();
-        let resumed = self.on_disk(move || {
+        let resumed = self.on_disk_at_first(move || {
             let mut writer = uploads.resume(&resource, offset, length, &limits)?;
+            writer.promise(&digests)?;
             writer.hash(algorithms);
             Ok(writer)
         });
@@ -74,19 +81,25 @@ impl Call<'_> {
             return Err(marked(stop, false));
         }
         match Box::pin(self.take(writer, content, complete)).await? {
-            Taken::Published(answer) => Ok(answer.upload_complete(true)),
+            Taken::Published(answer) => Ok(self.completed(answer)),
             Taken::Kept(offset) => {
                 Ok(Answer::new(204).field("Upload-Offset", offset.to_string()).upload_complete(false))
             }
         }
     }
 
-    /// Receives the body, checks it, and publishes the upload if this was the last of it.
+    /// The answer to whoever completed the upload.
+    fn completed(&self, answer: Answer) -> Answer {
+        answer.field("Upload-Offset", self.published_bytes.to_string()).upload_complete(true)
+    }
+
+    /// Receives the body, checks it, and publishes the upload if this was the last of it, or all that it was to have:
+    /// a client that cuts a file of known length into chunks may learn too late that one was the last.
     async fn take(&mut self, writer: Writer, content: Digests, complete: bool) -> Result<Taken, Stop> {
         let result = self.receive(writer).await;
         let writer = result.map_err(|stop| marked(stop, false))?;
         let writer = self.check_content(writer, content).await.map_err(|stop| marked(stop, false))?;
-        if !complete {
+        if !complete && writer.length() != Some(writer.offset()) {
             return self.keep(writer).await.map(Taken::Kept).map_err(|stop| marked(stop, false));
         }
         if let Some(expected) = writer.length().filter(|length| *length != writer.offset()) {
@@ -94,8 +107,7 @@ impl Call<'_> {
             self.keep(writer).await?;
             return Err(marked(self.refusal(&error).into(), false));
         }
-        let conditions = Conditions::from_note(writer.note());
-        let published = self.publish(writer, conditions, Digests::default()).await;
+        let published = self.publish(writer, Digests::default()).await;
         published.map(Taken::Published).map_err(|stop| marked(stop, true))
     }
 
@@ -130,7 +142,7 @@ impl Call<'_> {
     /// lost that one, and goes on from here.
     pub(super) async fn status(&mut self, resource: UploadResource) -> Result<Answer, Stop> {
         let (uploads, limits) = (Arc::clone(&self.uploads), self.limits());
-        let status = self.on_disk(move || uploads.interrupt(&resource, &limits)).await?;
+        let status = self.on_disk_at_first(move || uploads.interrupt(&resource, &limits)).await?;
         Ok(Answer::new(204)
             .field("Upload-Offset", status.offset.to_string())
             .upload_complete(status.complete)
@@ -142,7 +154,7 @@ impl Call<'_> {
     /// Gives an upload up (draft section 4.5).
     pub(super) async fn cancel(&mut self, resource: UploadResource) -> Result<Answer, Stop> {
         let uploads = Arc::clone(&self.uploads);
-        self.on_disk(move || uploads.remove(&resource)).await?;
+        self.on_disk_at_first(move || uploads.remove(&resource)).await?;
         Ok(Answer::new(204))
     }
 }

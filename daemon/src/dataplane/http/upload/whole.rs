@@ -4,12 +4,25 @@ use std::sync::Arc;
 
 use super::answer::Answer;
 use super::conditions::Conditions;
-use super::{Algorithms, Call, Digests, Stop};
-use crate::files::upload::{Plan, Publication, Published, UploadError, Writer};
+use super::short::Arrived;
+use super::{Algorithms, Call, Digests, Stop, Trailers, malformed_digest};
+use crate::files::upload::{Admitted, Part, Plan, Publication, Published, UploadError, Writer};
 use crate::protocol::content_range::ContentRange;
 use crate::protocol::digest;
+use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::Body;
+use crate::protocol::name::UploadId;
 use crate::telemetry::UploadOutcome;
+
+/// How a body begins.
+enum Beginning {
+    /// As a whole file.
+    Whole,
+    /// As a whole file that was let in before.
+    Admitted(Admitted),
+    /// As a part of one.
+    Part(Part),
+}
 
 impl Call<'_> {
     /// Takes a file, or a part of one.
@@ -20,29 +33,38 @@ impl Call<'_> {
             return Err(Answer::problem(411, detail).into());
         }
         match fields.content_range {
-            Ok(None) => self.put_whole().await,
-            Ok(Some(range)) => self.put_part(range).await,
+            Ok(None) => Box::pin(self.put_whole()).await,
+            Ok(Some(range)) => Box::pin(self.put_part(range)).await,
             Err(error) => Err(Answer::problem(400, &error.to_string()).into()),
         }
     }
 
     async fn put_whole(&mut self) -> Result<Answer, Stop> {
+        let fields = self.fields()?;
         let digests = Digests::from_fields(&self.repr_digests()?);
         let content = Digests::from_fields(&self.content_digests()?);
         let plan = Plan {
             destination: self.request.name.clone(),
-            length: self.body_bytes(),
+            length: self.body_bytes().or(fields.upload.length),
             // The body is the whole file, so both kinds of digest are the file's: what is left of it when it is cut
             // short has to have them too.
             digests: digests.or(&content),
-            note: String::new(),
+            note: Conditions::of(&self.request.preconditions).note(),
         };
         let algorithms = content.algorithms().union(self.wanted_digests());
-        let writer = self.begin(plan, algorithms, None).await?;
+        let admitted = match self.receive_short(&plan).await? {
+            Arrived::Whole(admitted, body) => {
+                let body = (admitted, body);
+                return Box::pin(self.publish_short(plan, body, [digests, content], algorithms)).await;
+            }
+            Arrived::Late(admitted) => Some(admitted),
+            Arrived::Long => None,
+        };
+        let beginning = admitted.map_or(Beginning::Whole, Beginning::Admitted);
+        let writer = self.begin(plan, algorithms, beginning).await?;
         let writer = self.receive(writer).await?;
         let writer = self.check_content(writer, content).await?;
-        let conditions = Conditions::of(&self.request.preconditions);
-        self.publish(writer, conditions, digests).await
+        self.publish(writer, digests).await
     }
 
     async fn put_part(&mut self, range: ContentRange) -> Result<Answer, Stop> {
@@ -57,10 +79,12 @@ impl Call<'_> {
             destination: self.request.name.clone(),
             length: Some(range.total),
             digests,
-            note: String::new(),
+            note: Conditions::of(&self.request.preconditions).note(),
         };
         let algorithms = content.algorithms().union(self.wanted_digests());
-        let writer = self.begin(plan, algorithms, Some(range.first)).await?;
+        let upload = self.upload_id()?;
+        let part = Part { first: range.first, end: range.end, upload };
+        let writer = self.begin(plan, algorithms, Beginning::Part(part)).await?;
         let writer = self.receive(writer).await?;
         let writer = self.check_content(writer, content).await?;
         if writer.offset() > range.end {
@@ -79,26 +103,39 @@ impl Call<'_> {
             return Err(self.refusal(&error).into());
         }
         if range.is_last() {
-            let conditions = Conditions::of(&self.request.preconditions);
             // Digests that came with the first part were noted; the last one's count too.
-            return self.publish(writer, conditions, digests).await;
+            if upload.is_none() && range.first > 0 {
+                let (name, length) = (&self.request.name, range.total);
+                self.may_repeat = Some(self.uploads.await_repeat(name, length, range.first));
+            }
+            return self.publish(writer, digests).await;
         }
+        let resource = writer.resource();
         let offset = self.keep(writer).await?;
-        Ok(Answer::new(202).field("Upload-Offset", offset.to_string()))
+        Ok(Answer::new(202)
+            .field("Location", resource.path())
+            .field("Upload-Id", resource.id.to_string())
+            .field("Upload-Offset", offset.to_string()))
+    }
+
+    /// Which upload the part says that it belongs to.
+    fn upload_id(&self) -> Result<Option<UploadId>, Stop> {
+        self.fields()?.upload_id.map_err(|error| Answer::problem(400, &error.to_string()).into())
     }
 
     /// Gets a writer, if the conditions hold by now: whoever waits for a 100 learns it before the body is sent.
-    async fn begin(&self, plan: Plan, algorithms: Algorithms, offset: Option<u64>) -> Result<Writer, Stop> {
+    async fn begin(&self, plan: Plan, algorithms: Algorithms, beginning: Beginning) -> Result<Writer, Stop> {
         let (uploads, limits) = (Arc::clone(&self.uploads), self.limits());
         let conditions = Conditions::of(&self.request.preconditions);
-        let root = self.worker.resources.root.clone();
-        self.on_disk(move || {
-            if root.is_some_and(|root| !conditions.hold(&root, &plan.destination)) {
+        let root = Arc::clone(self.uploads.root());
+        self.on_disk_at_first(move || {
+            if !conditions.hold(&root, &plan.destination) {
                 return Err(UploadError::PreconditionFailed);
             }
-            let mut writer = match offset {
-                None => uploads.begin(&plan, &limits)?,
-                Some(offset) => uploads.resume_destination(&plan, offset, &limits)?,
+            let mut writer = match beginning {
+                Beginning::Whole => uploads.begin(&plan, &limits)?,
+                Beginning::Admitted(admitted) => uploads.begin_admitted(admitted, &plan, &limits)?,
+                Beginning::Part(part) => uploads.take_part(&plan, &part, &limits)?,
             };
             writer.hash(algorithms);
             Ok(writer)
@@ -106,51 +143,81 @@ impl Call<'_> {
         .await
     }
 
-    /// Compares what came with the digests of this body, which takes it back where they differ.
+    /// Compares what came with the digests of this body, in its head and behind it, which takes it back where they
+    /// differ.
     pub(super) async fn check_content(&self, writer: Writer, content: Digests) -> Result<Writer, Stop> {
-        if content.algorithms().is_empty() {
+        let Trailers { repr_digest, content_digest } = &self.trailers;
+        if let Some(error) = content_digest.as_ref().err().or(repr_digest.as_ref().err()) {
+            let answer = malformed_digest(error);
+            self.on_disk(move || {
+                let mut writer = writer;
+                writer.take_back()
+            })
+            .await?;
+            return Err(answer.into());
+        }
+        let trailing = Digests::from_fields(content_digest.as_deref().unwrap_or_default());
+        if content.algorithms().union(trailing.algorithms()).is_empty() {
             return Ok(writer);
         }
         self.on_disk(move || {
             let mut writer = writer;
             writer.check_content(&content)?;
+            writer.check_content(&trailing)?;
             Ok(writer)
         })
         .await
     }
 
-    /// Keeps what has come, and says how much that is.
+    /// The digests of the whole file that came behind the body; each one that came before is compared as well.
+    fn trailing_digests(&self) -> Digests {
+        Digests::from_fields(self.trailers.repr_digest.as_deref().unwrap_or_default())
+    }
+
+    /// Keeps what has come, and says how much that is. What came behind it of digests of the whole is noted.
     pub(super) async fn keep(&mut self, writer: Writer) -> Result<u64, Stop> {
-        let kept = self.on_disk(move || writer.keep()).await?;
+        let trailing = self.trailing_digests();
+        let kept = self.on_disk(move || {
+            let mut writer = writer;
+            writer.promise(&trailing)?;
+            writer.keep()
+        });
+        let kept = kept.await?;
         self.outcome = Some(UploadOutcome::Kept);
         Ok(kept.offset)
     }
 
-    /// Gives a whole upload its name, if it has `digests` and those that were noted when it began.
-    pub(super) async fn publish(
-        &mut self,
-        writer: Writer,
-        conditions: Conditions,
-        digests: Digests,
-    ) -> Result<Answer, Stop> {
+    /// Gives a whole upload its name, if it has `digests` and those that were noted of it, and if the conditions of its
+    /// first request and of this one hold.
+    pub(super) async fn publish(&mut self, writer: Writer, digests: Digests) -> Result<Answer, Stop> {
         let recorded = self.wanted_digests();
+        let trailing = self.trailing_digests();
+        let own = match self.request.method {
+            // Its conditions are none of the file's: draft section 4.4.
+            Method::Patch => Conditions::default(),
+            _ => Conditions::of(&self.request.preconditions),
+        };
+        let conditions = [Conditions::from_note(writer.note()), own];
         let published = self
             .on_disk(move || {
-                let permits = |current: Option<&_>| conditions.permit(current);
+                let permits = |current: Option<&_>| conditions.iter().all(|those| those.permit(current));
+                let are_none = conditions.iter().all(Conditions::are_none);
                 let publication = Publication {
-                    is_new: conditions.want_new(),
-                    precondition: if conditions.are_none() { None } else { Some(&permits) },
-                    digests,
+                    is_new: conditions.iter().any(Conditions::want_new),
+                    precondition: if are_none { None } else { Some(&permits) },
+                    digests: [digests, trailing],
                     recorded,
                 };
                 writer.publish(&publication)
             })
             .await?;
-        self.outcome = Some(UploadOutcome::Published);
-        Ok(Self::published(&published))
+        Ok(self.note_published(&published))
     }
 
-    fn published(published: &Published) -> Answer {
+    /// The answer to what was published.
+    pub(super) fn note_published(&mut self, published: &Published) -> Answer {
+        self.outcome = Some(UploadOutcome::Published);
+        self.published_bytes = published.size;
         let status = if published.created { 201 } else { 204 };
         Answer::new(status)
             .field("ETag", published.etag.clone())

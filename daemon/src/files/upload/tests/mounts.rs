@@ -2,15 +2,16 @@
 
 use std::process::Command;
 
+use super::super::super::free_space::Shortage;
 use super::super::destination::{Destination, identify};
 use super::*;
 
 /// A mounted file system, unmounted when dropped.
-struct Mounted(PathBuf);
+pub(super) struct Mounted(PathBuf);
 
 impl Mounted {
     /// None, with a line that says so, where the process may not mount.
-    fn tmpfs(path: PathBuf, options: &str) -> Option<Mounted> {
+    pub(super) fn tmpfs(path: PathBuf, options: &str) -> Option<Mounted> {
         run(Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(&path))?;
         Some(Mounted(path))
     }
@@ -25,7 +26,7 @@ impl Mounted {
         Some(Mounted(path))
     }
 
-    fn remount(&self, options: &str) {
+    pub(super) fn remount(&self, options: &str) {
         let status = Command::new("mount").args(["-o", options]).arg(&self.0).status().unwrap();
         assert!(status.success(), "{options}");
     }
@@ -48,7 +49,7 @@ impl Drop for Mounted {
 }
 
 /// A fixture whose root is a tmpfs.
-fn on_tmpfs(options: &str) -> Option<(Fixture, Mounted)> {
+pub(super) fn on_tmpfs(options: &str) -> Option<(Fixture, Mounted)> {
     let outer = tempfile::tempdir().unwrap();
     let path = outer.path().join("root");
     std::fs::create_dir(&path).unwrap();
@@ -70,14 +71,18 @@ fn a_full_disk_is_told_before_the_body_where_its_length_is_known() {
     let Some((fixture, _mount)) = on_tmpfs("size=4m") else { return };
     fixture.put("/file", b"before").unwrap();
     let error = fixture.uploads.begin(&plan("/file", Some(8 << 20)), &limits()).unwrap_err();
-    assert_eq!(error, UploadError::NoSpace);
+    assert_eq!(error, UploadError::NoSpace(Shortage::Disk));
     fixture.assert_clean();
-    // Two that fit one by one.
-    let first = fixture.uploads.begin(&plan("/file", Some(3 << 20)), &limits()).unwrap();
-    let error = fixture.uploads.begin(&plan("/file", Some(3 << 20)), &limits()).unwrap_err();
-    assert_eq!(error, UploadError::NoSpace);
+    // Two that fit one by one: what one has only announced is there for the other.
+    let mut first = fixture.uploads.begin(&plan("/file", Some(3 << 20)), &limits()).unwrap();
+    first.write(b"1").unwrap();
+    assert_eq!(fixture.uploads.usage().bytes_ahead, (1 << 20) - 1);
+    assert!(fixture.put("/file", &pattern(2 << 20)).is_ok());
+    let error = first.write(&pattern(3 << 20)[1..]).unwrap_err();
+    assert_eq!(error, UploadError::NoSpace(Shortage::Disk));
     drop(first);
-    assert!(fixture.put("/file", &pattern(3 << 20)).is_ok());
+    fixture.assert_clean();
+    assert!(fixture.put("/other", &pattern(1 << 20)).is_ok());
 }
 
 #[test]
@@ -90,7 +95,7 @@ fn a_disk_that_fills_up_fails_the_upload_and_gets_its_space_back() {
         let mut writer = begin(&fixture.uploads, &plan, &limits()).unwrap();
         let block = pattern(64 << 10);
         let error = (0..100).find_map(|_| writer.write(&block).err()).unwrap();
-        assert_eq!(error, UploadError::NoSpace);
+        assert_eq!(error, UploadError::NoSpace(Shortage::Disk));
         assert_eq!(writer.publish(&Publication::default()), Err(UploadError::TakenOver));
         assert_eq!(fixture.read("file").unwrap(), b"before");
         fixture.assert_clean();
@@ -107,7 +112,7 @@ fn the_last_bytes_may_be_the_ones_that_find_no_room() {
     if let Ok(writer) = &mut writer {
         std::fs::write(fixture.path.join("filler"), pattern(512 << 10)).unwrap();
         let error = pattern((1 << 20) - 1).chunks(1 << 16).find_map(|chunk| writer.write(chunk).err());
-        assert_eq!(error, Some(UploadError::NoSpace));
+        assert_eq!(error, Some(UploadError::NoSpace(Shortage::Disk)));
     }
     drop(writer);
     assert_eq!(fixture.read("file").unwrap(), b"before");
@@ -206,11 +211,12 @@ fn what_cannot_be_renamed_is_copied_beside_its_destination() {
     let Some((mut fixture, mount)) = with_mount() else { return };
     // As where two directories of one mount don't let files be renamed between them.
     let destination = Destination::resolve(&fixture.root, &name("/mnt/file"), &limits()).unwrap();
-    let (_, home_mount) = identify(destination.directory()).unwrap();
+    let (_, home_mount, _) = identify(destination.directory()).unwrap();
     Arc::get_mut(&mut fixture.uploads).unwrap().home_mount = home_mount;
     let content = pattern(LONG);
     let digests = digests_of(&content);
-    let publication = Publication { digests, is_new: true, ..Publication::default() };
+    let publication =
+        Publication { digests: [digests, Digests::default()], is_new: true, ..Publication::default() };
     let published = fixture.put_if("/mnt/file", &content, &publication).unwrap();
     assert!(published.created);
     assert_eq!(fixture.etag("/mnt/file").unwrap(), published.etag);
@@ -235,13 +241,13 @@ fn a_copy_that_finds_no_room_leaves_both_directories_clean() {
     let Some((mut fixture, mount)) = with_mount() else { return };
     fixture.put("/mnt/file", b"before").unwrap();
     let destination = Destination::resolve(&fixture.root, &name("/mnt/file"), &limits()).unwrap();
-    let (_, home_mount) = identify(destination.directory()).unwrap();
+    let (_, home_mount, _) = identify(destination.directory()).unwrap();
     drop(destination);
     let uploads = Arc::get_mut(&mut fixture.uploads).unwrap();
     uploads.home_mount = home_mount;
     uploads.homes = Default::default();
     std::fs::write(mount.0.join("filler"), vec![7; 63 << 20]).unwrap();
-    assert_eq!(fixture.put("/mnt/file", &pattern(LONG)), Err(UploadError::NoSpace));
+    assert_eq!(fixture.put("/mnt/file", &pattern(LONG)), Err(UploadError::NoSpace(Shortage::Disk)));
     assert_eq!(fixture.read("mnt/file").unwrap(), b"before");
     assert!(names(&mount.0.join(".streamd-uploads")).is_empty());
     assert_eq!(fixture.partials(), ["homes"]);
@@ -269,11 +275,11 @@ fn a_sync_that_fails_fails_the_upload_for_good() {
         let error = put(&pattern(length)).unwrap_err();
         // The loop device says what its image's file system said.
         assert!(
-            matches!(error, UploadError::NoSpace | UploadError::Failed { .. } | UploadError::ReadOnly),
+            matches!(error, UploadError::NoSpace(_) | UploadError::Failed { .. } | UploadError::ReadOnly),
             "{error}"
         );
         assert_eq!(fixture.read("file").unwrap(), b"before");
-        assert_eq!(fixture.uploads.usage(), UploadUsage { writers: 0, partials: 0 });
+        assert_eq!(fixture.uploads.usage(), UploadUsage::default());
     }
     drop((mount, small));
 }

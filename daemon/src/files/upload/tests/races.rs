@@ -86,6 +86,30 @@ fn of_pairs_one_wins_whole_and_readers_see_only_whole_files() {
     fixture.assert_clean();
 }
 
+/// Whoever opens it at its first moment downloads it to its end.
+#[test]
+fn a_file_that_has_its_name_is_found_unchanged() {
+    let fixture = Fixture::new();
+    fixture.put("/file", b"first").unwrap();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let Found::File(file) = fixture.root.find(&name("/file")).unwrap() else { panic!("no file") };
+                assert!((0..20).all(|_| file.is_as_opened()));
+            }
+        });
+        let part = Part { first: 0, end: 7, upload: None };
+        for _ in 0..500 {
+            let mut writer = fixture.uploads.take_part(&plan("/file", Some(7)), &part, &limits()).unwrap();
+            writer.write(b"content").unwrap();
+            writer.publish(&Publication::default()).unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    fixture.assert_clean();
+}
+
 #[test]
 fn of_many_that_take_over_one_writes_at_a_time() {
     let fixture = Fixture::new();

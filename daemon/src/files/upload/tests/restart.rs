@@ -34,7 +34,7 @@ fn uploads_are_continued_after_a_restart() {
     resource.write(&content[..20]).unwrap();
     resource.crash();
     fixture.restart();
-    assert_eq!(fixture.uploads.usage(), UploadUsage { writers: 0, partials: 3 });
+    assert_eq!(fixture.counts(), (0, 3));
     for (path, offset) in [("/whole", LONG), ("/ranged", 10)] {
         let mut writer =
             fixture.uploads.resume_destination(&plan(path, total), offset as u64, &limits()).unwrap();
@@ -139,7 +139,7 @@ fn a_sweep_removes_what_is_too_old_and_nothing_else() {
     assert!(!unknown("0").exists() && unknown("1").exists() && home.join("notes").exists());
     let swept = fixture.uploads.sweep(Duration::ZERO);
     assert_eq!((swept.partials, swept.bytes, swept.is_partway), (1, 5, false));
-    assert_eq!(fixture.uploads.usage(), UploadUsage { writers: 1, partials: 1 });
+    assert_eq!(fixture.counts(), (1, 1));
     drop(active);
     assert_eq!(fixture.uploads.sweep(Duration::ZERO).partials, 1);
     assert_eq!(fixture.partials(), ["1".repeat(32), "notes".to_owned()]);
@@ -148,9 +148,9 @@ fn a_sweep_removes_what_is_too_old_and_nothing_else() {
 #[test]
 fn a_home_that_is_no_directory_or_removed_is_told_or_made_anew() {
     let fixture = Fixture::new();
-    std::fs::remove_dir(fixture.home()).unwrap();
+    std::fs::remove_dir_all(fixture.home()).unwrap();
     fixture.put("/file", b"content").unwrap();
-    std::fs::remove_dir(fixture.home()).unwrap();
+    std::fs::remove_dir_all(fixture.home()).unwrap();
     std::os::unix::fs::symlink("/tmp", fixture.home()).unwrap();
     assert!(matches!(fixture.put("/file", b"content"), Err(UploadError::Failed { .. })));
     assert!(matches!(Uploads::open(Arc::clone(&fixture.root)), Err(UploadError::Failed { .. })));
@@ -238,7 +238,7 @@ proptest! {
                 }
             }
         }
-        let publication = Publication { digests: digests_of(&content), ..Publication::default() };
+        let publication = Publication { digests: [digests_of(&content), Digests::default()], ..Publication::default() };
         let published = writer.publish(&publication).unwrap();
         prop_assert_eq!(published.size, content.len() as u64);
         prop_assert_eq!(fixture.read("file").unwrap(), content);

@@ -14,7 +14,8 @@ fn an_upload_is_continued_by_its_destination() {
     assert_eq!(writer.offset(), 300);
     writer.write(&content[300..]).unwrap();
     assert_eq!(fixture.read("file"), None);
-    let publication = Publication { digests: digests_of(&content), ..Publication::default() };
+    let publication =
+        Publication { digests: [digests_of(&content), Digests::default()], ..Publication::default() };
     assert!(writer.publish(&publication).unwrap().created);
     assert_eq!(fixture.read("file").unwrap(), content);
     fixture.assert_clean();
@@ -34,13 +35,38 @@ fn only_an_upload_of_the_same_length_is_continued() {
 fn offset_0_starts_anew() {
     let fixture = Fixture::new();
     fixture.cut_short("/file", b"12345", 10);
+    let first = fixture.uploads.index.all()[0].id;
     fixture.cut_short("/file", b"abc", 10);
-    assert_eq!(fixture.partials().len(), 1);
+    // The first one's client can go on with it.
+    assert_eq!(fixture.partials().len(), 2);
     let plan = plan("/file", Some(10));
+    for offset in [3, 5, 4] {
+        let error = fixture.uploads.resume_destination(&plan, offset, &limits()).unwrap_err();
+        assert_eq!(error, UploadError::Unproved, "{offset}");
+    }
+    let second =
+        fixture.uploads.index.all().iter().map(|partial| partial.id).find(|id| *id != first).unwrap();
+    for (id, offset, rest, content) in
+        [(second, 3, &b"defghij"[..], b"abcdefghij"), (first, 5, &b"67890"[..], b"1234567890")]
+    {
+        let mut writer = fixture.uploads.resume_named(&plan, offset, id, &limits()).unwrap();
+        writer.write(rest).unwrap();
+        writer.publish(&Publication::default()).unwrap();
+        assert_eq!(fixture.read("file").unwrap(), content);
+    }
+    // One that begins anew itself gives up what it had.
+    fixture.cut_short("/file", b"12345", 10);
+    let id = fixture.uploads.index.all()[0].id;
+    let mut writer = fixture.uploads.resume_named(&plan, 0, id, &limits()).unwrap();
+    assert_ne!(writer.id(), id);
+    assert_eq!(fixture.partials(), [writer.id().to_string()]);
+    writer.write(b"abc").unwrap();
+    drop(writer);
     let mut writer = fixture.uploads.resume_destination(&plan, 3, &limits()).unwrap();
     writer.write(b"defghij").unwrap();
     writer.publish(&Publication::default()).unwrap();
     assert_eq!(fixture.read("file").unwrap(), b"abcdefghij");
+    fixture.assert_clean();
 }
 
 #[test]
@@ -63,7 +89,11 @@ fn a_plain_put_is_kept_if_it_is_long_and_its_length_known() {
     }
     assert_eq!(fixture.partials().len(), 1);
     let plan = plan("/file", Some(2 * LONG as u64));
-    let mut writer = fixture.uploads.resume_destination(&plan, LONG as u64, &limits()).unwrap();
+    // Those that weren't kept may be gone on with by clients that don't know it.
+    let error = fixture.uploads.resume_destination(&plan, LONG as u64, &limits()).unwrap_err();
+    assert_eq!(error, UploadError::Unproved);
+    let id = fixture.uploads.index.all()[0].id;
+    let mut writer = fixture.uploads.resume_named(&plan, LONG as u64, id, &limits()).unwrap();
     writer.write(&content).unwrap();
     writer.publish(&Publication::default()).unwrap();
     assert!(fixture.read("file").unwrap() == [content.clone(), content].concat());
@@ -85,7 +115,7 @@ fn a_dropped_writer_keeps_and_a_discarded_one_does_not() {
     let gone = discarded.resource();
     discarded.discard();
     assert_eq!(fixture.uploads.status(&gone), Err(UploadError::NotFound));
-    assert_eq!(fixture.uploads.usage(), UploadUsage { writers: 0, partials: 1 });
+    assert_eq!(fixture.counts(), (0, 1));
 }
 
 #[test]
@@ -154,10 +184,15 @@ fn a_writer_that_makes_progress_is_not_disturbed() {
     let plan = plan("/file", Some(10));
     let mut first = fixture.uploads.resume_destination(&plan, 0, &limits()).unwrap();
     first.write(b"12345").unwrap();
-    for offset in [0, 3, 5] {
+    for offset in [3, 5, 0] {
         let error = fixture.uploads.resume_destination(&plan, offset, &limits()).unwrap_err();
         assert_eq!(error, UploadError::Busy, "{offset}");
     }
+    // Whoever was told so may go on all the same.
+    let error = fixture.uploads.resume_destination(&plan, 5, &limits()).unwrap_err();
+    assert_eq!(error, UploadError::Unproved);
+    let error = fixture.uploads.resume_named(&plan, 5, first.id(), &limits()).unwrap_err();
+    assert_eq!(error, UploadError::Busy);
     assert_eq!(fixture.uploads.resume(&first.resource(), 5, None, &limits()).unwrap_err(), UploadError::Busy);
     first.write(b"67890").unwrap();
     first.publish(&Publication::default()).unwrap();
@@ -179,7 +214,7 @@ fn a_stalled_writer_is_taken_over_and_can_do_no_more() {
     assert_eq!(wrong(4), UploadError::WrongOffset { expected: 5, provided: 4 });
     first.write(b"").unwrap();
     let mut second = take();
-    assert_eq!(fixture.uploads.usage(), UploadUsage { writers: 1, partials: 1 });
+    assert_eq!(fixture.counts(), (1, 1));
     assert_eq!(first.write(b"xxxxx"), Err(UploadError::TakenOver));
     assert_eq!(first.check_content(&digests_of(b"")), Err(UploadError::TakenOver));
     assert_eq!(first.keep(), Err(UploadError::TakenOver));
@@ -235,7 +270,9 @@ fn a_stalled_plain_put_is_continued_by_its_destination() {
     whole.write(b"12345").unwrap();
     // A new start leaves it alone.
     fixture.uploads.resume_destination(&plan, 0, &impatient()).unwrap().discard();
-    let mut writer = fixture.uploads.resume_destination(&plan, 5, &impatient()).unwrap();
+    let error = fixture.uploads.resume_destination(&plan, 5, &impatient()).unwrap_err();
+    assert_eq!(error, UploadError::Unproved, "two have begun");
+    let mut writer = fixture.uploads.resume_named(&plan, 5, whole.id(), &impatient()).unwrap();
     assert_eq!(whole.write(b"6"), Err(UploadError::TakenOver));
     writer.write(b"67").unwrap();
     assert_eq!(

@@ -1,4 +1,5 @@
 use super::*;
+use crate::protocol::http1::framing::{Framed, frame};
 use proptest::prelude::*;
 
 /// Valid heads of every shape.
@@ -6,7 +7,7 @@ fn head() -> impl Strategy<Value = String> {
     let method = prop::sample::select(vec!["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"]);
     let target = prop::sample::select(vec!["/", "/a/b.txt?q", "/../%61", "http://a:80/b", "https://[::1]"]);
     let version = prop::sample::select(vec!["HTTP/1.0", "HTTP/1.1", "HTTP/1.3"]);
-    let field = prop::sample::select(vec![
+    let fields = vec![
         "Range: bytes=0-1",
         "If-Match: \"a\"",
         "If-None-Match: *",
@@ -18,13 +19,14 @@ fn head() -> impl Strategy<Value = String> {
         "User-Agent: a (b; c)",
         "Repr-Digest: sha-256=:AAAA:",
         "Want-Repr-Digest: crc32c=1",
-    ]);
+        "Content-Length: 7",
+    ];
     (
         prop::sample::select(vec!["", "\r\n", "\r\n\r\n"]),
         method,
         target,
         version,
-        prop::collection::vec(field, 0..8),
+        prop::sample::subsequence(fields, 0..8).prop_shuffle(),
     )
         .prop_map(|(empty_lines, method, target, version, fields)| {
             let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
@@ -77,7 +79,7 @@ proptest! {
 
     #[test]
     fn a_damaged_head_is_never_read_as_more_than_it_is(bytes in damaged_head()) {
-        if let Ok(Progress::Complete { request, head_bytes }) = parse(&bytes) {
+        if let Ok(Progress::Complete { request, head_bytes, .. }) = parse(&bytes) {
             prop_assert!(head_bytes <= bytes.len());
             prop_assert!(bytes[..head_bytes].ends_with(b"\r\n\r\n"));
             let line_feeds = memchr::memchr_iter(b'\n', &bytes[..head_bytes]);
@@ -88,6 +90,24 @@ proptest! {
         }
     }
 
+    /// What hands requests on and what answers them judge alike, and see the same end: the first passes nothing that
+    /// the second refuses, but for what uploads alone have.
+    #[test]
+    fn frame_agrees_with_parse(bytes in prop_oneof![damaged_head(), head().prop_map(String::into_bytes)]) {
+        let framed = frame(&bytes);
+        match parse(&bytes) {
+            Ok(Progress::Incomplete) => prop_assert_eq!(framed, Ok(None)),
+            Ok(Progress::Complete { request, head_bytes, .. }) => {
+                let framed = framed.unwrap().unwrap();
+                let Framed { target, body, .. } = framed;
+                prop_assert_eq!((framed.head_bytes, body), (head_bytes, request.body));
+                prop_assert_eq!(target, request.target.as_bytes());
+            }
+            Err(RequestError::MethodNotOffered { .. } | RequestError::FieldRepeated { .. }) => {}
+            Err(error) => prop_assert_eq!(framed, Err(error)),
+        }
+    }
+
     #[test]
     fn no_bytes_panic(
         bytes: Vec<u8>,
@@ -95,5 +115,32 @@ proptest! {
     ) {
         let _ = parse(&bytes);
         let _ = parse(text.as_bytes());
+    }
+}
+
+/// What is known of a host saves its reading, and changes nothing else.
+#[test]
+fn a_known_host_is_not_told_again() {
+    for (lines, known, told) in [
+        ("GET /a HTTP/1.1\r\nHost: a:80", "a:80", None),
+        ("GET /a HTTP/1.1\r\nHost: a:80", "a:8", Some("a:80")),
+        ("GET /a HTTP/1.1\r\nHost: a:80", "", Some("a:80")),
+        ("GET /a HTTP/1.1\r\nHost: A:80", "a:80", Some("A:80")),
+        ("GET http://b/a HTTP/1.1\r\nHost: a:80", "a:80", Some("b")),
+        ("PUT /a HTTP/1.1\r\nHost: a:80\r\nContent-Length: 1", "a:80", Some("a:80")),
+        ("GET /a HTTP/1.0", "", None),
+    ] {
+        let head = format!("{lines}\r\n\r\n");
+        let Ok(Progress::Complete { request, authority, .. }) =
+            parse_knowing(head.as_bytes(), known.as_bytes())
+        else {
+            panic!("{head:?}");
+        };
+        assert_eq!(authority.map(|authority| authority.text), told.map(str::as_bytes), "{head:?} {known}");
+        assert_eq!(request, super::complete(&head), "{head:?} {known}");
+    }
+    for lines in ["Host: a\r\nHost: a", "Host: a, a", "Host:", "X: y"] {
+        let head = format!("GET /a HTTP/1.1\r\n{lines}\r\n\r\n");
+        assert_eq!(parse_knowing(head.as_bytes(), b"a"), parse(head.as_bytes()), "{lines:?}");
     }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::protocol::content_range::{ContentRange, ContentRangeError};
 use crate::protocol::digest::{Digest, DigestError};
+use crate::protocol::name::UploadId;
 use crate::protocol::upload::UploadFields;
 
 const WRITES: [(&str, Method); 4] =
@@ -23,20 +24,25 @@ fn methods_are_reads_or_writes() {
         assert_eq!((request.method, request.method.as_str(), method.is_read()), (method, name, false));
         let expected = WriteFields {
             authorization: None,
+            host: Some(b"a".as_slice().into()),
             origin: None,
+            is_cross_site: false,
+            is_forwarded: false,
             content_range: Ok(None),
             content_type: None,
             content_encoding: None,
             repr_digest: Ok(vec![]),
             content_digest: Ok(vec![]),
             upload: UploadFields::default(),
+            upload_id: Ok(None),
+            is_tus: false,
             is_framed: false,
         };
         assert_eq!(request.write.as_deref(), Some(&expected), "{name}");
     }
     for name in ["GET", "HEAD"] {
         // What is wrong with a field that means nothing to a read is no reason to refuse it.
-        let request = complete(head(name, "Authorization: a\r\nAuthorization: b\r\nContent-Range: x\r\n"));
+        let request = complete(head(name, "Content-Type: a\r\nContent-Type: b\r\nContent-Range: x\r\n"));
         assert!(request.method.is_read() && request.write.is_none(), "{name}");
     }
     assert_eq!(status("put / HTTP/1.1\r\n"), Some(501));
@@ -50,7 +56,7 @@ fn fields_of_writes_are_read() {
          Content-Type: text/plain; charset=utf-8\r\nContent-Length: 5\r\n\
          Repr-Digest: md5=:AAAA:\r\nRepr-Digest: crc32c=:4waSgw==:\r\nContent-Digest: crc32c=:AAAAAA==:\r\n\
          Upload-Offset: 5\r\nUpload-Complete: ?0\r\nUpload-Length: 20\r\nUpload-Draft-Interop-Version: 9\r\n\
-         Upload-Draft-Interop-Versions: 8\r\n",
+         Upload-Draft-Interop-Versions: 8\r\nupload-id: 00000000000000000000000000000a1f\r\n",
     );
     assert_eq!(fields.authorization.unwrap().bearer(), Some(b"secret".as_slice()));
     assert_eq!(fields.origin.as_deref(), Some(b"http://a".as_slice()));
@@ -58,9 +64,15 @@ fn fields_of_writes_are_read() {
     assert_eq!(fields.content_type.as_deref(), Some(b"text/plain; charset=utf-8".as_slice()));
     assert_eq!(fields.repr_digest, Ok(vec![Digest::Crc32c([0xe3, 0x06, 0x92, 0x83])]));
     assert_eq!(fields.content_digest, Ok(vec![Digest::Crc32c([0; 4])]));
-    let upload =
-        UploadFields { offset: Some(5), complete: Some(false), length: Some(20), interop_version: Some(9) };
+    let upload = UploadFields {
+        offset: Some(5),
+        complete: Some(false),
+        length: Some(20),
+        interop_version: Some(9),
+        ..UploadFields::default()
+    };
     assert_eq!(fields.upload, upload);
+    assert_eq!(fields.upload_id, Ok(Some(UploadId(0xa1f))));
     assert!(fields.is_framed);
     let request = complete(head("PUT", "Want-Repr-Digest: sha-256=1\r\nIf-None-Match: *\r\n"));
     assert_eq!(request.want_repr_digest.as_deref(), Some(b"sha-256=1".as_slice()));
@@ -71,12 +83,14 @@ fn fields_of_writes_are_read() {
 fn faults_of_values_are_kept() {
     let fields = write(
         "Content-Range: bytes 0-4/*\r\nRepr-Digest: sha-256\r\nContent-Digest: sha-256=:AA:,\r\n\
-         Upload-Offset: five\r\nUpload-Complete: yes\r\n",
+         Upload-Offset: five\r\nUpload-Complete: yes\r\nUpload-Id: 0000000000000000000000000000A1F\r\n",
     );
     assert_eq!(fields.content_range, Err(ContentRangeError::TotalUnknown));
     assert!(matches!(fields.repr_digest, Err(DigestError::NoBytes { .. })));
     assert_eq!(fields.content_digest, Err(DigestError::Malformed));
-    assert_eq!(fields.upload, UploadFields::default());
+    assert!(fields.upload_id.is_err());
+    let malformed = Some("Upload-Offset");
+    assert_eq!(fields.upload, UploadFields { malformed, ..UploadFields::default() });
 }
 
 #[test]
@@ -90,6 +104,7 @@ fn fields_that_must_not_repeat_are_refused() {
         "Upload-Complete",
         "Upload-Length",
         "Upload-Draft-Interop-Version",
+        "Upload-Id",
     ];
     for name in names {
         let lines = format!("{name}: 1\r\n{}: 1\r\n", name.to_lowercase());

@@ -1,0 +1,83 @@
+//! Who asks: the peer, or whom it stands for where it is a trusted proxy.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use hyper::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
+
+use crate::config::TrustedProxies;
+use crate::protocol::http1::forwarded::{ForwardedError, Sender, of_fields};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Caller {
+    /// Where it is, as far as that is known: else the proxy. Port 0 where none is told.
+    pub(super) address: SocketAddr,
+    /// Whether a proxy stands for somebody who isn't known to be on this host.
+    pub(super) is_elsewhere: bool,
+}
+
+impl Caller {
+    /// The peer, for itself.
+    pub(super) fn of_peer(peer: SocketAddr) -> Caller {
+        Caller { address: peer, is_elsewhere: false }
+    }
+
+    /// Of a request with these fields from `peer`.
+    ///
+    /// # Errors
+    /// [`ForwardedError`] where a proxy that is believed says nothing that can be.
+    pub(super) fn of(
+        peer: SocketAddr,
+        headers: &HeaderMap,
+        proxies: &TrustedProxies,
+    ) -> Result<Caller, ForwardedError> {
+        if !proxies.contain(peer.ip()) {
+            return Ok(Caller::of_peer(peer));
+        }
+        let fields = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        let said = of_fields(fields(FORWARDED), fields(X_FORWARDED_FOR), |address| proxies.contain(address))?;
+        Ok(match said {
+            None => Caller::of_peer(peer),
+            Some(Sender::Unnamed) => Caller { address: peer, is_elsewhere: true },
+            Some(Sender::Client(address)) => Caller { address, is_elsewhere: !address.ip().is_loopback() },
+        })
+    }
+}
+
+/// Without the port, which a proxy seldom tells.
+impl fmt::Display for Caller {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.address.ip(), formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderMap;
+
+    use super::Caller;
+    use crate::config::{Live, Settings};
+
+    #[test]
+    fn fields_of_trusted_proxies_alone_name_the_caller() {
+        let trusted_proxies = vec!["127.0.0.0/8".to_owned(), "10.0.0.1".to_owned()];
+        let live = Live::new(Settings { trusted_proxies, ..Settings::default() }).unwrap();
+        for (peer, field, value, expected, is_elsewhere) in [
+            ("127.0.0.1:5", "x-forwarded-for", "192.0.2.7", "192.0.2.7:0", true),
+            ("127.0.0.1:5", "x-forwarded-for", "192.0.2.7, 127.0.0.1", "192.0.2.7:0", true),
+            ("127.0.0.1:5", "x-forwarded-for", "127.0.0.1", "127.0.0.1:0", false),
+            ("127.0.0.1:5", "forwarded", "for=\"[2001:db8::7]:80\"", "[2001:db8::7]:80", true),
+            ("127.0.0.1:5", "forwarded", "for=unknown", "127.0.0.1:5", true),
+            ("127.0.0.1:5", "via", "1.1 proxy", "127.0.0.1:5", false),
+            ("10.0.0.1:5", "x-forwarded-for", "10.0.0.1", "10.0.0.1:0", true),
+            ("192.0.2.8:5", "x-forwarded-for", "127.0.0.1", "192.0.2.8:5", false),
+        ] {
+            let headers = HeaderMap::from_iter([(field.parse().unwrap(), value.parse().unwrap())]);
+            let caller = Caller::of(peer.parse().unwrap(), &headers, &live.proxies).unwrap();
+            assert_eq!(caller, Caller { address: expected.parse().unwrap(), is_elsewhere }, "{peer} {value}");
+        }
+    }
+}

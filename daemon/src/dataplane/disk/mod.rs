@@ -1,0 +1,303 @@
+//! The threads for what may wait for a disk: few, shared by all workers, and divided into lanes, so that nobody's work
+//! holds up work of another kind, for another mount or of another address.
+//!
+//! Work that takes long comes in many short tasks, each with a turn of its own: then it stops when nobody waits for it
+//! any more, and others have their turns in between.
+//!
+//! What a task holds is dropped on a disk thread, whether or not it is done: the last close of a file may wait for a
+//! disk. So a task of which nobody wants to hear any more stays in its queue, of which those that
+//! [refuse](Disk::run_or_refuse) have a limit, and the others one task for each connection.
+
+mod queue;
+mod shares;
+mod task;
+mod threads;
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use crate::files::{FileError, KnownFile, MountId, SourceFile};
+use crate::limits::AddressGroup;
+use crate::telemetry::LANE_NAMES;
+use task::{Awaited, Awaiting, Slot, Unawaited};
+pub(super) use threads::DiskThreads;
+use threads::Pool;
+
+/// A share of the disk threads for one kind of work. In the order of [`LANE_NAMES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dataplane) enum Lane {
+    /// Names to open files.
+    LookUp,
+    /// Windows of files that aren't in memory.
+    Read,
+    /// Uploads and stored frames, and closing what takes long to close.
+    Write,
+    /// Digests of whole files.
+    Digest,
+    /// Directories.
+    Listing,
+}
+
+impl Lane {
+    const ALL: [Lane; 5] = [Lane::LookUp, Lane::Read, Lane::Write, Lane::Digest, Lane::Listing];
+
+    /// Its name in metrics.
+    fn name(self) -> &'static str {
+        LANE_NAMES[self as usize]
+    }
+}
+
+/// Whose share of a lane a task takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dataplane) struct Owner {
+    /// What it may wait for.
+    pub(in crate::dataplane) mount: MountId,
+    /// Whom it is for; None for everybody on this host.
+    pub(in crate::dataplane) group: Option<AddressGroup>,
+}
+
+/// Why work wasn't done, or nobody waited for its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::dataplane) enum DiskError {
+    /// Too much of the kind waits already, or it waited too long.
+    #[error("the disk is busy: {}", too_many(*.0))]
+    Busy(Lane),
+    /// The file system does nothing of what it is asked for.
+    #[error("the disk of {0} doesn't answer")]
+    Silent(Arc<str>),
+}
+
+impl DiskError {
+    /// Seconds after which it may be otherwise, as `Retry-After` has them.
+    pub(in crate::dataplane) fn retry_after(&self) -> &'static str {
+        match self {
+            DiskError::Busy(_) => "1",
+            DiskError::Silent(_) => SILENT_RETRY_AFTER,
+        }
+    }
+}
+
+/// Somebody has to mend what doesn't answer.
+pub(in crate::dataplane) const SILENT_RETRY_AFTER: &str = "30";
+
+fn too_many(lane: Lane) -> &'static str {
+    match lane {
+        Lane::LookUp => "too many requests wait for their files to be found",
+        Lane::Read => "too many requests wait to be read",
+        Lane::Write => "too many requests wait to be written",
+        Lane::Digest => "too many requests wait for digests",
+        Lane::Listing => "too many requests wait for listings",
+    }
+}
+
+impl From<DiskError> for FileError {
+    fn from(error: DiskError) -> FileError {
+        match error {
+            DiskError::Busy(lane) => FileError::Busy(too_many(lane)),
+            DiskError::Silent(mount) => FileError::Silent(mount),
+        }
+    }
+}
+
+/// A worker's access to the disk threads.
+pub(super) struct Disk {
+    pool: Arc<Pool>,
+    waits: RefCell<Slab<Wait>>,
+}
+
+/// Somebody waits for a task.
+struct Wait {
+    lane: Lane,
+    mount: MountId,
+    since: Instant,
+    may_refuse: bool,
+    task: Arc<dyn Awaited>,
+    verdict: Option<DiskError>,
+}
+
+/// A wait so young isn't looked at: most are over by then.
+const AGE_MIN: Duration = Duration::from_secs(1);
+
+/// A single task may take so many times as long as a mount may be silent: others of the mount go on, so it is this one
+/// file that doesn't answer.
+const TASK_PATIENCE: u32 = 4;
+
+impl Disk {
+    /// For one worker.
+    pub(super) fn new(threads: &DiskThreads) -> Disk {
+        Disk { pool: Arc::clone(threads.pool()), waits: RefCell::default() }
+    }
+
+    /// Runs `work` on a disk thread, or turns it away: for what has not begun, so that its client can be told. Where it
+    /// is turned away at once `work` is dropped here, so it holds nothing that is slow to close.
+    pub(in crate::dataplane) fn run_or_refuse<R: Send + 'static>(
+        &self,
+        lane: Lane,
+        owner: Owner,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Asked<'_, R> {
+        let refusal = if self.pool.has_room(lane, owner) {
+            self.silence_of(lane, owner)
+        } else {
+            Some(DiskError::Busy(lane))
+        };
+        self.ask(lane, owner, refusal, true, work)
+    }
+
+    /// Runs `work` on a disk thread when its turn comes: for what is under way and is broken off only where its mount
+    /// doesn't answer.
+    pub(in crate::dataplane) fn run<R: Send + 'static>(
+        &self,
+        lane: Lane,
+        owner: Owner,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Asked<'_, R> {
+        // What writes has files open that are its own: it waits for a disk thread to drop them.
+        let refusal = if lane == Lane::Write { None } else { self.silence_of(lane, owner) };
+        self.ask(lane, owner, refusal, false, work)
+    }
+
+    /// Lets go of a file, and closes it if nobody else needs it.
+    pub(super) fn release(&self, known: Rc<KnownFile>) {
+        if let Some(known) = Rc::into_inner(known) {
+            self.close(known.file);
+        }
+    }
+
+    /// Closes a file. The last close of an unlinked file frees its blocks, and on FUSE or a network file system a
+    /// close asks a server: neither may happen on a worker.
+    pub(super) fn close(&self, file: SourceFile) {
+        if file.is_last() && file.close_may_wait() {
+            let owner = Owner { mount: file.mount(), group: None };
+            self.discard(Lane::Write, owner, file);
+        }
+    }
+
+    /// Has a disk thread drop what may be slow to drop. Nobody waits for it.
+    pub(in crate::dataplane) fn discard(&self, lane: Lane, owner: Owner, what: impl Send + 'static) {
+        self.pool.submit(lane, owner, Box::new(Unawaited(move || drop(what))));
+    }
+
+    /// Gives up what has waited for too long; to be called once a tick.
+    pub(super) fn sweep(&self, timeout_ms: u64) {
+        self.pool.set_timeout(timeout_ms);
+        let now = Instant::now();
+        let age_min = AGE_MIN.min(Duration::from_millis(timeout_ms));
+        for (_, wait) in self.waits.borrow_mut().iter_mut() {
+            if wait.verdict.is_none() && now.saturating_duration_since(wait.since) >= age_min {
+                wait.verdict = self.overdue(wait, now);
+                if wait.verdict.is_some() {
+                    self.pool.count_refused(wait.lane);
+                    wait.task.interrupt();
+                }
+            }
+        }
+        self.pool.tell_silent(now);
+    }
+
+    fn silence_of(&self, lane: Lane, owner: Owner) -> Option<DiskError> {
+        let answers = self.pool.does_answer(lane, owner.mount, Instant::now());
+        (!answers).then(|| self.silent(owner.mount))
+    }
+
+    fn silent(&self, mount: MountId) -> DiskError {
+        DiskError::Silent(self.pool.mounts().shown(mount))
+    }
+
+    fn ask<R: Send + 'static>(
+        &self,
+        lane: Lane,
+        owner: Owner,
+        refusal: Option<DiskError>,
+        may_refuse: bool,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Asked<'_, R> {
+        if let Some(error) = refusal {
+            self.pool.count_refused(lane);
+            return Asked::Refused(error);
+        }
+        let slot = Slot::new();
+        let task: Arc<dyn Awaited> = Arc::<Slot<R>>::clone(&slot);
+        let (mount, since) = (owner.mount, Instant::now());
+        let wait = Wait { lane, mount, since, may_refuse, task, verdict: None };
+        let key = self.waits.borrow_mut().insert(wait);
+        self.pool.submit(lane, owner, Box::new(Awaiting::new(work, Arc::clone(&slot))));
+        Asked::Waiting(Waiting { disk: self, key, lane, slot })
+    }
+
+    /// Why a wait is given up, if it is.
+    fn overdue(&self, wait: &Wait, now: Instant) -> Option<DiskError> {
+        // Before anything has come of an upload there is nothing that could take long to write.
+        let patience_of = if wait.may_refuse { Lane::LookUp } else { wait.lane };
+        let patience = self.pool.patience(patience_of);
+        let age = now.saturating_duration_since(wait.since);
+        if age >= patience && self.pool.silence(wait.lane, wait.mount, now) >= patience {
+            return Some(self.silent(wait.mount));
+        }
+        match wait.task.began() {
+            Some(began) => {
+                let is_too_long =
+                    now.saturating_duration_since(began) >= patience.saturating_mul(TASK_PATIENCE);
+                is_too_long.then(|| self.silent(wait.mount))
+            }
+            None => (wait.may_refuse && age >= patience).then_some(DiskError::Busy(wait.lane)),
+        }
+    }
+}
+
+/// Work that was asked for: its result, once it is awaited.
+#[must_use]
+pub(in crate::dataplane) enum Asked<'a, R> {
+    /// It was turned away.
+    Refused(DiskError),
+    /// A disk thread has it, or will.
+    Waiting(Waiting<'a, R>),
+}
+
+impl<R> Future for Asked<'_, R> {
+    type Output = Result<R, DiskError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Asked::Refused(error) => Poll::Ready(Err(error.clone())),
+            Asked::Waiting(waiting) => match waiting.slot.poll(context) {
+                Poll::Ready(result) => Poll::Ready(result.ok_or(DiskError::Busy(waiting.lane))),
+                Poll::Pending => match waiting.verdict() {
+                    Some(error) => Poll::Ready(waiting.slot.abandon().ok_or(error)),
+                    None => Poll::Pending,
+                },
+            },
+        }
+    }
+}
+
+/// Somebody waits as long as this is there. Then a task that was not begun never is.
+pub(in crate::dataplane) struct Waiting<'a, R> {
+    disk: &'a Disk,
+    key: usize,
+    lane: Lane,
+    slot: Arc<Slot<R>>,
+}
+
+impl<R> Waiting<'_, R> {
+    fn verdict(&self) -> Option<DiskError> {
+        self.disk.waits.borrow().get(self.key).and_then(|wait| wait.verdict.clone())
+    }
+}
+
+impl<R> Drop for Waiting<'_, R> {
+    fn drop(&mut self) {
+        self.disk.waits.borrow_mut().remove(self.key);
+        // What came of it in this moment goes here.
+        drop(self.slot.abandon());
+    }
+}
+
+#[cfg(test)]
+mod tests;

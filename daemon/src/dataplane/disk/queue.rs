@@ -1,0 +1,280 @@
+//! Which task is next: a matter of lanes, then of mounts, then of addresses, each in turn. Knows no threads.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::shares::{Kind, Shares};
+use super::{Lane, Owner};
+use crate::files::MountId;
+use crate::limits::AddressGroup;
+
+/// Tasks of one lane that may wait, besides those of what is under way: some hundred milliseconds of work for one disk.
+pub(super) const WAITING_MAX: usize = 1024;
+
+/// The same of digests, each of which may read a whole file: the answer without one needn't wait at all.
+pub(super) const DIGESTS_WAITING_MAX: usize = 32;
+
+/// How many of a lane may wait.
+fn waiting_max(lane: Lane) -> usize {
+    if lane == Lane::Digest { DIGESTS_WAITING_MAX } else { WAITING_MAX }
+}
+
+/// How many of them may be of one address: the others find room.
+pub(super) fn waiting_of_address_max(lane: Lane) -> usize {
+    waiting_max(lane) / 2
+}
+
+/// How long a mount that has ended nothing counts on the threads that it holds, when those of a lane are counted.
+const ABSENT_AFTER: Duration = Duration::from_secs(1);
+
+/// Turns of a lane against those of others where threads are shared.
+fn weight(lane: Lane) -> u64 {
+    match lane {
+        Lane::LookUp => 8,
+        Lane::Read | Lane::Write => 4,
+        Lane::Listing => 2,
+        Lane::Digest => 1,
+    }
+}
+
+/// What a turn of a lane of weight 1 costs it.
+const STRIDE: u64 = 8;
+
+/// Tasks that wait, and how many run of which.
+pub(super) struct Queue<T> {
+    shares: Shares,
+    home: MountId,
+    /// Whether other mounts have had tasks so far.
+    has_others: bool,
+    lanes: [OfLane<T>; Lane::ALL.len()],
+    /// Those with tasks that run.
+    busy: Vec<Busy>,
+    /// Where the lanes are by now that had most turns.
+    pass: u64,
+}
+
+struct OfLane<T> {
+    /// In the order of their turns.
+    mounts: VecDeque<OfMount<T>>,
+    waiting: usize,
+    running: usize,
+    pass: u64,
+}
+
+struct OfMount<T> {
+    mount: MountId,
+    /// In the order of their turns.
+    turns: VecDeque<Option<AddressGroup>>,
+    waiting: HashMap<Option<AddressGroup>, VecDeque<(Instant, T)>>,
+}
+
+/// What a mount holds.
+struct Busy {
+    mount: MountId,
+    lanes: [Holding; Lane::ALL.len()],
+}
+
+#[derive(Clone, Copy, Default)]
+struct Holding {
+    running: usize,
+    /// When it last ended one, or began one while it held none.
+    last_end: Option<Instant>,
+}
+
+impl Holding {
+    /// How long it has ended nothing.
+    fn silence(&self, now: Instant) -> Duration {
+        let since = self.last_end.filter(|_| self.running > 0);
+        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+}
+
+impl<T> Queue<T> {
+    /// For so many threads as are shared; `home` is the root's own mount.
+    pub(super) fn new(shares: Shares, home: MountId) -> Queue<T> {
+        let lanes = Lane::ALL.map(|_| OfLane { mounts: VecDeque::new(), waiting: 0, running: 0, pass: 0 });
+        Queue { shares, home, has_others: false, lanes, busy: Vec::new(), pass: 0 }
+    }
+
+    pub(super) fn shares(&self) -> &Shares {
+        &self.shares
+    }
+
+    /// Whether no task runs.
+    pub(super) fn is_idle(&self) -> bool {
+        self.busy.is_empty()
+    }
+
+    /// How many tasks of a lane wait.
+    pub(super) fn waiting(&self, lane: Lane) -> usize {
+        self.lanes[lane as usize].waiting
+    }
+
+    /// How many tasks of a lane run.
+    pub(super) fn running(&self, lane: Lane) -> usize {
+        self.lanes[lane as usize].running
+    }
+
+    /// Whether a lane has room for one more of an owner, who may as well be told that it hasn't.
+    pub(super) fn has_room(&self, lane: Lane, owner: Owner) -> bool {
+        let of_lane = &self.lanes[lane as usize];
+        if of_lane.waiting >= waiting_max(lane) {
+            return false;
+        }
+        let held = |mount: &OfMount<T>| mount.waiting.get(&owner.group).map_or(0, VecDeque::len);
+        owner.group.is_none() || of_lane.mounts.iter().map(held).sum::<usize>() < waiting_of_address_max(lane)
+    }
+
+    /// Adds a task.
+    pub(super) fn push(&mut self, lane: Lane, owner: Owner, task: T, now: Instant) {
+        self.has_others |= owner.mount != self.home;
+        let pass = self.pass;
+        let of_lane = &mut self.lanes[lane as usize];
+        if of_lane.waiting == 0 {
+            // Turns that it didn't want aren't owed to it.
+            of_lane.pass = of_lane.pass.max(pass);
+        }
+        of_lane.waiting += 1;
+        let index = of_lane.mounts.iter().position(|of_mount| of_mount.mount == owner.mount);
+        let index = index.unwrap_or_else(|| {
+            let of_mount = OfMount { mount: owner.mount, turns: VecDeque::new(), waiting: HashMap::new() };
+            of_lane.mounts.push_back(of_mount);
+            of_lane.mounts.len() - 1
+        });
+        let of_mount = &mut of_lane.mounts[index];
+        let tasks = of_mount.waiting.entry(owner.group).or_default();
+        if tasks.is_empty() {
+            of_mount.turns.push_back(owner.group);
+        }
+        tasks.push_back((now, task));
+    }
+
+    /// Whether a thread of this kind would find a task.
+    pub(super) fn has_any(&self, kind: Kind, now: Instant) -> bool {
+        self.choose(kind, now).is_some()
+    }
+
+    /// Takes the next task for a thread of this kind, which tells of its end by [`Queue::end`].
+    pub(super) fn take(&mut self, kind: Kind, now: Instant) -> Option<(Lane, MountId, T)> {
+        let (lane, index) = self.choose(kind, now)?;
+        let of_lane = &mut self.lanes[lane as usize];
+        let mut of_mount = of_lane.mounts.remove(index)?;
+        let mount = of_mount.mount;
+        let group = of_mount.turns.pop_front()?;
+        let tasks = of_mount.waiting.get_mut(&group)?;
+        let (_, task) = tasks.pop_front()?;
+        if tasks.is_empty() {
+            of_mount.waiting.remove(&group);
+        } else {
+            of_mount.turns.push_back(group);
+        }
+        if !of_mount.turns.is_empty() {
+            of_lane.mounts.push_back(of_mount);
+        }
+        of_lane.waiting -= 1;
+        of_lane.running += 1;
+        self.pass = self.pass.max(of_lane.pass);
+        of_lane.pass += STRIDE / weight(lane);
+        let holding = self.holding_mut(lane, mount);
+        if holding.running == 0 {
+            holding.last_end = Some(now);
+        }
+        holding.running += 1;
+        Some((lane, mount, task))
+    }
+
+    /// A task has ended.
+    pub(super) fn end(&mut self, lane: Lane, mount: MountId, now: Instant) {
+        self.lanes[lane as usize].running -= 1;
+        let holding = self.holding_mut(lane, mount);
+        holding.running -= 1;
+        holding.last_end = Some(now);
+        if holding.running == 0 {
+            self.busy.retain(|busy| busy.lanes.iter().any(|holding| holding.running > 0));
+        }
+    }
+
+    /// How long a mount has ended nothing of a lane while it holds threads of it.
+    pub(super) fn silence(&self, lane: Lane, mount: MountId, now: Instant) -> Duration {
+        let busy = self.busy.iter().find(|busy| busy.mount == mount);
+        busy.map_or(Duration::ZERO, |busy| busy.lanes[lane as usize].silence(now))
+    }
+
+    /// The mounts that hold threads, with how long they have ended nothing of each lane, and how many threads they
+    /// hold.
+    pub(super) fn silences(&self, now: Instant) -> impl Iterator<Item = (MountId, Lane, Duration, usize)> {
+        self.busy.iter().flat_map(move |busy| {
+            Lane::ALL.into_iter().map(move |lane| {
+                let holding = &busy.lanes[lane as usize];
+                (busy.mount, lane, holding.silence(now), holding.running)
+            })
+        })
+    }
+
+    /// Since when the task waits that has waited longest.
+    pub(super) fn oldest(&self, lane: Lane) -> Option<Instant> {
+        let tasks = self.lanes[lane as usize].mounts.iter().flat_map(|of_mount| of_mount.waiting.values());
+        tasks.filter_map(|tasks| tasks.front()).map(|(since, _)| *since).min()
+    }
+
+    /// A lane whose turn it is and which of its mounts.
+    fn choose(&self, kind: Kind, now: Instant) -> Option<(Lane, usize)> {
+        let of_kind = Lane::ALL.into_iter().filter(|lane| self.shares.lane(*lane).kind == kind);
+        let running: usize = of_kind.clone().map(|lane| self.running(lane)).sum();
+        let free = self.shares.threads(kind).checked_sub(running).filter(|free| *free > 0)?;
+        let needed: usize = of_kind.clone().map(|lane| self.needed(lane, now)).sum();
+        let mut chosen: Option<(bool, u64, Lane, usize)> = None;
+        for lane in of_kind {
+            let of_lane = &self.lanes[lane as usize];
+            let present = of_lane.running - self.absent(lane, now);
+            if of_lane.waiting == 0 || present >= self.shares.lane(lane).max {
+                continue;
+            }
+            let own = self.needed(lane, now);
+            if own == 0 && free <= needed {
+                continue;
+            }
+            let rank = (own == 0, of_lane.pass);
+            if chosen.is_some_and(|(is_extra, pass, ..)| (is_extra, pass) <= rank) {
+                continue;
+            }
+            let index = of_lane.mounts.iter().position(|of_mount| self.may_hold_more(lane, of_mount.mount));
+            chosen = index.map(|index| (rank.0, rank.1, lane, index)).or(chosen);
+        }
+        chosen.map(|(_, _, lane, index)| (lane, index))
+    }
+
+    /// Threads that a lane has a right to and doesn't have.
+    fn needed(&self, lane: Lane, now: Instant) -> usize {
+        self.shares.lane(lane).min.saturating_sub(self.running(lane) - self.absent(lane, now))
+    }
+
+    /// Threads of a lane that mounts don't give back: they don't count as had.
+    fn absent(&self, lane: Lane, now: Instant) -> usize {
+        let held = self.busy.iter().map(|busy| &busy.lanes[lane as usize]);
+        held.filter(|held| held.silence(now) > ABSENT_AFTER).map(|held| held.running).sum()
+    }
+
+    fn may_hold_more(&self, lane: Lane, mount: MountId) -> bool {
+        let Some(busy) = self.busy.iter().find(|busy| busy.mount == mount) else { return true };
+        let (kind, is_home) = (self.shares.lane(lane).kind, mount == self.home);
+        if is_home && !self.has_others {
+            return true;
+        }
+        let of_kind = Lane::ALL.into_iter().filter(|other| self.shares.lane(*other).kind == kind);
+        let all: usize = of_kind.map(|other| busy.lanes[other as usize].running).sum();
+        busy.lanes[lane as usize].running < self.shares.of_mount(lane, is_home)
+            && all < self.shares.of_mount_in_all(kind, is_home)
+    }
+
+    fn holding_mut(&mut self, lane: Lane, mount: MountId) -> &mut Holding {
+        let index = self.busy.iter().position(|busy| busy.mount == mount).unwrap_or_else(|| {
+            self.busy.push(Busy { mount, lanes: Default::default() });
+            self.busy.len() - 1
+        });
+        &mut self.busy[index].lanes[lane as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests;

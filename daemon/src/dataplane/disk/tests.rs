@@ -1,0 +1,138 @@
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use monoio::{LegacyDriver, RuntimeBuilder};
+
+use super::queue::WAITING_MAX;
+use super::{Disk, DiskError, DiskThreads, Lane, Owner};
+use crate::files::{MountId, Mounts};
+
+const OWNER: Owner = Owner { mount: MountId::UNKNOWN, group: None };
+
+/// Longer than any test takes.
+const NO_TIMEOUT_MS: u64 = 3_600_000;
+
+fn disk(threads: usize, timeout_ms: u64) -> (DiskThreads, Disk) {
+    let threads = DiskThreads::start(threads, timeout_ms, Arc::new(Mounts::of_process())).unwrap();
+    let disk = Disk::new(&threads);
+    (threads, disk)
+}
+
+fn block_on(future: impl Future<Output = ()>) {
+    RuntimeBuilder::<monoio::time::TimeDriver<LegacyDriver>>::new().build().unwrap().block_on(future);
+}
+
+/// Like an open file: it matters where it goes.
+struct Closed(Sender<String>);
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        let name = std::thread::current().name().unwrap_or_default().to_owned();
+        self.0.send(name).unwrap();
+    }
+}
+
+#[test]
+fn what_a_task_holds_is_dropped_on_a_disk_thread_however_many_wait() {
+    let (_threads, disk) = disk(1, NO_TIMEOUT_MS);
+    let (go, gone) = channel::<()>();
+    let (sender, closed) = channel();
+    disk.discard(Lane::Write, OWNER, CallOnDrop(Some(move || assert!(gone.recv().is_ok()))));
+    for _ in 0..2 * WAITING_MAX {
+        disk.discard(Lane::Write, OWNER, Closed(sender.clone()));
+    }
+    assert!(closed.try_recv().is_err(), "none before its turn");
+    go.send(()).unwrap();
+    drop(sender);
+    let names: Vec<String> = closed.iter().collect();
+    assert_eq!(names.len(), 2 * WAITING_MAX);
+    assert!(names.iter().all(|name| name == "streamd-disk-0"), "{names:?}");
+}
+
+struct CallOnDrop<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Drop for CallOnDrop<F> {
+    fn drop(&mut self) {
+        if let Some(call) = self.0.take() {
+            call();
+        }
+    }
+}
+
+#[test]
+fn work_that_nobody_waits_for_any_more_is_never_begun_and_its_files_go_on_a_disk_thread() {
+    let (_threads, disk) = disk(1, NO_TIMEOUT_MS);
+    let (go, gone) = channel::<()>();
+    let (sender, closed) = channel();
+    disk.discard(Lane::Read, OWNER, CallOnDrop(Some(move || assert!(gone.recv().is_ok()))));
+    block_on(async {
+        let file = Closed(sender);
+        let mut asked = Box::pin(disk.run(Lane::Read, OWNER, move || {
+            drop(file);
+            panic!("it was begun");
+        }));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(asked.as_mut().poll(&mut context).is_pending());
+        drop(asked);
+    });
+    assert!(closed.try_recv().is_err(), "it isn't dropped here");
+    go.send(()).unwrap();
+    assert_eq!(closed.recv().unwrap(), "streamd-disk-0");
+    assert!(closed.recv().is_err());
+}
+
+#[test]
+fn a_mount_that_ends_nothing_is_given_up_and_the_others_go_on() {
+    let (threads, disk) = disk(16, 200);
+    let silent = Owner { mount: MountId::numbered(7), group: None };
+    let (go, gone) = channel::<()>();
+    let gone = Arc::new(std::sync::Mutex::new(gone));
+    let hanging = threads.pool().report().lanes.len();
+    assert_eq!(hanging, Lane::ALL.len());
+    block_on(async {
+        let ask = |lane| {
+            let gone = Arc::clone(&gone);
+            disk.run_or_refuse(lane, silent, move || assert!(gone.lock().unwrap().recv().is_err()))
+        };
+        let sweep = async {
+            let end = Instant::now() + Duration::from_secs(30);
+            while threads.pool().report().silent.is_empty() || !disk.waits.borrow().is_empty() {
+                assert!(Instant::now() < end, "not given up within 30 s");
+                monoio::time::sleep(Duration::from_millis(10)).await;
+                disk.sweep(200);
+                for lane in Lane::ALL {
+                    assert_eq!(disk.run(lane, OWNER, || 7).await, Ok(7), "{lane:?}");
+                }
+            }
+        };
+        let all = async {
+            let asked = (0..20).map(|_| Box::pin(ask(Lane::LookUp))).collect::<Vec<_>>();
+            for ask in asked {
+                assert_eq!(ask.await, Err(DiskError::Silent("/".into())));
+            }
+        };
+        monoio::join!(all, sweep);
+        assert_eq!(ask(Lane::LookUp).await, Err(DiskError::Silent("/".into())), "refused at once");
+        assert!(threads.pool().report().lanes[0].oldest >= Duration::from_millis(200));
+        drop(go);
+        let end = Instant::now() + Duration::from_secs(30);
+        while !threads.pool().report().silent.is_empty() {
+            assert!(Instant::now() < end, "silent for ever");
+            monoio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(disk.run_or_refuse(Lane::LookUp, silent, || 7).await, Ok(7));
+    });
+}
+
+#[test]
+fn a_task_that_panics_costs_itself_alone() {
+    let (threads, disk) = disk(1, NO_TIMEOUT_MS);
+    block_on(async {
+        let outcome = disk.run(Lane::Read, OWNER, || panic!("as it is meant to be")).await;
+        assert_eq!(outcome, Err::<(), _>(DiskError::Busy(Lane::Read)));
+        assert_eq!(disk.run(Lane::Read, OWNER, || 7).await, Ok(7));
+        assert_eq!(threads.pool().report().lanes[Lane::Read as usize].running, 0);
+    });
+}

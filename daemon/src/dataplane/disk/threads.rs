@@ -1,0 +1,275 @@
+//! The threads: each takes what is next, or sleeps until it is called. One call wakes one thread.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::nice;
+
+use super::queue::Queue;
+use super::shares::{Kind, Shares};
+use super::task::Task;
+use super::{Lane, Owner};
+use crate::files::{MountId, Mounts};
+use crate::telemetry::{DiskState, LaneState, SilentMount};
+
+/// Patient threads leave the processor to whoever wants it now: workers, and threads that somebody waits for.
+const NICENESS: i32 = 10;
+
+/// The disk threads of one daemon. They end when every clone of this is gone and their work is done.
+#[derive(Clone)]
+pub(in crate::dataplane) struct DiskThreads(Arc<End>);
+
+/// Tells the threads to end.
+struct End(Arc<Pool>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.is_over = true;
+        for sleeper in state.asleep.iter_mut().flat_map(std::mem::take) {
+            sleeper.thread.unpark();
+        }
+    }
+}
+
+pub(in crate::dataplane) struct Pool {
+    state: Mutex<State>,
+    /// `disk_timeout_ms`.
+    timeout_ms: AtomicU64,
+    mounts: Arc<Mounts>,
+}
+
+struct State {
+    queue: Queue<Box<dyn Task>>,
+    /// What each thread does, and since when.
+    running: Vec<Option<(Lane, Instant)>>,
+    /// Those that sleep, of each kind. The last is called first: its memory is warm.
+    asleep: [Vec<Sleeper>; Kind::ALL.len()],
+    ended: [u64; Lane::ALL.len()],
+    refused: [u64; Lane::ALL.len()],
+    /// Mounts that were told to the log as silent.
+    told: Vec<MountId>,
+    is_over: bool,
+}
+
+struct Sleeper {
+    number: usize,
+    thread: Thread,
+}
+
+/// Times that whoever writes is waited for longer: what waits in memory to be written may be gigabytes, and making it
+/// durable takes as long as writing all of it. 150 s by default, in which a disk of 50 MB/s writes 7.5 GB.
+const WRITES_PATIENCE: u32 = 10;
+
+impl DiskThreads {
+    /// Starts `count` threads.
+    pub(in crate::dataplane) fn start(
+        count: usize,
+        timeout_ms: u64,
+        mounts: Arc<Mounts>,
+    ) -> io::Result<DiskThreads> {
+        let shares = Shares::of(count);
+        let prompt = shares.threads(Kind::Prompt);
+        let state = State {
+            queue: Queue::new(shares, mounts.home()),
+            running: vec![None; count],
+            asleep: Default::default(),
+            ended: Default::default(),
+            refused: Default::default(),
+            told: Vec::new(),
+            is_over: false,
+        };
+        let pool = Pool { state: Mutex::new(state), timeout_ms: AtomicU64::new(timeout_ms), mounts };
+        let threads = DiskThreads(Arc::new(End(Arc::new(pool))));
+        for number in 0..count {
+            let kind = if number < prompt { Kind::Prompt } else { Kind::Patient };
+            let pool = Arc::clone(threads.pool());
+            let name = format!("streamd-disk-{number}");
+            // Not joined: a thread that hangs in a dead file system must not hold up the end of the daemon.
+            std::thread::Builder::new().name(name).spawn(move || pool.serve(number, kind))?;
+        }
+        Ok(threads)
+    }
+
+    /// What all threads share. Whoever holds only this doesn't keep them from ending.
+    pub(in crate::dataplane) fn pool(&self) -> &Arc<Pool> {
+        &self.0.0
+    }
+}
+
+impl Pool {
+    /// The mounts that tasks are for.
+    pub(super) fn mounts(&self) -> &Mounts {
+        &self.mounts
+    }
+
+    /// From now on so long is waited for a mount.
+    pub(super) fn set_timeout(&self, timeout_ms: u64) {
+        self.timeout_ms.store(timeout_ms, Ordering::Relaxed);
+    }
+
+    /// How long a mount may end nothing of a lane before it counts as one that doesn't answer.
+    pub(super) fn patience(&self, lane: Lane) -> Duration {
+        let timeout = Duration::from_millis(self.timeout_ms.load(Ordering::Relaxed));
+        if lane == Lane::Write { timeout.saturating_mul(WRITES_PATIENCE) } else { timeout }
+    }
+
+    /// Whether a mount answers, as far as a lane knows.
+    pub(super) fn does_answer(&self, lane: Lane, mount: MountId, now: Instant) -> bool {
+        self.silence(lane, mount, now) < self.patience(lane)
+    }
+
+    /// How long a mount has ended nothing of a lane while it holds threads of it.
+    pub(super) fn silence(&self, lane: Lane, mount: MountId, now: Instant) -> Duration {
+        self.lock().queue.silence(lane, mount, now)
+    }
+
+    /// Whether a task of an owner may wait for its turn, where it may as well be told that it can't.
+    pub(super) fn has_room(&self, lane: Lane, owner: Owner) -> bool {
+        self.lock().queue.has_room(lane, owner)
+    }
+
+    /// Counts a task that was refused, or given up.
+    pub(super) fn count_refused(&self, lane: Lane) {
+        self.lock().refused[lane as usize] += 1;
+    }
+
+    /// Has a thread do `task` when its turn comes.
+    pub(super) fn submit(&self, lane: Lane, owner: Owner, task: Box<dyn Task>) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.queue.push(lane, owner, task, now);
+        let kind = state.queue.shares().lane(lane).kind;
+        let sleeper = state.next_sleeper(kind, now);
+        drop(state);
+        if let Some(sleeper) = sleeper {
+            sleeper.thread.unpark();
+        }
+    }
+
+    /// Tells the log which mounts don't answer, and which do again.
+    pub(super) fn tell_silent(&self, now: Instant) {
+        let mut state = self.lock();
+        if state.told.is_empty() && state.queue.is_idle() {
+            return;
+        }
+        let silent = self.silent(&state, now);
+        let told = std::mem::replace(&mut state.told, silent.iter().map(|(mount, ..)| *mount).collect());
+        drop(state);
+        for (mount, silence, threads) in silent.iter().filter(|(mount, ..)| !told.contains(mount)) {
+            let (mount, seconds) = (self.mounts.point(*mount), silence.as_secs());
+            tracing::warn!(%mount, seconds, threads, "a mount doesn't answer: what needs it gets 503");
+        }
+        for mount in told.into_iter().filter(|told| !silent.iter().any(|(mount, ..)| mount == told)) {
+            let mount = self.mounts.point(mount);
+            tracing::info!(%mount, "a mount answers again");
+        }
+    }
+
+    /// What the lanes do now, and which mounts don't answer.
+    pub(in crate::dataplane) fn report(&self) -> DiskState {
+        let now = Instant::now();
+        let state = self.lock();
+        let lanes = Lane::ALL.map(|lane| {
+            let running =
+                state.running.iter().flatten().filter(|(of, _)| *of == lane).map(|(_, since)| *since);
+            let oldest = running.chain(state.queue.oldest(lane)).min();
+            LaneState {
+                name: lane.name(),
+                waiting: state.queue.waiting(lane),
+                running: state.queue.running(lane),
+                ended: state.ended[lane as usize],
+                refused: state.refused[lane as usize],
+                oldest: oldest.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
+            }
+        });
+        let silent = self.silent(&state, now);
+        let held: usize = silent.iter().map(|(.., threads)| threads).sum();
+        let is_stuck = held >= state.running.len();
+        drop(state);
+        let silent = silent.into_iter();
+        let silent =
+            silent.map(|(mount, silence, _)| SilentMount { point: self.mounts.point(mount), silence });
+        DiskState { lanes: lanes.to_vec(), silent: silent.collect(), is_stuck }
+    }
+
+    /// The mounts that have ended nothing of a lane for too long, with the time and how many threads they hold in all.
+    fn silent(&self, state: &State, now: Instant) -> Vec<(MountId, Duration, usize)> {
+        let mut silent: Vec<(MountId, Duration, usize)> = Vec::new();
+        for (mount, lane, silence, _) in state.queue.silences(now) {
+            if silence < self.patience(lane) {
+                continue;
+            }
+            match silent.iter_mut().find(|(of, ..)| *of == mount) {
+                Some((_, longest, _)) => *longest = silence.max(*longest),
+                None => silent.push((mount, silence, 0)),
+            }
+        }
+        for (mount, _, _, running) in state.queue.silences(now) {
+            if let Some((.., threads)) = silent.iter_mut().find(|(of, ..)| *of == mount) {
+                *threads += running;
+            }
+        }
+        silent
+    }
+}
+
+impl State {
+    /// A thread of this kind to be woken, if one sleeps and would find a task.
+    fn next_sleeper(&mut self, kind: Kind, now: Instant) -> Option<Sleeper> {
+        let asleep = &mut self.asleep[kind as usize];
+        if asleep.is_empty() || !self.queue.has_any(kind, now) { None } else { asleep.pop() }
+    }
+}
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does one task after the other.
+    fn serve(&self, number: usize, kind: Kind) {
+        if kind == Kind::Patient {
+            // Where it is refused everything still is done.
+            let _ = nice(NICENESS);
+        }
+        let (mut ended, mut has_slept) = (None, false);
+        loop {
+            let now = Instant::now();
+            let mut state = self.lock();
+            if std::mem::take(&mut has_slept) {
+                // park(3) may return for no reason, and then nobody took it off the list.
+                state.asleep[kind as usize].retain(|sleeper| sleeper.number != number);
+            }
+            if let Some((lane, mount)) = ended.take() {
+                state.queue.end(lane, mount, now);
+                state.ended[lane as usize] += 1;
+                state.running[number] = None;
+            }
+            let Some((lane, mount, task)) = state.queue.take(kind, now) else {
+                if state.is_over {
+                    return;
+                }
+                state.asleep[kind as usize].push(Sleeper { number, thread: std::thread::current() });
+                drop(state);
+                std::thread::park();
+                has_slept = true;
+                continue;
+            };
+            state.running[number] = Some((lane, now));
+            // Its end may have made room for two.
+            let sleeper = state.next_sleeper(kind, now);
+            drop(state);
+            if let Some(sleeper) = sleeper {
+                sleeper.thread.unpark();
+            }
+            // In builds that unwind: whoever waits is told by the task's drop, and the thread goes on.
+            let _ = catch_unwind(AssertUnwindSafe(|| task.run()));
+            ended = Some((lane, mount));
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What a worker doesn't believe to be in memory any more, since it had to wait for the like of it.
+//!
+//! A file is doubted after one wait. A disk is doubted after waits for a few of its files, or whoever has many files
+//! that each lack a page would hold up the worker once for each.
+
+use std::cell::{Cell, RefCell};
+
+use crate::files::FileId;
+
+/// Files that are doubted at once; of more the first is believed again. Their disk is doubted long before.
+const FILES_MAX: usize = 64;
+
+/// Disks that are doubted at once.
+const DEVICES_MAX: usize = 16;
+
+/// Waits for so many files of one disk, each within one term of the one before, and its windows are read whole before
+/// they are believed.
+const DEVICE_FILES_READ_WHOLE: u32 = 2;
+
+/// Waits for so many, and they aren't believed at all: what was just read whole is gone before it is sent.
+const DEVICE_FILES_NOT_BELIEVED: u32 = 5;
+
+/// What it takes to believe that a window is in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Belief {
+    /// A look at a few places.
+    Places,
+    /// A read of all of it, at tick `since` or later.
+    Whole {
+        /// When that began.
+        since: u64,
+    },
+    /// Nothing: a disk thread reads it.
+    Nothing,
+}
+
+/// What is doubted by one worker.
+#[derive(Debug, Default)]
+pub(super) struct Doubts {
+    /// The first tick at which nothing is doubted any more.
+    end: Cell<u64>,
+    lists: RefCell<Lists>,
+}
+
+#[derive(Debug, Default)]
+struct Lists {
+    files: Vec<FileDoubt>,
+    devices: Vec<DeviceDoubt>,
+}
+
+#[derive(Debug)]
+struct FileDoubt {
+    id: FileId,
+    /// The first tick at which it is believed again.
+    end: u64,
+}
+
+#[derive(Debug)]
+struct DeviceDoubt {
+    device: u64,
+    /// Files that were waited for.
+    files: u32,
+    /// The first tick at which they don't count any more.
+    files_end: u64,
+    /// When reads of whole windows began to be what it takes.
+    since: u64,
+    whole_end: u64,
+    nothing_end: u64,
+}
+
+impl Doubts {
+    /// What it takes to believe that a window of this file is in memory at tick `now`.
+    pub(super) fn belief(&self, id: FileId, now: u64) -> Belief {
+        if now >= self.end.get() {
+            return Belief::Places;
+        }
+        let lists = self.lists.borrow();
+        if lists.files.iter().any(|doubt| doubt.id == id && now < doubt.end) {
+            return Belief::Nothing;
+        }
+        match lists.devices.iter().find(|doubt| doubt.device == id.device) {
+            Some(doubt) if now < doubt.nothing_end => Belief::Nothing,
+            Some(doubt) if now < doubt.whole_end => Belief::Whole { since: doubt.since },
+            _ => Belief::Places,
+        }
+    }
+
+    /// The worker waited for this file at tick `now`: it is doubted for `term` ticks. After a long wait so is its disk,
+    /// which has so much to do that the next may be as long.
+    pub(super) fn add(&self, id: FileId, is_long: bool, now: u64, term: u64) {
+        let Lists { files, devices } = &mut *self.lists.borrow_mut();
+        files.retain(|doubt| now < doubt.end);
+        devices.retain(|doubt| now < doubt.files_end.max(doubt.whole_end));
+        let end = now + term;
+        if let Some(doubt) = files.iter_mut().find(|doubt| doubt.id == id) {
+            doubt.end = end;
+        } else {
+            push_within(files, FileDoubt { id, end }, FILES_MAX);
+            if !devices.iter().any(|doubt| doubt.device == id.device) {
+                push_within(devices, DeviceDoubt::new(id.device), DEVICES_MAX);
+            }
+            devices.iter_mut().filter(|doubt| doubt.device == id.device).for_each(|doubt| {
+                doubt.add(is_long, now, term);
+            });
+        }
+        let ends = devices.iter().map(|doubt| doubt.whole_end).chain([end]);
+        self.end.set(ends.fold(self.end.get(), u64::max));
+    }
+
+    /// A window of this disk began in memory at tick `now` and wasn't all there: a disk that is doubted is so for
+    /// `term` ticks more.
+    pub(super) fn note_part(&self, device: u64, now: u64, term: u64) {
+        let devices = &mut self.lists.borrow_mut().devices;
+        for doubt in devices.iter_mut().filter(|doubt| doubt.device == device && now < doubt.whole_end) {
+            doubt.whole_end = doubt.whole_end.max(now + term);
+            self.end.set(self.end.get().max(doubt.whole_end));
+        }
+    }
+}
+
+impl DeviceDoubt {
+    fn new(device: u64) -> DeviceDoubt {
+        DeviceDoubt { device, files: 0, files_end: 0, since: 0, whole_end: 0, nothing_end: 0 }
+    }
+
+    /// One more of its files was waited for.
+    fn add(&mut self, is_long: bool, now: u64, term: u64) {
+        let files = if now < self.files_end { self.files + 1 } else { 1 };
+        self.files = if is_long { DEVICE_FILES_NOT_BELIEVED } else { files };
+        if self.files >= DEVICE_FILES_READ_WHOLE && now >= self.whole_end {
+            self.since = now;
+        }
+        if self.files >= DEVICE_FILES_NOT_BELIEVED {
+            self.nothing_end = now + term;
+            self.whole_end = now + 2 * term;
+            // As many more, once windows that were read whole are believed again.
+            self.files = DEVICE_FILES_READ_WHOLE;
+        } else if self.files >= DEVICE_FILES_READ_WHOLE {
+            self.whole_end = self.whole_end.max(now + term);
+        }
+        self.files_end = self.whole_end.max(now + term);
+    }
+}
+
+/// Adds to a list, from which the oldest goes where it is full.
+fn push_within<T>(list: &mut Vec<T>, item: T, length_max: usize) {
+    if list.len() >= length_max {
+        list.remove(0);
+    }
+    list.push(item);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TERM: u64 = 100;
+
+    fn file(device: u64, inode: u64) -> FileId {
+        FileId { device, inode }
+    }
+
+    #[test]
+    fn a_file_is_doubted_after_one_wait_and_for_its_term() {
+        let doubts = Doubts::default();
+        assert_eq!(doubts.belief(file(1, 1), 0), Belief::Places);
+        doubts.add(file(1, 1), false, 5, TERM);
+        assert_eq!(doubts.belief(file(1, 1), 104), Belief::Nothing);
+        assert_eq!(doubts.belief(file(1, 2), 5), Belief::Places);
+        assert_eq!(doubts.belief(file(2, 1), 5), Belief::Places);
+        assert_eq!(doubts.belief(file(1, 1), 105), Belief::Places);
+        // A transfer that was in the middle of a window: the same doubt, for longer.
+        doubts.add(file(1, 1), false, 100, TERM);
+        doubts.add(file(1, 1), false, 110, TERM);
+        doubts.add(file(1, 1), false, 111, TERM);
+        assert_eq!(doubts.belief(file(1, 1), 210), Belief::Nothing);
+        assert_eq!(doubts.belief(file(1, 2), 111), Belief::Places);
+    }
+
+    #[test]
+    fn a_disk_is_doubted_after_waits_for_several_files_and_more_after_more() {
+        let doubts = Doubts::default();
+        doubts.add(file(1, 1), false, 0, TERM);
+        assert_eq!(doubts.belief(file(1, 9), 99), Belief::Places);
+        doubts.add(file(1, 3), false, 99, TERM);
+        assert_eq!(doubts.belief(file(1, 9), 99), Belief::Whole { since: 99 });
+        doubts.add(file(1, 3), false, 150, TERM);
+        assert_eq!(doubts.belief(file(1, 9), 150), Belief::Whole { since: 99 });
+        assert_eq!(doubts.belief(file(1, 3), 150), Belief::Nothing);
+        assert_eq!(doubts.belief(file(2, 9), 150), Belief::Places);
+        doubts.add(file(1, 4), false, 160, TERM);
+        doubts.add(file(1, 5), false, 160, TERM);
+        assert_eq!(doubts.belief(file(1, 9), 200), Belief::Whole { since: 99 });
+        doubts.add(file(1, 6), false, 200, TERM);
+        assert_eq!(doubts.belief(file(1, 9), 299), Belief::Nothing);
+        assert_eq!(doubts.belief(file(1, 9), 300), Belief::Whole { since: 99 });
+        assert_eq!(doubts.belief(file(1, 9), 399), Belief::Whole { since: 99 });
+        assert_eq!(doubts.belief(file(1, 9), 400), Belief::Places);
+    }
+
+    #[test]
+    fn a_disk_is_not_believed_at_all_after_one_long_wait() {
+        let doubts = Doubts::default();
+        doubts.add(file(1, 1), true, 5, TERM);
+        assert_eq!(doubts.belief(file(1, 9), 104), Belief::Nothing);
+        assert_eq!(doubts.belief(file(1, 9), 105), Belief::Whole { since: 5 });
+        assert_eq!(doubts.belief(file(1, 9), 205), Belief::Places);
+    }
+
+    #[test]
+    fn waits_far_apart_are_no_pattern() {
+        let doubts = Doubts::default();
+        for number in 0..20 {
+            doubts.add(file(1, number), false, number * TERM, TERM);
+            assert_eq!(doubts.belief(file(1, 99), number * TERM), Belief::Places);
+        }
+    }
+
+    #[test]
+    fn what_goes_on_is_doubted_on() {
+        let doubts = Doubts::default();
+        doubts.note_part(1, 0, TERM);
+        assert_eq!(doubts.belief(file(1, 9), 0), Belief::Places);
+        (0..3).for_each(|number| doubts.add(file(1, number), false, 0, TERM));
+        for now in (50..500).step_by(50) {
+            doubts.note_part(1, now, TERM);
+        }
+        assert_eq!(doubts.belief(file(1, 9), 549), Belief::Whole { since: 0 });
+        assert_eq!(doubts.belief(file(1, 9), 550), Belief::Places);
+    }
+
+    #[test]
+    fn so_many_are_doubted_and_the_last_among_them() {
+        let doubts = Doubts::default();
+        for number in 0..10_000 {
+            doubts.add(file(number, number), false, 0, TERM);
+        }
+        assert_eq!(doubts.belief(file(9999, 9999), 0), Belief::Nothing);
+        assert_eq!(doubts.belief(file(0, 0), 0), Belief::Places);
+        let lists = doubts.lists.borrow();
+        assert_eq!((lists.files.len(), lists.devices.len()), (FILES_MAX, DEVICES_MAX));
+    }
+}

@@ -1,0 +1,195 @@
+//! What answers a request for a file that was found: which condition holds, which ranges, and what is said of them.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use super::super::engine::{self, Facts};
+use super::chunks::Framing;
+use super::has_body;
+use super::response::{Asked, FileBody, Response};
+use crate::files::KnownFile;
+use crate::files::residency::Residency;
+use crate::protocol::conditional::{Validators, Verdict, evaluate, range_applies};
+use crate::protocol::http1::method::Method;
+use crate::protocol::http1::request::Request;
+use crate::protocol::http1::response::ResponseHead;
+use crate::protocol::multipart::{self, Segment};
+use crate::protocol::range::{ByteRange, Selection, select};
+use crate::telemetry::EngineLabel;
+
+/// Bodies up to this length are copied behind their head: that costs less than sending two pieces in one call.
+const JOINED_BYTES_MAX: usize = 4 << 10;
+
+pub(super) fn of_file(
+    request: &Request,
+    asked: &Asked<'_>,
+    known: &Rc<KnownFile>,
+    repr_digest: Option<&str>,
+) -> Response {
+    if known.file.is_unsized() {
+        return of_unsized_file(request, asked, known);
+    }
+    match evaluate(&request.preconditions, &known.validators) {
+        Verdict::Proceed => {}
+        Verdict::NotModified => return not_modified(asked, known),
+        Verdict::Failed => {
+            return Response::problem(asked, 412, "the file is not in the state that was asked for");
+        }
+    }
+    let size = known.file.size();
+    let whole = ByteRange { start: 0, length: size };
+    let content = Content { asked, known, repr_digest };
+    let selection = match &request.range {
+        // Ranges are defined for GET alone (RFC 9110 14.2).
+        Some(field) if request.method == Method::Get && applies(request, known) => select(field, size),
+        _ => Selection::Whole,
+    };
+    match selection {
+        Selection::Whole => content.single(200, whole),
+        Selection::Unsatisfiable => unsatisfiable(asked, size),
+        Selection::Ranges(ranges) => match ranges.as_slice() {
+            [range] => content.single(206, *range),
+            ranges => content.several(ranges, whole),
+        },
+    }
+}
+
+/// A file that doesn't say how long it is has no ranges, and nothing that tells this content of it from the next.
+fn of_unsized_file(request: &Request, asked: &Asked<'_>, known: &Rc<KnownFile>) -> Response {
+    let validators = Validators { modified: None, ..known.validators.clone() };
+    match evaluate(&request.preconditions, &validators) {
+        Verdict::Proceed => {}
+        Verdict::NotModified | Verdict::Failed => {
+            return Response::problem(asked, 412, "nothing tells which content the file has at this moment");
+        }
+    }
+    let framing = Framing::of_unknown_length(asked.version);
+    let is_last = framing == Framing::Connection;
+    let mut out = asked.buffer();
+    let mut head = asked.head(&mut out, 200);
+    head.field("Content-Type", &known.media_type);
+    if !has_body(asked.method) {
+        head.finish(asked.keep_alive, asked.version);
+        return Response::bare(200, out);
+    }
+    if framing == Framing::Chunks {
+        head.field("Transfer-Encoding", "chunked");
+    }
+    head.finish(asked.keep_alive && !is_last, asked.version);
+    let file = Rc::clone(known);
+    let (segments, content_length) = (Vec::new(), 0);
+    let unsized_as = Some(framing);
+    let body = FileBody { file, segments, content_length, kept: None, may_have_changed: false, unsized_as };
+    Response { file: Some(body), is_last, ..Response::bare(200, out) }
+}
+
+fn applies(request: &Request, known: &KnownFile) -> bool {
+    range_applies(request.if_range.as_deref(), &known.validators)
+}
+
+fn not_modified(asked: &Asked<'_>, known: &KnownFile) -> Response {
+    let mut out = asked.buffer();
+    let mut head = asked.head(&mut out, 304);
+    head.field("ETag", &known.validators.etag);
+    if let Some(last_modified) = &known.last_modified {
+        head.field("Last-Modified", last_modified);
+    }
+    head.finish(asked.keep_alive, asked.version);
+    Response::bare(304, out)
+}
+
+fn unsatisfiable(asked: &Asked<'_>, size: u64) -> Response {
+    let detail = format!("no such range: the file has {size} bytes");
+    Response::problem_with(asked, 416, &detail, |head| {
+        head.content_range_unsatisfied(size);
+    })
+}
+
+/// What every answer with bytes of a file says.
+struct Content<'a> {
+    asked: &'a Asked<'a>,
+    known: &'a Rc<KnownFile>,
+    repr_digest: Option<&'a str>,
+}
+
+impl Content<'_> {
+    /// One range, or the whole file.
+    fn single(&self, status: u16, range: ByteRange) -> Response {
+        let mut response = self.head(status, |head| match status {
+            206 => {
+                self.known.describe(head, &self.known.media_type, range.length);
+                head.content_range(range, self.known.file.size());
+            }
+            _ => {
+                head.block(&self.known.whole);
+            }
+        });
+        if !self.has_body(range.length) {
+            return response;
+        }
+        let kept = self.kept(range);
+        match (&kept, self.known.content()) {
+            (Some(kept), Some(content)) if kept.len() <= JOINED_BYTES_MAX => {
+                response.append(&content[kept.clone()]);
+            }
+            _ => response.file = Some(self.body(vec![Segment::File(range)], range.length, kept)),
+        }
+        response
+    }
+
+    /// Several ranges as multipart/byteranges (RFC 9110 14.6).
+    fn several(&self, ranges: &[ByteRange], whole: ByteRange) -> Response {
+        let boundary = format!("{:032x}", u128::from_ne_bytes(random()));
+        let Some(plan) = multipart::plan(ranges, whole.length, &self.known.media_type, boundary) else {
+            return self.single(200, whole);
+        };
+        let mut response = self.head(206, |head| {
+            self.known.describe(head, &plan.content_type(), plan.content_length);
+        });
+        if self.has_body(plan.content_length) {
+            response.file = Some(self.body(plan.segments, plan.content_length, None));
+        }
+        response
+    }
+
+    fn head(&self, status: u16, describe: impl FnOnce(&mut ResponseHead<'_>)) -> Response {
+        let mut out = self.asked.buffer();
+        let mut head = self.asked.head(&mut out, status);
+        describe(&mut head);
+        if let Some(digest) = self.repr_digest {
+            head.field("Repr-Digest", digest);
+        }
+        head.finish(self.asked.keep_alive, self.asked.version);
+        Response::bare(status, out)
+    }
+
+    fn has_body(&self, content_length: u64) -> bool {
+        has_body(self.asked.method) && content_length > 0
+    }
+
+    fn body(&self, segments: Vec<Segment>, content_length: u64, kept: Option<Range<usize>>) -> FileBody {
+        let file = Rc::clone(self.known);
+        FileBody { file, segments, content_length, kept, may_have_changed: false, unsized_as: None }
+    }
+
+    /// Where in the kept content a range is, if all of it is and the copy engine sends it.
+    fn kept(&self, range: ByteRange) -> Option<Range<usize>> {
+        let content = self.known.content()?;
+        let choice = self.asked.worker.live().settings.engine;
+        let facts = Facts { choice, transfer_bytes: range.length, residency: Residency::Hot };
+        if engine::choose(facts) != EngineLabel::Copy {
+            return None;
+        }
+        let (start, length) = (usize::try_from(range.start).ok()?, usize::try_from(range.length).ok()?);
+        let end = start.checked_add(length).filter(|end| *end <= content.len())?;
+        Some(start..end)
+    }
+}
+
+/// A boundary that the file can't have been written to contain.
+fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    // Without randomness a constant boundary still is right for every file that doesn't contain it.
+    let _ = getrandom::fill(&mut bytes);
+    bytes
+}

@@ -1,0 +1,161 @@
+//! A short body: received by the worker, since most of it came with its head, and published by one trip to a disk
+//! thread; without one where the file system lies in memory. What doesn't come at once goes the way of long bodies.
+
+use std::sync::Arc;
+
+use super::super::super::disk::Lane;
+use super::super::super::error::TransferError;
+use super::super::super::publications;
+use super::super::super::registry::Phase;
+use super::answer::Answer;
+use super::conditions::Conditions;
+use super::receive::BodyError;
+use super::{Algorithms, BodyState, Call, Digests, Stop};
+use crate::files::upload::{Admitted, Plan, Publication, Published, UploadError, Whole};
+use crate::protocol::http1::request::Body;
+
+/// Longest body that a worker receives: the copy takes some ten microseconds of it, as a window sent does, and so much
+/// memory is there for each of `uploads_max`.
+const SHORT_BYTES_MAX: u64 = 64 << 10;
+
+/// Time that the rest of a short body may take, in milliseconds: some round trips. Whoever is slower gets a partial,
+/// where everybody sees that it goes on, and its refusal before all of its body.
+const LATE_MS: u64 = 100;
+
+/// What there is of a body.
+pub(super) enum Arrived {
+    /// All.
+    Whole(Admitted, Vec<u8>),
+    /// A part, which is in the input: the rest doesn't come at once.
+    Late(Admitted),
+    /// Nothing was done: it is too long, of unknown length, or waited for by nobody yet.
+    Long,
+}
+
+impl Call<'_> {
+    /// Receives the body of a plain PUT, if it is short and comes at once.
+    pub(super) async fn receive_short(&mut self, plan: &Plan) -> Result<Arrived, Stop> {
+        let length = match self.request.body {
+            Body::None => 0,
+            Body::Length(length) if length <= SHORT_BYTES_MAX => usize::try_from(length).unwrap_or(0),
+            _ => return Ok(Arrived::Long),
+        };
+        if self.request.expects_continue && self.input.bytes().len() < length {
+            return Ok(Arrived::Long);
+        }
+        let admitted = self.uploads.admit(&plan.destination, Some(length as u64), &self.limits());
+        let mut admitted = admitted.map_err(|error| self.refusal(&error))?;
+        let mut body = self.input.take();
+        match self.receive_rest(&mut body, length).await {
+            Ok(true) => {
+                admitted.note_received(length as u64);
+                // Until it is known that it was wanted.
+                self.dropped_bytes = length as u64;
+                self.body = BodyState::Whole;
+                Ok(Arrived::Whole(admitted, body))
+            }
+            Ok(false) => {
+                self.input.put_back(body);
+                Ok(Arrived::Late(admitted))
+            }
+            Err(error) => {
+                admitted.note_received(body.len() as u64);
+                self.received_bytes = body.len() as u64;
+                self.body = BodyState::Partly;
+                Err(self.stop(&error))
+            }
+        }
+    }
+
+    /// Receives until `body` has `length` bytes; what is behind them stays in the input. False where that takes long.
+    async fn receive_rest(&mut self, body: &mut Vec<u8>, length: usize) -> Result<bool, BodyError> {
+        let until = self.worker.clock.deadline(LATE_MS);
+        let mut received = body.len();
+        let result = loop {
+            if received >= length {
+                break Ok(true);
+            }
+            // With room for one byte more a receive that ends the body isn't a full one, after which the socket would
+            // be asked once more.
+            body.resize(length + 1, 0);
+            match self.connection.socket.try_receive(&mut body[received..]) {
+                Ok(Some(0)) | Err(_) => break Err(BodyError::PeerGone),
+                Ok(Some(count)) => received += count,
+                Ok(None) => match self.connection.readable(Phase::Receiving, until).await {
+                    Ok(()) => {}
+                    Err(TransferError::TimedOut) => break Ok(false),
+                    Err(error) => break Err(BodyError::of_wait(&error)),
+                },
+            }
+        };
+        body.truncate(received);
+        if received > length {
+            self.input.put_back(body.split_off(length));
+        }
+        result
+    }
+
+    /// Publishes a body that is all there.
+    pub(super) async fn publish_short(
+        &mut self,
+        plan: Plan,
+        (admitted, body): (Admitted, Vec<u8>),
+        [digests, body_digests]: [Digests; 2],
+        algorithms: Algorithms,
+    ) -> Result<Answer, Stop> {
+        let (uploads, limits, recorded) = (Arc::clone(&self.uploads), self.limits(), self.wanted_digests());
+        let conditions = Conditions::of(&self.request.preconditions);
+        let known = uploads.known_destination(&plan.destination);
+        let mut admitted = admitted;
+        if conditions.are_none() {
+            let (known, body_digests) = (known.as_ref(), &body_digests);
+            let whole = Whole { plan: &plan, known, content: &body, body_digests, algorithms };
+            let publication =
+                Publication { digests: [digests, Digests::default()], recorded, ..Publication::default() };
+            match uploads.publish_whole_now(admitted, &whole, &publication, &limits) {
+                Ok(result) => return self.conclude(result),
+                Err(back) => admitted = back,
+            }
+        }
+        let root = Arc::clone(self.uploads.root());
+        let is_by_itself = limits.is_durable || known.is_none() || !conditions.are_none();
+        let work = move || {
+            if !conditions.hold(&root, &plan.destination) {
+                // As where that is found before a long body is taken.
+                admitted.settle();
+                return Err(UploadError::PreconditionFailed);
+            }
+            let permits = |current: Option<&_>| conditions.permit(current);
+            let publication = Publication {
+                is_new: conditions.want_new(),
+                precondition: if conditions.are_none() { None } else { Some(&permits) },
+                digests: [digests, Digests::default()],
+                recorded,
+            };
+            let (known, body_digests) = (known.as_ref(), &body_digests);
+            let whole = Whole { plan: &plan, known, content: &body, body_digests, algorithms };
+            uploads.publish_whole(admitted, &whole, &publication, &limits)
+        };
+        let published = if is_by_itself {
+            // Those that are synced at once wait for the same commits of a journal, instead of one for each; and a
+            // mount that doesn't answer holds up nobody else's.
+            self.worker.disk.run(Lane::Write, self.owner(), work).await
+        } else {
+            publications::publish(self.worker, work).await
+        };
+        let result = published.map_err(|error| Answer::of_disk_error(&error))?;
+        self.conclude(result)
+    }
+
+    /// Answers what became of a body. One that was refused for another reason than what is in it was wanted no more
+    /// than one that is refused before it comes.
+    fn conclude(&mut self, result: Result<Published, UploadError>) -> Result<Answer, Stop> {
+        if matches!(result, Ok(_) | Err(UploadError::DigestMismatch { .. })) {
+            self.received_bytes = std::mem::take(&mut self.dropped_bytes);
+        }
+        match result {
+            Ok(published) => Ok(self.note_published(&published)),
+            Err(error) => Err(self.refusal(&error).into()),
+        }
+    }
+}

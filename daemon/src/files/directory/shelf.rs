@@ -1,0 +1,78 @@
+//! The names of directories that are being listed: whoever lists one that hasn't changed reads along.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::fs::Stat;
+
+use super::Sorted;
+
+/// Age from which a change time can't be that of a further change too: the coarsest clock of file systems (vfat).
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// How long names are shared that were read before that: so long may a change from outside stay unseen that came within
+/// the same tick of the file system's clock.
+const UNSETTLED_FOR: Duration = Duration::from_secs(1);
+
+/// A directory at one moment.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    directory: (u64, u64),
+    changed: (i64, u64),
+    generation: u64,
+    is_settled: bool,
+}
+
+/// What is being listed now, by directory.
+#[derive(Debug, Default)]
+pub(super) struct Shelf(Mutex<HashMap<(u64, u64), Kept>>);
+
+#[derive(Debug)]
+struct Kept {
+    state: State,
+    since: Instant,
+    sorted: Weak<Sorted>,
+}
+
+impl State {
+    /// By its fstat(2), asked before anything of it is read; `generation` is that of the uploads.
+    pub(super) fn of(stat: &Stat, generation: u64) -> State {
+        let changed = (stat.st_ctime, stat.st_ctime_nsec);
+        let seconds = Duration::from_secs(u64::try_from(stat.st_ctime).unwrap_or(0));
+        let settled_from = SystemTime::UNIX_EPOCH + seconds + SETTLED_AFTER;
+        let is_settled = SystemTime::now() > settled_from;
+        State { directory: (stat.st_dev, stat.st_ino), changed, generation, is_settled }
+    }
+
+    fn is(&self, other: &State) -> bool {
+        (self.directory, self.changed, self.generation) == (other.directory, other.changed, other.generation)
+    }
+}
+
+impl Shelf {
+    /// The names of a directory in this state, if somebody still lists it.
+    pub(super) fn find(&self, state: &State) -> Option<Arc<Sorted>> {
+        let shelf = self.lock();
+        let kept = shelf.get(&state.directory).filter(|kept| kept.state.is(state))?;
+        let is_valid = kept.state.is_settled || kept.since.elapsed() < UNSETTLED_FOR;
+        kept.sorted.upgrade().filter(|_| is_valid)
+    }
+
+    /// Puts names there for others, and gives them back; or what somebody else has put there meanwhile.
+    pub(super) fn put(&self, state: State, sorted: Arc<Sorted>) -> Arc<Sorted> {
+        if let Some(sorted) = self.find(&state) {
+            return sorted;
+        }
+        let mut shelf = self.lock();
+        // So that the table is no longer than there are listings.
+        shelf.retain(|_, kept| kept.sorted.strong_count() > 0);
+        let kept = Kept { since: Instant::now(), sorted: Arc::downgrade(&sorted), state };
+        shelf.insert(kept.state.directory, kept);
+        sorted
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(u64, u64), Kept>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

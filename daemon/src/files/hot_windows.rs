@@ -1,0 +1,90 @@
+//! Which windows of a file were found in memory a moment ago: what is asked for again and again needn't be probed again
+//! and again.
+
+/// Bits of a word.
+const WORD_BITS: u64 = u64::BITS as u64;
+
+/// Windows that are noted of a file: 8 KiB of bits, for 64 GiB in windows of 1 MiB.
+const HOT_WINDOWS_MAX: u64 = 64 << 10;
+
+/// Notes of one file, all of about the same time.
+#[derive(Clone, Debug, Default)]
+pub struct HotWindows {
+    /// The tick of the first note.
+    began: u64,
+    /// The first tick at which none of it counts any more.
+    end: u64,
+    /// A bit for each window.
+    found: Vec<u64>,
+}
+
+impl HotWindows {
+    /// Whether the window of this number was found in memory at tick `since` or later, and that still counts at `now`.
+    pub fn has(&self, window: u64, since: u64, now: u64) -> bool {
+        let word = usize::try_from(window / WORD_BITS).ok().and_then(|index| self.found.get(index));
+        since <= self.began
+            && now < self.end
+            && word.is_some_and(|word| word & (1 << (window % WORD_BITS)) != 0)
+    }
+
+    /// The window of this number was found in memory at tick `now`; what is noted counts until tick `end`, counted from
+    /// the first note. Notes from before `since` don't count any more.
+    pub fn note(&mut self, window: u64, since: u64, now: u64, end: u64) {
+        if window >= HOT_WINDOWS_MAX {
+            return;
+        }
+        if now >= self.end || self.began < since {
+            *self = HotWindows { began: now, end, found: std::mem::take(&mut self.found) };
+            self.found.clear();
+        }
+        let index = usize::try_from(window / WORD_BITS).unwrap_or_default();
+        if self.found.len() <= index {
+            self.found.resize(index + 1, 0);
+        }
+        self.found[index] |= 1 << (window % WORD_BITS);
+    }
+
+    /// Nothing of it counts any more.
+    pub fn forget(&mut self) {
+        self.end = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HOT_WINDOWS_MAX, HotWindows};
+
+    #[test]
+    fn a_window_is_known_hot_from_its_note_to_the_end_of_the_first() {
+        let mut hot = HotWindows::default();
+        assert!(!hot.has(0, 0, 0));
+        hot.note(0, 0, 5, 15);
+        hot.note(1000, 0, 14, 24);
+        assert!(hot.has(0, 0, 14) && hot.has(1000, 0, 14));
+        assert!(!hot.has(1, 0, 14) && !hot.has(999, 0, 14));
+        assert!(!hot.has(0, 0, 15) && !hot.has(1000, 0, 15));
+        hot.note(1, 0, 15, 25);
+        assert!(hot.has(1, 0, 24) && !hot.has(0, 0, 24));
+        hot.forget();
+        assert!(!hot.has(1, 0, 16));
+    }
+
+    #[test]
+    fn notes_from_before_a_doubt_do_not_count() {
+        let mut hot = HotWindows::default();
+        hot.note(0, 0, 5, 15);
+        assert!(hot.has(0, 5, 6) && !hot.has(0, 6, 6));
+        hot.note(1, 6, 7, 17);
+        assert!(hot.has(1, 6, 16) && !hot.has(0, 0, 8));
+    }
+
+    #[test]
+    fn notes_are_bounded_and_may_not_count_at_all() {
+        let mut hot = HotWindows::default();
+        hot.note(HOT_WINDOWS_MAX, 0, 0, 10);
+        assert!(!hot.has(HOT_WINDOWS_MAX, 0, 0));
+        // `cache_valid_ms = 0`: the end is now.
+        hot.note(3, 0, 7, 7);
+        assert!(!hot.has(3, 0, 7));
+    }
+}

@@ -1,0 +1,224 @@
+//! Which mounts there are, and to which a name leads: a file system that doesn't answer is to hold up its own files
+//! alone.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{AtFlags, StatxFlags, statx};
+
+use crate::protocol::name::Name;
+
+/// A mount, as long as it is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MountId(u64);
+
+impl MountId {
+    /// Of kernels that number none for us (before Linux 5.8): all are one then.
+    pub const UNKNOWN: MountId = MountId(0);
+
+    /// That of a file or directory. Asks no server and no disk.
+    pub fn of(file: impl AsFd) -> MountId {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        match statx(file, "", flags, StatxFlags::MNT_ID) {
+            Ok(found) if found.stx_mask & StatxFlags::MNT_ID.bits() != 0 => MountId(found.stx_mnt_id),
+            _ => MountId::UNKNOWN,
+        }
+    }
+
+    /// One with this number.
+    #[cfg(test)]
+    pub fn numbered(number: u64) -> MountId {
+        MountId(number)
+    }
+}
+
+/// The mounts of this process, those below one directory in particular.
+#[derive(Debug)]
+pub struct Mounts {
+    /// That of the directory.
+    home: MountId,
+    /// Where the directory is.
+    path: String,
+    /// /proc/self/mountinfo: read again from its beginning when poll(2) says that it changed.
+    source: Option<File>,
+    table: RwLock<Arc<[Mount]>>,
+}
+
+#[derive(Debug)]
+struct Mount {
+    id: MountId,
+    /// Where it is.
+    point: Arc<str>,
+    /// The same from the directory on, where it is below it.
+    below: Option<Arc<str>>,
+}
+
+impl Mounts {
+    /// Those below a directory.
+    pub fn below(directory: impl AsFd) -> Mounts {
+        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&directory.as_fd()));
+        let path = std::fs::read_link(link).ok();
+        let path = path.and_then(|path| String::from_utf8(path.as_os_str().as_bytes().to_vec()).ok());
+        Mounts::read(MountId::of(directory), path.unwrap_or_default())
+    }
+
+    /// Those of this process, where it serves no directory.
+    pub fn of_process() -> Mounts {
+        Mounts::read(MountId::UNKNOWN, String::new())
+    }
+
+    fn read(home: MountId, path: String) -> Mounts {
+        let source = File::open("/proc/self/mountinfo").ok();
+        let mounts = Mounts { home, path, source, table: RwLock::new(Arc::new([])) };
+        mounts.load();
+        mounts
+    }
+
+    /// That of the directory.
+    pub fn home(&self) -> MountId {
+        self.home
+    }
+
+    /// The mount that a name leads to, unless a link leads it elsewhere. No file system is asked.
+    pub fn of_name(&self, name: &Name) -> MountId {
+        let table = self.table();
+        let leads = |below: &str| {
+            name.as_str().strip_prefix(below).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let candidates = table.iter().filter_map(|mount| Some((mount.below.as_deref()?, mount.id)));
+        // Of several at one place the last covers the others.
+        let deepest = candidates.filter(|(below, _)| leads(below)).max_by_key(|(below, _)| below.len());
+        deepest.map_or(self.home, |(_, id)| id)
+    }
+
+    /// Where a mount is.
+    pub fn point(&self, id: MountId) -> Arc<str> {
+        self.find(id, |mount| Some(Arc::clone(&mount.point))).unwrap_or_else(|| "?".into())
+    }
+
+    /// Where a mount is as clients see it, who needn't know where the directory is.
+    pub fn shown(&self, id: MountId) -> Arc<str> {
+        self.find(id, |mount| Some(format!("/{}", mount.below.as_ref()?).into()))
+            .unwrap_or_else(|| "/".into())
+    }
+
+    /// Reads them again if they changed since.
+    pub fn refresh(&self) {
+        let Some(source) = &self.source else { return };
+        let mut changes = [PollFd::new(source, PollFlags::PRI)];
+        if poll(&mut changes, Some(&Timespec::default())) == Ok(1) {
+            self.load();
+        }
+    }
+
+    fn find<T>(&self, id: MountId, of: impl Fn(&Mount) -> Option<T>) -> Option<T> {
+        self.table().iter().find(|mount| mount.id == id).and_then(of)
+    }
+
+    fn table(&self) -> Arc<[Mount]> {
+        Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn load(&self) {
+        let Some(text) = self.source.as_ref().and_then(whole) else { return };
+        let table: Arc<[Mount]> = text.lines().filter_map(|line| parse(line, &self.path)).collect();
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = table;
+    }
+}
+
+/// All of a file of /proc, which has no length of its own.
+fn whole(source: &File) -> Option<String> {
+    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        match source.read_at(&mut piece, bytes.len() as u64).ok()? {
+            0 => return String::from_utf8(bytes).ok(),
+            count => bytes.extend_from_slice(&piece[..count]),
+        }
+    }
+}
+
+/// A line of /proc/self/mountinfo (proc_pid_mountinfo(5)): the number of the mount comes first, its place fifth.
+fn parse(line: &str, directory: &str) -> Option<Mount> {
+    let mut fields = line.split(' ');
+    let id = MountId(fields.next()?.parse().ok()?);
+    let point = unescaped(fields.nth(3)?)?;
+    let directory = directory.trim_end_matches('/');
+    let below = point.strip_prefix(directory).and_then(|rest| rest.strip_prefix('/'));
+    let below = below.filter(|below| !below.is_empty()).map(Arc::from);
+    Some(Mount { id, below, point: point.into() })
+}
+
+/// Blanks, line feeds and backslashes are written as three octal digits.
+fn unescaped(text: &str) -> Option<String> {
+    let mut parts = text.split('\\');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        bytes.push(u8::from_str_radix(part.get(..3)?, 8).ok()?);
+        bytes.extend_from_slice(&part.as_bytes()[3..]);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Arc, MountId, Mounts, Name, RwLock, parse};
+
+    fn mounts(directory: &str, lines: &[&str]) -> Mounts {
+        let table: Arc<[_]> = lines.iter().filter_map(|line| parse(line, directory)).collect();
+        Mounts { home: MountId(1), path: directory.to_owned(), source: None, table: RwLock::new(table) }
+    }
+
+    const LINES: [&str; 6] = [
+        "1 0 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw",
+        "2 1 0:40 / /srv/data rw - nfs4 host:/data rw",
+        "3 2 0:41 / /srv/data/in\\040it rw - fuse it rw",
+        "4 1 0:42 / /srv/database rw - ext4 /dev/sdb rw",
+        "5 1 0:43 / /elsewhere rw - ext4 /dev/sdc rw",
+        "6 2 0:44 / /srv/data/in\\040it rw - fuse over-it rw",
+    ];
+
+    #[test]
+    fn a_name_leads_to_the_deepest_mount_on_its_way() {
+        for directory in ["/srv", "/"] {
+            let mounts = mounts(directory, &LINES);
+            let prefix = if directory == "/" { "/srv" } else { "" };
+            for (path, id) in [
+                ("/file", 1),
+                ("/data", 2),
+                ("/data/file", 2),
+                ("/data/in%20it/file", 6),
+                ("/data/in%20itself", 2),
+                ("/database/x", 4),
+            ] {
+                let path = format!("{prefix}{path}");
+                let name = Name::parse(path.as_bytes()).unwrap();
+                assert_eq!(mounts.of_name(&name), MountId(id), "{path}");
+            }
+            assert_eq!(&*mounts.shown(MountId(2)), format!("{prefix}/data"));
+        }
+    }
+
+    #[test]
+    fn a_mount_is_named_by_its_place_and_to_clients_from_the_root_on() {
+        let mounts = mounts("/srv", &LINES);
+        assert_eq!(&*mounts.point(MountId(3)), "/srv/data/in it");
+        assert_eq!(&*mounts.shown(MountId(3)), "/data/in it");
+        assert_eq!(&*mounts.shown(MountId(5)), "/");
+        assert_eq!((&*mounts.point(MountId(9)), &*mounts.shown(MountId(9))), ("?", "/"));
+    }
+
+    #[test]
+    fn this_process_has_the_mount_of_its_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let mounts = Mounts::below(std::fs::File::open(directory.path()).unwrap());
+        mounts.refresh();
+        assert_ne!(mounts.home(), MountId::UNKNOWN);
+        let point = mounts.point(mounts.home());
+        assert!(directory.path().canonicalize().unwrap().starts_with(&*point), "{point}");
+        assert_eq!(mounts.of_name(&Name::parse(b"/file").unwrap()), mounts.home());
+    }
+}

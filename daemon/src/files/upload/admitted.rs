@@ -1,0 +1,67 @@
+//! An upload that was let in: its place among those that may be written at once, and its client's claim on its name.
+
+use std::sync::Arc;
+
+use super::Uploads;
+use super::claims::{self, Serial};
+use super::error::UploadError;
+use super::index::Slot;
+use super::limits::UploadLimits;
+use crate::protocol::name::Name;
+
+/// A plain PUT that was let in and of which nothing is on the disk. Dropped, it has broken off.
+#[derive(Debug)]
+pub struct Admitted {
+    slot: Slot,
+    claim: Claimed,
+}
+
+/// A claim of nobody's partial. Dropped, its upload has ended, and its client may come back with the rest.
+#[derive(Debug)]
+struct Claimed {
+    uploads: Arc<Uploads>,
+    serial: Serial,
+    received: u64,
+}
+
+impl Uploads {
+    /// Lets a plain PUT in, if there may be one more. Doesn't wait for the disk.
+    pub fn admit(
+        self: &Arc<Self>,
+        destination: &Name,
+        length: Option<u64>,
+        limits: &UploadLimits,
+    ) -> Result<Admitted, UploadError> {
+        self.check_length(length, limits)?;
+        let slot = self.index.admit(destination.as_str(), limits)?;
+        let serial = self.claims.make(destination, length);
+        Ok(Admitted { slot, claim: Claimed { uploads: Arc::clone(self), serial, received: 0 } })
+    }
+}
+
+impl Admitted {
+    /// So much of its body has come.
+    pub fn note_received(&mut self, bytes: u64) {
+        self.claim.received = bytes;
+    }
+
+    /// It goes on as a partial, which has its place and its claim from here on.
+    pub(super) fn into_partial(self) -> (Slot, Serial) {
+        let Admitted { slot, mut claim } = self;
+        (slot, std::mem::replace(&mut claim.serial, claims::NONE))
+    }
+
+    /// It is published, or was refused for its head alone: its client won't go on.
+    pub fn settle(mut self) {
+        let serial = std::mem::replace(&mut self.claim.serial, claims::NONE);
+        self.claim.uploads.claims.settle(serial);
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        if self.serial != claims::NONE {
+            self.uploads.claims.end(self.serial, vec![self.received, 0]);
+        }
+    }
+}

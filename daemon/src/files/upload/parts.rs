@@ -1,0 +1,295 @@
+//! Parts of an upload that name their destination: whose are they?
+//!
+//! A part goes on with the upload that its sender can prove to have begun, by its id or by the digest of the whole
+//! content; the latter is compared again before anything is published. A part without proof goes on where there is one
+//! upload of its name and length, and nobody else may have sent it ([`claims`](super::claims)).
+
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags, openat};
+
+use super::super::digest::Digests;
+use super::about::About;
+use super::destination::Destination;
+use super::error::UploadError;
+use super::home::Home;
+use super::limits::UploadLimits;
+use super::partial::Partial;
+use super::sweep::ids;
+use super::writer::Writer;
+use super::{Kind, Plan, Uploads, claims};
+use crate::protocol::name::{Name, UploadId, UploadResource};
+
+/// Which part of an upload comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Offset of its first byte.
+    pub first: u64,
+    /// Offset of the byte after it.
+    pub end: u64,
+    /// The upload that it names, where it does.
+    pub upload: Option<UploadId>,
+}
+
+/// A home, and the directory that it lies in; None for the root's.
+type HomeOf = (Home, Option<Box<str>>);
+
+/// A client that got the answer to its last part, or may repeat it ([`Uploads::await_repeat`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MayRepeat(claims::Serial);
+
+impl Uploads {
+    /// Goes on with the upload to a destination, or begins it at offset 0.
+    pub fn take_part(
+        self: &Arc<Self>,
+        plan: &Plan,
+        part: &Part,
+        limits: &UploadLimits,
+    ) -> Result<Writer, UploadError> {
+        self.check_length(plan.length, limits)?;
+        let mut writer = match part.upload {
+            Some(id) => self.go_on_by_id(id, plan, part, limits),
+            None if part.first == 0 => self.begin_part(plan, part, limits),
+            None => self.go_on_by_name(plan, part, limits),
+        }?;
+        writer.promise(&plan.digests)?;
+        writer.partial.note_part(part.first, part.end);
+        Ok(writer)
+    }
+
+    /// The upload was published by a part at `offset` that named no upload: until its client is known to have the
+    /// answer, it may send that part once more.
+    pub fn await_repeat(&self, destination: &Name, length: u64, offset: u64) -> MayRepeat {
+        MayRepeat(self.claims.make_ended(destination, Some(length), vec![offset]))
+    }
+
+    /// The client has its answer.
+    pub fn forget_repeat(&self, client: MayRepeat) {
+        self.claims.settle(client.0);
+    }
+
+    fn begin_part(
+        self: &Arc<Self>,
+        plan: &Plan,
+        part: &Part,
+        limits: &UploadLimits,
+    ) -> Result<Writer, UploadError> {
+        let begun = self.check_idle(plan, limits).and_then(|()| self.start(plan, Kind::Ranged, limits));
+        if begun.is_err() {
+            // Its client may send the next part without looking at the answer.
+            self.claims.make_ended(&plan.destination, plan.length, vec![part.end]);
+        }
+        begun
+    }
+
+    /// Nobody begins anew while a part of an upload of this name is on its way. Those that wait to be gone on with
+    /// stay: their clients can prove that they are theirs.
+    fn check_idle(&self, plan: &Plan, limits: &UploadLimits) -> Result<(), UploadError> {
+        let is_busy = |partial: &Arc<Partial>| {
+            let is_part = !partial.is_resource && partial.is_kept_short();
+            is_part && partial.try_lock().is_none_or(|state| state.is_busy(limits.stall))
+        };
+        let uploads = self.index.of_destination(plan.destination.as_str());
+        if uploads.iter().any(is_busy) { Err(UploadError::Busy) } else { Ok(()) }
+    }
+
+    fn go_on_by_id(
+        self: &Arc<Self>,
+        id: UploadId,
+        plan: &Plan,
+        part: &Part,
+        limits: &UploadLimits,
+    ) -> Result<Writer, UploadError> {
+        let destination = self.resolve(&plan.destination, limits)?;
+        let partial = self.find_or_adopt(id, &destination)?;
+        if partial.is_resource || !self.is_same(&destination, &partial.destination) {
+            return Err(UploadError::Unknown);
+        }
+        if let (Some(expected), Some(provided)) = (partial.length(), plan.length)
+            && expected != provided
+        {
+            return Err(UploadError::LengthConflict { expected, provided });
+        }
+        if part.first > 0 || partial.offset() == 0 {
+            let taken = self.take(&partial, part.first, plan.length, limits);
+            return taken.map_err(|error| error.or_if_gone(UploadError::Unknown));
+        }
+        let mut state = partial.try_lock().ok_or(UploadError::Busy)?;
+        if state.is_busy(limits.stall) {
+            return Err(UploadError::Busy);
+        }
+        // Its own client gives it up.
+        self.remove_locked(&partial, &mut state);
+        self.claims.settle(partial.claim);
+        drop(state);
+        self.start(plan, Kind::Ranged, limits)
+    }
+
+    /// Found by its id, also where another daemon on this root began it.
+    fn find_or_adopt(&self, id: UploadId, destination: &Destination) -> Result<Arc<Partial>, UploadError> {
+        if let Some(partial) = self.index.find(id) {
+            return Ok(partial);
+        }
+        let resources =
+            [UploadResource::of_root(id), UploadResource::beside(destination.directory_path(), id)];
+        if resources.iter().any(|resource| self.index.completed(resource).is_some()) {
+            return Err(UploadError::Completed);
+        }
+        for (home, beside) in self.homes_of(destination)? {
+            self.adopt_one(&home, beside.as_deref(), id)?;
+            if let Some(partial) = self.index.find(id) {
+                return Ok(partial);
+            }
+        }
+        Err(UploadError::Unknown)
+    }
+
+    fn go_on_by_name(
+        self: &Arc<Self>,
+        plan: &Plan,
+        part: &Part,
+        limits: &UploadLimits,
+    ) -> Result<Writer, UploadError> {
+        let destination = self.resolve(&plan.destination, limits)?;
+        let provided = part.first;
+        let mut candidates = self.candidates(&destination, plan.length);
+        // Of another content than this one these can't be.
+        candidates.retain(|partial| !differ(&plan.digests, &partial.promised()));
+        let proved = |partial: &&Arc<Partial>| are_alike(&plan.digests, &partial.promised());
+        if candidates.iter().any(|partial| proved(&partial)) {
+            return self.take_first(candidates.iter().filter(proved), plan, provided, limits);
+        }
+        match &candidates[..] {
+            [] => Err(UploadError::WrongOffset { expected: 0, provided }),
+            [partial] => self.go_on_unproved(partial, &destination, part, limits),
+            _ => Err(UploadError::Unproved),
+        }
+    }
+
+    /// Goes on with the one upload that is there, if nobody else could have sent the part. Who asks where to go on, by
+    /// a part without bytes or at another offset, goes on where the answer says: so that could have been nobody else
+    /// either.
+    fn go_on_unproved(
+        self: &Arc<Self>,
+        partial: &Arc<Partial>,
+        destination: &Destination,
+        part: &Part,
+        limits: &UploadLimits,
+    ) -> Result<Writer, UploadError> {
+        let offset = (part.first < part.end).then_some(part.first);
+        if self.is_contested(destination, partial, offset)? {
+            return Err(UploadError::Unproved);
+        }
+        match self.take(partial, part.first, None, limits) {
+            Err(UploadError::WrongOffset { .. }) if self.is_contested(destination, partial, None)? => {
+                Err(UploadError::Unproved)
+            }
+            // Another daemon has published or removed it.
+            result => result.map_err(|error| {
+                error.or_if_gone(UploadError::WrongOffset { expected: 0, provided: part.first })
+            }),
+        }
+    }
+
+    /// Goes on with the first of these that has all bytes before the part.
+    fn take_first<'p>(
+        self: &Arc<Self>,
+        candidates: impl Iterator<Item = &'p Arc<Partial>>,
+        plan: &Plan,
+        provided: u64,
+        limits: &UploadLimits,
+    ) -> Result<Writer, UploadError> {
+        let (mut expected, mut is_busy) = (None, false);
+        for partial in candidates {
+            match self.take(partial, provided, plan.length, limits) {
+                Err(UploadError::WrongOffset { expected: there, .. }) => expected = expected.max(Some(there)),
+                Err(UploadError::Busy) => is_busy = true,
+                Err(UploadError::NotFound) => {}
+                result => return result,
+            }
+        }
+        match expected {
+            None if is_busy => Err(UploadError::Busy),
+            expected => Err(UploadError::WrongOffset { expected: expected.unwrap_or(0), provided }),
+        }
+    }
+
+    /// The uploads of one length that are gone on with by their name and have this destination, by whatever name.
+    fn candidates(&self, destination: &Destination, length: Option<u64>) -> Vec<Arc<Partial>> {
+        let mut candidates = self.index.all();
+        candidates.retain(|partial| !partial.is_resource && partial.length() == length);
+        candidates.retain(|partial| self.is_same(destination, &partial.destination));
+        candidates
+    }
+
+    /// Whether a part without proof that begins at `offset` may belong to another upload than this one; without an
+    /// offset, whether the question may where this one goes on.
+    fn is_contested(
+        &self,
+        destination: &Destination,
+        partial: &Partial,
+        offset: Option<u64>,
+    ) -> Result<bool, UploadError> {
+        let length = partial.length();
+        let mut rivals = self.claims.rivals(partial.claim, length, offset);
+        rivals.retain(|rival| self.is_same(destination, &rival.destination));
+        // Who only asks is told nothing, and so takes nothing along.
+        for rival in rivals.iter().filter(|_| offset.is_some()) {
+            self.claims.surface(rival.serial);
+        }
+        Ok(!rivals.is_empty() || self.has_strangers(destination, length)?)
+    }
+
+    /// Whether another daemon has an upload of this destination and length.
+    fn has_strangers(&self, destination: &Destination, length: Option<u64>) -> Result<bool, UploadError> {
+        for (home, _) in self.homes_of(destination)? {
+            let (ids, is_partway) = ids(&home)?;
+            let is_rival =
+                |id: &UploadId| self.index.find(*id).is_none() && self.is_of(&home, *id, destination, length);
+            // Of what wasn't looked at nothing is known.
+            if is_partway || ids.iter().any(is_rival) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_of(&self, home: &Home, id: UploadId, destination: &Destination, length: Option<u64>) -> bool {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(file) = openat(home, id.to_string(), flags, Mode::empty()) else { return false };
+        let Some(about) = About::load(&file) else { return false };
+        let is_long_as_this = about.length.is_none() || about.length == length;
+        let name = Name::of_text(&about.destination);
+        !about.is_resource && is_long_as_this && name.is_some_and(|name| self.is_same(destination, &name))
+    }
+
+    /// Whether another name means this destination too: links may lead to its directory. Waits for the disk.
+    fn is_same(&self, destination: &Destination, other: &Name) -> bool {
+        if destination.has_name(other) {
+            return true;
+        }
+        // One letter different, and it is another file however the directory is reached.
+        destination.has_leaf_of(other)
+            && Destination::resolve_existing(&self.root, other).is_ok_and(|other| destination.is(&other))
+    }
+
+    /// The homes in which partials of this destination may lie, and the directories that have them.
+    fn homes_of(&self, destination: &Destination) -> Result<Vec<HomeOf>, UploadError> {
+        let of_root = Home::open(self.root.directory())?.map(|home| (home, None));
+        let is_root = destination.directory_path() == ".";
+        let beside = if is_root { None } else { Home::open(destination.directory())? };
+        let beside = beside.map(|home| (home, Some(destination.directory_path().into())));
+        Ok(of_root.into_iter().chain(beside).collect())
+    }
+}
+
+/// Whether these are of two contents.
+fn differ(digests: &Digests, others: &Digests) -> bool {
+    others.to_fields().iter().any(|digest| digests.contradict(digest))
+}
+
+/// Whether these are of one content.
+fn are_alike(digests: &Digests, others: &Digests) -> bool {
+    let algorithms = digests.algorithms();
+    algorithms.without(others.algorithms()) != algorithms && !differ(digests, others)
+}

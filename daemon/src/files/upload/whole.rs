@@ -1,0 +1,284 @@
+//! A short file that is all there, in memory: it is created, written and named in one go.
+//!
+//! It is no partial: nothing of it can be gone on with, so it has no description and no lease, and nobody is told its
+//! id. A process that is killed leaves the former file or the new one, and at most a file in the home that nobody
+//! knows, for the sweep. What isn't usual goes the way of every upload ([`Uploads::begin`]): another mount, a directory
+//! that is missing or shares its group or a list.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use rustix::fs::{FileType, Stat, fstat};
+use rustix::io::Errno;
+
+use super::super::digest::{Algorithms, Digests, Hashers};
+use super::super::file_system::Place;
+use super::super::free_space::Room;
+use super::super::source::SourceFile;
+use super::super::unpublished::{Unpublished, give_name};
+use super::admitted::Admitted;
+use super::begin::random_id;
+use super::destination::Destination;
+use super::error::UploadError;
+use super::home::Home;
+use super::limits::UploadLimits;
+use super::locks::Locked;
+use super::publish::{Publication, Published};
+use super::{Plan, Uploads, membership};
+use crate::protocol::name::{Name, UploadId};
+
+/// A file that is all there.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole<'w> {
+    /// What is known of it; the length is that of its content.
+    pub plan: &'w Plan,
+    /// Where it goes, if that was found out before.
+    pub known: Option<&'w KnownDestination>,
+    /// All of it.
+    pub content: &'w [u8],
+    /// Digests of the body by its head.
+    pub body_digests: &'w Digests,
+    /// Digests that are computed besides those that are promised.
+    pub algorithms: Algorithms,
+}
+
+/// A destination whose directory is open: whoever publishes there waits for no other mount than the root's.
+#[derive(Debug)]
+pub struct KnownDestination(Destination);
+
+/// Ids of files that nobody goes on with. They may be guessed; only other daemons mustn't have the same.
+#[derive(Debug)]
+pub(super) struct Temporaries {
+    own: u128,
+    next: AtomicU64,
+}
+
+impl Temporaries {
+    pub(super) fn new() -> Result<Temporaries, UploadError> {
+        Ok(Temporaries { own: random_id()?.0 & !u128::from(u64::MAX), next: AtomicU64::new(0) })
+    }
+
+    pub(super) fn next(&self) -> UploadId {
+        UploadId(self.own | u128::from(self.next.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+/// Whether whoever publishes may wait for the disk and for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    Waits,
+    Never,
+}
+
+/// The name of a file in the home, which is removed when this is dropped before it has another one.
+struct Temporary<'h> {
+    home: &'h Home,
+    id: UploadId,
+    is_left: bool,
+}
+
+impl Uploads {
+    /// Publishes a file that is all there, as [`Writer::publish`](super::Writer::publish) does. Waits for the disk.
+    pub fn publish_whole(
+        self: &Arc<Self>,
+        mut admitted: Admitted,
+        whole: &Whole<'_>,
+        publication: &Publication<'_>,
+        limits: &UploadLimits,
+    ) -> Result<Published, UploadError> {
+        admitted.note_received(whole.content.len() as u64);
+        let resolved = match whole.known {
+            Some(_) => None,
+            None => Some(KnownDestination(self.resolve(&whole.plan.destination, limits)?)),
+        };
+        let digests = self.verified(whole, publication)?;
+        if let Some(destination) = whole.known.or(resolved.as_ref()) {
+            let job = (whole, destination, &digests);
+            if let Some(published) = self.publish_at_once(job, publication, limits, Patience::Waits)? {
+                admitted.settle();
+                return Ok(published);
+            }
+        }
+        drop(resolved);
+        let mut writer = self.begin_admitted(admitted, whole.plan, limits)?;
+        writer.hash(whole.algorithms);
+        writer.write(whole.content)?;
+        writer.check_content(whole.body_digests)?;
+        writer.publish(publication)
+    }
+
+    /// Where a file of this name goes, if that needs no disk: on the root's mount, and not in its home.
+    pub fn known_destination(&self, name: &Name) -> Option<KnownDestination> {
+        if self.home_file_system.place == Place::Elsewhere {
+            return None;
+        }
+        let destination = Destination::resolve_now(&self.root, name)?;
+        let is_known = destination.mount == self.home_mount && destination.key != self.home_key;
+        is_known.then_some(KnownDestination(destination))
+    }
+
+    /// [`Uploads::publish_whole`] where nothing has to be waited for, since all lies in memory and nobody is in the
+    /// way. Where that isn't so, or the file isn't usual, nothing was done, and the admission comes back. Doesn't wait.
+    pub fn publish_whole_now(
+        &self,
+        mut admitted: Admitted,
+        whole: &Whole<'_>,
+        publication: &Publication<'_>,
+        limits: &UploadLimits,
+    ) -> Result<Result<Published, UploadError>, Admitted> {
+        admitted.note_received(whole.content.len() as u64);
+        let is_usual = self.home_file_system.place == Place::Memory
+            && publication.precondition.is_none()
+            && !publication.is_new
+            && self.algorithms(whole, publication).is_empty();
+        let Some(destination) = whole.known.filter(|_| is_usual) else { return Err(admitted) };
+        let job = (whole, destination, &Digests::default());
+        match self.publish_at_once(job, publication, limits, Patience::Never) {
+            Ok(Some(published)) => {
+                admitted.settle();
+                Ok(Ok(published))
+            }
+            Ok(None) => Err(admitted),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn algorithms(&self, whole: &Whole<'_>, publication: &Publication<'_>) -> Algorithms {
+        let promises =
+            [&whole.plan.digests, whole.body_digests, &publication.digests[0], &publication.digests[1]];
+        let recorded = publication.recorded.union(self.root.algorithms()).union(whole.algorithms);
+        promises.iter().fold(recorded, |sum, digests| sum.union(digests.algorithms()))
+    }
+
+    /// The digests of the content, if it has those that it must have.
+    fn verified(&self, whole: &Whole<'_>, publication: &Publication<'_>) -> Result<Digests, UploadError> {
+        let mut hashers = Hashers::new(self.algorithms(whole, publication));
+        hashers.update(whole.content);
+        let computed = hashers.digests();
+        let [before, behind] = &publication.digests;
+        let promises =
+            [(whole.body_digests, true), (&whole.plan.digests, false), (before, false), (behind, false)];
+        for (promised, is_of_request) in promises {
+            if let Some(algorithm) = computed.mismatch(promised) {
+                return Err(UploadError::DigestMismatch { algorithm, computed, is_of_request });
+            }
+        }
+        Ok(computed)
+    }
+
+    /// None where the file isn't usual, and nothing was done.
+    fn publish_at_once(
+        &self,
+        (whole, KnownDestination(destination), digests): (&Whole<'_>, &KnownDestination, &Digests),
+        publication: &Publication<'_>,
+        limits: &UploadLimits,
+        patience: Patience,
+    ) -> Result<Option<Published>, UploadError> {
+        if !self.is_usual(destination) {
+            return Ok(None);
+        }
+        let home = self.root_home()?;
+        let room = Room { bytes: whole.content.len() as u64, inodes: 1 };
+        let space = self.space_of(destination.mount);
+        // Until the file is there.
+        let _room = space.admit(&home, room, limits.reserve())?;
+        let (mut file, mut temporary) = self.create_temporary(&home, limits)?;
+        file.append(whole.content).map_err(UploadError::at("writing an upload"))?;
+        let modified = self.set_time(&file)?;
+        if limits.is_durable {
+            // Before the lock, since a sync may take long. What has the name by then may be another file, which is
+            // nobody's loss.
+            self.fit(&file, destination, destination.look()?.as_ref());
+            file.sync().map_err(UploadError::at("fsync of an upload"))?;
+        }
+        let Some(locked) = self.lock_for(destination, &home, patience)? else { return Ok(None) };
+        let current = destination.current(&self.root, publication.precondition.is_some())?;
+        if !publication.permits(&current) {
+            return Err(UploadError::PreconditionFailed);
+        }
+        if !limits.is_durable {
+            self.fit(&file, destination, current.found.as_ref());
+        }
+        let to = (destination.directory(), destination.leaf());
+        match give_name((home.as_fd(), &temporary.id.to_string()), to, publication.is_new) {
+            Ok(()) => temporary.is_left = true,
+            Err(Errno::EXIST) if publication.is_new => return Err(UploadError::PreconditionFailed),
+            // Files can't be renamed from the home to there, or the directory has gone.
+            Err(Errno::XDEV | Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(UploadError::at("naming an upload")(errno)),
+        }
+        let named = self
+            .opened(file)
+            .map(|named| self.recorded(named, whole.content.len() as u64, modified, digests, limits));
+        // Last, so that what was opened before is opened again, with the tag of the answer.
+        self.raise_generation();
+        drop(locked);
+        self.sync_name(destination, limits)?;
+        let named = named?;
+        Ok(Some(Published {
+            created: current.found.is_none(),
+            size: named.size(),
+            etag: named.validators(SystemTime::now()).etag,
+            digests: *digests,
+        }))
+    }
+
+    fn create_temporary<'h>(
+        &self,
+        home: &'h Home,
+        limits: &UploadLimits,
+    ) -> Result<(Unpublished, Temporary<'h>), UploadError> {
+        let id = self.temporaries.next();
+        let file = home.create(id, limits.is_durable)?;
+        Ok((file, Temporary { home, id, is_left: false }))
+    }
+
+    /// The file that has got its name, as a GET would open it.
+    fn opened(&self, file: Unpublished) -> Result<SourceFile, UploadError> {
+        let stat = fstat(&file).map_err(UploadError::at("looking at an upload"))?;
+        Ok(SourceFile::new(file.into_descriptor(), &stat, self.home_file_system, self.root.etag()))
+    }
+
+    /// Whether the directory is there, lies on the mount of the home, and shares nothing.
+    fn is_usual(&self, destination: &Destination) -> bool {
+        self.home_file_system.place != Place::Elsewhere
+            && destination.mount == self.home_mount
+            && destination.has_directory()
+            && !self.homes.contains(destination.directory_path())
+            && !membership::shares(destination)
+    }
+
+    fn lock_for(
+        &self,
+        destination: &Destination,
+        home: &Home,
+        patience: Patience,
+    ) -> Result<Option<Locked<'_>>, UploadError> {
+        match patience {
+            Patience::Waits => self.lock(destination).map(Some),
+            Patience::Never => Ok(self.locks.try_now(destination.hash(), home)),
+        }
+    }
+
+    /// Makes the file what it has to be in the place of the one that is replaced, where it isn't that already. In a
+    /// directory that shares nothing a new one is.
+    fn fit(&self, file: &Unpublished, destination: &Destination, replaced: Option<&Stat>) {
+        let is_file = |stat: &&Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let Some(replaced) = replaced.filter(is_file) else { return };
+        if !membership::is_as_created(file, destination, replaced) {
+            self.membership.join(file, destination);
+        }
+    }
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if !self.is_left
+            && let Err(error) = self.home.remove(self.id)
+        {
+            tracing::warn!(upload = %self.id, %error, "an upload could not be removed; a sweep tries again");
+        }
+    }
+}

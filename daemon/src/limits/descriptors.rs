@@ -1,0 +1,181 @@
+//! What of the process's descriptors is for whom. Each part is set aside at the start, so that none can be used up by
+//! another: data connections stop where what is left belongs to the rest.
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::config::Settings;
+
+/// Files that one worker keeps open for the requests that follow (`files/cache.rs`), where there are enough.
+pub const KNOWN_FILES_MAX: usize = 1024;
+
+/// Descriptors of the daemon's own: standard streams, the event loops of the main thread and the control plane, root,
+/// home of uploads, spool, log. 19 are open at rest, and reloads, look-ups of names and disk threads need some for a
+/// moment.
+const OWN: u64 = 32;
+
+/// Those of each worker: ring or epoll with its waker, listener, epoll instance of arrivals. 4 are open at rest.
+const OWN_PER_WORKER: u64 = 5;
+
+/// Those of an upload besides its connection's: the socket as disk threads have it, the partial, and once more past
+/// the page cache.
+const PER_UPLOAD: u64 = 3;
+
+/// Those of a stream: the connection to its target, and the file.
+const PER_STREAM: u64 = 2;
+
+/// Those of a data connection: the socket, and the file that is sent or stored.
+const PER_CONNECTION: u64 = 2;
+
+/// The largest part that anybody but data connections gets of too few.
+const PART_DIVISOR: u64 = 8;
+
+/// Control connections that there are at least: health checks, a scraper and a person.
+const CONTROL_CONNECTIONS_MIN: u64 = 8;
+
+/// How many there may be of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Descriptors {
+    /// Data connections at once.
+    pub connections_max: usize,
+    /// Control connections at once.
+    pub control_connections_max: usize,
+    /// Uploads at once.
+    pub uploads_max: usize,
+    /// Streams at once.
+    pub streams_max: usize,
+    /// Known files of each worker.
+    pub known_files_max: usize,
+    /// The first number that no data connection may have: the kernel gives the lowest that is free, so that whoever
+    /// gets this one knows that all below are taken.
+    pub data_end: u64,
+}
+
+impl Descriptors {
+    /// How many the process may have; None for any number.
+    pub fn of_process() -> Option<u64> {
+        getrlimit(Resource::Nofile).current
+    }
+
+    /// Divides `limit` descriptors, or as many as the settings want where there is no limit.
+    pub fn divide(limit: Option<u64>, settings: &Settings) -> Descriptors {
+        let limit = limit.unwrap_or(u64::MAX);
+        if limit >= Descriptors::wanted(settings) {
+            return Descriptors::whole(limit, settings);
+        }
+        let workers = (settings.workers as u64).max(1);
+        // Each worker keeps one file at least.
+        let rest = limit.saturating_sub(OWN + (OWN_PER_WORKER + 1) * workers);
+        let part = rest / PART_DIVISOR;
+        let control = (settings.control_connections_max as u64).min(part.max(CONTROL_CONNECTIONS_MIN));
+        let uploads = uploads_wanted(settings).min((part / PER_UPLOAD).max(1));
+        let streams = (settings.streams_max as u64).min(part / PER_STREAM).max(1);
+        let left = rest.saturating_sub(control + PER_UPLOAD * uploads + PER_STREAM * streams);
+        // Whoever is known is served cheaper, whoever isn't connected isn't served at all.
+        let connections = settings.connections_max as u64;
+        let spared = left.saturating_sub(connections.saturating_mul(PER_CONNECTION)).max(part);
+        let spared = spared.min(left.saturating_sub(PER_CONNECTION));
+        let known = (KNOWN_FILES_MAX as u64 - 1).min(spared / workers);
+        let left = left.saturating_sub(known * workers);
+        Descriptors {
+            connections_max: count(connections.min(left / PER_CONNECTION).max(1)),
+            control_connections_max: count(control),
+            uploads_max: count(uploads),
+            streams_max: count(streams),
+            known_files_max: count(known + 1),
+            data_end: limit.saturating_sub(control),
+        }
+    }
+
+    fn whole(limit: u64, settings: &Settings) -> Descriptors {
+        Descriptors {
+            connections_max: settings.connections_max,
+            control_connections_max: settings.control_connections_max,
+            uploads_max: settings.uploads_max,
+            streams_max: settings.streams_max,
+            known_files_max: KNOWN_FILES_MAX,
+            data_end: limit.saturating_sub(settings.control_connections_max as u64),
+        }
+    }
+
+    /// How many the settings may take at once.
+    pub fn wanted(settings: &Settings) -> u64 {
+        let connections = (settings.connections_max as u64).saturating_mul(PER_CONNECTION);
+        let parts = [
+            OWN + OWN_PER_WORKER * settings.workers as u64,
+            KNOWN_FILES_MAX as u64 * settings.workers as u64,
+            settings.control_connections_max as u64,
+            PER_UPLOAD * uploads_wanted(settings),
+            PER_STREAM * settings.streams_max as u64,
+        ];
+        parts.into_iter().fold(connections, u64::saturating_add)
+    }
+}
+
+fn uploads_wanted(settings: &Settings) -> u64 {
+    if settings.uploads { settings.uploads_max as u64 } else { 0 }
+}
+
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Descriptors, KNOWN_FILES_MAX, OWN, OWN_PER_WORKER, PER_CONNECTION, PER_STREAM, PER_UPLOAD};
+    use crate::config::Settings;
+
+    fn settings(workers: usize) -> Settings {
+        Settings { workers, uploads: true, ..Settings::default() }
+    }
+
+    /// What all parts take together, where each is used up.
+    fn taken(parts: &Descriptors, workers: u64) -> u64 {
+        OWN + OWN_PER_WORKER * workers
+            + PER_CONNECTION * parts.connections_max as u64
+            + parts.control_connections_max as u64
+            + PER_UPLOAD * parts.uploads_max as u64
+            + PER_STREAM * parts.streams_max as u64
+            + parts.known_files_max as u64 * workers
+    }
+
+    #[test]
+    fn enough_for_all_cuts_nobody() {
+        for workers in [1, 2, 16] {
+            let settings = settings(workers);
+            let wanted = Descriptors::wanted(&settings);
+            for limit in [Some(wanted), Some(1 << 20), None] {
+                let parts = Descriptors::divide(limit, &settings);
+                assert_eq!(parts.connections_max, settings.connections_max, "{limit:?}");
+                assert_eq!(parts.control_connections_max, settings.control_connections_max);
+                assert_eq!((parts.uploads_max, parts.streams_max), (256, 64));
+                assert_eq!(parts.known_files_max, KNOWN_FILES_MAX);
+            }
+            assert!(Descriptors::divide(Some(wanted - 1), &settings) != Descriptors::divide(None, &settings));
+        }
+    }
+
+    #[test]
+    fn parts_never_add_up_to_more_than_there_are() {
+        for workers in [1, 2, 8, 64] {
+            let settings = settings(workers);
+            let least =
+                OWN + (OWN_PER_WORKER + 1) * workers as u64 + 8 + PER_UPLOAD + PER_STREAM + PER_CONNECTION;
+            for limit in (least..4096).chain([8192, 20_000, 65_536, 100_000]) {
+                let parts = Descriptors::divide(Some(limit), &settings);
+                let taken = taken(&parts, workers as u64);
+                assert!(taken <= limit, "{workers} workers, {limit}: {taken} in {parts:?}");
+                assert!(parts.control_connections_max >= 8, "{parts:?}");
+                assert!(parts.data_end < limit);
+            }
+        }
+    }
+
+    #[test]
+    fn too_few_still_give_everybody_something() {
+        let parts = Descriptors::divide(Some(64), &settings(2));
+        assert!(parts.connections_max >= 1 && parts.connections_max < 10, "{parts:?}");
+        assert_eq!((parts.control_connections_max, parts.data_end), (8, 56), "{parts:?}");
+        let none = Descriptors::divide(Some(3), &settings(2));
+        assert_eq!((none.connections_max, none.uploads_max, none.known_files_max), (1, 1, 1));
+    }
+}

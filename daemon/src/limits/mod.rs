@@ -1,0 +1,17 @@
+//! What one address, one kind of work and the whole node may take.
+
+mod address_group;
+mod budget;
+mod descriptors;
+mod heap;
+mod memory;
+mod pace;
+mod shares;
+
+pub use address_group::AddressGroup;
+pub use budget::{Budget, Plane, Reserved};
+pub use descriptors::{Descriptors, KNOWN_FILES_MAX};
+pub use heap::Heap;
+pub use memory::memory_limit_bytes;
+pub use pace::{Pace, PaceMinimum};
+pub use shares::{AddressShares, Holder, Share, Shares};

@@ -1,0 +1,199 @@
+//! Nobody's work for a disk holds up another's: long work, slow disks, and mounts that don't answer.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use streamd::config::Settings;
+use streamd::telemetry::{DiskState, LaneState};
+
+use crate::harness::uploads::{put, taking_uploads};
+use crate::harness::{
+    Caching, Connection, FaultyFs, Operation, Process, TestDaemon, driver_names, drivers, get, request_text,
+    settings, wait_until,
+};
+
+/// Waits that a host under load may stretch.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn lane(state: &DiskState, name: &str) -> LaneState {
+    *state.lanes.iter().find(|lane| lane.name == name).unwrap()
+}
+
+/// A directory with a mount below it that hangs when it is told to, and a file of each.
+fn fixture() -> Option<(FaultyFs, std::path::PathBuf)> {
+    let file_system = FaultyFs::mount(Caching::Through)?;
+    let root = file_system.path().parent().unwrap().to_owned();
+    for name in ["cold", "dead"] {
+        std::fs::write(file_system.path().join(name), vec![b'x'; 300_000]).unwrap();
+    }
+    std::fs::write(root.join("hot"), "hot").unwrap();
+    std::fs::write(root.join("long"), vec![b'y'; 3 << 20]).unwrap();
+    Some((file_system, root))
+}
+
+/// In a process of its own: a child of this one would close the files of the mount that it has open, and hang there.
+fn start(root: &Path, driver: &str, uploads: bool) -> Process {
+    let root = root.to_str().unwrap();
+    let mut arguments = vec!["--root", root, "--driver", driver, "--disk-timeout-ms", "2000", "--listing"];
+    arguments.extend(["--drain-timeout-ms", "1000"]);
+    arguments.extend(uploads.then_some("--uploads"));
+    Process::start(&arguments)
+}
+
+/// A gauge of each lane.
+fn of_lanes(daemon: &Process, name: &str) -> Vec<f64> {
+    let text = get(daemon.control(), "/metrics", "").text();
+    let prefix = format!("{name}{{lane=");
+    let of_lane = text.lines().filter(|line| line.starts_with(&prefix));
+    of_lane.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect()
+}
+
+/// What doesn't need the mount is served as ever.
+fn assert_others_are_served(daemon: &Process, root: &Path, context: &str, number: usize) {
+    let began = Instant::now();
+    assert_eq!(get(daemon.data(), "/hot", "").body, b"hot", "{context}");
+    assert_eq!(get(daemon.data(), "/absent", "").status, 404, "{context}");
+    let name = format!("new-{number}");
+    std::fs::write(root.join(&name), "new").unwrap();
+    assert_eq!(get(daemon.data(), &format!("/{name}"), "").body, b"new", "{context}");
+    let long = std::fs::File::open(root.join("long")).unwrap();
+    long.sync_all().unwrap();
+    rustix::fs::fadvise(&long, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    assert_eq!(get(daemon.data(), "/long", "").body.len(), 3 << 20, "{context}");
+    // Far longer than it takes, and shorter than anybody waits for the mount when it is long.
+    assert!(began.elapsed() < PATIENCE / 2, "{context}: {:?}", began.elapsed());
+}
+
+#[test]
+fn a_mount_that_does_not_answer_costs_only_who_asks_for_it() {
+    for driver in driver_names() {
+        for uploads in [false, true] {
+            let context = format!("{driver}, uploads {uploads}");
+            let Some((file_system, root)) = fixture() else { return };
+            let daemon = start(&root, driver, uploads);
+            let mounted = file_system.path().file_name().unwrap().to_str().unwrap().to_owned();
+            assert_eq!(get(daemon.data(), &format!("/{mounted}/cold"), "").body.len(), 300_000, "{context}");
+            assert_eq!(get(daemon.control(), "/health", "").body, b"OK");
+            file_system.stall(Operation::Read);
+            let mut asking: Vec<_> = (0..40).map(|_| Connection::open(daemon.data())).collect();
+            for connection in &mut asking {
+                connection.send(request_text("GET", &format!("/{mounted}/dead"), "").as_bytes());
+            }
+            wait_until("the mount to hang", || file_system.is_stalled());
+            for number in 0..5 {
+                assert_others_are_served(&daemon, &root, &context, number);
+            }
+            if uploads {
+                assert_eq!(put(daemon.data(), "/up", b"content").status, 201, "{context}");
+            }
+            for connection in &mut asking {
+                let response = connection.response_to("GET");
+                assert_eq!(response.status, 503, "{context}: {response:?}");
+                let said = String::from_utf8_lossy(&response.body).into_owned();
+                assert!(said.contains(&format!("the disk of /{mounted} doesn't answer")), "{said}");
+                assert!(response.field("Retry-After").is_some(), "{context}");
+            }
+            let oldest =
+                of_lanes(&daemon, "streamd_disk_oldest_task_seconds").into_iter().fold(0.0, f64::max);
+            assert!(oldest >= 2.0, "{context}: {oldest}");
+            let held: f64 = of_lanes(&daemon, "streamd_disk_tasks_running").iter().sum();
+            assert!((1.0..=8.0).contains(&held), "{context}: {held} of 16 threads");
+            daemon.wait_for_line("a mount doesn't answer");
+            let health = get(daemon.control(), "/health", "");
+            let text = String::from_utf8(health.body).unwrap();
+            assert_eq!(health.status, 200, "{context}");
+            let expected = format!("OK\nmount {} doesn't answer", file_system.path().display());
+            assert!(text.starts_with(&expected), "{context}: {text}");
+            // Who comes now needn't wait.
+            let began = Instant::now();
+            assert_eq!(get(daemon.data(), &format!("/{mounted}/dead"), "").status, 503, "{context}");
+            assert!(began.elapsed() < PATIENCE, "{context}");
+            assert_others_are_served(&daemon, &root, &context, 99);
+            drop(asking);
+            wait_until("connections to be gone", || daemon.metric("streamd_connections_open") == 0);
+            file_system.heal();
+            wait_until("the mount to answer", || {
+                get(daemon.data(), &format!("/{mounted}/dead"), "").body.len() == 300_000
+            });
+            wait_until("nothing to be left of it", || {
+                let names = ["streamd_disk_tasks_waiting", "streamd_disk_tasks_running"];
+                names.iter().flat_map(|name| of_lanes(&daemon, name)).sum::<f64>() < 1.0
+            });
+            daemon.wait_for_line("a mount answers again");
+            assert_eq!(get(daemon.control(), "/health", "").body, b"OK");
+        }
+    }
+}
+
+#[test]
+fn nobody_is_hashed_for_who_has_left_and_other_names_are_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let huge = std::fs::File::create(directory.path().join("huge")).unwrap();
+    huge.set_len(20 << 30).unwrap();
+    std::fs::write(directory.path().join("hot"), "hot").unwrap();
+    for driver in drivers() {
+        for disk_threads in [1, 2, 16] {
+            let context = format!("{driver:?}, {disk_threads} threads");
+            let daemon = TestDaemon::start(Settings {
+                root: Some(directory.path().to_owned()),
+                driver,
+                disk_threads,
+                ..settings()
+            });
+            let mut asking: Vec<_> = (0..80).map(|_| Connection::open(daemon.data())).collect();
+            for connection in &mut asking {
+                let wish = "Want-Repr-Digest: sha-256=5\r\n";
+                connection.send(request_text("HEAD", "/huge", wish).as_bytes());
+            }
+            wait_until("a digest to be made", || {
+                let digest = lane(&daemon.telemetry().disk(), "digest");
+                digest.waiting + digest.running > 0
+            });
+            let began = Instant::now();
+            for number in 0..20 {
+                assert_eq!(get(daemon.data(), &format!("/absent-{number}"), "").status, 404, "{context}");
+            }
+            assert!(began.elapsed() < PATIENCE / 2, "{context}: {:?}", began.elapsed());
+            drop(asking);
+            wait_until("the digests to be given up", || {
+                let digest = lane(&daemon.telemetry().disk(), "digest");
+                digest.waiting + digest.running == 0
+            });
+        }
+    }
+}
+
+/// The script's own limits are for a host that does nothing else; these are a tenth of what there was before lanes.
+#[test]
+fn who_presses_a_slow_disk_presses_nobody_else() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/press-disk.py");
+    let output = std::process::Command::new(script)
+        .args(["--streamd", env!("CARGO_BIN_EXE_streamd"), "--directory", env!("CARGO_TARGET_TMPDIR")])
+        .args(["--seconds", "8", "--hot-floor-ms", "3000", "--new-ms", "4000", "--cold-ratio", "0.3"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    match output.status.code() {
+        Some(0) => {}
+        Some(77) => eprintln!("not tested: {said}"),
+        _ => panic!("{said}{}", String::from_utf8_lossy(&output.stderr)),
+    }
+}
+
+#[test]
+fn a_hot_file_with_uploads_on_needs_no_disk_thread_however_young_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    for driver in drivers() {
+        let daemon =
+            TestDaemon::start(Settings { driver, cache_valid_ms: 0, ..taking_uploads(directory.path()) });
+        for number in 0..20 {
+            let name = format!("{driver:?}-{number}");
+            std::fs::write(directory.path().join(&name), "young").unwrap();
+            let tasks = || daemon.telemetry().disk().lanes.iter().map(|lane| lane.ended).sum::<u64>();
+            let before = tasks();
+            assert_eq!(get(daemon.data(), &format!("/{name}"), "").body, b"young");
+            assert_eq!(tasks(), before, "{name} went to a disk thread");
+        }
+    }
+}
