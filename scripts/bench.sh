@@ -3,8 +3,8 @@
 # Where it may (root, loop devices), it sets up a slow device for the mixed scenarios and a tmpfs for uploads, and
 # removes them again.
 set -euo pipefail
-# shellcheck source=lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/lib/environment.sh"
+source "$LIB_DIR/messages.sh"
 
 usage() {
     cat <<'USAGE'
@@ -50,9 +50,15 @@ main() {
     fi
     local peers=streamd,streamd-again,nginx,h2o,lighttpd,caddy,ceiling
     [[ $set == full ]] || peers=streamd,streamd-again,nginx,ceiling
-    cargo build --release --locked --workspace
+    # As cargo reads it, a relative one from where it is started; and the same for what runs below.
+    local target
+    target=$(realpath -m -- "${CARGO_TARGET_DIR:-$REPO_DIR/target}")
+    cargo build --manifest-path "$REPO_DIR/Cargo.toml" --target-dir "$target" --release --locked --workspace
     mkdir -p "$WORK_DIR/root"
+    # The bench takes a directory that isn't empty only with its own mark.
+    touch "$WORK_DIR/.stream-bench"
     local arguments=(--set "$set" --peers "$peers" --directory "$WORK_DIR")
+    [[ " $* " == *" --streamd"[\ =]* ]] || arguments+=(--streamd "$target/release/streamd")
     if (($(nproc) > 1)); then arguments+=(--server-cores 0 --client-cores 1); fi
     trap clean_up EXIT
     if make_slow_device; then
@@ -66,10 +72,10 @@ main() {
     name=$RESULTS_DIR/$(date -u +%Y-%m-%dT%H%M%SZ)
     # streamd that failed at something makes the run fail, but not lose what the others did.
     local status=0
-    local command=("$REPO_DIR/target/release/stream-bench" compare "${arguments[@]}" --json "$name.json" "$@")
+    local command=("$target/release/stream-bench" compare "${arguments[@]}" --json "$name.json" "$@")
     if own_network_works; then in_own_network "${command[@]}" || status=$?; else "${command[@]}" || status=$?; fi
     [[ -s $name.json ]] || exit "$status"
-    "$REPO_DIR/target/release/stream-bench" report "$name.json" --output "$name.html"
+    "$target/release/stream-bench" report "$name.json" --output "$name.html"
     say "results: $name.json"
     say "page:    $name.html"
     return "$status"

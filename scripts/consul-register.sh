@@ -4,10 +4,16 @@
 # forgotten, and takes the replica out of rotation before it ends. One watch serves one replica, so that
 # stopping a single replica is stopping its watch and then the daemon; systemd/streamd-consul@.service does so.
 set -euo pipefail
-# shellcheck source=lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-# shellcheck source=lib-consul.sh
-source "$SCRIPTS_DIR/lib-consul.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/lib/environment.sh"
+source "$LIB_DIR/messages.sh"
+source "$LIB_DIR/values.sh"
+source "$LIB_DIR/waiting.sh"
+source "$LIB_DIR/signals.sh"
+source "$LIB_DIR/network.sh"
+source "$LIB_DIR/consul.sh"
+source "$LIB_DIR/balancers.sh"
+source "$LIB_DIR/addresses.sh"
+source "$LIB_DIR/proof.sh"
 
 usage() {
     cat <<'USAGE'
@@ -21,7 +27,10 @@ usage: consul-register.sh [--watch | --deregister] replica ADDRESS [DATA_PORT [C
   --deregister  remove the registration and end
 
 environment (default):
-  CONSUL_HTTP_ADDR (127.0.0.1:8500), CONSUL_HTTP_TOKEN
+  CONSUL_HTTP_ADDR (127.0.0.1:8500), CONSUL_HTTP_TOKEN or CONSUL_HTTP_TOKEN_FILE
+  REGISTRATION_KEY_FILE   key of the proof by which load balancers know the stack's replicas; none for none
+                          (run/registration.key; on servers /etc/streamd/registration.key)
+  STACK_TAG (streamd)     tag by which they know them
   DRAIN_SECONDS (2)       time between maintenance and the end for whoever asks Consul by himself
   DRAIN_SECONDS_MAX (15)  time at most to wait for the load balancers whose lists nginx-upstreams.sh
                           keeps: it tells in Consul's key-value store which servers NGINX has
@@ -38,6 +47,8 @@ DEREGISTER_AFTER=10m
 # At its end a watch gives an agent that is just restarting this long to take the maintenance mark.
 MAINTENANCE_SECONDS=10
 READY_TIMEOUT_S=2
+# A round that is under way ends first: what it registers must not come behind the maintenance mark.
+ROUND_SECONDS=10
 
 MODE=register
 SERVICE_IDS=()
@@ -65,11 +76,12 @@ parse_arguments() {
     done
     DRAIN_SECONDS=${DRAIN_SECONDS:-2}
     is_number "$DRAIN_SECONDS" 0 600 || die_usage "DRAIN_SECONDS is \"$DRAIN_SECONDS\": it must be 0 to 600"
+    DRAIN_SECONDS=$((10#$DRAIN_SECONDS))
     DRAIN_SECONDS_MAX=${DRAIN_SECONDS_MAX:-$((DRAIN_SECONDS > 15 ? DRAIN_SECONDS : 15))}
     is_number "$DRAIN_SECONDS_MAX" "$DRAIN_SECONDS" 600 ||
         die_usage "DRAIN_SECONDS_MAX is \"$DRAIN_SECONDS_MAX\": it must be DRAIN_SECONDS to 600"
+    DRAIN_SECONDS_MAX=$((10#$DRAIN_SECONDS_MAX))
     local kind=${1:-} address=${2:-}
-    [[ $address =~ ^[0-9A-Za-z.:-]+$ ]] || die_usage "ADDRESS is \"$address\": give an IP address or host name"
     case $kind in
         replica) (($# <= 4)) && define_replica "$address" "${3:-8080}" "${4:-8081}" ;;
         nginx) (($# <= 3)) && define_nginx "$address" "${3:-80}" ;;
@@ -79,27 +91,47 @@ parse_arguments() {
 
 # ---------------------------------------------------------------- what is registered
 
+# Load balancers take a replica that has the stack's tag, and its proof where there is a key.
 define_replica() {
     local address=$1 data_port=$2 control_port=$3
-    define file-server-tcp "$address" "$data_port" '["tcp","file","server"]' "$(tcp_check "$address" "$data_port")"
-    define file-server-http "$address" "$control_port" '["http","file","server"]' \
+    # Whoever resolves a name may be told another address at each time.
+    is_address "$address" || die_usage "ADDRESS is \"$address\": give the replica's IPv4 or IPv6 address"
+    load_key
+    define file-server-tcp "$address" "$data_port" "[\"tcp\",\"file\",\"server\",\"$STACK_TAG\"]" \
+        "$(tcp_check "$address" "$data_port")"
+    define file-server-http "$address" "$control_port" "[\"http\",\"file\",\"server\",\"$STACK_TAG\"]" \
         "$(http_check "$address" "$control_port")"
 }
 
 define_nginx() {
+    [[ $1 =~ ^[0-9A-Za-z.:-]+$ ]] || die_usage "ADDRESS is \"$1\": give an IP address or host name"
     define nginx "$1" "$2" '["load-balancer","nginx","reverse-proxy"]' "$(tcp_check "$1" "$2")"
+}
+
+HAS_KEY=0
+
+load_key() {
+    [[ $STACK_TAG =~ ^[0-9A-Za-z._-]{1,64}$ ]] || die_usage "STACK_TAG is \"$STACK_TAG\": it takes letters, digits, . _ and -"
+    if registration_key_load; then
+        HAS_KEY=1
+    elif [[ ${REGISTRATION_KEY_FILE:-} != none && $MODE != deregister ]]; then
+        log "registering without a proof, which load balancers with a key don't take: $KEY_ERROR"
+    fi
 }
 
 # define NAME ADDRESS PORT TAGS_JSON CHECK_JSON
 define() {
-    local name=$1 address=$2 port=$3 id="$1-$2-$3"
+    local name=$1 address=$2 port=$3 id meta='{}'
     is_number "$port" 1 65535 || die_usage "port \"$port\" must be a number from 1 to 65535"
+    port=$((10#$port))
+    id="$name-$address-$port"
+    if ((HAS_KEY)); then meta=$(jq -n --arg proof "$(registration_proof "$name" "$address" "$port")" '{"streamd-proof": $proof}'); fi
     SERVICE_IDS+=("$id")
     PORTS[$id]=$port
     REGISTRATIONS[$id]=$(jq -n --arg id "$id" --arg name "$name" --arg address "$address" \
-        --argjson port "$port" --argjson tags "$4" --argjson check "$5" \
+        --argjson port "$port" --argjson tags "$4" --argjson meta "$meta" --argjson check "$5" \
         --arg interval "$CHECK_INTERVAL" --arg timeout "$CHECK_TIMEOUT" --arg after "$DEREGISTER_AFTER" '{
-            ID: $id, Name: $name, Tags: $tags, Address: $address, Port: $port,
+            ID: $id, Name: $name, Tags: $tags, Meta: $meta, Address: $address, Port: $port,
             Check: ($check + {CheckID: "service:\($id)", Interval: $interval, Timeout: $timeout,
                               DeregisterCriticalServiceAfter: $after})}')
 }
@@ -111,8 +143,6 @@ tcp_check() {
 http_check() {
     jq -n --arg peer "$(host_port "$1" "$2")" '{Name: "GET /health", HTTP: "http://\($peer)/health"}'
 }
-
-host_port() { if [[ $1 == *:* ]]; then printf '[%s]:%s' "$1" "$2"; else printf '%s:%s' "$1" "$2"; fi; }
 
 # ---------------------------------------------------------------- once
 
@@ -147,24 +177,44 @@ deregister_all() {
 
 # ---------------------------------------------------------------- watch
 
-STOPPING=0
 IS_FIRST_ROUND=1
 # What a predecessor registered may be outdated; and an agent that was away for a while has begun anew and
 # takes all services for critical until it has asked them.
 IS_ANEW=1
-# What the agent says of its checks, in a round that registers anew.
+# Those that somebody else has registered since.
+CHANGED=()
+# What the agent says of its checks, in a round that registers what it knows.
 CHECKS='{}'
 WATCH_STATE=
 
+# This process is told only once to end, and must hear it: no $( ) from the trap on (signals.sh), so that its children
+# do the work.
 watch() {
-    trap 'STOPPING=1; end_pause' TERM INT
-    while ((!STOPPING)); do
-        keep_registered
-        ((STOPPING)) || pause "$WATCH_POLL_SECONDS"
+    local worker
+    trap 'IS_STOPPING=1; end_pause' TERM INT
+    keep_registering &
+    worker=$!
+    # Not wait: a signal between a look at IS_STOPPING and the wait would be lost.
+    while pause 1 && ((!IS_STOPPING)); do
+        kill -0 "$worker" 2>/dev/null && continue
+        log "the watch ended by itself: starting it again"
+        keep_registering &
+        worker=$!
     done
-    # Not ignored: what this script runs would ignore them too, and time-outs work by them.
     trap : TERM INT
-    leave
+    tell_to_end "$ROUND_SECONDS" "$worker"
+    (trap - TERM INT && leave) &
+    worker=$!
+    while kill -0 "$worker" 2>/dev/null; do wait "$worker" || true; done
+}
+
+# Until it is told to end, or the watch has died.
+keep_registering() {
+    heed_signals
+    while is_wanted "$$"; do
+        keep_registered
+        pause_or_told "$WATCH_POLL_SECONDS"
+    done
 }
 
 # One round: asks the agent what it knows and adds what is missing.
@@ -176,7 +226,8 @@ keep_registered() {
     fi
     services=$API_BODY
     CHECKS='{}'
-    if ((IS_ANEW)); then
+    find_changed "$services"
+    if ((IS_ANEW || ${#CHANGED[@]})); then
         if ! consul_api GET /v1/agent/checks; then
             note_failure
             return 0
@@ -186,18 +237,34 @@ keep_registered() {
     for id in "${SERVICE_IDS[@]}"; do
         if ! knows "$services" "$id" || needs_renewal "$id"; then missing+=("$id"); fi
     done
-    if ((${#missing[@]} == 0)); then
+    if ((${#missing[@]})); then
+        register_each "${missing[@]}"
+    elif ((${#CHANGED[@]})); then
+        change_state "changed ${CHANGED[*]}" "somebody else has registered ${CHANGED[*]}: it is in maintenance, and stays as it is until that ends"
+    else
         note_registered
-        return 0
     fi
-    register_each "${missing[@]}"
 }
+
+# find_changed SERVICES: sets CHANGED. Whoever registers may use an ID of ours, by hand and without the key as well: load
+# balancers then drop what still passes, and would for ever.
+find_changed() {
+    mapfile -t CHANGED < <(jq -r --argjson own "[$(IFS=, && printf '%s' "${REGISTRATIONS[*]}")]" "$JQ_CHANGED" <<<"$1" 2>/dev/null)
+}
+
+# shellcheck disable=SC2016  # variables of jq
+JQ_CHANGED='
+    def identity: [.Address, .Port, (.Tags // [] | sort), (.Meta // {} | .["streamd-proof"])];
+    . as $known | $own[] | . as $one | $known[.ID] | select(type == "object")
+    | select([.Service] + identity != [$one.Name] + ($one | identity)) | $one.ID'
 
 # knows JSON_OBJECT KEY
 knows() { jq -e --arg key "$2" 'has($key)' <<<"$1" >/dev/null 2>&1; }
 
 # Registering also takes the maintenance mark away. One that somebody set while this watch runs stays.
-needs_renewal() { ((IS_ANEW)) && { ((IS_FIRST_ROUND)) || ! knows "$CHECKS" "_service_maintenance:$1"; }; }
+needs_renewal() { { ((IS_ANEW)) || is_changed "$1"; } && { ((IS_FIRST_ROUND)) || ! knows "$CHECKS" "_service_maintenance:$1"; }; }
+
+is_changed() { [[ " ${CHANGED[*]} " == *" $1 "* ]]; }
 
 # A service that does not answer is not registered: Consul removes a replica that stays critical, and
 # adding it back then would only make the list flap.
@@ -213,6 +280,7 @@ register_each() {
             note_failure
             return 0
         fi
+        if ((!IS_FIRST_ROUND)) && is_changed "$id"; then log "somebody else had registered $id: taken back"; fi
     done
     WATCH_STATE=
     note_registered
@@ -227,10 +295,10 @@ drop_critical() {
 
 is_ready() {
     local address peer
-    address=$(jq -r .Address <<<"${REGISTRATIONS[$1]}")
+    address=$(registered Address "$1")
     if [[ $1 == file-server-http-* ]]; then
         peer=$(host_port "$address" "${PORTS[$1]}")
-        [[ $(curl -s --max-time "$READY_TIMEOUT_S" "http://$peer/health" 2>/dev/null) == OK ]]
+        [[ $(direct_curl -s --max-time "$READY_TIMEOUT_S" "http://$peer/health" 2>/dev/null) == OK* ]]
     else
         port_answers "$address" "${PORTS[$1]}"
     fi
@@ -287,56 +355,52 @@ set_maintenance() {
     done
 }
 
-# Consul drops the service from its healthy ones at once; load balancers follow in their own time.
+# Consul drops the service from its healthy ones at once; load balancers follow in their own time. An agent that fails
+# meanwhile is asked again.
 await_unlisted() {
-    local started=$SECONDS
+    local started_cs elapsed_s
+    take_uptime
+    started_cs=$UPTIME_CS
     pause "$DRAIN_SECONDS"
-    while holders_known && ((${#HOLDERS[@]})); do
-        if ((SECONDS - started >= DRAIN_SECONDS_MAX)); then
-            log "drain ended after $((SECONDS - started)) s, still listed by: ${HOLDERS[*]}"
+    until is_unlisted; do
+        take_uptime
+        elapsed_s=$(((UPTIME_CS - started_cs) / 100))
+        if ((elapsed_s >= DRAIN_SECONDS_MAX)); then
+            log "drain ended after $elapsed_s s, $(still_listed)"
             return 0
         fi
         pause 0.2
     done
-    if [[ -n $HOLDERS_ERROR ]]; then
-        log "drain ended after $((SECONDS - started)) s, who lists it is not known: $HOLDERS_ERROR"
-    else
-        log "drained after $((SECONDS - started)) s: neither Consul nor a load balancer lists it"
-    fi
+    take_uptime
+    log "drained after $(((UPTIME_CS - started_cs) / 100)) s: neither Consul nor a load balancer lists it"
 }
 
-HOLDERS=()
+HOLDERS_OF_ALL=()
 HOLDERS_ERROR=
 
-# Sets HOLDERS to who still sends to a service of ours as far as Consul knows; fails with HOLDERS_ERROR.
-holders_known() {
-    local id name balancers
-    HOLDERS=() HOLDERS_ERROR=
+# Nobody sends to any service of ours any more. Where that isn't so, still_listed says who does.
+is_unlisted() {
+    local id
+    HOLDERS_OF_ALL=() HOLDERS_ERROR=
     for id in "${SERVICE_IDS[@]}"; do
-        name=$(jq -r .Name <<<"${REGISTRATIONS[$id]}")
-        consul_api GET "/v1/health/service/$name?passing" || { HOLDERS_ERROR=$(api_error) && return 1; }
-        if jq -e --arg id "$id" 'any(.[]; .Service.ID == $id)' <<<"$API_BODY" >/dev/null; then
-            HOLDERS+=("Consul:$id")
+        if ! holders_of "$(registered Name "$id")" "$id" "$(host_port "$(registered Address "$id")" "${PORTS[$id]}")"; then
+            HOLDERS_ERROR=$(api_error)
+            return 1
         fi
+        HOLDERS_OF_ALL+=("${HOLDERS[@]}")
     done
-    if ! consul_api GET "/v1/kv/$BALANCERS_KEY/?recurse"; then
-        # 404: no nginx-upstreams.sh has told anything.
-        [[ $API_STATUS != 404 ]] || return 0
-        HOLDERS_ERROR=$(api_error)
-        return 1
-    fi
-    for id in "${SERVICE_IDS[@]}"; do
-        mapfile -t balancers < <(balancers_listing "$(jq -r .Address <<<"${REGISTRATIONS[$id]}")" "${PORTS[$id]}")
-        HOLDERS+=("${balancers[@]}")
-    done
+    ((${#HOLDERS_OF_ALL[@]} == 0))
 }
 
-# Prints the keys of the load balancers in API_BODY that send to this server. What was told long ago is of
-# one that is gone.
-balancers_listing() {
-    jq -r --arg server "$(host_port "$1" "$2")" --argjson oldest "$((EPOCHSECONDS - BALANCER_AGE_SECONDS_MAX))" '
-        .[] | .Key as $key | (.Value // "" | @base64d | fromjson? // empty)
-        | select(.time >= $oldest and (.servers | index([$server]))) | $key' <<<"$API_BODY"
+still_listed() {
+    if [[ -n $HOLDERS_ERROR ]]; then
+        printf 'who lists it is not known: %s' "$HOLDERS_ERROR"
+    else
+        printf 'still listed by: %s' "${HOLDERS_OF_ALL[*]}"
+    fi
 }
+
+# registered FIELD ID
+registered() { jq -r ".$1" <<<"${REGISTRATIONS[$2]}"; }
 
 main "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Turns a directory with Debian into a container and becomes its systemd. Run by lib-container.sh as the first
+# Turns a directory with Debian into a container and becomes its systemd. Run by lib/container.sh as the first
 # process of new mount, process, network, host name and IPC namespaces; adds the cgroup namespace itself.
 # All mounts are made in the mount namespace alone: when its last process ends, they are gone.
 set -euo pipefail

@@ -2,8 +2,9 @@
 # Builds what is published: the Debian package, its debug symbols, and a tarball for everywhere else. The same
 # commit gives the same bytes, whatever the directory and the day.
 set -euo pipefail
-# shellcheck source=lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/lib/environment.sh"
+source "$LIB_DIR/messages.sh"
+source "$LIB_DIR/checks.sh"
 
 # Where cargo installs programs.
 PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
@@ -130,7 +131,7 @@ fill() {
     mkdir -p "$directory"/{bin,systemd,scripts,man,examples,docs}
     for binary in "${BINARIES[@]}"; do cp "$STAGE/package/usr/bin/$binary" "$directory/bin/"; done
     cp "$REPO_DIR"/systemd/* "$directory/systemd/"
-    cp "$STAGE"/package/usr/lib/streamd/* "$directory/scripts/"
+    cp -r "$STAGE"/package/usr/lib/streamd/* "$directory/scripts/"
     cp "$REPO_DIR"/packaging/generated/man/* "$directory/man/"
     cp -r "$REPO_DIR/packaging/generated/completions" "$directory/"
     cp "$REPO_DIR"/{consul.hcl,nginx.conf,packaging/generated/streamd.toml} "$directory/examples/"

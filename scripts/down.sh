@@ -3,14 +3,19 @@
 # replicas drain, the agent ends. What doesn't end in time is killed. Only processes which up.sh
 # recorded are touched. Running it again does nothing.
 set -euo pipefail
-# shellcheck source=lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/lib/environment.sh"
+source "$LIB_DIR/messages.sh"
+source "$LIB_DIR/waiting.sh"
+source "$LIB_DIR/processes.sh"
+source "$LIB_DIR/lock.sh"
+source "$LIB_DIR/made.sh"
 
 usage() {
     cat <<'USAGE'
 usage: down.sh [--wipe]
 
-  --wipe  also remove the run/ folder: logs, certificate, Consul's data, the served sample files
+  --wipe  also remove what up.sh made in RUN_DIR (its stack.made names that): logs, Consul's data, NGINX's
+          configuration, the certificate, the sample file; other files stay
 
 environment: RUN_DIR (run)
 USAGE
@@ -27,8 +32,8 @@ WIPE=0
 
 main() {
     parse_arguments "$@"
-    if [[ ! -d $RUN_DIR ]]; then
-        say "nothing runs: there is no $RUN_DIR"
+    if ! is_stack_dir; then
+        say "nothing runs: up.sh has started no stack in $RUN_DIR"
         return 0
     fi
     lock_stack
@@ -38,7 +43,7 @@ main() {
     stop 'replica-*' "$REPLICA_SECONDS"
     stop consul "$CONSUL_SECONDS"
     rm -f "$STATE_FILE"
-    if ((WIPE)); then wipe; fi
+    if ((WIPE)); then remove_made; fi
     say "the stack is down"
 }
 
@@ -60,13 +65,6 @@ stop() {
     ((${#names[@]})) || return 0
     say "stopping ${names[*]}"
     stop_processes "${3:-TERM}" "$2" "${names[@]}"
-}
-
-# Only the names which the stack makes: RUN_DIR may be a folder that holds more than that.
-wipe() {
-    rm -rf -- "$LOG_DIR" "$PID_DIR" "$NGINX_DIR" "$RUN_DIR"/{consul,tls,www,streamd.toml,lock} "$RUN_DIR"/streamd-[0-9]*.toml
-    rmdir -- "$RUN_DIR" 2>/dev/null || warn "$RUN_DIR holds other files: left in place"
-    say "removed the state in $RUN_DIR"
 }
 
 main "$@"

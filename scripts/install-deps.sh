@@ -3,12 +3,11 @@
 # Consul from the PATH, from apt, or from Debian's bullseye suite unpacked into .deps/ (no root needed,
 # nothing else of that suite is touched). Run again, it finds everything and does nothing.
 set -euo pipefail
-# shellcheck source=lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-# shellcheck source=lib-consul.sh
-source "$REPO_DIR/scripts/lib-consul.sh"
-# shellcheck source=lib-debian.sh
-source "$REPO_DIR/scripts/lib-debian.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/lib/environment.sh"
+source "$LIB_DIR/messages.sh"
+source "$LIB_DIR/values.sh"
+source "$LIB_DIR/consul-program.sh"
+source "$LIB_DIR/debian.sh"
 
 usage() {
     cat <<'USAGE'
@@ -23,7 +22,7 @@ USAGE
 # PROGRAM:PACKAGE
 RUN_TOOLS=(nginx:nginx curl:curl jq:jq openssl:openssl flock:util-linux)
 BUILD_TOOLS=(cc:build-essential)
-TEST_TOOLS=(aria2c:aria2 wget:wget nc:netcat-openbsd python3:python3 shellcheck:shellcheck dig:dnsutils ss:iproute2 fincore:util-linux-extra ccache:ccache debootstrap:debootstrap mkfs.xfs:xfsprogs)
+TEST_TOOLS=(aria2c:aria2 zsync:zsync promtool:prometheus mkfs.btrfs:btrfs-progs wget:wget nc:netcat-openbsd python3:python3 shellcheck:shellcheck dig:dnsutils ss:iproute2 fincore:util-linux-extra ccache:ccache debootstrap:debootstrap mkfs.xfs:xfsprogs mkfs.vfat:dosfstools)
 STREAM_MODULE_PACKAGE=libnginx-mod-stream
 
 # The last Debian suite that has Consul.
@@ -65,10 +64,11 @@ install_packages() {
         as_root=(sudo)
     fi
     say "installing ${packages[*]}"
-    local nginx_was_there=1
-    command -v nginx >/dev/null || nginx_was_there=0
     apt_install "${packages[@]}"
-    ((nginx_was_there)) || stop_packaged_nginx
+    local service
+    for service in nginx prometheus; do
+        if [[ " ${packages[*]} " == *" $service "* ]]; then stop_packaged "$service"; fi
+    done
     mapfile -t packages < <(missing_packages)
     ((${#packages[@]} == 0)) || die "apt-get ended well, but these are still missing: ${packages[*]}"
 }
@@ -108,14 +108,16 @@ apt_install() {
     "${command[@]}" install --no-install-recommends "$@" || die "apt-get could not install $*: see its messages above"
 }
 
-# Debian starts NGINX on port 80 when it is installed. The stack runs its own there.
-stop_packaged_nginx() {
+# Debian starts NGINX on port 80 and Prometheus on port 9090 when they are installed. The stack runs its own NGINX
+# there, and of Prometheus the tests use promtool alone.
+stop_packaged() {
+    local service=$1
     if [[ -d /run/systemd/system ]]; then
-        "${as_root[@]}" systemctl disable --now nginx >/dev/null 2>&1 || true
+        "${as_root[@]}" systemctl disable --now "$service" >/dev/null 2>&1 || true
     else
-        "${as_root[@]}" service nginx stop >/dev/null 2>&1 || true
+        "${as_root[@]}" service "$service" stop >/dev/null 2>&1 || true
     fi
-    say "the nginx service, which the package starts, is stopped and disabled: up.sh runs its own"
+    say "the $service service, which the package starts, is stopped and disabled: nothing here uses it"
 }
 
 # ---------------------------------------------------------------- Consul

@@ -2,8 +2,8 @@
 # Installs what stream-bench compares streamd with and draws its pages in: Debian's packages, those that are
 # missing. A package that apt doesn't offer is named and left out: the bench then reports that peer as absent.
 set -euo pipefail
-# shellcheck source=lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/lib/environment.sh"
+source "$LIB_DIR/messages.sh"
 
 usage() {
     cat <<'USAGE'

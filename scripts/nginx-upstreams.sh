@@ -1,14 +1,28 @@
 #!/usr/bin/env bash
-# Keeps NGINX's upstream lists equal to the healthy replicas that Consul knows: control.conf from
-# file-server-http, data.conf from file-server-tcp. Follows changes with blocking queries; writes a
-# list and reloads NGINX only when it changed and `nginx -t` accepts it. A list is never emptied: when
-# no instance passes, the last good one stays, since a replica that may answer beats none. What is in force
-# is told in Consul's key-value store: there a replica that is about to stop sees whether it still gets traffic.
-set -euo pipefail
-# shellcheck source=lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-# shellcheck source=lib-consul.sh
-source "$SCRIPTS_DIR/lib-consul.sh"
+# Keeps NGINX's upstream lists equal to the healthy replicas that Consul knows: control.conf from file-server-http,
+# data.conf from file-server-tcp. Follows changes with blocking queries; writes a list and reloads NGINX only when it
+# changed and `nginx -t` accepts it. Each entry is judged alone, and what is refused is named: anybody may register. A list
+# is never emptied: when no instance passes, the last good one stays, since a replica that may answer beats none. What is
+# in force is told in Consul's key-value store: there a replica that is about to stop sees whether it still gets traffic.
+#
+# No errexit: whatever one round meets, the next one follows. What ends all the same is started again, a follower by this
+# script, this script by keep.sh or by systemd/streamd-upstreams.service.
+set -uo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib/environment.sh"
+source "$LIB_DIR/messages.sh"
+source "$LIB_DIR/waiting.sh"
+source "$LIB_DIR/signals.sh"
+source "$LIB_DIR/processes.sh"
+source "$LIB_DIR/consul.sh"
+source "$LIB_DIR/nginx.sh"
+source "$LIB_DIR/balancers.sh"
+source "$LIB_DIR/proof.sh"
+source "$LIB_DIR/lists.sh"
+source "$LIB_DIR/entries.sh"
+source "$LIB_DIR/reload.sh"
+source "$LIB_DIR/installing.sh"
+source "$LIB_DIR/alarm.sh"
+source "$LIB_DIR/following.sh"
 
 usage() {
     cat <<'USAGE'
@@ -21,26 +35,30 @@ usage: nginx-upstreams.sh [--once] [--dir DIR] [--conf FILE] [--prefix DIR]
   --prefix DIR  prefix of that NGINX (nginx -p)              the folder of FILE
 Away from the repository the defaults are /etc/nginx/upstreams and /etc/nginx/nginx.conf.
 
-environment: CONSUL_HTTP_ADDR (127.0.0.1:8500), CONSUL_HTTP_TOKEN, RUN_DIR
-A token must be allowed to read the two services, and to write the keys below streamd/balancers.
+An entry of Consul is taken when its address is an IPv4 or IPv6 address, its port is 1 to 65535, it carries
+the tag of the stack, its ID is NAME-ADDRESS-PORT, and it carries the proof that consul-register.sh makes with
+the key of the stack. Entries that are refused are in DIR/control.refused and DIR/data.refused.
+
+environment (default):
+  CONSUL_HTTP_ADDR (127.0.0.1:8500), CONSUL_HTTP_TOKEN or CONSUL_HTTP_TOKEN_FILE
+  RUN_DIR (run)
+  STACK_TAG (streamd)     the tag that entries of the stack carry
+  REGISTRATION_KEY_FILE   the key of the stack, 64 to 128 hexadecimal digits, the same on all its hosts
+                          (run/registration.key; on servers /etc/streamd/registration.key);
+                          "none": entries need no proof
+A token must be allowed to read the two services, to write the keys below streamd/balancers and sessions of its
+agent's node, and to write the service nginx-upstreams, whose checks tell that the lists follow.
+
+Exit code: 0 told to end, 1 failed, 2 usage, 78 no usable key.
 USAGE
 }
 
 declare -A SERVICES=([control]=file-server-http [data]=file-server-tcp)
 
-# Consul holds a query this long at most, plus a sixteenth of jitter. An agent that lost its state
-# between two queries counts its index from the start again and holds a query whose index is ahead of
-# it to the end, whatever changes: that long a list may be old.
-BLOCK_SECONDS=10
-# Changes are gathered for this long at least: one reload a second, however much services flap.
-CHANGE_INTERVAL_SECONDS=1
-BACKOFF_SECONDS_MAX=10
-# More instances than this behind one NGINX mean that something registers wildly.
-SERVERS_MAX=256
-# A master starts new workers and tells the old ones to quit within milliseconds; a busy host takes longer.
-RELOAD_SECONDS=5
+# So long must a follower have run to be started again at once; else it waits 1 to 10 s.
+STEADY_SECONDS=30
 
-ONCE=0
+IS_ONCE=0
 UPSTREAMS_DIR="$NGINX_DIR/upstreams"
 NGINX_CONF="$NGINX_DIR/nginx.conf"
 NGINX_PREFIX=
@@ -48,10 +66,13 @@ NGINX_PREFIX=
 main() {
     parse_arguments "$@"
     mkdir -p "$UPSTREAMS_DIR" || die "can't create $UPSTREAMS_DIR: choose another --dir"
-    if ((ONCE)); then
-        render_once
+    # Checked here: in the rounds nobody could be told.
+    consul_url >/dev/null || exit 2
+    load_key
+    if ((IS_ONCE)); then
+        write_once
     else
-        follow_all
+        keep_following
     fi
 }
 
@@ -59,7 +80,7 @@ parse_arguments() {
     while (($#)); do
         case $1 in
             -h | --help) usage && exit 0 ;;
-            --once) ONCE=1 ;;
+            --once) IS_ONCE=1 ;;
             --dir | --conf | --prefix)
                 take_path "$@"
                 shift
@@ -82,303 +103,89 @@ take_path() {
     esac
 }
 
+load_key() {
+    [[ $STACK_TAG =~ ^[0-9A-Za-z._-]{1,64}$ ]] || die_usage "STACK_TAG is \"$STACK_TAG\": it takes letters, digits, . _ and -"
+    if registration_key_load; then return 0; fi
+    if [[ ${REGISTRATION_KEY_FILE:-} == none ]]; then
+        IS_PROOF_ASKED=0
+        log "entries need no proof: whoever may register services in Consul gets a share of the traffic"
+        return 0
+    fi
+    warn "$KEY_ERROR: make one on one host (openssl rand -hex 32) and copy it to all, or set REGISTRATION_KEY_FILE=none"
+    exit 78
+}
+
 # ---------------------------------------------------------------- once
 
-render_once() {
+write_once() {
     local plane
     for plane in control data; do
         query "$plane" 0 || die "$QUERY_ERROR"
-        render "$plane" >"$UPSTREAMS_DIR/$plane.once"
-        if [[ -s $UPSTREAMS_DIR/$plane.once ]]; then
-            mv "$UPSTREAMS_DIR/$plane.once" "$UPSTREAMS_DIR/$plane.next"
-            continue
+        read_entries "$plane" || die "$QUERY_ERROR"
+        if ((${#SERVERS[@]})); then
+            install_list "$plane" "${SERVERS[@]}" || die "$plane.conf stays as it was: $LIST_FAULT"
+        elif [[ -s $UPSTREAMS_DIR/$plane.conf ]]; then
+            log "no instance of ${SERVICES[$plane]} passes: $plane.conf stays as it was"
         fi
-        rm -f "$UPSTREAMS_DIR/$plane.once"
+        name_refused "$plane"
         [[ -s $UPSTREAMS_DIR/$plane.conf ]] ||
             die "no instance of ${SERVICES[$plane]} passes its checks in Consul: nothing to write to $plane.conf"
-        log "no instance of ${SERVICES[$plane]} passes: $plane.conf stays as it was"
     done
-    with_lock install_lists control data || exit 1
 }
 
 # ---------------------------------------------------------------- following
 
-FOLLOWERS=()
+# A request to Consul, one that takes back what was told there, and whatever NGINX is asked just then.
+END_SECONDS=8
+declare -A FOLLOWERS=()
+declare -A BEGAN_CS=()
+declare -A BACKOFF=([control]=1 [data]=1)
+declare -A NOT_BEFORE_CS=([control]=0 [data]=0)
 
-# One follower per list: a blocking query watches one service.
-follow_all() {
-    trap 'stop_followers; exit 0' TERM INT
+# One follower for each list: a blocking query watches one service. What ends is started again. From the trap on without
+# any $( ), since this process is told only once to end (signals.sh).
+keep_following() {
     local plane
-    # Answers of a predecessor that was killed; none takes this long.
-    find "$UPSTREAMS_DIR" -maxdepth 1 -name '.*.answer.*' -mmin +10 -delete
-    for plane in control data; do
-        follow "$plane" &
-        FOLLOWERS+=("$!")
-    done
-    # None ends by itself: if one does, its list would silently grow old.
-    wait -n || true
-    stop_followers
-    die "a follower ended by itself: see the line above, and start this script again"
-}
-
-stop_followers() {
-    trap '' TERM INT
-    kill "${FOLLOWERS[@]}" 2>/dev/null || true
-    wait
-    # Nobody looks after this NGINX any more: replicas that stop must not wait for it.
-    consul_api DELETE "/v1/kv/$(balancer_key)/?recurse" || true
-}
-
-follow() {
-    local plane=$1 index=0 backoff=1
-    trap 'end_pause; end_query; exit 0' TERM INT
-    while true; do
-        if query "$plane" "$index"; then
-            [[ $backoff == 1 ]] || log "$plane.conf follows Consul again"
-            backoff=1
-            index=$(next_index "$index" "$QUERY_INDEX")
-            take "$plane"
-            tell "$plane"
-            pause "$CHANGE_INTERVAL_SECONDS"
-        else
-            [[ $backoff != 1 ]] || log "$plane.conf stays as it is: $QUERY_ERROR"
-            index=0
-            pause "$backoff"
-            backoff=$((backoff * 2 > BACKOFF_SECONDS_MAX ? BACKOFF_SECONDS_MAX : backoff * 2))
-        fi
-    done
-}
-
-# An index that went backwards means a Consul with a new history: begin anew. Zero would not block.
-next_index() {
-    local last=$1 now=$2
-    if ((now < last)); then
-        printf '0'
-    else
-        printf '%d' "$((now > 0 ? now : 1))"
-    fi
-}
-
-EMPTY_SAID=0
-
-take() {
-    local plane=$1 next="$UPSTREAMS_DIR/$1.next"
-    render "$plane" >"$next.$BASHPID"
-    if [[ ! -s $next.$BASHPID ]]; then
-        rm -f "$next.$BASHPID"
-        ((EMPTY_SAID)) || log "no instance of ${SERVICES[$plane]} passes: $plane.conf stays as it is"
-        EMPTY_SAID=1
-        return 0
-    fi
-    EMPTY_SAID=0
-    mv "$next.$BASHPID" "$next"
-    IS_IN_FORCE=1
-    with_lock install_lists "$plane" || IS_IN_FORCE=0
-}
-
-# ---------------------------------------------------------------- telling
-
-# Whether NGINX sends to the servers of the list, as far as can be seen.
-IS_IN_FORCE=1
-TOLD=
-TOLD_AT=0
-IS_TELLING_REFUSED=0
-
-# Tells which servers NGINX sends to, when that changed and now and then as a sign of life.
-tell() {
-    local servers
-    ((IS_IN_FORCE)) && [[ -s $UPSTREAMS_DIR/$1.conf ]] || return 0
-    servers=$(servers_in "$UPSTREAMS_DIR/$1.conf")
-    if [[ $servers == "$TOLD" ]] && ((EPOCHSECONDS - TOLD_AT < BALANCER_TELL_SECONDS)); then return 0; fi
-    if consul_api PUT "/v1/kv/$(balancer_key)/$1" \
-        "$(jq -n --arg servers "$servers" '{time: (now | floor), servers: ($servers | split(" "))}')"; then
-        TOLD=$servers TOLD_AT=$EPOCHSECONDS IS_TELLING_REFUSED=0
-    elif [[ $API_STATUS == 4* ]] && ((!IS_TELLING_REFUSED)); then
-        IS_TELLING_REFUSED=1
-        log "replicas that stop won't wait for this NGINX to drop them: $(api_error)"
-    fi
-}
-
-# One for each NGINX of each host.
-balancer_key() {
-    local directory_sum
-    directory_sum=$(cksum <<<"$UPSTREAMS_DIR")
-    printf '%s/%s-%s' "$BALANCERS_KEY" "${HOSTNAME//[^0-9A-Za-z.-]/_}" "${directory_sum%% *}"
-}
-
-# ---------------------------------------------------------------- Consul
-
-QUERY_PID=
-QUERY_BODY=
-QUERY_INDEX=
-QUERY_ERROR=
-
-# query PLANE INDEX: sets QUERY_BODY and QUERY_INDEX, or QUERY_ERROR. Index 0 answers at once. In the
-# background, so that a signal ends the wait and curl with it.
-query() {
-    local service=${SERVICES[$1]} index=$2 answer="$UPSTREAMS_DIR/.$1.answer.$BASHPID" status=0
-    curl -sS -f -K <(consul_curl_config) --max-time "$((BLOCK_SECONDS + BLOCK_SECONDS / 16 + 10))" \
-        -D "$answer.head" -o "$answer.body" \
-        "$(consul_url)/v1/health/service/$service?passing&index=$index&wait=${BLOCK_SECONDS}s" 2>"$answer.error" &
-    QUERY_PID=$!
-    wait "$QUERY_PID" || status=$?
-    QUERY_PID=
-    read_answer "$answer" "$status" || status=1
-    rm -f "$answer".{head,body,error}
-    return "$status"
-}
-
-end_query() {
-    if [[ -n $QUERY_PID ]]; then kill "$QUERY_PID" 2>/dev/null || true; fi
-    rm -f "$UPSTREAMS_DIR"/.*.answer."$BASHPID".{head,body,error}
-}
-
-read_answer() {
-    local answer=$1 status=$2
-    if ((status != 0)); then
-        QUERY_ERROR="Consul at $(consul_url): $(head -n 1 "$answer.error")"
-        return 1
-    fi
-    QUERY_BODY=$(<"$answer.body")
-    QUERY_INDEX=$(sed -n 's/^X-Consul-Index: *\([0-9]\{1,18\}\).*/\1/Ip' "$answer.head" | head -n 1)
-    if [[ -z $QUERY_INDEX ]] || ! jq -e 'type == "array"' <<<"$QUERY_BODY" >/dev/null 2>&1; then
-        QUERY_ERROR="what answers at $(consul_url) is not Consul's health API: check CONSUL_HTTP_ADDR"
-        return 1
-    fi
-}
-
-# One line per instance, sorted. Consul judges health, so NGINX must not judge as well: max_fails=0,
-# else a few errors would mark all servers failed and answer 502 without asking one. Addresses come
-# from whoever may register: anything but an address or a host name is left out.
-render() {
-    jq -r --argjson max "$SERVERS_MAX" '
-        [.[] | {address: (if .Service.Address != "" then .Service.Address else .Node.Address end),
-                port: .Service.Port}]
-        | map(select((.address | type == "string" and test("^[0-9A-Za-z]([0-9A-Za-z.:-]{0,252})$"))
-                     and (.port | type == "number" and . >= 1 and . <= 65535)))
-        | map(if (.address | contains(":")) then .address = "[\(.address)]" else . end)
-        | unique | .[:$max][] | "server \(.address):\(.port) max_fails=0;"' <<<"$QUERY_BODY" | sort -V
-}
-
-# ---------------------------------------------------------------- NGINX
-
-# The followers, and a --once beside them, change files and reload one at a time.
-with_lock() {
-    local status=0
-    exec 8>"$UPSTREAMS_DIR/.lock"
-    flock 8
-    "$@" 8>&- || status=$?
-    exec 8>&-
-    return "$status"
-}
-
-# install_lists PLANE...: puts the .next files in place if they differ and NGINX accepts them.
-install_lists() {
-    local plane changed=()
-    for plane in "$@"; do
-        # Left by an installation that was cut off: the list in place may be an untested one.
-        if [[ -f $UPSTREAMS_DIR/$plane.last ]]; then swap_back "$plane"; fi
-        [[ -f $UPSTREAMS_DIR/$plane.next ]] || continue
-        if cmp -s "$UPSTREAMS_DIR/$plane.next" "$UPSTREAMS_DIR/$plane.conf"; then
-            rm -f "$UPSTREAMS_DIR/$plane.next"
-        else
-            changed+=("$plane")
-        fi
-    done
-    if ((${#changed[@]} == 0)); then
-        if ((IS_RELOAD_DUE)); then reload_nginx; fi
-        return
-    fi
-    for plane in "${changed[@]}"; do swap_in "$plane"; done
-    if ! nginx_accepts; then
-        for plane in "${changed[@]}"; do swap_back "$plane"; done
-        return 1
-    fi
-    for plane in "${changed[@]}"; do
-        rm -f "$UPSTREAMS_DIR/$plane.last"
-        log "$plane.conf: $(servers_in "$UPSTREAMS_DIR/$plane.conf")"
-    done
-    reload_nginx
-}
-
-swap_in() {
-    local list="$UPSTREAMS_DIR/$1"
-    rm -f "$list.last"
-    if [[ -f $list.conf ]]; then cp -p "$list.conf" "$list.last"; fi
-    mv "$list.next" "$list.conf"
-}
-
-swap_back() {
-    local list="$UPSTREAMS_DIR/$1"
-    if [[ -f $list.last ]]; then mv "$list.last" "$list.conf"; else rm -f "$list.conf"; fi
-}
-
-servers_in() { sed -n 's/^server \([^ ;]*\).*/\1/p' "$1" | paste -s -d ' '; }
-
-# A list may be written before there is a configuration, or before the other list is there: what can't
-# be tested yet is accepted, since no running NGINX depends on it.
-nginx_accepts() {
-    [[ -f $NGINX_CONF && -f $UPSTREAMS_DIR/control.conf && -f $UPSTREAMS_DIR/data.conf ]] || return 0
-    local output
-    if output=$(nginx -t -p "$NGINX_PREFIX" -c "$NGINX_CONF" 2>&1); then return 0; fi
-    output=$(grep -m 1 -F '[emerg]' <<<"$output" || head -n 1 <<<"$output")
-    log "nginx -t refuses the new list, the old one stays: $output"
-    return 1
-}
-
-# Whether the last reload failed: then the next round tries again, and says nothing more.
-IS_RELOAD_DUE=0
-
-# Succeeds when the list is in force: the workers that had the old one accept nothing any more.
-reload_nginx() {
-    local output workers fault=
-    mapfile -t workers < <(accepting_workers)
-    if ! output=$(nginx -s reload -p "$NGINX_PREFIX" -c "$NGINX_CONF" 2>&1); then
-        case $output in
-            *'No such file or directory'* | *'invalid PID'*)
-                log 'NGINX does not run: it takes the list when it starts'
-                ;;
-            *) fault="nginx -s reload failed: $(tail -n 1 <<<"$output")" ;;
-        esac
-    elif ((${#workers[@]} == 0)); then
-        # They can't be seen from here.
+    trap 'IS_STOPPING=1; end_pause' TERM INT
+    # A reader of the log that has gone.
+    trap '' PIPE
+    while ((!IS_STOPPING)); do
+        for plane in control data; do
+            keep_follower "$plane"
+        done
         pause 1
-    elif ! wait_for "$RELOAD_SECONDS" have_quit "${workers[@]}"; then
-        fault="NGINX works with the old list $RELOAD_SECONDS s after its reload: see its error log"
+    done
+    stop_followers
+}
+
+keep_follower() {
+    local plane=$1 now_cs status=0
+    take_uptime
+    now_cs=$UPTIME_CS
+    if [[ -n ${FOLLOWERS[$plane]:-} ]]; then
+        if kill -0 "${FOLLOWERS[$plane]}" 2>/dev/null; then return 0; fi
+        wait "${FOLLOWERS[$plane]}" || status=$?
+        if ((now_cs - BEGAN_CS[$plane] > STEADY_SECONDS * 100)); then BACKOFF[$plane]=1; fi
+        log "the follower of $plane.conf ended with $status: starting it again in ${BACKOFF[$plane]} s"
+        NOT_BEFORE_CS[$plane]=$((now_cs + BACKOFF[$plane] * 100))
+        BACKOFF[$plane]=$((BACKOFF[$plane] * 2 > BACKOFF_SECONDS_MAX ? BACKOFF_SECONDS_MAX : BACKOFF[$plane] * 2))
+        FOLLOWERS[$plane]=
     fi
-    if [[ -n $fault ]] && ((!IS_RELOAD_DUE)); then log "$fault; trying again"; fi
-    if [[ -n $fault ]]; then IS_RELOAD_DUE=1; else IS_RELOAD_DUE=0; fi
-    ((!IS_RELOAD_DUE))
+    ((now_cs >= NOT_BEFORE_CS[$plane])) || return 0
+    follow "$plane" &
+    FOLLOWERS[$plane]=$! BEGAN_CS[$plane]=$now_cs
 }
 
-# Prints the workers that take new connections. Those that finish what they have carry another title.
-accepting_workers() {
-    local master pid children=()
-    { read -r master <"$(pid_file)"; } 2>/dev/null || return 0
-    # proc(5): one line, which no line feed ends.
-    { read -ra children <"/proc/$master/task/$master/children"; } 2>/dev/null || true
-    for pid in "${children[@]}"; do
-        if is_accepting "$pid"; then say "$pid"; fi
+# Those that are told to end withdraw from Consul what they have told there.
+stop_followers() {
+    local plane pids=()
+    trap '' TERM INT
+    for plane in control data; do
+        if [[ -n ${FOLLOWERS[$plane]} ]]; then pids+=("${FOLLOWERS[$plane]}"); fi
     done
-}
-
-is_accepting() {
-    local title
-    { title=$(tr '\0' ' ' <"/proc/$1/cmdline"); } 2>/dev/null || return 1
-    [[ $title == 'nginx: worker process'* && $title != *'shutting down'* ]]
-}
-
-have_quit() {
-    local pid
-    for pid in "$@"; do
-        if is_accepting "$pid"; then return 1; fi
-    done
-}
-
-pid_file() {
-    local path
-    path=$(sed -n 's/^ *pid  *"\{0,1\}\([^";]*\).*/\1/p' "$NGINX_CONF" | head -n 1)
-    if [[ $path == /* ]]; then printf '%s' "$path"; else printf '%s/%s' "$NGINX_PREFIX" "${path:-logs/nginx.pid}"; fi
+    tell_to_end "$END_SECONDS" "${pids[@]}"
+    CONSUL_TIMEOUT_S=$CONSUL_END_TIMEOUT_S
+    alarm_end || log "the alarm in Consul stays, and will go off: $(api_error)"
 }
 
 main "$@"

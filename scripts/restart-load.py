@@ -112,7 +112,7 @@ class Connection:
 
     def http(self, method, target, headers=""):
         """Returns status, body, and whether the connection goes on."""
-        self.send(f"{method} {target} HTTP/1.1\r\nHost: streamd\r\n{headers}\r\n".encode())
+        self.send(f"{method} {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
         data = self.receive_some(64 << 10, is_first=True)
         while (end := data.find(b"\r\n\r\n")) < 0:
             if len(data) > HEAD_BYTES_MAX:

@@ -2,8 +2,9 @@
 # A slow disk on any machine: a file system on a loop device from which the processes of one cgroup read no
 # faster than they are allowed. Everybody else reads at full speed, so that files can be made and checked.
 set -euo pipefail
-# shellcheck source=lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/lib/environment.sh"
+source "$LIB_DIR/messages.sh"
+source "$LIB_DIR/values.sh"
 
 usage() {
     cat <<'USAGE'
@@ -67,6 +68,7 @@ parse_arguments() {
     [[ -n $COMMAND ]] || die_usage "say up, down or status"
     [[ -n $DIRECTORY ]] || die_usage "name the directory at which the device is mounted"
     is_number "$MIB_PER_S" 1 10000 || die_usage "--mib-per-s is \"$MIB_PER_S\": it must be a number from 1 to 10000"
+    as_decimal MIB_PER_S
     [[ $SIZE =~ ^[0-9]{1,5}[MG]iB$ ]] || die_usage "--size is \"$SIZE\": it must be like 512MiB or 2GiB"
     SIZE_BYTES=$(numfmt --from=iec-i "${SIZE%B}")
     ((SIZE_BYTES >= SIZE_MIN_BYTES && SIZE_BYTES <= SIZE_MAX_BYTES)) ||
@@ -140,6 +142,8 @@ make_device() {
     if [[ -e $DIRECTORY ]]; then
         [[ -d $DIRECTORY && -z $(ls -A "$DIRECTORY") ]] || die "$DIRECTORY isn't an empty directory: choose another"
     fi
+    [[ ! -d $STATE_DIR || -z $(ls -A -I image -I cgroup "$STATE_DIR") ]] ||
+        die "$STATE_DIR holds files that aren't a slow device's: choose another directory"
     mkdir -p "$DIRECTORY" "$STATE_DIR"
     available=$(df --output=avail --block-size=1 "$STATE_DIR" | tail -n 1)
     ((available >= SIZE_BYTES + FREE_BYTES_MIN)) ||
@@ -167,7 +171,10 @@ take_down() {
     if find_controller; then remove_group || failed=1; fi
     if is_private_mount; then umount "$STATE_DIR/cgroup" || failed=1; fi
     ((!failed)) || return 1
-    rm -rf --one-file-system "$STATE_DIR"
+    rm -f -- "$IMAGE"
+    # What else is in it somebody else put there.
+    if [[ -d $STATE_DIR/cgroup ]]; then rmdir --ignore-fail-on-non-empty "$STATE_DIR/cgroup"; fi
+    if [[ -d $STATE_DIR ]]; then rmdir --ignore-fail-on-non-empty "$STATE_DIR"; fi
     if [[ -d $DIRECTORY ]]; then rmdir --ignore-fail-on-non-empty "$DIRECTORY"; fi
 }
 

@@ -2,10 +2,16 @@
 # Asks the running stack from outside: every replica, NGINX on its three ports, and Consul. One line per
 # check.
 set -euo pipefail
-# shellcheck source=lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-# shellcheck source=lib-consul.sh
-source "$REPO_DIR/scripts/lib-consul.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/lib/environment.sh"
+source "$LIB_DIR/messages.sh"
+source "$LIB_DIR/checks.sh"
+source "$LIB_DIR/values.sh"
+source "$LIB_DIR/settings.sh"
+source "$LIB_DIR/network.sh"
+source "$LIB_DIR/waiting.sh"
+source "$LIB_DIR/consul.sh"
+source "$LIB_DIR/alarm.sh"
+source "$LIB_DIR/own-entries.sh"
 
 usage() {
     cat <<'USAGE'
@@ -22,10 +28,9 @@ main() {
         -h | --help) usage && exit 0 ;;
         *) die_usage "unknown argument \"$1\"" ;;
     esac
-    [[ -f $STATE_FILE ]] || die "the stack is down: start it with scripts/up.sh"
+    stack_is_recorded || die "the stack is down: start it with scripts/up.sh"
     load_settings
-    export CONSUL_HTTP_ADDR=$STACK_CONSUL_URL
-    unset CONSUL_HTTP_TOKEN
+    use_stack_consul
     check_replicas
     check_nginx
     check_consul
@@ -46,7 +51,7 @@ check_nginx() {
     check "NGINX: POST $http/stream?size=169 sends 169 bytes" stream_sends 169 "$http"
     check "NGINX: POST $https/stream?size=169 sends 169 bytes" stream_sends 169 "$https"
     check "NGINX: any other path is 404" status_is 404 "$http/metrics"
-    check "NGINX: a frame to port $TCP_PORT is answered done" frame_done 127.0.0.1 "$TCP_PORT"
+    check "NGINX: a frame to port $TCP_PORT is answered done" frame_done "$(tcp_host)" "$TCP_PORT"
 }
 
 check_consul() {
@@ -58,7 +63,7 @@ check_consul() {
 # Each sets CHECK_DETAIL to what came instead.
 body_is() {
     local body
-    body=$(curl -sS -k --max-time 5 "$2" 2>&1) || true
+    body=$(direct_curl -sS -k --max-time 5 "$2" 2>&1) || true
     CHECK_DETAIL="got \"${body:0:200}\""
     [[ $body == "$1" ]]
 }
@@ -72,14 +77,14 @@ status_is() {
 
 stream_sends() {
     local body
-    body=$(curl -sS -k --max-time 10 -X POST "$2/stream?size=$1" 2>&1) || true
+    body=$(direct_curl -sS -k --max-time 10 -X POST "$2/stream?size=$1" 2>&1) || true
     CHECK_DETAIL="got \"${body:0:200}\""
     jq -e --argjson n "$1" '.bytes_sent == $n' <<<"$body" >/dev/null 2>&1
 }
 
 passing() {
     local count
-    count=$(consul_count "$2" passing) || count="no answer from Consul"
+    count=$(own_that_pass "$2") || count="no answer from Consul"
     CHECK_DETAIL="got $count"
     [[ $count == "$1" ]]
 }

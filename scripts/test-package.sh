@@ -5,10 +5,10 @@
 set -euo pipefail
 RUN_DIR=$(mktemp -d "${TMPDIR:-/tmp}/streamd-test-package.XXXXXX")
 export RUN_DIR
-# shellcheck source=lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-# shellcheck source=lib-test.sh
-source "$REPO_DIR/scripts/lib-test.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/lib/environment.sh"
+source "$LIB_DIR/messages.sh"
+source "$LIB_DIR/checks.sh"
+source "$LIB_DIR/suite.sh"
 
 # Where cargo installs programs.
 PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
@@ -107,7 +107,8 @@ test_contents() {
 }
 
 # Mode, owner and name of each file; directories are the same everywhere.
-list_contents() { dpkg-deb -c "$PACKAGE" | awk '!/^d/ { print $1, $2, $6 }' | LC_ALL=C sort -k 3; }
+# cargo-deb writes names with ./ before them from 3.8 on.
+list_contents() { dpkg-deb -c "$PACKAGE" | awk '!/^d/ { sub(/^\.\//, "", $6); print $1, $2, $6 }' | LC_ALL=C sort -k 3; }
 
 test_lintian() {
     has "lintian" lintian || return 0
@@ -123,7 +124,8 @@ test_units() {
         sed "s#=/usr/#=$TREE/usr/#" "$unit" >"$units/$(basename "$unit")"
     done
     check "units: systemd-analyze verify has nothing to say" silent env MANPATH="$TREE/usr/share/man" \
-        systemd-analyze verify "$units/streamd.service" "$units/streamd.socket" "$units/streamd-consul@127.0.0.1.service"
+        systemd-analyze verify "$units/streamd.service" "$units/streamd.socket" "$units/streamd-consul@127.0.0.1.service" \
+        "$units/streamd-upstreams.service"
     check "units: the programs that they start are in the package" starts_what_there_is
 }
 
@@ -200,7 +202,7 @@ fish_completes() {
 test_scripts() {
     local script
     for script in "$TREE"/usr/lib/streamd/*; do
-        [[ -x $script ]] || continue
+        [[ -f $script && -x $script ]] || continue
         check "script: $(basename "$script") works from /usr/lib/streamd" quiet env -i PATH="$PATH" "$script" --help
     done
 }
@@ -227,6 +229,46 @@ test_life() {
     check "remove: the configuration stays" test -s "$config"
     check "purge: dpkg purges it" root_dpkg --purge streamd
     check "purge: nothing is left but the user" left_is_only_the_user
+    test_purge_leaves
+}
+
+# What the package never made: mounts, and whatever the administrator has put in the place of its own directory.
+test_purge_leaves() {
+    local what
+    if ! unshare --mount true 2>/dev/null; then say "skipped: purge with mounts, since namespaces are not allowed here" && return 0; fi
+    mkdir -p "$RUN_DIR/elsewhere"
+    for what in mounted mounted-below link; do
+        quiet root_dpkg --install "$PACKAGE" || die_with_log "dpkg can't install the package again" "$RUN_DIR/quiet.log"
+        echo secret >"$ROOT/etc/streamd/token"
+        echo kept >"$RUN_DIR/elsewhere/kept"
+        check "purge, /var/lib/streamd $what: it ends with 0" purge_with "$what"
+        check "purge, /var/lib/streamd $what: it says that it is left" quiet grep 'var/lib/streamd is left' "$RUN_DIR/purge.log"
+        check "purge, /var/lib/streamd $what: what is in there is left" test -s "$RUN_DIR/elsewhere/kept"
+        check "purge, /var/lib/streamd $what: the token is gone" test ! -e "$ROOT/etc/streamd/token"
+        rm -rf -- "$ROOT/var/lib/streamd"
+        check "purge, /var/lib/streamd $what: nothing else is left but the user" left_is_only_the_user
+    done
+    quiet root_dpkg --install "$PACKAGE" || true
+    echo secret >"$ROOT/etc/streamd/token"
+    check "purge, the token itself a mount: it ends with 0" purge_with mounted-token
+    rm -rf -- "$ROOT/etc/streamd"
+}
+
+# purge_with WHAT: in a mount namespace, with which the mounts go.
+# shellcheck disable=SC2016  # expanded by the inner shell
+purge_with() {
+    local state="$ROOT/var/lib/streamd" elsewhere="$RUN_DIR/elsewhere" mounted=
+    case $1 in
+        mounted) mkdir -p "$state" && mounted=$state ;;
+        mounted-below) mkdir -p "$state/spool/a b" && mounted="$state/spool/a b" ;;
+        mounted-token) mounted="$ROOT/etc/streamd/token" elsewhere="$elsewhere/kept" ;;
+        link) ln -s "$elsewhere" "$state" ;;
+    esac
+    CHECK_DETAIL="see $RUN_DIR/purge.log"
+    unshare --mount bash -c '
+        [[ -z $1 ]] || mount --bind "$2" "$1"
+        shift 2
+        "$@"' _ "$mounted" "$elsewhere" "${ROOT_DPKG[@]}" --purge streamd >"$RUN_DIR/purge.log" 2>&1
 }
 
 # As little as dpkg needs, and the file that tells systemd-sysusers of users.
@@ -236,9 +278,9 @@ make_root() {
     ln -s /usr/bin/deb-systemd-helper "$ROOT/usr/bin/deb-systemd-helper"
 }
 
-root_dpkg() {
-    quiet dpkg --root="$ROOT" --force-script-chrootless --force-depends --force-confold --log="$RUN_DIR/dpkg.log" "$@"
-}
+ROOT_DPKG=(dpkg "--root=$ROOT" --force-script-chrootless --force-depends --force-confold "--log=$RUN_DIR/dpkg.log")
+
+root_dpkg() { quiet "${ROOT_DPKG[@]}" "$@"; }
 
 # What administrator and service make in the life of an installation.
 leave_traces() {

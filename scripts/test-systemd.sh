@@ -1,22 +1,21 @@
 #!/usr/bin/env bash
-# The test of the service under a real systemd: a Debian of its own is booted in namespaces (lib-container.sh), the
+# The test of the service under a real systemd: a Debian of its own is booted in namespaces (lib/container.sh), the
 # package installed in it, and the service started, reloaded, stopped in part and as a whole, restarted under load,
 # upgraded, removed and purged. Nothing of this host is changed, and no network but the container's is used.
 set -euo pipefail
 RUN_DIR=$(mktemp -d "${TMPDIR:-/tmp}/streamd-test-systemd.XXXXXX")
 export RUN_DIR
-# shellcheck source=lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-# shellcheck source=lib-consul.sh
-source "$REPO_DIR/scripts/lib-consul.sh"
-# shellcheck source=lib-test.sh
-source "$REPO_DIR/scripts/lib-test.sh"
-# shellcheck source=lib-debian.sh
-source "$REPO_DIR/scripts/lib-debian.sh"
-# shellcheck source=lib-container.sh
-source "$REPO_DIR/scripts/lib-container.sh"
-# shellcheck source=lib-test-systemd.sh
-source "$REPO_DIR/scripts/lib-test-systemd.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/lib/environment.sh"
+source "$LIB_DIR/messages.sh"
+source "$LIB_DIR/checks.sh"
+source "$LIB_DIR/values.sh"
+source "$LIB_DIR/waiting.sh"
+source "$LIB_DIR/consul-program.sh"
+source "$LIB_DIR/suite.sh"
+source "$LIB_DIR/debian.sh"
+source "$LIB_DIR/container.sh"
+source "$LIB_DIR/suite-systemd.sh"
+source "$LIB_DIR/suite-systemd-consul.sh"
 
 usage() {
     cat <<'USAGE'
@@ -119,14 +118,15 @@ test_install() {
     cp -- "$(package_path)" "$RUN_DIR/srv/streamd.deb"
     require "install: dpkg installs the package" quiet container dpkg --install /srv/streamd.deb
     check "install: systemd-analyze verify has nothing to say about the units" silent container \
-        systemd-analyze verify --man=no streamd.service streamd.socket streamd-consul@127.0.0.1.service
+        systemd-analyze verify --man=no streamd.service streamd.socket streamd-consul@127.0.0.1.service \
+        streamd-upstreams.service
 }
 
 # The one to test, or nothing: the one built last.
 package_path() {
     local path=${STREAMD_DEB:-}
     # shellcheck disable=SC2012  # names of ours, by time
-    [[ -n $path ]] || path=$(ls -t "$REPO_DIR"/target/debian/streamd_*.deb 2>/dev/null | head -n 1)
+    [[ -n $path ]] || path=$(ls -t "${CARGO_TARGET_DIR:-$REPO_DIR/target}"/debian/streamd_*.deb 2>/dev/null | head -n 1)
     if [[ -f $path ]]; then printf '%s' "$path"; fi
 }
 
@@ -194,10 +194,7 @@ test_transfers() {
 }
 
 test_hardening() {
-    local exposure
-    exposure=$(container systemd-analyze security --no-pager streamd.service |
-        sed -n 's/.*Overall exposure level for streamd.service: \([0-9.]*\).*/\1/p')
-    check "hardening: exposure ${exposure:-unknown} is at most 1.5" at_most 1.5 "$exposure"
+    check "hardening: exposure is at most 1.5" is_exposed 1.5 streamd.service
     check "hardening: the service can't write elsewhere" fails container nsenter --target "$(property MainPID)" --mount \
         -- touch /etc/streamd/written
     check "hardening: its own sandbox is whole" journal_has 'INFO sandboxed landlock="ABI [0-9]*: files.* capabilities="none"'
@@ -374,54 +371,6 @@ test_dynamic_user() {
     container systemctl reset-failed streamd.service
     container systemctl start streamd.socket streamd.service
     check "DynamicUser=: without it, it starts" wait_for "$STATE_SECONDS" serves
-}
-
-# ---------------------------------------------------------------- registration with Consul
-
-test_consul() {
-    local consul unit=streamd-consul@127.0.0.1.service
-    if ! consul=$(consul_path); then
-        say "skipped: registration with Consul, which isn't installed (scripts/install-deps.sh installs it)"
-        return 0
-    fi
-    cp -- "$consul" "$RUN_DIR/srv/consul"
-    container systemd-run --quiet --unit=consul --property=SuccessExitStatus=1 /srv/consul agent -dev -bind=127.0.0.1 -log-level=err
-    wait_for "$STATE_SECONDS" consul_answers || die "the Consul agent in the container doesn't answer"
-    mark_journal
-    check "Consul: systemctl start $unit" quiet container systemctl start "$unit"
-    check "Consul: both services are registered and pass" wait_for "$STATE_SECONDS" registered_are "passing passing"
-    check "Consul: systemctl stop streamd" quiet container systemctl stop streamd.socket streamd.service
-    check "Consul: nothing is registered any more" registered_are ""
-    check "Consul: $unit ended with it" equal inactive "$(property ActiveState "$unit")"
-    check "Consul: it was deregistered before streamd began to drain" wait_for 5 deregistered_first "$unit"
-    container systemctl stop consul.service
-    container systemctl start streamd.socket streamd.service
-    wait_for "$STATE_SECONDS" serves || warn "streamd didn't come back after the test with Consul"
-}
-
-consul_answers() { net_curl --fail --output /dev/null http://127.0.0.1:8500/v1/status/leader; }
-
-# The states of all instances of ours.
-registered_are() {
-    local states
-    states=$(net_curl http://127.0.0.1:8500/v1/agent/checks |
-        jq -r '[.[] | select(.ServiceName | startswith("file-server-")) | .Status] | join(" ")')
-    CHECK_DETAIL="their checks are \"$states\""
-    [[ $states == "$1" ]]
-}
-
-deregistered_first() {
-    local deregistered draining
-    deregistered=$(time_of "$1" 'deregistered')
-    draining=$(time_of streamd.service 'draining')
-    CHECK_DETAIL="deregistered at \"$deregistered\", drained from \"$draining\""
-    [[ -n $deregistered && -n $draining ]] && awk -v a="$deregistered" -v b="$draining" 'BEGIN { exit !(a < b) }'
-}
-
-# time_of UNIT PATTERN: seconds since 1970 of the last such line since the mark.
-time_of() {
-    container journalctl --unit="$1" --output=short-unix --since="@$JOURNAL_MARK" |
-        awk -v pattern="$2" '$0 ~ pattern { time = $1 } END { printf "%s", time }'
 }
 
 # ---------------------------------------------------------------- upgrade, removal

@@ -28,7 +28,7 @@ while (($#)); do
 done
 
 output=$(mktemp)
-trap 'rm -f "$output"' EXIT
+trap 'end_suites; rm -f "$output"' EXIT
 
 # Runs a step and says what it is; its output also goes to where the totals are counted from.
 step() {
@@ -36,6 +36,33 @@ step() {
     shift
     printf '\n== %s\n' "$name"
     "$@" 2>&1 | tee -a "$output"
+}
+
+# together NAME SCRIPT [NAME SCRIPT]...: suites with folders and ports of their own, at the same time: most of what they
+# do is waiting. Each is shown when all before it are.
+suites=()
+together() {
+    local logs=() names=() status=0 i
+    while (($#)); do
+        logs+=("$(mktemp)")
+        names+=("$1")
+        "$2" >"${logs[-1]}" 2>&1 </dev/null &
+        suites+=("$!")
+        shift 2
+    done
+    for i in "${!suites[@]}"; do
+        wait "${suites[i]}" || status=1
+        step "${names[i]}" cat "${logs[i]}"
+        rm -f "${logs[i]}"
+    done
+    suites=()
+    return "$status"
+}
+
+# What runs in the background gets no interrupt from the terminal.
+end_suites() {
+    if ((${#suites[@]})); then kill "${suites[@]}" 2>/dev/null || true; fi
+    wait
 }
 
 if ! command -v cargo >/dev/null; then
@@ -46,7 +73,7 @@ fi
 [[ $install == no ]] || step 'installing what the tests need' ./scripts/install-deps.sh
 step 'format' cargo fmt --all --check
 step 'lints' cargo clippy --workspace --all-targets --locked -- -D warnings
-step 'scripts' shellcheck --external-sources --source-path=SCRIPTDIR scripts/*.sh .ci/run
+step 'scripts' shellcheck --external-sources --source-path=SCRIPTDIR --source-path=SCRIPTDIR/lib scripts/*.sh scripts/lib/*.sh .ci/run
 if command -v cargo-deny >/dev/null; then
     # Advisories need a download and have a job of their own.
     step 'dependencies' cargo deny check bans licenses sources
@@ -57,6 +84,8 @@ step 'unit, property and behaviour tests' cargo test --workspace --locked --no-f
 step 'package' ./scripts/test-package.sh
 if [[ $stack == yes ]]; then
     step 'release build' cargo build --release --locked -p streamd
+    together 'server' ./scripts/test-server.sh 'surroundings' ./scripts/test-surroundings.sh 'followers' ./scripts/test-followers.sh \
+        'drain' ./scripts/test-drain.sh
     step 'stack' ./scripts/test-stack.sh
     step 'restarts' ./scripts/test-restart.sh
 fi

@@ -3,10 +3,22 @@
 # registration, NGINX in front, and then asks all of them from outside (smoke.sh). Run again, it leaves
 # what runs alone and starts again what died. All state and logs are under run/.
 set -euo pipefail
-# shellcheck source=lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-# shellcheck source=lib-consul.sh
-source "$REPO_DIR/scripts/lib-consul.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/lib/environment.sh"
+source "$LIB_DIR/messages.sh"
+source "$LIB_DIR/values.sh"
+source "$LIB_DIR/settings.sh"
+source "$LIB_DIR/lock.sh"
+source "$LIB_DIR/made.sh"
+source "$LIB_DIR/waiting.sh"
+source "$LIB_DIR/network.sh"
+source "$LIB_DIR/processes.sh"
+source "$LIB_DIR/replicas.sh"
+source "$LIB_DIR/consul.sh"
+source "$LIB_DIR/alarm.sh"
+source "$LIB_DIR/own-entries.sh"
+source "$LIB_DIR/consul-program.sh"
+source "$LIB_DIR/nginx.sh"
+source "$LIB_DIR/nginx-conf.sh"
 
 usage() {
     cat <<'USAGE'
@@ -16,7 +28,8 @@ usage: up.sh [--no-smoke]
 
 environment (default):
   REPLICAS (3), ROOT_DIR (run/www), STREAMD_BIN (built by cargo), RUN_DIR (run)
-  HTTP_PORT, HTTPS_PORT (80 and 443 as root, else 8000 and 8443), TCP_PORT (9080)
+  HTTP_PORT, HTTPS_PORT (80 and 443 as root, else 8000 and 8443)
+  TCP_PORT (9080), TCP_ADDRESS (loopback; * opens that port to other hosts, an address to those that reach it)
   DATA_PORT (8080), CONTROL_PORT (8081)
   CONSUL_HTTP_PORT (8500), CONSUL_DNS_PORT (8600), CONSUL_SERVER_PORT (8300), CONSUL_SERF_PORT (8301)
 USAGE
@@ -26,6 +39,8 @@ USAGE
 CONSUL_START_SECONDS=30
 STREAMD_START_SECONDS=20
 NGINX_START_SECONDS=10
+# Requests that the old one has in flight get so long.
+NGINX_STOP_SECONDS=10
 # Consul makes the first check at a random point of the 10 s interval.
 PASSING_SECONDS=30
 
@@ -33,17 +48,21 @@ SMOKE=1
 
 main() {
     parse_arguments "$@"
-    lock_stack
+    check_run_dir
+    make_run_dir
     trap 'say_what_remains $?' EXIT
+    # Else the last of these may see the 0 of the command before the signal.
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
     load_settings
     check_paths
     "$REPO_DIR/scripts/install-deps.sh" --run-only 9>&-
     build_streamd
+    check_open_port
     choose_nginx_ports
     record_settings
-    # The stack's own agent, whatever the caller's environment names.
-    export CONSUL_HTTP_ADDR=$STACK_CONSUL_URL
-    unset CONSUL_HTTP_TOKEN
+    use_stack_consul
     start_consul
     start_replicas
     stop_surplus_replicas
@@ -67,15 +86,28 @@ parse_arguments() {
     done
 }
 
-# These paths are written into NGINX's configuration between double quotes.
+# It is written into NGINX's configuration between double quotes, and NGINX takes what it includes for a pattern.
+check_run_dir() {
+    [[ $RUN_DIR != *[\"\'\$\\\;\{\}*?[]* ]] || die "RUN_DIR is $RUN_DIR: NGINX can't be given such a path; set another"
+    [[ $RUN_DIR != *$'\n'* ]] || die "RUN_DIR has a line feed in it: set another"
+}
+
 check_paths() {
-    [[ $RUN_DIR != *[\"\'\$\\\;\{\}]* ]] || die "RUN_DIR is $RUN_DIR: NGINX can't be given such a path; set another"
+    [[ $ROOT_DIR != *$'\n'* ]] || die "ROOT_DIR has a line feed in it: set another"
+    local file
+    for file in "$REPO_DIR"/{nginx.conf,consul.hcl}; do [[ -r $file ]] || die "$file can't be read"; done
     ROOT_DIR=$(realpath -m "$ROOT_DIR")
-    if [[ $ROOT_DIR == "$RUN_DIR/www" && ! -e $ROOT_DIR/hello.txt ]]; then
-        mkdir -p "$ROOT_DIR"
-        printf 'hello from streamd\n' >"$ROOT_DIR/hello.txt"
+    if [[ $ROOT_DIR == "$RUN_DIR/www" && ! -e $ROOT_DIR/hello.txt && ! -L $ROOT_DIR/hello.txt ]]; then
+        make_samples
     fi
     [[ -d $ROOT_DIR ]] || die "ROOT_DIR is $ROOT_DIR: there is no such directory"
+}
+
+make_samples() {
+    [[ -d $ROOT_DIR ]] || note_made www
+    mkdir -p -- "$ROOT_DIR" || die "can't create $ROOT_DIR"
+    note_made www/hello.txt
+    write_file "$ROOT_DIR/hello.txt" "$HELLO"
 }
 
 # ---------------------------------------------------------------- streamd
@@ -87,6 +119,8 @@ build_streamd() {
         [[ -x $STREAMD ]] || die "STREAMD_BIN is $STREAMD_BIN: there is no such program"
         return 0
     fi
+    # rustup's place, which sudo and env -i take off the PATH.
+    PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
     command -v cargo >/dev/null ||
         die "cargo is missing: install a Rust toolchain (rustup), or set STREAMD_BIN to a streamd"
     say "streamd: building (log: $LOG_DIR/build.log)"
@@ -94,10 +128,27 @@ build_streamd() {
         die_with_log "streamd could not be built" "$LOG_DIR/build.log"
 }
 
+# Through a port that is open to others their requests come to the replicas from this host: what the daemon thinks of
+# its settings then has to be known before NGINX lets anybody in.
+check_open_port() {
+    local i says
+    tcp_is_open || return 0
+    for ((i = 1; i <= REPLICAS; i++)); do
+        replica_command "$i" "$STREAMD"
+        # A new stack has no file yet, and gets one with nothing in it.
+        [[ -e $(replica_config "$i") ]] || REPLICA_COMMAND[2]=/dev/null
+        says=$(exec_in_stack_environment "${REPLICA_COMMAND[@]}" --check 2>&1) ||
+            die "TCP_ADDRESS=$TCP_ADDRESS opens port $TCP_PORT to others, and replica-$i refuses that, so that nothing was changed: ${says//$'\n'/; }"
+    done
+}
+
 start_replicas() {
     local i config="$RUN_DIR/streamd.toml"
     # A file of its own, so that one in /etc/streamd doesn't change the stack.
-    [[ -e $config ]] || printf '# Options of all replicas of this stack that have no streamd-N.toml of their own.\n' >"$config"
+    if [[ ! -e $config && ! -L $config ]]; then
+        note_made streamd.toml
+        write_file "$config" "$STREAMD_TOML"
+    fi
     say "streamd: $REPLICAS replicas of $STREAMD"
     for ((i = 1; i <= REPLICAS; i++)); do
         require_free "replica-$i" "127.0.0.$i" "$DATA_PORT" DATA_PORT
@@ -149,13 +200,11 @@ start_registrations() {
 }
 
 wait_until_passing() {
-    local service count
+    local service
     say "waiting for Consul's checks"
     for service in file-server-http file-server-tcp nginx; do
-        count=$REPLICAS
-        [[ $service != nginx ]] || count=1
-        wait_for "$PASSING_SECONDS" consul_has "$count" "$service" passing ||
-            die "Consul shows $(consul_count "$service" passing) of $count $service passing after $PASSING_SECONDS s: see scripts/status.sh and the logs in $LOG_DIR"
+        wait_for "$PASSING_SECONDS" all_own_pass "$service" ||
+            die "Consul shows $(own_that_pass "$service") of $(own_ids "$service" | wc -w) $service passing after $PASSING_SECONDS s: see scripts/status.sh and the logs in $LOG_DIR"
     done
 }
 
@@ -166,10 +215,12 @@ wait_until_passing() {
 choose_nginx_ports() {
     choose_port HTTP_PORT 80 8000
     choose_port HTTPS_PORT 443 8443
+    check_ports_differ
     local name
-    for name in HTTP_PORT HTTPS_PORT TCP_PORT; do
+    for name in HTTP_PORT HTTPS_PORT; do
         require_free nginx 127.0.0.1 "${!name}" "$name"
     done
+    require_free nginx "$(tcp_host)" "$TCP_PORT" TCP_PORT
 }
 
 choose_port() {
@@ -191,100 +242,51 @@ start_nginx() {
     "$REPO_DIR/scripts/tls-cert.sh" "$RUN_DIR/tls" >"$LOG_DIR/tls-cert.log" 2>&1 ||
         die_with_log "no certificate for HTTPS" "$LOG_DIR/tls-cert.log"
     mkdir -p "$NGINX_DIR/temp" "$NGINX_DIR/upstreams"
-    render_nginx_conf >"$NGINX_DIR/nginx.conf.new"
+    render_nginx_conf >"$NGINX_DIR/nginx.conf.new" || die "can't write $NGINX_DIR/nginx.conf.new"
     fill_upstreams
     test_nginx_conf
-    local changed=0
-    cmp -s "$NGINX_DIR/nginx.conf.new" "$NGINX_DIR/nginx.conf" || changed=1
-    mv "$NGINX_DIR/nginx.conf.new" "$NGINX_DIR/nginx.conf"
-    ensure_process nginx "$(command -v nginx)" -p "$NGINX_DIR" -c "$NGINX_DIR/nginx.conf" -g 'daemon off;'
-    if ((changed && !STARTED)); then
-        say "  nginx.conf has changed: reloading it"
-        nginx -s reload -p "$NGINX_DIR" -c "$NGINX_DIR/nginx.conf" 2>>"$LOG_DIR/nginx.log"
-    fi
+    install_nginx_conf
     await nginx "$NGINX_START_SECONDS" "answer at http://127.0.0.1:$HTTP_PORT/health" nginx_answers
-    ensure_process nginx-upstreams "$REPO_DIR/scripts/nginx-upstreams.sh"
+    ensure_process nginx-upstreams "$REPO_DIR/scripts/keep.sh" "$REPO_DIR/scripts/nginx-upstreams.sh"
     ensure_process register-nginx "$REPO_DIR/scripts/consul-register.sh" --watch nginx 127.0.0.1 "$HTTP_PORT"
 }
 
-nginx_answers() { [[ $(http_status "http://127.0.0.1:$HTTP_PORT/health") == 200 ]]; }
-
-# NGINX doesn't start without a server in each list.
-fill_upstreams() {
-    local log_file="$LOG_DIR/nginx-upstreams-once.log" service
-    for service in file-server-http file-server-tcp; do
-        wait_for "$PASSING_SECONDS" some_pass "$service" ||
-            die_with_log "no $service passed Consul's checks within $PASSING_SECONDS s" "$LOG_DIR/register-replica-1.log"
-    done
-    "$REPO_DIR/scripts/nginx-upstreams.sh" --once >"$log_file" 2>&1 ||
-        die_with_log "NGINX's upstream lists could not be written" "$log_file"
+install_nginx_conf() {
+    local conf="$NGINX_DIR/nginx.conf" changed=0
+    cmp -s "$conf.new" "$conf" || changed=1
+    if ((changed)) && process_lives nginx && has_other_addresses "$conf" "$conf.new"; then
+        say "  nginx listens at other addresses now: restarting it"
+        stop_processes QUIT "$NGINX_STOP_SECONDS" nginx
+    fi
+    if [[ -f $conf ]]; then cp -p "$conf" "$conf.last"; fi
+    mv "$conf.new" "$conf"
+    ensure_process nginx "$(command -v nginx)" -p "$NGINX_DIR" -c "$conf" -g 'daemon off;'
+    if ((changed && !STARTED)); then
+        say "  nginx.conf has changed: reloading it"
+        if ! reload_nginx "$conf" "$NGINX_DIR"; then
+            # So that the next up.sh sees again that it has changed.
+            mv "$conf.last" "$conf"
+            die_with_log "${NGINX_FAULT:-nginx ended instead of reloading}" "$LOG_DIR/nginx.log"
+        fi
+    fi
+    rm -f "$conf.last"
 }
-
-some_pass() { [[ $(consul_count "$1" passing) =~ ^[1-9] ]]; }
 
 test_nginx_conf() {
     nginx -t -p "$NGINX_DIR" -c "$NGINX_DIR/nginx.conf.new" >"$LOG_DIR/nginx-test.log" 2>&1 ||
         die_with_log "NGINX refuses the configuration rendered from nginx.conf" "$LOG_DIR/nginx-test.log"
 }
 
-# Prints nginx.conf with the marked lines replaced. A marker without a value here is a fault.
-render_nginx_conf() {
-    local line name
-    declare -A values
-    nginx_values
-    while IFS= read -r line; do
-        if [[ $line =~ ^(\ *).*\#\ up\.sh:\ ([A-Z_]+)$ ]]; then
-            name=${BASH_REMATCH[2]}
-            [[ -n ${values[$name]+set} ]] || die "nginx.conf has a marker up.sh doesn't know: $name"
-            printf '%s%s\n' "${BASH_REMATCH[1]}" "${values[$name]}"
-        else
-            printf '%s\n' "$line"
-        fi
-    done <"$REPO_DIR/nginx.conf"
+nginx_answers() { [[ $(http_status "http://127.0.0.1:$HTTP_PORT/health") == 200 ]]; }
+
+# NGINX doesn't start without a server in each list; of the stack's own, whoever else passes.
+fill_upstreams() {
+    local log_file="$LOG_DIR/nginx-upstreams-once.log"
+    wait_for "$PASSING_SECONDS" write_lists "$log_file" ||
+        die_with_log "NGINX's upstream lists could not be written within $PASSING_SECONDS s" "$log_file"
 }
 
-# shellcheck disable=SC2154  # values belongs to render_nginx_conf
-nginx_values() {
-    values[LOAD_MODULE]=$(stream_module)
-    values[PID]="pid \"$NGINX_DIR/nginx.pid\";"
-    values[ERROR_LOG]="error_log \"$LOG_DIR/nginx.log\" notice;"
-    values[ACCESS_LOG]="access_log \"$LOG_DIR/nginx-access.log\" streamd;"
-    values[STREAM_LOG]="access_log \"$LOG_DIR/nginx-stream.log\" streamd;"
-    values[TEMP_PATHS]=$(temp_paths)
-    values[LISTEN_HTTP]=$(listen "$HTTP_PORT" '')
-    values[LISTEN_HTTPS]=$(listen "$HTTPS_PORT" ' ssl')
-    values[LISTEN_TCP]=$(listen "$TCP_PORT" '')
-    values[TLS_CERT]="ssl_certificate \"$RUN_DIR/tls/cert.pem\";"
-    values[TLS_KEY]="ssl_certificate_key \"$RUN_DIR/tls/key.pem\";"
-}
-
-# IPv6 only where the kernel has it: NGINX refuses to start otherwise.
-listen() {
-    printf 'listen %s%s;' "$1" "$2"
-    if grep -qs . /proc/net/if_inet6; then printf ' listen [::]:%s%s;' "$1" "$2"; fi
-}
-
-temp_paths() {
-    local kind
-    for kind in client_body proxy fastcgi uwsgi scgi; do
-        printf '%s_temp_path "%s"; ' "$kind" "$NGINX_DIR/temp/$kind"
-    done
-}
-
-# The stream module is a file of its own on Debian, and built in elsewhere.
-stream_module() {
-    local arguments directory
-    arguments=$(nginx -V 2>&1)
-    [[ $arguments != *' --with-stream '* ]] || return 0
-    for directory in "$(sed -n 's/.*--modules-path=\([^ ]*\).*/\1/p' <<<"$arguments")" \
-        /usr/lib/nginx/modules /usr/lib64/nginx/modules; do
-        if [[ -f $directory/ngx_stream_module.so ]]; then
-            printf 'load_module "%s/ngx_stream_module.so";' "$directory"
-            return 0
-        fi
-    done
-    die "NGINX's stream module is missing: run scripts/install-deps.sh"
-}
+write_lists() { "$REPO_DIR/scripts/nginx-upstreams.sh" --once >"$1" 2>&1; }
 
 # ---------------------------------------------------------------- common
 
@@ -325,9 +327,11 @@ say_what_remains() {
 port_suffix() { [[ $1 == "$2" ]] || printf ':%s' "$1"; }
 
 print_tour() {
-    local http https
+    local http https tcp
     http="http://localhost$(port_suffix "$HTTP_PORT" 80)"
     https="https://localhost$(port_suffix "$HTTPS_PORT" 443)"
+    tcp=$(tcp_host)
+    [[ $tcp != 127.0.0.1 ]] || tcp=localhost
     cat <<TOUR
 
 The stack is up. Try:
@@ -335,13 +339,25 @@ The stack is up. Try:
   curl -k $https/health
   curl -X POST "$http/stream?size=169"
   curl -X POST "$http/stream?size=1GiB"
-  curl -r 0-4 http://localhost:$TCP_PORT/hello.txt
-  printf '\\5\\0\\0\\0\\0\\0\\0\\0hello' | nc -N localhost $TCP_PORT
+  curl -r 0-4 http://$(host_port "$tcp" "$TCP_PORT")/hello.txt
+  printf '\\5\\0\\0\\0\\0\\0\\0\\0hello' | nc -N $tcp $TCP_PORT
   curl "$STACK_CONSUL_URL/v1/health/service/file-server-http?passing"
   dig @127.0.0.1 -p $CONSUL_DNS_PORT file-server-http.service.consul SRV
 Consul's pages: $STACK_CONSUL_URL/ui/   files: $ROOT_DIR   logs: $LOG_DIR
 State: scripts/status.sh   end: scripts/down.sh
+Open to other hosts:
+  port $HTTP_PORT and port $HTTPS_PORT (TLS): GET /health; /stream is for this host alone
+$(say_open_port)
+To this host alone: the replicas' own ports ($DATA_PORT, $CONTROL_PORT), Consul ($CONSUL_HTTP_PORT, $CONSUL_DNS_PORT)$(tcp_is_open || printf ', port %s' "$TCP_PORT")
 TOUR
+}
+
+say_open_port() {
+    if tcp_is_open; then
+        say "  port $TCP_PORT at ${TCP_ADDRESS/#\*/all addresses}: every file in $ROOT_DIR, and frames; uploads, where they are on, with the token"
+    else
+        say "  nothing else; TCP_ADDRESS='*' scripts/up.sh opens port $TCP_PORT to them"
+    fi
 }
 
 main "$@"

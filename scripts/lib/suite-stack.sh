@@ -1,44 +1,11 @@
-# shellcheck shell=bash disable=SC2034  # what is set here is read by the scripts and by lib.sh
-# What the test-*.sh scripts share. Sourced after lib.sh, never run; what asks Consul needs lib-consul.sh as well.
+# shellcheck shell=bash disable=SC2034  # what is set here is read by the scripts and by checks.sh
+# What the suites share that start a stack of their own. Needs suite.sh, settings.sh, network.sh, processes.sh and
+# consul.sh, with what they need.
 
-# ---------------------------------------------------------------- the life of a suite
+# The caller may have opened his own stack.
+unset TCP_ADDRESS
 
-# A suite makes RUN_DIR, has a usage and a clean_up of its own, and begins and ends with these.
-
-FINISHED=0
-
-# no_arguments ARGUMENT...: of a suite that knows none but -h.
-no_arguments() {
-    case ${1:-} in
-        '') ;;
-        -h | --help) rmdir "$RUN_DIR" && usage && exit 0 ;;
-        *) rmdir "$RUN_DIR" && die_usage "unknown argument \"$1\"" ;;
-    esac
-}
-
-clean_up_at_the_end() {
-    trap clean_up EXIT
-    trap 'exit 130' INT TERM
-}
-
-finish() {
-    FINISHED=1
-    check_summary
-}
-
-# The first thing that clean_up does: it can't be interrupted, and what the suite didn't come to has failed.
-count_unfinished() {
-    trap '' INT TERM
-    ((!FINISHED)) || return 0
-    CHECKS_FAILED=$((CHECKS_FAILED + 1))
-    warn "ended before its last check"
-    check_summary || true
-}
-
-# The last: remove_or_keep STATUS WHAT
-remove_or_keep() { if (($1 == 0)); then rm -rf -- "$RUN_DIR"; else warn "$2 kept in $RUN_DIR"; fi; }
-
-# ---------------------------------------------------------------- ports
+# ---------------------------------------------------------------- its ports
 
 # Ports in a row, none of which is taken; below the range from which the kernel takes client ports. Suites
 # that begin at the same moment begin to look at different places.
@@ -67,13 +34,7 @@ all_free() {
     done
 }
 
-# ---------------------------------------------------------------- checks
-
-# equal EXPECTED GOT
-equal() {
-    CHECK_DETAIL="expected \"$1\", got \"$2\""
-    [[ $1 == "$2" ]]
-}
+# ---------------------------------------------------------------- its start
 
 # What follows would only repeat that the stack is down.
 give_up() {
@@ -84,24 +45,6 @@ give_up() {
 run_up() {
     CHECK_DETAIL="see $RUN_DIR/up.log"
     "$REPO_DIR/scripts/up.sh" >>"$RUN_DIR/up.log" 2>&1
-}
-
-quiet() {
-    CHECK_DETAIL="see $RUN_DIR/quiet.log"
-    "$@" >"$RUN_DIR/quiet.log" 2>&1
-}
-
-# Runs without a sound, whatever it returns.
-silent() {
-    local output
-    output=$("$@" 2>&1) || true
-    CHECK_DETAIL="it printed: $output"
-    [[ -z $output ]]
-}
-
-fails() {
-    CHECK_DETAIL="it succeeded"
-    ! "$@" >"$RUN_DIR/quiet.log" 2>&1
 }
 
 # ---------------------------------------------------------------- what is asked

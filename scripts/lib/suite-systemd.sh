@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034,SC2153,SC2154  # settings of test-systemd.sh, and what check prints
 # What the checks of test-systemd.sh are made of: questions about the service in the container, and load on it.
-# Sourced after lib-test.sh and lib-container.sh, never run.
+# Needs suite.sh, container.sh and debian.sh, with what they need.
 
 # A check without which the others would only repeat that it failed.
 require() {
@@ -17,6 +17,12 @@ require() {
 at_most() {
     CHECK_DETAIL="expected at most $1, got \"$2\""
     awk -v maximum="$1" -v value="$2" 'BEGIN { exit !(value ~ /^[0-9.]+$/ && value + 0 <= maximum + 0) }'
+}
+
+# is_exposed MAXIMUM UNIT
+is_exposed() {
+    at_most "$1" "$(container systemd-analyze security --no-pager "$2" |
+        sed -n "s/.*Overall exposure level for .*: \([0-9.]*\).*/\1/p")"
 }
 
 sha256_of() { sha256sum "$1" | cut -d ' ' -f 1; }

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # A Debian with a real systemd as its process 1, in namespaces of its own: for tests of units and packages.
-# Sourced after lib.sh and lib-debian.sh, never run.
+# Needs environment.sh, messages.sh, waiting.sh and debian.sh.
 #
 #   container_prepare         makes the root file system where there is none; sets CONTAINER_ROOT
 #   container_boot SHARED     boots it; SHARED is its /srv; sets CONTAINER_PID, the pid of its systemd
