@@ -20,9 +20,9 @@ CONSUL_END_TIMEOUT_S=2
 follow() {
     local plane=$1 index=0 backoff=1 parent=$$ looked=-
     heed_signals
-    remove_old_answers "$plane"
     write_list_state "$plane" "$UPSTREAMS_DIR" - "$BASHPID" "its follower has just begun"
     while is_wanted "$parent"; do
+        remove_old_answers "$plane"
         if query "$plane" "$index" && read_entries "$plane"; then
             is_wanted "$parent" || break
             ((backoff == 1)) || log "$plane.conf follows Consul again"
@@ -43,6 +43,7 @@ follow() {
     done
     CONSUL_TIMEOUT_S=$CONSUL_END_TIMEOUT_S
     balancer_withdraw "$plane"
+    remove_old_answers "$plane"
     write_list_state "$plane" "$UPSTREAMS_DIR" - "$BASHPID" "its follower has ended"
     exit 0
 }
@@ -147,10 +148,12 @@ read_entries() {
     return "$status"
 }
 
-# Those of predecessors that were killed.
+# Those of predecessors that were killed. A curl outlives the follower that began it, and writes what it was waiting for
+# into a file that nobody knows of: so not at the beginning alone.
 remove_old_answers() {
     local file pid
     for file in "$UPSTREAMS_DIR/.$1.answer."*; do
+        [[ -e $file ]] || continue
         pid=${file#*.answer.}
         if [[ ! -d /proc/${pid%%.*} ]]; then rm -f "$file"; fi
     done
