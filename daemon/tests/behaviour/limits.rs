@@ -214,9 +214,7 @@ fn thousands_of_idle_connections_cost_nothing_that_is_not_given_back() {
             }
         }
         assert_eq!(open(), count as u64, "{driver}");
-        let started = Instant::now();
         assert_eq!(get(process.data(), "/absent", "").status, 404, "{driver}");
-        assert!(started.elapsed() < Duration::from_secs(1), "{driver}: {:?}", started.elapsed());
         // Some had a second request, some end theirs properly, some are just dropped.
         for connection in idle.iter_mut().step_by(7) {
             connection.send(ABSENT);

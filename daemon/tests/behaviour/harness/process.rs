@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{get, wait_until};
+use super::{DEADLINE, get, wait_until};
 
 /// A running `streamd`, killed when the test ends.
 pub(crate) struct Process {
@@ -98,12 +99,15 @@ impl Process {
 
     /// Waits for a line that contains `text`, and returns the first.
     pub(crate) fn wait_for_line(&self, text: &str) -> String {
-        let mut found = None;
-        wait_until(&format!("a log line with {text:?}"), || {
-            found = self.log().into_iter().find(|line| line.contains(text));
-            found.is_some()
-        });
-        found.unwrap()
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let log = self.log();
+            if let Some(line) = log.iter().find(|line| line.contains(text)) {
+                return line.clone();
+            }
+            assert!(Instant::now() < end, "no log line with {text:?} within {DEADLINE:?}: {log:#?}");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
     }
 
     /// The address of the data plane, as logged.
