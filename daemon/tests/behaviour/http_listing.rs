@@ -205,7 +205,8 @@ fn a_reader_that_leaves_a_long_listing_costs_nobody_else_theirs() {
         let root = Some(fixture.path().to_owned());
         let daemon = TestDaemon::start(Settings { driver, root, listing: true, ..settings() });
         for left in 1..=3 {
-            let mut connection = Connection::open(daemon.data());
+            // Into larger buffers it fits whole, where its reader is slow to leave.
+            let mut connection = Connection::open_slow(daemon.data(), 4 << 10);
             connection.send(request_text("GET", "/", ""));
             assert_eq!(connection.head().status, 200);
             drop(connection);

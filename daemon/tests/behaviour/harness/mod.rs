@@ -40,7 +40,7 @@ pub(crate) use upload::{MIB, chunked, each_uploading, partials, put, put_text, s
 
 /// Time for anything that should happen; long enough for a loaded machine, and only ever waited for in full by
 /// a test that fails.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 
 /// Waits until `condition` holds, and panics with `what` where it doesn't within [`DEADLINE`].
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
