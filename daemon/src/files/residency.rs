@@ -22,16 +22,17 @@ pub enum Residency {
     Unknown,
 }
 
-/// Looks at three pages of a range: the first, since what begins cold is read from there, and one in each half that
-/// nobody foresees, since whoever knew the places could fetch just those. Of 256 pages of which three are there it
-/// finds out all but once in 10,000 times; of which one is missing once in 128. Costs 1.5 µs.
+/// Looks at four pages of a range: the first, since what begins cold is read from there; the last, since what is being
+/// read ahead comes in order, and its end isn't there while anything of it is awaited; and one in each half that nobody
+/// foresees, since whoever knew the places could fetch just those. Of 256 pages of which three are there it finds out
+/// all but once in 10,000 times; of which one is missing once in 128. Costs 2 µs.
 pub fn probe(file: impl AsFd, offset: u64, length: u64, random: &mut Random) -> Residency {
     let file = file.as_fd();
     if length == 0 {
         return Residency::Hot;
     }
     let half = length / 2;
-    for place in [0, random.below(half), half + random.below(length - half)] {
+    for place in [0, length - 1, random.below(half), half + random.below(length - half)] {
         match probe_page(file, offset + place) {
             Residency::Hot => {}
             other => return other,
@@ -156,6 +157,26 @@ mod tests {
         }
         // Missed once in thousands of times: two of fifty never.
         assert!(found + 1 >= tries, "{found} of {tries}");
+    }
+
+    #[test]
+    fn a_window_whose_end_is_still_to_come_is_cold() {
+        let (_keep, file) = window();
+        let mut random = Random::default();
+        let mut tries = 0;
+        for _ in 0..20 {
+            if !drop_pages(&file) {
+                continue;
+            }
+            (0..PAGES as u64 - 1).for_each(|page| drop(file.read_at(&mut [0], page * 4096).unwrap()));
+            if read_whole(&file, 0, WINDOW_BYTES, &mut [0; 4096]) == Extent::Part {
+                tries += 1;
+                assert_eq!(probe(&file, 0, WINDOW_BYTES, &mut random), Residency::Cold);
+            }
+        }
+        if tries == 0 {
+            eprintln!("not tested: the file system keeps what it is told to drop");
+        }
     }
 
     #[test]
