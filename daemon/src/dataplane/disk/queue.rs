@@ -219,40 +219,65 @@ impl<T> Queue<T> {
 
     /// A lane whose turn it is and which of its mounts.
     fn choose(&self, kind: Kind, now: Instant) -> Option<(Lane, usize)> {
-        let of_kind = Lane::ALL.into_iter().filter(|lane| self.shares.lane(*lane).kind == kind);
-        let running: usize = of_kind.clone().map(|lane| self.running(lane)).sum();
+        let running: usize = self.of_kind(kind).map(|lane| self.running(lane)).sum();
         let free = self.shares.threads(kind).checked_sub(running).filter(|free| *free > 0)?;
-        let needed: usize = of_kind.clone().map(|lane| self.needed(lane, now)).sum();
         let mut chosen: Option<(bool, u64, Lane, usize)> = None;
-        for lane in of_kind {
+        for lane in self.of_kind(kind) {
             let of_lane = &self.lanes[lane as usize];
-            let present = of_lane.running - self.absent(lane, now);
-            if of_lane.waiting == 0 || present >= self.shares.lane(lane).max {
-                continue;
+            for (index, of_mount) in of_lane.mounts.iter().enumerate() {
+                let Some(is_extra) = self.claim(lane, of_mount.mount, free, now) else { continue };
+                let rank = (is_extra, of_lane.pass);
+                if chosen.is_none_or(|(is_extra, pass, ..)| rank < (is_extra, pass)) {
+                    chosen = Some((rank.0, rank.1, lane, index));
+                }
             }
-            let own = self.needed(lane, now);
-            if own == 0 && free <= needed {
-                continue;
-            }
-            let rank = (own == 0, of_lane.pass);
-            if chosen.is_some_and(|(is_extra, pass, ..)| (is_extra, pass) <= rank) {
-                continue;
-            }
-            let index = of_lane.mounts.iter().position(|of_mount| self.may_hold_more(lane, of_mount.mount));
-            chosen = index.map(|index| (rank.0, rank.1, lane, index)).or(chosen);
         }
         chosen.map(|(_, _, lane, index)| (lane, index))
     }
 
-    /// Threads that a lane has a right to and doesn't have.
-    fn needed(&self, lane: Lane, now: Instant) -> usize {
-        self.shares.lane(lane).min.saturating_sub(self.running(lane) - self.absent(lane, now))
+    /// Whether a lane may take one of so many free threads for a mount: None if not, else whether it is more than what
+    /// it has a right to.
+    fn claim(&self, lane: Lane, mount: MountId, free: usize, now: Instant) -> Option<bool> {
+        let share = self.shares.lane(lane);
+        let running = self.running(lane);
+        let present = running - self.absent(lane, mount, now);
+        if present >= share.max || !self.may_hold_more(lane, mount) {
+            return None;
+        }
+        let others = || self.of_kind(share.kind).filter(|other| *other != lane);
+        if running < share.min {
+            return Some(false);
+        }
+        if present < share.min {
+            // Other mounts keep what is the lane's. What other lanes never had stays theirs, so that several slow
+            // mounts don't take all; but each mount goes on with one.
+            let theirs: usize =
+                others().map(|other| self.shares.lane(other).min.saturating_sub(self.running(other))).sum();
+            return (free > theirs || !self.holds(lane, mount)).then_some(false);
+        }
+        let needed: usize = others()
+            .map(|other| {
+                let present = self.running(other) - self.absent(other, mount, now);
+                self.shares.lane(other).min.saturating_sub(present)
+            })
+            .sum();
+        (free > needed).then_some(true)
     }
 
-    /// Threads of a lane that mounts don't give back: they don't count as had.
-    fn absent(&self, lane: Lane, now: Instant) -> usize {
-        let held = self.busy.iter().map(|busy| &busy.lanes[lane as usize]);
+    /// Threads of a lane that mounts don't give back: they don't count as had where another mount wants some. A mount
+    /// has no right to more of them for being slow.
+    fn absent(&self, lane: Lane, wanting: MountId, now: Instant) -> usize {
+        let others = self.busy.iter().filter(|busy| busy.mount != wanting);
+        let held = others.map(|busy| &busy.lanes[lane as usize]);
         held.filter(|held| held.silence(now) > ABSENT_AFTER).map(|held| held.running).sum()
+    }
+
+    fn holds(&self, lane: Lane, mount: MountId) -> bool {
+        self.busy.iter().any(|busy| busy.mount == mount && busy.lanes[lane as usize].running > 0)
+    }
+
+    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = Lane> {
+        Lane::ALL.into_iter().filter(move |lane| self.shares.lane(*lane).kind == kind)
     }
 
     fn may_hold_more(&self, lane: Lane, mount: MountId) -> bool {
@@ -261,8 +286,7 @@ impl<T> Queue<T> {
         if is_home && !self.has_others {
             return true;
         }
-        let of_kind = Lane::ALL.into_iter().filter(|other| self.shares.lane(*other).kind == kind);
-        let all: usize = of_kind.map(|other| busy.lanes[other as usize].running).sum();
+        let all: usize = self.of_kind(kind).map(|other| busy.lanes[other as usize].running).sum();
         busy.lanes[lane as usize].running < self.shares.of_mount(lane, is_home)
             && all < self.shares.of_mount_in_all(kind, is_home)
     }

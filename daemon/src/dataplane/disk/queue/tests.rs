@@ -91,6 +91,50 @@ fn a_mount_that_gives_nothing_back_leaves_threads_of_each_lane_to_the_others() {
     }
 }
 
+/// A lane whose tasks take longer than a mount may hold threads unseen.
+fn press(queue: &mut Queue<usize>, mount: u64, began: Instant) -> Instant {
+    for number in 0..1000 {
+        queue.push(Lane::Read, owner(mount, 0), number, began);
+    }
+    take_all(queue, Kind::Prompt, began);
+    let now = began + Duration::from_secs(5);
+    // Whoever ends something meanwhile asks for more.
+    take_all(queue, Kind::Prompt, now);
+    now
+}
+
+#[test]
+fn a_slow_mount_takes_no_more_threads_for_being_slow() {
+    for threads in 5..=64 {
+        let mut queue = queue(threads);
+        let now = press(&mut queue, 1, Instant::now());
+        assert!(queue.running(Lane::Read) <= queue.shares().lane(Lane::Read).max, "{threads}");
+        for lane in [Lane::LookUp, Lane::Write] {
+            for number in 0..queue.shares().lane(lane).min {
+                queue.push(lane, owner(1, 0), number, now);
+                assert_eq!(queue.take(Kind::Prompt, now).map(|(of, ..)| of), Some(lane), "{threads}");
+            }
+        }
+    }
+}
+
+#[test]
+fn several_slow_mounts_leave_what_others_have_for_themselves() {
+    for threads in 12..=64 {
+        let mut queue = queue(threads);
+        let now = press(&mut queue, 1, Instant::now());
+        let now = press(&mut queue, 2, now);
+        assert!(queue.busy.iter().any(|busy| busy.mount == MountId::numbered(2)), "{threads}: each goes on");
+        for lane in [Lane::LookUp, Lane::Write] {
+            queue.push(lane, owner(1, 0), 0, now);
+            let taken = queue.take(Kind::Prompt, now);
+            assert_eq!(taken.map(|(of, ..)| of), Some(lane), "{threads}");
+            // With few threads they share one.
+            queue.end(lane, MountId::numbered(1), now);
+        }
+    }
+}
+
 #[test]
 fn the_only_mount_has_all_threads() {
     for threads in 1..=64 {
