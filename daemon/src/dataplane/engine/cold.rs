@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::io::{Errno, pread};
 
@@ -163,10 +164,19 @@ pub(super) async fn warm(
 ) -> Result<(), TransferError> {
     let descriptor = file.descriptor();
     transfer.note_wait();
-    let read = move || read_through(&descriptor, window);
-    transfer.worker.disk.run(Lane::Read, transfer.owner(file), read).await??;
+    let worker = transfer.worker;
+    let read = move || timed(|| read_through(&descriptor, window));
+    let (read, took) = worker.disk.run(Lane::Read, transfer.owner(file), read).await?;
+    worker.waits.note_read(worker, file, took);
+    read?;
     was_read(transfer, file, window);
     Ok(())
+}
+
+/// What `read` gives, and how long it took.
+pub(super) fn timed<R>(read: impl FnOnce() -> R) -> (R, Duration) {
+    let began = Instant::now();
+    (read(), began.elapsed())
 }
 
 fn read_through(file: &Arc<OwnedFd>, window: Window) -> Result<(), TransferError> {

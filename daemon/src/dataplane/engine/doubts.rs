@@ -1,7 +1,9 @@
 //! What a worker doesn't believe to be in memory any more, since it had to wait for the like of it.
 //!
 //! A file is doubted after one wait. A disk is doubted after waits for a few of its files, or whoever has many files
-//! that each lack a page would hold up the worker once for each.
+//! that each lack a page would hold up the worker once for each. A file of which a disk thread read slowly isn't
+//! believed by a few places: of what is being read ahead some pages are there before others, and each of these costs a
+//! worker as long.
 
 use std::cell::{Cell, RefCell};
 
@@ -45,6 +47,8 @@ pub(super) struct Doubts {
 #[derive(Debug, Default)]
 struct Lists {
     files: Vec<FileDoubt>,
+    /// Those that disk threads read slowly.
+    slow: Vec<SlowFile>,
     devices: Vec<DeviceDoubt>,
 }
 
@@ -52,6 +56,15 @@ struct Lists {
 struct FileDoubt {
     id: FileId,
     /// The first tick at which it is believed again.
+    end: u64,
+}
+
+#[derive(Debug)]
+struct SlowFile {
+    id: FileId,
+    /// When reads of whole windows began to be what it takes.
+    since: u64,
+    /// The first tick at which they aren't any more.
     end: u64,
 }
 
@@ -78,17 +91,32 @@ impl Doubts {
         if lists.files.iter().any(|doubt| doubt.id == id && now < doubt.end) {
             return Belief::Nothing;
         }
-        match lists.devices.iter().find(|doubt| doubt.device == id.device) {
-            Some(doubt) if now < doubt.nothing_end => Belief::Nothing,
-            Some(doubt) if now < doubt.whole_end => Belief::Whole { since: doubt.since },
-            _ => Belief::Places,
+        let device = lists.devices.iter().find(|doubt| doubt.device == id.device);
+        if device.is_some_and(|doubt| now < doubt.nothing_end) {
+            return Belief::Nothing;
         }
+        let device = device.filter(|doubt| now < doubt.whole_end).map(|doubt| doubt.since);
+        let slow = lists.slow.iter().find(|slow| slow.id == id && now < slow.end).map(|slow| slow.since);
+        device.max(slow).map_or(Belief::Places, |since| Belief::Whole { since })
+    }
+
+    /// A disk thread read slowly of this file at tick `now`: for `term` ticks its windows are read whole before they
+    /// are believed.
+    pub(super) fn note_slow(&self, id: FileId, now: u64, term: u64) {
+        let slow = &mut self.lists.borrow_mut().slow;
+        slow.retain(|slow| now < slow.end);
+        let end = now + term;
+        match slow.iter_mut().find(|slow| slow.id == id) {
+            Some(slow) => slow.end = end,
+            None => push_within(slow, SlowFile { id, since: now, end }, FILES_MAX),
+        }
+        self.end.set(self.end.get().max(end));
     }
 
     /// The worker waited for this file at tick `now`: it is doubted for `term` ticks. After a long wait so is its disk,
     /// which has so much to do that the next may be as long.
     pub(super) fn add(&self, id: FileId, is_long: bool, now: u64, term: u64) {
-        let Lists { files, devices } = &mut *self.lists.borrow_mut();
+        let Lists { files, devices, .. } = &mut *self.lists.borrow_mut();
         files.retain(|doubt| now < doubt.end);
         devices.retain(|doubt| now < doubt.files_end.max(doubt.whole_end));
         let end = now + term;
@@ -205,6 +233,23 @@ mod tests {
         assert_eq!(doubts.belief(file(1, 9), 104), Belief::Nothing);
         assert_eq!(doubts.belief(file(1, 9), 105), Belief::Whole { since: 5 });
         assert_eq!(doubts.belief(file(1, 9), 205), Belief::Places);
+    }
+
+    #[test]
+    fn what_a_disk_thread_read_slowly_is_read_whole_before_it_is_believed() {
+        let doubts = Doubts::default();
+        doubts.note_slow(file(1, 1), 5, TERM);
+        doubts.note_slow(file(1, 1), 50, TERM);
+        assert_eq!(doubts.belief(file(1, 1), 149), Belief::Whole { since: 5 });
+        assert_eq!(doubts.belief(file(1, 2), 50), Belief::Places);
+        assert_eq!(doubts.belief(file(1, 1), 150), Belief::Places);
+        // A wait weighs more, and is forgotten by none of these.
+        doubts.add(file(1, 1), false, 160, TERM);
+        for number in 0..2 * FILES_MAX as u64 {
+            doubts.note_slow(file(1, number), 160, TERM);
+        }
+        assert_eq!(doubts.belief(file(1, 1), 160), Belief::Nothing);
+        assert_eq!(doubts.lists.borrow().slow.len(), FILES_MAX);
     }
 
     #[test]

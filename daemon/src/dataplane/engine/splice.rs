@@ -10,7 +10,7 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_siz
 
 use super::super::disk::Lane;
 use super::super::error::TransferError;
-use super::cold::{self, Found};
+use super::cold::{self, Found, timed};
 use super::sendfile::failure;
 use super::unchanged::check_window;
 use super::{Transfer, WINDOW_BYTES, Window};
@@ -112,8 +112,10 @@ async fn fill(
     } else {
         transfer.note_wait();
         let (descriptor, pipe) = (file.descriptor(), Arc::clone(pipe));
-        let fill = move || fill_now(&descriptor, &pipe, offset, count);
-        worker.disk.run(Lane::Read, transfer.owner(file), fill).await?
+        let fill = move || timed(|| fill_now(&descriptor, &pipe, offset, count));
+        let (filled, took) = worker.disk.run(Lane::Read, transfer.owner(file), fill).await?;
+        worker.waits.note_read(worker, file, took);
+        filled
     };
     filled.map_err(|errno| TransferError::SourceFailed { offset, errno })
 }

@@ -22,7 +22,7 @@ const SLOW_CALL: Duration = Duration::from_millis(1);
 /// lost its core for a moment is back by then.
 const STRANGE_CALL: Duration = Duration::from_millis(10);
 
-/// A wait that is more than one read of a usual disk: others wait before it.
+/// A wait that is more than one read of a usual disk, or a read that takes so long: others wait before it.
 const LONG_WAIT: Duration = Duration::from_millis(100);
 
 /// Bytes that a call may take from a window that was just found hot: all that a worker can wait for at once. Two calls
@@ -190,6 +190,14 @@ impl DiskWaits {
             self.note_cold(worker);
         }
         residency
+    }
+
+    /// A disk thread took so long to read of `file`.
+    pub(super) fn note_read(&self, worker: &Worker, file: &SourceFile, took: Duration) {
+        if took >= LONG_WAIT {
+            let term = worker.clock.deadline(DOUBT_MS).timeout_ticks;
+            self.doubts.note_slow(file.id(), worker.clock.ticks(), term);
+        }
     }
 
     /// The worker waited so long for `file`, from which it sent the bytes behind `offset`.
