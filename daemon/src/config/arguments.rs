@@ -212,6 +212,12 @@ pub struct Overrides {
     #[arg(long, env = "STREAMD_ADDRESS_SPOOL_BYTES_MAX", value_name = "BYTES", value_parser = bytes::parse)]
     #[serde(skip_serializing_if = "Option::is_none")]
     address_spool_bytes_max: Option<u64>,
+
+    /// Most stored frames of one address; 0 for half of spool_files_max
+    #[arg(long, env = "STREAMD_ADDRESS_SPOOL_FILES_MAX", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address_spool_files_max: Option<u64>,
+
     /// Most memory for answers that wait for their readers: listings, metrics, lists of streams
     #[arg(long, env = "STREAMD_WAITING_BYTES_MAX", value_name = "BYTES", value_parser = bytes::parse)]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -45,7 +45,7 @@ const fn bounds(
 const TIMEOUT: (u64, u64) = (1, TIMEOUT_MS_MAX);
 
 /// All of them.
-const ALL: [Bounds; 33] = [
+const ALL: [Bounds; 34] = [
     bounds("workers", |all| all.workers as u64, (1, WORKERS_MAX as u64), Unit::Count),
     bounds("partial_ttl", |all| all.partial_ttl.0.as_secs(), SPAN, Unit::Span),
     bounds("upload_bytes_max", |all| all.upload_bytes_max, (1, UPLOAD_BYTES_MAX_LIMIT), Unit::Bytes),
@@ -64,6 +64,7 @@ const ALL: [Bounds; 33] = [
     bounds("spool_bytes_max", |all| all.spool_bytes_max, (0, ANY), Unit::Bytes),
     bounds("spool_files_max", |all| all.spool_files_max, (0, ANY), Unit::Count),
     bounds("address_spool_bytes_max", |all| all.address_spool_bytes_max, (0, ANY), Unit::Bytes),
+    bounds("address_spool_files_max", |all| all.address_spool_files_max, (0, ANY), Unit::Count),
     bounds("waiting_bytes_max", |all| all.waiting_bytes_max, (WAITING_BYTES_MAX_MIN, ANY), Unit::Bytes),
     bounds("streams_max", |all| all.streams_max as u64, (1, STREAMS_MAX_LIMIT as u64), Unit::Count),
     bounds("connections_max", |all| all.connections_max as u64, (1, ANY), Unit::Count),

@@ -35,6 +35,9 @@ const SPOOL_BYTES_MAX: u64 = 16 * GIB;
 /// Half of the spool, whatever size that has: nobody fills it alone, and a single producer has room for a backlog.
 const ADDRESS_SPOOL_BYTES_MAX: u64 = 0;
 
+/// Half of them, for the same reason: each takes an inode, however short it is.
+const ADDRESS_SPOOL_FILES_MAX: u64 = 0;
+
 /// A count of so many files takes some seconds, and so does their listing to whoever consumes them.
 const SPOOL_FILES_MAX: u64 = 1_000_000;
 
@@ -142,6 +145,7 @@ impl Default for Settings {
             spool_bytes_max: SPOOL_BYTES_MAX,
             spool_files_max: SPOOL_FILES_MAX,
             address_spool_bytes_max: ADDRESS_SPOOL_BYTES_MAX,
+            address_spool_files_max: ADDRESS_SPOOL_FILES_MAX,
             waiting_bytes_max: WAITING_BYTES_MAX,
             streams_max: STREAMS_MAX,
             connections_max: CONNECTIONS_MAX,

@@ -202,6 +202,8 @@ pub struct Settings {
     /// Most bytes that the frames of one address may take up; 0 for half of `spool_bytes_max`.
     #[serde(deserialize_with = "bytes::deserialize")]
     pub address_spool_bytes_max: u64,
+    /// Most stored frames of one address; 0 for half of `spool_files_max`.
+    pub address_spool_files_max: u64,
     /// Most bytes of memory that answers may take up together while they wait for their readers.
     #[serde(deserialize_with = "bytes::deserialize")]
     pub waiting_bytes_max: u64,
@@ -283,6 +285,15 @@ impl Settings {
             self.spool_bytes_max / 2
         } else {
             self.address_spool_bytes_max
+        }
+    }
+
+    /// Most stored frames of one address.
+    pub fn address_spool_files(&self) -> u64 {
+        if self.address_spool_files_max == 0 {
+            self.spool_files_max / 2
+        } else {
+            self.address_spool_files_max
         }
     }
 

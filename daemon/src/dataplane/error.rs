@@ -93,7 +93,9 @@ impl TransferError {
             | TransferError::ListingFailed { .. }
             | TransferError::Disk(_) => Outcome::SourceFailed,
             // The sender's own doing.
-            TransferError::Sink(SpoolError::OverShare { .. }) => Outcome::Refused,
+            TransferError::Sink(SpoolError::OverShare { .. } | SpoolError::TooManyOfAddress { .. }) => {
+                Outcome::Refused
+            }
             TransferError::Sink(_) => Outcome::SinkFailed,
             TransferError::Unusable | TransferError::Refused | TransferError::NoRoom => Outcome::Refused,
             TransferError::NoLocalPort => Outcome::NoLocalPort,
@@ -136,6 +138,7 @@ pub(super) fn spool_refusal(error: &SpoolError) -> Option<SpaceRefusal> {
         SpoolError::Full { .. } => Some(SpaceRefusal::SpoolBytes),
         SpoolError::TooMany { .. } => Some(SpaceRefusal::SpoolFiles),
         SpoolError::OverShare { .. } => Some(SpaceRefusal::AddressSpoolBytes),
+        SpoolError::TooManyOfAddress { .. } => Some(SpaceRefusal::AddressSpoolFiles),
         SpoolError::NoRoom(shortage) => Some(space_refusal(*shortage)),
         SpoolError::FileTooLong { .. } => Some(SpaceRefusal::FileLength),
         SpoolError::Failed { .. } => None,

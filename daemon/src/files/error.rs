@@ -105,6 +105,17 @@ pub enum SpoolError {
         /// The limit.
         limit: u64,
     },
+    /// The sender would have more frames than one address may.
+    #[error(
+        "one more frame would pass address_spool_files_max (this address has {used} of {limit}): let its frames be \
+         consumed, or raise it"
+    )]
+    TooManyOfAddress {
+        /// Frames of the address, stored or on their way in.
+        used: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// The file system has no room.
     #[error(transparent)]
     NoRoom(#[from] Shortage),
@@ -125,7 +136,7 @@ impl SpoolError {
             SpoolError::Full { bytes, limit, .. } | SpoolError::OverShare { bytes, limit, .. } => {
                 bytes <= limit
             }
-            SpoolError::TooMany { limit, .. } => *limit > 0,
+            SpoolError::TooMany { limit, .. } | SpoolError::TooManyOfAddress { limit, .. } => *limit > 0,
             SpoolError::NoRoom(_) | SpoolError::FileTooLong { .. } | SpoolError::Failed { .. } => false,
         }
     }

@@ -58,6 +58,8 @@ pub struct SpoolLimits {
     pub files_max: u64,
     /// Most bytes of the frames of one address.
     pub address_bytes_max: u64,
+    /// Most frames of one address.
+    pub address_files_max: u64,
     /// Bytes of the file system that stay free.
     pub min_free_bytes: u64,
     /// Inodes of the file system that stay free.
@@ -71,6 +73,7 @@ impl SpoolLimits {
             bytes_max: settings.spool_bytes_max,
             files_max: settings.spool_files_max,
             address_bytes_max: settings.address_spool_bytes(),
+            address_files_max: settings.address_spool_files(),
             min_free_bytes: settings.min_free_bytes,
             min_free_inodes: settings.min_free_inodes,
         }

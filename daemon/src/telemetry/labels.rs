@@ -141,6 +141,8 @@ label! {
         SpoolFiles => "spool_files_max",
         /// `address_spool_bytes_max` would be passed.
         AddressSpoolBytes => "address_spool_bytes_max",
+        /// `address_spool_files_max` would be passed.
+        AddressSpoolFiles => "address_spool_files_max",
     }
 }
 

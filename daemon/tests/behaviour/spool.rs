@@ -12,6 +12,7 @@ use crate::harness::{
     Connection, Fixture, Mountpoint, Process, TestDaemon, driver_names, drivers, lines_with, or_skip,
     settings, wait_until,
 };
+use crate::proxies::{PROXY, TRUSTED};
 
 /// The least that a stored frame takes, on all file systems that hosts of these tests have.
 const BLOCK_BYTES: usize = 4096;
@@ -205,4 +206,86 @@ fn what_is_taken_is_told_and_is_right_after_a_kill() {
     assert_eq!(files(spool.path()), 3);
     let process = Process::start(&flags);
     wait_until("the gauges after the kill", || told(&process) == [8192, 2, 0, 0]);
+}
+
+/// A connection of the client that a trusted proxy names.
+fn open_as(client: &str, process: &Process) -> Connection {
+    let mut connection = Connection::open_from(PROXY, process.data());
+    let (family, proxy) = if client.contains(':') { ("6", "2001:db8:2::1") } else { ("4", "203.0.113.1") };
+    connection.send(format!("PROXY TCP{family} {client} {proxy} 4711 443\r\n"));
+    connection
+}
+
+/// How many of so many empty frames of this connection are taken.
+fn taken_of(number: usize, mut connection: Connection) -> usize {
+    connection.send_in_vain(frame(b"").repeat(number));
+    let _ = connection.stream().shutdown(Shutdown::Write);
+    let answer = connection.receive_to_end();
+    assert_eq!(answer, b"done".repeat(answer.len() / 4));
+    answer.len() / 4
+}
+
+/// Runs a daemon behind a proxy with these limits, where one client may have four frames, and sees what each gets.
+fn clients_have_their_shares(flags: &[&str], reason: &str, words: &str) {
+    for driver in driver_names() {
+        let spool = Fixture::new();
+        let path = spool.path().to_str().unwrap();
+        let own = ["--driver", driver, "--sink", "store", "--spool", path, "--access-log"];
+        let process = Process::start(&[&own[..], &TRUSTED, flags].concat());
+        let what = format!("{driver} {flags:?}");
+        assert_eq!(taken_of(9, open_as("192.0.2.7", &process)), 4, "{what}: one client");
+        assert_eq!(taken_of(9, open_as("192.0.2.7", &process)), 0, "{what}: on another connection");
+        assert_eq!(taken_of(3, open_as("192.0.2.8", &process)), 3, "{what}: another client");
+        assert_eq!(taken_of(3, open_as("2001:db8::1", &process)), 3, "{what}: a network of version 6");
+        assert_eq!(taken_of(9, open_as("2001:db8::2", &process)), 1, "{what}: the same network");
+        // Behind it may be anybody, and so behind loopback.
+        assert_eq!(taken_of(9, Connection::open_from(PROXY, process.data())), 9, "{what}: the proxy itself");
+        assert_eq!(taken_of(9, Connection::open(process.data())), 9, "{what}: loopback");
+        assert_eq!(files(spool.path()), 4 + 3 + 3 + 1 + 9 + 9, "{what}");
+        let refused = process.metric(&format!("streamd_space_refusals_total{{reason=\"{reason}\"}}"));
+        assert_eq!(refused, 3, "{what}");
+        assert_eq!(process.metric("streamd_frames_refused_total{reason=\"no_room\"}"), 3, "{what}");
+        // Consumed frames make room for whose they were, once the directory is counted again.
+        std::fs::read_dir(spool.path())
+            .unwrap()
+            .for_each(|item| std::fs::remove_file(item.unwrap().path()).unwrap());
+        wait_until("room for the client", || taken_of(1, open_as("192.0.2.7", &process)) == 1);
+        let lines = lines_with(&process.stop(), "outcome", "refused");
+        let reasons: Vec<String> = lines.iter().map(|line| line["reason"].to_string()).collect();
+        assert!(
+            reasons.len() >= 3 && reasons.iter().all(|reason| reason.contains(words)),
+            "{what}: {reasons:?}"
+        );
+        assert_eq!(lines[0]["peer"], "192.0.2.7:4711", "{what}");
+    }
+}
+
+#[test]
+fn one_client_of_a_proxy_stores_no_more_bytes_than_its_share() {
+    let share = (4 * BLOCK_BYTES).to_string();
+    clients_have_their_shares(
+        &["--address-spool-bytes-max", &share],
+        "address_spool_bytes_max",
+        "4096 more bytes would pass address_spool_bytes_max (this address has 16384 of 16384)",
+    );
+}
+
+#[test]
+fn one_client_of_a_proxy_stores_no_more_frames_than_its_share() {
+    let words = "one more frame would pass address_spool_files_max (this address has 4 of 4)";
+    clients_have_their_shares(&["--address-spool-files-max", "4"], "address_spool_files_max", words);
+}
+
+#[test]
+fn one_client_of_a_proxy_leaves_half_of_the_frames_to_others() {
+    for driver in driver_names() {
+        let spool = Fixture::new();
+        let path = spool.path().to_str().unwrap();
+        let own = ["--driver", driver, "--sink", "store", "--spool", path, "--spool-files-max", "10"];
+        let process = Process::start(&[&own[..], &TRUSTED].concat());
+        assert_eq!(taken_of(20, open_as("192.0.2.7", &process)), 5, "{driver}");
+        assert_eq!(taken_of(4, open_as("192.0.2.8", &process)), 4, "{driver}");
+        assert_eq!(taken_of(4, Connection::open(process.data())), 1, "{driver}: of all together");
+        assert_eq!(files(spool.path()), 10, "{driver}");
+    }
 }

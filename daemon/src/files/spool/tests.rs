@@ -7,6 +7,7 @@ fn limits(blocks: u64) -> SpoolLimits {
         bytes_max: blocks * BLOCK,
         files_max: u64::MAX,
         address_bytes_max: u64::MAX,
+        address_files_max: u64::MAX,
         min_free_bytes: 0,
         min_free_inodes: 0,
     }

@@ -48,30 +48,45 @@ impl Sender {
 pub(super) struct Count {
     pub(super) bytes: u64,
     pub(super) files: u64,
-    by_sender: HashMap<Sender, u64>,
+    by_sender: HashMap<Sender, Part>,
+}
+
+/// What one sender's frames take.
+#[derive(Clone, Copy, Debug, Default)]
+struct Part {
+    bytes: u64,
+    files: u64,
 }
 
 impl Count {
     /// Adds one frame.
     pub(super) fn add(&mut self, sender: Sender, bytes: u64) {
         self.files += 1;
-        self.grow(sender, bytes);
-    }
-
-    fn grow(&mut self, sender: Sender, bytes: u64) {
         self.bytes = self.bytes.saturating_add(bytes);
         let is_known = self.by_sender.contains_key(&sender) || self.by_sender.len() < SENDERS_MAX;
         if sender.is_counted() && is_known {
-            *self.by_sender.entry(sender).or_default() += bytes;
+            let part = self.by_sender.entry(sender).or_default();
+            part.bytes = part.bytes.saturating_add(bytes);
+            part.files += 1;
+        }
+    }
+
+    /// Adds to a frame that was added before.
+    fn grow(&mut self, sender: Sender, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if let Some(part) = self.by_sender.get_mut(&sender) {
+            part.bytes = part.bytes.saturating_add(bytes);
         }
     }
 
     fn remove(&mut self, sender: Sender, bytes: u64) {
         self.files -= 1;
         self.bytes -= bytes;
-        if let Some(held) = self.by_sender.get_mut(&sender) {
-            *held = held.saturating_sub(bytes);
-            if *held == 0 {
+        if let Some(part) = self.by_sender.get_mut(&sender) {
+            // What came while there were too many senders was never added to it.
+            part.bytes = part.bytes.saturating_sub(bytes);
+            part.files = part.files.saturating_sub(1);
+            if part.files == 0 {
                 self.by_sender.remove(&sender);
             }
         }
@@ -80,12 +95,14 @@ impl Count {
     fn add_all(&mut self, other: Count) {
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.files += other.files;
-        for (sender, bytes) in other.by_sender {
-            *self.by_sender.entry(sender).or_default() += bytes;
+        for (sender, others) in other.by_sender {
+            let part = self.by_sender.entry(sender).or_default();
+            part.bytes = part.bytes.saturating_add(others.bytes);
+            part.files += others.files;
         }
     }
 
-    fn of_sender(&self, sender: Sender) -> u64 {
+    fn of_sender(&self, sender: Sender) -> Part {
         self.by_sender.get(&sender).copied().unwrap_or_default()
     }
 }
@@ -181,9 +198,17 @@ impl Usage {
         if used + files > limits.files_max {
             return Err(SpoolError::TooMany { used, limit: limits.files_max });
         }
-        let used = self.stored.of_sender(sender).saturating_add(self.incoming.of_sender(sender));
-        if sender.is_counted() && used.saturating_add(bytes) > limits.address_bytes_max {
+        if !sender.is_counted() {
+            return Ok(());
+        }
+        let [stored, incoming] = [&self.stored, &self.incoming].map(|count| count.of_sender(sender));
+        let used = stored.bytes.saturating_add(incoming.bytes);
+        if used.saturating_add(bytes) > limits.address_bytes_max {
             return Err(SpoolError::OverShare { bytes, used, limit: limits.address_bytes_max });
+        }
+        let used = stored.files + incoming.files;
+        if used + files > limits.address_files_max {
+            return Err(SpoolError::TooManyOfAddress { used, limit: limits.address_files_max });
         }
         Ok(())
     }

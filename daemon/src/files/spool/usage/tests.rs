@@ -7,7 +7,14 @@ use super::*;
 const BLOCK: u64 = 4096;
 
 fn limits(bytes_max: u64, files_max: u64, address_bytes_max: u64) -> SpoolLimits {
-    SpoolLimits { bytes_max, files_max, address_bytes_max, min_free_bytes: 0, min_free_inodes: 0 }
+    SpoolLimits {
+        bytes_max,
+        files_max,
+        address_bytes_max,
+        address_files_max: u64::MAX,
+        min_free_bytes: 0,
+        min_free_inodes: 0,
+    }
 }
 
 fn group(number: u8) -> Option<AddressGroup> {
@@ -64,6 +71,27 @@ fn whoever_has_its_share_is_refused_and_others_are_not() {
     // Loopback isn't one address.
     ledger.check(Sender::of(None), 50 * BLOCK, &limits).unwrap();
     drop(incoming);
+    Held::new(&ledger, first.id(4), &limits).unwrap();
+}
+
+#[test]
+fn whoever_has_its_share_of_files_is_refused_and_others_are_not() {
+    let ledger = ledger();
+    let limits = SpoolLimits { address_files_max: 2, ..limits(u64::MAX, 100, u64::MAX) };
+    let [first, second] = [1, 2].map(|number| Sender::of(group(number)));
+    let stored = Held::new(&ledger, first.id(1), &limits).unwrap();
+    stored.is_about_to_be_stored();
+    stored.store();
+    let mut incoming = Held::new(&ledger, first.id(2), &limits).unwrap();
+    let refused = Held::new(&ledger, first.id(3), &limits);
+    assert!(matches!(refused, Err(SpoolError::TooManyOfAddress { used: 2, limit: 2 })), "{refused:?}");
+    assert!(ledger.check(first, 1, &limits).is_err(), "before a frame comes");
+    // A frame that is there grows: it is one file, however long it gets.
+    incoming.grow(50 * BLOCK, &limits).unwrap();
+    ledger.check(second, 1, &limits).unwrap();
+    let local: Vec<Held> =
+        (0..5).map(|number| Held::new(&ledger, Sender::of(None).id(number), &limits).unwrap()).collect();
+    drop((incoming, local));
     Held::new(&ledger, first.id(4), &limits).unwrap();
 }
 
@@ -163,7 +191,9 @@ fn run(ledger: &Arc<Ledger>, thread: u128, steps: &[Step], limits: &SpoolLimits)
         assert!(stored.bytes + incoming.bytes <= limits.bytes_max);
         assert!(stored.files + incoming.files <= limits.files_max);
         for sender in [1, 2].map(|number| Sender::of(group(number))) {
-            assert!(stored.of_sender(sender) + incoming.of_sender(sender) <= limits.address_bytes_max);
+            let [stored, incoming] = [stored, incoming].map(|count| count.of_sender(sender));
+            assert!(stored.bytes + incoming.bytes <= limits.address_bytes_max);
+            assert!(stored.files + incoming.files <= limits.address_files_max);
         }
     }
 }
@@ -177,7 +207,7 @@ proptest! {
         of_threads in prop::collection::vec(prop::collection::vec(step(), 0..60), 4),
     ) {
         let ledger = ledger();
-        let limits = limits(20 * BLOCK, 12, 9 * BLOCK);
+        let limits = SpoolLimits { address_files_max: 5, ..limits(20 * BLOCK, 12, 9 * BLOCK) };
         std::thread::scope(|scope| {
             for (number, steps) in (0_u128..).zip(&of_threads) {
                 let ledger = &ledger;
