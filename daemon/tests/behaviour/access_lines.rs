@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::harness::{
     Connection, Fixture, Process, command, driver_names, get, json, lines_with, pattern, put_text, request,
-    request_text, set_test_variables,
+    request_text, set_test_variables, wait_until,
 };
 
 const UPLOADS: [&str; 5] = ["--uploads", "--durability", "none", "--min-free-bytes", "0"];
@@ -293,6 +293,50 @@ fn an_aborted_upload_has_a_status_and_a_peer_of_ipv4_has_one_name() {
             "{driver}: {lines:?}"
         );
         assert_eq!(lines[0]["peer"], own.as_str(), "{driver}");
+    }
+}
+
+/// So many requests at once for a short file, by a client that reads nothing, are answered until no buffer takes more.
+#[test]
+fn an_answer_from_memory_that_breaks_off_says_how_much_of_it_was_sent() {
+    /// Kept in memory once it has been asked for; no whole number of them fills a segment.
+    const FILE_BYTES: usize = 30_000;
+    /// More than the buffers of any host take.
+    const REQUESTS: usize = 2_000;
+    const CLIENTS: usize = 6;
+    let root = Fixture::new();
+    root.write("file", &pattern(FILE_BYTES));
+    for driver in driver_names() {
+        let flags = ["--driver", driver, "--send-timeout-ms", "500", "--cache-valid-ms", "60000"];
+        let process = start(&root, &flags);
+        assert_eq!(get(process.data(), "/file", "").body.len(), FILE_BYTES);
+        let mut received = 0;
+        let mut clients: Vec<Connection> =
+            (0..CLIENTS).map(|_| Connection::open_slow(process.data(), 4096)).collect();
+        for client in &mut clients {
+            client.send_in_vain(request_text("GET", "/file", "").repeat(REQUESTS));
+        }
+        for client in &mut clients {
+            wait_until("the answers to break off", || process.metric("streamd_connections_open") == 0);
+            // What came before the reset is there still.
+            received += client.receive_what_comes().len();
+        }
+        let counted = process.metric("streamd_bytes_sent_total{engine=\"copy\"}");
+        let lines = transfers(&process.stop());
+        let bytes = |line: &Value| line["bytes_out"].as_u64().unwrap();
+        let broken: Vec<&Value> = lines.iter().filter(|line| line["outcome"] != "complete").collect();
+        assert_eq!(broken.len(), CLIENTS, "{driver}: {broken:#?}");
+        for line in &broken {
+            assert_eq!((&line["outcome"], &line["status"]), (&"timed_out".into(), &200.into()), "{driver}");
+            assert!(bytes(line) < FILE_BYTES as u64, "{driver}: {line}");
+        }
+        // It would be an accident if the last one that fits did so to its end, and one of all of them.
+        assert!(broken.iter().any(|line| bytes(line) > 0), "{driver}: {broken:#?}");
+        let sent: u64 = lines.iter().map(bytes).sum();
+        assert_eq!(sent, counted, "{driver}");
+        // Some of what came is heads, of some hundred bytes each.
+        let least = received * 9 / 10;
+        assert!(sent >= least as u64, "{driver}: {sent} of {received}");
     }
 }
 

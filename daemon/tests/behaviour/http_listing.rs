@@ -3,6 +3,7 @@
 use fuser::Errno;
 use percent_encoding::percent_decode_str;
 use streamd::config::Settings;
+use streamd::limits::Plane;
 use streamd::telemetry::Outcome;
 
 use crate::harness::{
@@ -242,4 +243,46 @@ fn a_listing_that_can_not_be_read_to_its_end_does_not_look_whole() {
             fs.heal();
         }
     }
+}
+
+/// A listing that isn't sent is let go of as one that broke off is: its directory is closed on a disk thread.
+#[test]
+fn a_listing_for_which_there_is_no_room_after_all_is_closed_on_a_disk_thread() {
+    /// So many names take some 21 KB, and a page of several pieces.
+    const FILES: usize = 200;
+    const WAITING_BYTES_MAX: u64 = 1 << 20;
+    /// Enough for the names and a piece (48 KiB), not for the requests (32 KiB) that wait behind it besides.
+    const ROOM_BYTES: u64 = (48 + 21 + 16) << 10;
+    let fixture = Fixture::new();
+    for number in 0..FILES {
+        fixture.write(&format!("{number:0100}"), b"");
+    }
+    for driver in drivers() {
+        let daemon = TestDaemon::start(Settings {
+            driver,
+            root: Some(fixture.path().to_owned()),
+            listing: true,
+            waiting_bytes_max: WAITING_BYTES_MAX,
+            ..settings()
+        });
+        let ended = || lane_ended(&daemon, "listing");
+        // The data plane leaves an eighth to the control plane.
+        let others = WAITING_BYTES_MAX * 7 / 8 - ROOM_BYTES;
+        let budget = &daemon.telemetry().budget;
+        let held = budget.reserve(Plane::Data, others, WAITING_BYTES_MAX).unwrap();
+        let mut connection = Connection::open(daemon.data());
+        let behind = request_text("GET", "/absent", "").repeat(150);
+        connection.send([request_text("GET", "/", ""), behind].concat());
+        assert_eq!(connection.receive_what_comes(), b"", "{driver:?}");
+        assert_eq!(budget.refusals(), 1, "{driver:?}");
+        wait_until("the directory to be closed", || ended() == 2);
+        drop(held);
+        wait_until("all memory given back", || budget.taken_bytes() == 0);
+        assert_eq!(get(daemon.data(), "/", "").status, 200, "{driver:?}");
+    }
+}
+
+fn lane_ended(daemon: &TestDaemon, name: &str) -> u64 {
+    let disk = daemon.telemetry().disk();
+    disk.lanes.iter().find(|lane| lane.name == name).unwrap().ended
 }

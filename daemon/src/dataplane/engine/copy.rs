@@ -9,7 +9,6 @@ use super::super::disk::Lane;
 use super::super::error::TransferError;
 use super::{Transfer, Window, check};
 use crate::files::SourceFile;
-use crate::telemetry::EngineLabel;
 
 /// Bytes read and sent at a time: large enough that the calls don't matter, small enough for the L2 cache.
 const CHUNK_BYTES: u64 = 256 << 10;
@@ -27,6 +26,7 @@ pub(super) async fn send_window(
     let mut buffer = head;
     while offset < end {
         let length = CHUNK_BYTES.min(end - offset);
+        let head_bytes = buffer.len();
         buffer = read(transfer, file, buffer, offset, length).await?;
         offset += length;
         if window.is_last && offset == end {
@@ -35,8 +35,9 @@ pub(super) async fn send_window(
         } else {
             transfer.witnesses.look(file, offset - length, offset);
         }
-        transfer.send_all(&buffer, more || offset < end).await?;
-        transfer.sent(EngineLabel::Copy, length).await?;
+        let payload = head_bytes..buffer.len();
+        transfer.send_payload(&buffer, payload, more || offset < end).await?;
+        transfer.spend(length).await?;
         buffer.clear();
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -138,13 +139,23 @@ impl<'a> Transfer<'a> {
 
     /// Sends bytes that aren't counted as payload.
     pub(in super::super) async fn send_all(&mut self, bytes: &[u8], more: bool) -> Result<(), TransferError> {
-        let mut rest = bytes;
+        self.send_payload(bytes, 0..0, more).await
+    }
+
+    /// Sends bytes of which those in `payload` are, and are counted as the kernel takes them.
+    pub(in super::super) async fn send_payload(
+        &mut self,
+        bytes: &[u8],
+        payload: Range<usize>,
+        more: bool,
+    ) -> Result<(), TransferError> {
+        let mut sent = 0;
         let mut room = None;
-        while !rest.is_empty() {
-            match self.connection.socket.try_send(rest, more)? {
+        while sent < bytes.len() {
+            match self.connection.socket.try_send(&bytes[sent..], more)? {
                 Some(count) => {
-                    self.tally.begin();
-                    rest = &rest[count..];
+                    self.count_copied(&payload, sent..sent + count);
+                    sent += count;
                 }
                 None => {
                     self.hold(bytes.len(), &mut room)?;
@@ -163,6 +174,15 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
+    /// Something was handed to the kernel: bytes from a buffer of ours, in which `payload` is.
+    fn count_copied(&mut self, payload: &Range<usize>, sent: Range<usize>) {
+        self.tally.begin();
+        let of_payload = sent.end.min(payload.end).saturating_sub(sent.start.max(payload.start));
+        if of_payload > 0 {
+            self.count(EngineLabel::Copy, of_payload as u64);
+        }
+    }
+
     /// Sends a head and a whole body that is in memory.
     pub(in super::super) async fn send_both(
         &mut self,
@@ -170,25 +190,27 @@ impl<'a> Transfer<'a> {
         body: &[u8],
     ) -> Result<(), TransferError> {
         let mut room = None;
-        self.send_counted(head, body, &mut room).await
+        self.send_counted(head, body, body.len(), &mut room).await
     }
 
-    /// The same, where `room` may be what counts them already.
+    /// The same, where only so many bytes of the body are payload and the rest is its framing, and `room` may be what
+    /// counts them already.
     pub(in super::super) async fn send_counted(
         &mut self,
         head: &[u8],
         body: &[u8],
+        payload_bytes: usize,
         room: &mut Option<Reserved>,
     ) -> Result<(), TransferError> {
         let bytes = head.len() + body.len();
-        let (mut head, mut body) = (head, body);
-        while !head.is_empty() || !body.is_empty() {
-            match self.connection.socket.try_send_both(head, body)? {
+        let payload = head.len()..head.len() + payload_bytes;
+        let mut sent = 0;
+        while sent < bytes {
+            let of_head = sent.min(head.len());
+            match self.connection.socket.try_send_both(&head[of_head..], &body[sent - of_head..])? {
                 Some(count) => {
-                    self.tally.begin();
-                    let of_head = count.min(head.len());
-                    head = &head[of_head..];
-                    body = &body[count - of_head..];
+                    self.count_copied(&payload, sent..sent + count);
+                    sent += count;
                 }
                 None => {
                     self.hold(bytes, room)?;
@@ -205,17 +227,13 @@ impl<'a> Transfer<'a> {
         self.spend(bytes).await
     }
 
-    /// [`Transfer::sent`] for bytes that went through a buffer of ours.
-    pub(in super::super) async fn sent_copy(&mut self, bytes: u64) -> Result<(), TransferError> {
-        self.sent(EngineLabel::Copy, bytes).await
-    }
-
     /// Whether a turn is used up with `bytes` more.
     pub(super) fn ends_turn(&self, bytes: u64) -> bool {
         self.turn_bytes + bytes >= self.turn_bytes_max()
     }
 
-    async fn spend(&mut self, bytes: u64) -> Result<(), TransferError> {
+    /// Gives up the turn where it is used up with so much payload, which is counted already.
+    pub(in super::super) async fn spend(&mut self, bytes: u64) -> Result<(), TransferError> {
         let ends_turn = self.ends_turn(bytes);
         self.turn_bytes += bytes;
         if !ends_turn {

@@ -17,7 +17,6 @@ use super::response::{Asked, Response};
 use crate::files::{Beginning, Begun, FileError, Listing, Listings, MountId, Terms};
 use crate::limits::Reserved;
 use crate::protocol::http1::request::Request;
-use crate::telemetry::EngineLabel;
 use form::Form;
 
 /// A piece is long enough from here on: some 150 lines of a page, which a disk thread writes in a third of a
@@ -171,14 +170,12 @@ async fn send_piece(
     let length = piece.len();
     framing.begin(length, before);
     framing.end(page.is_ended(), piece);
-    transfer.send_counted(before, piece, room).await?;
-    transfer.count(EngineLabel::Copy, length as u64);
-    Ok(())
+    transfer.send_counted(before, piece, length, room).await
 }
 
 impl ListingBody {
     /// Nobody reads on. The directory is closed on a disk thread, since a server may have to be asked.
-    fn give_up(self, worker: &Worker) {
+    pub(super) fn give_up(self, worker: &Worker) {
         if let Some(listing) = self.page.listing {
             worker.disk.discard(Lane::Listing, self.owner, listing);
         }

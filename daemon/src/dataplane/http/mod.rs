@@ -153,6 +153,7 @@ fn begin(worker: &Worker, connection: &Registered, input: &mut Input) -> Begun {
         }
         Err(error) => {
             let sent = Sent::of(&mut response, Tally::default(), Err(error.into()));
+            send::give_up(worker, response);
             Begun::Answered(exchange.finish(worker, connection, input, sent))
         }
     }
@@ -328,15 +329,15 @@ async fn send_rest(
     exchange: &Exchange,
     mut response: Response,
 ) -> After {
-    let mut tally = Tally::default();
-    if response.is_begun {
-        tally.begin();
-    }
+    let tally = response.sent;
     let sent = Sent::of(&mut response, tally, Ok(()));
     // Requests that came ahead of their turn wait for this answer's reader too.
     let sent = match input.hold(worker) {
         Ok(()) => sent.ended(send::send(worker, connection, response).await),
-        Err(error) => sent.ended((tally, Err(error))),
+        Err(error) => {
+            send::give_up(worker, response);
+            sent.ended((tally, Err(error)))
+        }
     };
     let sent = match sent.into_untold() {
         Ok(error) => Box::pin(tell_unread(worker, connection, exchange, error)).await,

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use super::super::account::Tally;
 use super::super::disk::{DiskError, SILENT_RETRY_AFTER};
 use super::super::error::TransferError;
 use super::super::request_id::RequestId;
@@ -73,8 +74,8 @@ pub(super) struct Response {
     pub(super) listing: Option<Box<ListingBody>>,
     /// Why the request was refused, where it was.
     pub(super) reason: Option<Box<str>>,
-    /// Part of it has been sent, and isn't here any more.
-    pub(super) is_begun: bool,
+    /// What has been sent of it, and isn't here any more.
+    pub(super) sent: Tally,
     /// The end of the connection is its end.
     pub(super) is_last: bool,
     /// What it takes of its address's share until it has been sent.
@@ -125,7 +126,7 @@ impl Response {
             file: None,
             listing: None,
             reason: None,
-            is_begun: false,
+            sent: Tally::default(),
             is_last: false,
             _share: None,
         }

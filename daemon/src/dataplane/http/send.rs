@@ -27,33 +27,44 @@ pub(super) fn send_at_once(
         },
     };
     let Some(sent) = sent else { return Ok(None) };
-    response.is_begun = true;
-    if keep_rest(worker, response, sent) {
-        return Ok(None);
+    let left = keep_rest(worker, response, sent);
+    // The body is what ends it.
+    let body_left = body_bytes.min(left as u64);
+    response.sent.begin();
+    if body_bytes > body_left {
+        response.sent.add(EngineLabel::Copy, body_bytes - body_left);
+        worker.counters.bytes_sent.add(EngineLabel::Copy, body_bytes - body_left);
     }
-    let mut tally = Tally::default();
-    tally.begin();
-    if body_bytes > 0 {
-        tally.add(EngineLabel::Copy, body_bytes);
-        worker.counters.bytes_sent.add(EngineLabel::Copy, body_bytes);
+    if left == 0 {
+        return Ok(Some(response.sent));
     }
-    Ok(Some(tally))
+    response.text_bytes = body_left;
+    Ok(None)
 }
 
-/// Drops the first `sent` bytes of a response that is in memory. False: that was all.
-fn keep_rest(worker: &Worker, response: &mut Response, sent: usize) -> bool {
+/// Drops the first `sent` bytes of a response that is in memory, unless those are all, and says how many are left.
+fn keep_rest(worker: &Worker, response: &mut Response, sent: usize) -> usize {
     let content = response.file.as_ref().and_then(FileBody::in_memory).unwrap_or_default();
-    if sent == response.head.len() + content.len() {
-        return false;
+    let left = (response.head.len() + content.len()).saturating_sub(sent);
+    if left > 0 {
+        let of_head = sent.min(response.head.len());
+        response.head.drain(..of_head);
+        response.head.extend_from_slice(&content[sent - of_head..]);
+        if let Some(body) = response.file.take() {
+            worker.disk.release(body.file);
+        }
     }
-    let of_head = sent.min(response.head.len());
-    response.head.drain(..of_head);
-    response.head.extend_from_slice(&content[sent - of_head..]);
-    if let Some(body) = response.file.take() {
-        response.text_bytes = body.content_length;
+    left
+}
+
+/// Lets go of a response that isn't sent, or not to its end: what it has open is closed where that may wait.
+pub(super) fn give_up(worker: &Worker, response: Response) {
+    if let Some(body) = response.file {
         worker.disk.release(body.file);
     }
-    true
+    if let Some(body) = response.listing {
+        body.give_up(worker);
+    }
 }
 
 /// Sends head and body, or what is left of them. The tally holds what was sent even where that failed.
@@ -66,9 +77,7 @@ pub(super) async fn send(
     if response.file.as_ref().is_some_and(|body| body.may_have_changed) {
         transfer.note_wait();
     }
-    if response.is_begun {
-        transfer.tally.begin();
-    }
+    transfer.tally = response.sent;
     if let Some(body) = response.listing {
         let result = Box::pin(listing::send(&mut transfer, &response.head, *body)).await;
         return (transfer.tally, result);
@@ -85,11 +94,9 @@ pub(super) async fn send(
 }
 
 async fn send_text(transfer: &mut Transfer<'_>, head: &[u8], text_bytes: u64) -> Result<(), TransferError> {
-    transfer.send_all(head, false).await?;
-    if text_bytes > 0 {
-        transfer.count(EngineLabel::Copy, text_bytes);
-    }
-    Ok(())
+    let text_bytes = usize::try_from(text_bytes).unwrap_or(usize::MAX);
+    let (head, text) = head.split_at(head.len().saturating_sub(text_bytes));
+    transfer.send_both(head, text).await
 }
 
 async fn send_file(transfer: &mut Transfer<'_>, head: Vec<u8>, body: &FileBody) -> Result<(), TransferError> {
@@ -97,9 +104,7 @@ async fn send_file(transfer: &mut Transfer<'_>, head: Vec<u8>, body: &FileBody) 
         return Box::pin(unsized_body::send(transfer, head, &body.file.file, framing)).await;
     }
     if let Some(content) = body.in_memory() {
-        transfer.send_both(&head, content).await?;
-        transfer.count(EngineLabel::Copy, content.len() as u64);
-        return Ok(());
+        return transfer.send_both(&head, content).await;
     }
     let corked = body.content_length > UNCORKED_BYTES_MAX || body.segments.len() > 1;
     if corked {

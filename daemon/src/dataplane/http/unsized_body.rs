@@ -1,6 +1,7 @@
 //! Bodies of files that say a length of 0 and have content: those that the kernel or a FUSE server makes while they are
 //! read (/proc, direct I/O). Nothing but reading tells where they end.
 
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 
 use rustix::io::{Errno, pread};
@@ -10,7 +11,6 @@ use super::super::engine::Transfer;
 use super::super::error::TransferError;
 use super::chunks::Framing;
 use crate::files::SourceFile;
-use crate::telemetry::EngineLabel;
 
 /// Bytes read by one task of a disk thread and sent at a time.
 const PIECE_BYTES: usize = 64 << 10;
@@ -28,15 +28,14 @@ pub(super) async fn send(
         let read = move || read_piece(&descriptor, piece, offset);
         let is_end;
         (piece, is_end) = transfer.worker.disk.run(Lane::Read, transfer.owner(file), read).await??;
-        append(&mut out, &piece, is_end, framing);
-        transfer.send_all(&out, !is_end).await?;
+        let payload = append(&mut out, &piece, is_end, framing);
+        transfer.send_payload(&out, payload, !is_end).await?;
         out.clear();
         offset += piece.len() as u64;
         if is_end {
-            transfer.count(EngineLabel::Copy, piece.len() as u64);
             return Ok(());
         }
-        transfer.sent_copy(piece.len() as u64).await?;
+        transfer.spend(piece.len() as u64).await?;
     }
 }
 
@@ -59,14 +58,19 @@ fn read_piece(file: &OwnedFd, mut piece: Vec<u8>, offset: u64) -> Result<(Vec<u8
     Ok((piece, false))
 }
 
-fn append(out: &mut Vec<u8>, piece: &[u8], is_end: bool, framing: Framing) {
-    if !piece.is_empty() {
-        framing.begin(piece.len(), out);
-        out.extend_from_slice(piece);
-        framing.end(is_end, out);
-    } else if is_end {
-        framing.finish(out);
+/// Appends a piece as it is framed, and says where it is.
+fn append(out: &mut Vec<u8>, piece: &[u8], is_end: bool, framing: Framing) -> Range<usize> {
+    if piece.is_empty() {
+        if is_end {
+            framing.finish(out);
+        }
+        return 0..0;
     }
+    framing.begin(piece.len(), out);
+    let begin = out.len();
+    out.extend_from_slice(piece);
+    framing.end(is_end, out);
+    begin..begin + piece.len()
 }
 
 #[cfg(test)]
