@@ -65,6 +65,9 @@ const HEAD_TIMEOUT_MS: u64 = 10_000;
 /// Longer than the usual minute of a proxy's upstream pool, so that the proxy closes first.
 const IDLE_TIMEOUT_MS: u64 = 75_000;
 
+/// A minute without one acknowledged byte is a dead peer on any network worth serving.
+const SILENT_PEER_MS: u64 = 60_000;
+
 /// A peer whose window opens in steps of some kilobytes makes one in this time even at the minimum.
 const PROGRESS_INTERVAL_MS: u64 = 60_000;
 
@@ -159,9 +162,8 @@ impl Default for Settings {
             cache_valid_ms: CACHE_VALID_MS,
             head_timeout_ms: HEAD_TIMEOUT_MS,
             idle_timeout_ms: IDLE_TIMEOUT_MS,
-            // A minute without one acknowledged byte is a dead peer on any network worth serving.
-            send_timeout_ms: 60_000,
-            receive_timeout_ms: 60_000,
+            send_timeout_ms: SILENT_PEER_MS,
+            receive_timeout_ms: SILENT_PEER_MS,
             progress_bytes_min: PROGRESS_BYTES_MIN,
             progress_interval_ms: PROGRESS_INTERVAL_MS,
             connect_timeout_ms: CONNECT_TIMEOUT_MS,

@@ -55,6 +55,7 @@ complete -c streamd -l stream-bytes-max -d 'Largest stream that POST /stream sta
 complete -c streamd -l spool-bytes-max -d 'Most bytes that stored frames may take up together, each at least a block of the file system [0 or more] [default: 16GiB]' -r
 complete -c streamd -l spool-files-max -d 'Most stored frames [0 or more] [default: 1000000]' -r
 complete -c streamd -l address-spool-bytes-max -d 'Most bytes that the stored frames of one address may take up; 0 for half of spool_bytes_max [0 or more] [default: 0]' -r
+complete -c streamd -l address-spool-files-max -d 'Most stored frames of one address; 0 for half of spool_files_max [0 or more] [default: 0]' -r
 complete -c streamd -l waiting-bytes-max -d 'Most memory for answers that wait for their readers: listings, metrics, lists of streams [1048576 or more] [default: 64MiB]' -r
 complete -c streamd -l streams-max -d 'Streams that run at once [1 to 65536] [default: 64]' -r
 complete -c streamd -l connections-max -d 'Data connections at once [1 or more] [default: 30000]' -r
