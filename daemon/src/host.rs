@@ -8,16 +8,49 @@ use crate::config::{DriverChoice, Settings};
 use crate::limits::Descriptors;
 use crate::sys::uring;
 
+/// Why this host can't run a daemon of these settings.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// `driver = "uring"` and the kernel says no.
+    #[error("the settings can't work on this host")]
+    Driver,
+    /// Refused although some of it would still run: such a daemon listens and answers health checks, so that whoever
+    /// goes by those sends it clients that it never serves. It is the limit of a unit or a shell, which no further
+    /// start raises. Whatever serves one request after the other is let start: it does what it is for, and a node that
+    /// ran yesterday must not be down for a limit that an update finds low.
+    #[error(
+        "the limit of open files is {limit}, and below {least} nobody is served by {workers} workers: raise \
+         LimitNOFILE= (or ulimit -n), to {wanted} for all that the settings may need, or lower workers"
+    )]
+    OpenFiles {
+        /// The hard limit.
+        limit: u64,
+        /// What it takes at least.
+        least: u64,
+        /// Workers, each of which takes some.
+        workers: usize,
+        /// What all settings may take.
+        wanted: u64,
+    },
+}
+
+impl Unfit {
+    /// Whether starting again helps only once somebody has changed something.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Unfit::OpenFiles { .. })
+    }
+}
+
 /// Raises the soft limit of open files to the hard one. Returns a warning where even that is less than the
 /// settings may need.
-pub fn raise_open_files(settings: &Settings) -> Option<String> {
+pub fn raise_open_files(settings: &Settings) -> Result<Option<String>, Unfit> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
         // Refused only where the hard limit is above fs.nr_open; the warning below covers it.
         let _ = setrlimit(Resource::Nofile, raised);
     }
-    open_files_warning(settings, getrlimit(Resource::Nofile).current)
+    look_at_open_files(settings, getrlimit(Resource::Nofile).current)
 }
 
 /// What the settings may take at once.
@@ -26,9 +59,12 @@ pub fn descriptors_wanted(settings: &Settings) -> u64 {
 }
 
 /// Says what of the settings `limit` descriptors cut.
-fn open_files_warning(settings: &Settings, limit: Option<u64>) -> Option<String> {
-    let limit = limit?;
-    let wanted = descriptors_wanted(settings);
+fn look_at_open_files(settings: &Settings, limit: Option<u64>) -> Result<Option<String>, Unfit> {
+    let Some(limit) = limit else { return Ok(None) };
+    let (least, wanted) = (Descriptors::least(settings), descriptors_wanted(settings));
+    if limit < least {
+        return Err(Unfit::OpenFiles { limit, least, workers: settings.workers, wanted });
+    }
     let parts = Descriptors::divide(Some(limit), settings);
     let cuts = [
         ("connections_max", settings.connections_max, parts.connections_max),
@@ -41,19 +77,28 @@ fn open_files_warning(settings: &Settings, limit: Option<u64>) -> Option<String>
         .filter(|(_, set, granted)| granted < set)
         .map(|(name, set, granted)| format!("{name} from {set} to {granted}"))
         .collect();
-    (!cuts.is_empty()).then(|| {
+    if cuts.is_empty() {
+        return Ok(None);
+    }
+    let cut = format!(
+        "the limit of open files is {limit}, and the settings may need {wanted}, which lowers {}",
+        cuts.join(", ")
+    );
+    Ok(Some(if parts.are_scarce(settings) {
+        let left = parts.connections_max;
         format!(
-            "the limit of open files is {limit}, and the settings may need {wanted}, which lowers {}: raise \
-             LimitNOFILE= (or ulimit -n), or lower connections_max",
-            cuts.join(", ")
+            "descriptors are left for only {left} data connections, and whoever comes besides waits until others have \
+             ended: {cut}: raise LimitNOFILE= (or ulimit -n)"
         )
-    })
+    } else {
+        format!("{cut}: raise LimitNOFILE= (or ulimit -n), or lower connections_max")
+    }))
 }
 
-/// What `--check` says of the host. False: the settings can't work here.
-pub fn report(settings: &Settings) -> (String, bool) {
+/// What `--check` says of the host, and why the settings can't work here, where they can't.
+pub fn report(settings: &Settings) -> (String, Result<(), Unfit>) {
     let mut text = String::new();
-    let mut works = true;
+    let mut works = Ok(());
     let kernel = rustix::system::uname();
     let _ = writeln!(text, "kernel         {}", kernel.release().to_string_lossy());
     let probed = uring::probe_all(rings(settings));
@@ -68,7 +113,9 @@ pub fn report(settings: &Settings) -> (String, bool) {
         }
         Err(refused) => {
             let _ = writeln!(text, "io_uring       {refused}");
-            works = settings.driver != DriverChoice::Uring;
+            if settings.driver == DriverChoice::Uring {
+                works = Err(Unfit::Driver);
+            }
         }
     }
     let _ = writeln!(text, "driver         {}", driver_in_force(settings, probed.is_ok()));
@@ -78,8 +125,10 @@ pub fn report(settings: &Settings) -> (String, bool) {
         "open files     {} (hard limit, which is what streamd takes)",
         limit_text(nofile.maximum)
     );
-    if let Some(warning) = open_files_warning(settings, nofile.maximum) {
-        let _ = writeln!(text, "               warning: {warning}");
+    match look_at_open_files(settings, nofile.maximum) {
+        Ok(None) => {}
+        Ok(Some(warning)) => _ = writeln!(text, "               warning: {warning}"),
+        Err(unfit) => works = works.and(Err(unfit)),
     }
     let memlock = getrlimit(Resource::Memlock);
     let _ = writeln!(text, "locked memory  {} bytes", limit_text(memlock.current));
@@ -106,19 +155,37 @@ fn limit_text(limit: Option<u64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{descriptors_wanted, open_files_warning};
+    use super::{Unfit, descriptors_wanted, look_at_open_files};
     use crate::config::Settings;
+    use crate::limits::{DATA_CONNECTIONS_MIN, Descriptors};
 
     #[test]
     fn a_low_limit_is_said_with_what_it_cuts_and_a_high_one_is_not() {
         let settings = Settings { connections_max: 1000, ..Settings::default() };
         let wanted = descriptors_wanted(&settings);
-        let warning = open_files_warning(&settings, Some(wanted / 2)).unwrap();
+        let warning = look_at_open_files(&settings, Some(wanted / 2)).unwrap().unwrap();
         for words in [&format!("is {}", wanted / 2), "LimitNOFILE", "connections_max from 1000 to "] {
             assert!(warning.contains(words), "{warning}");
         }
         assert!(warning.contains(&format!("may need {wanted}")), "{warning}");
-        assert_eq!(open_files_warning(&settings, Some(wanted)), None);
-        assert_eq!(open_files_warning(&settings, None), None);
+        assert!(!warning.contains("data connections"), "{warning}");
+        assert_eq!(look_at_open_files(&settings, Some(wanted)), Ok(None));
+        assert_eq!(look_at_open_files(&settings, None), Ok(None));
+    }
+
+    #[test]
+    fn few_data_connections_are_said_first_and_none_are_refused() {
+        let settings = Settings { workers: 2, uploads: true, ..Settings::default() };
+        let least = Descriptors::least(&settings);
+        for limit in least..least + 200 {
+            let left = Descriptors::divide(Some(limit), &settings).connections_max;
+            let warning = look_at_open_files(&settings, Some(limit)).unwrap().unwrap();
+            let said = format!("descriptors are left for only {left} data connections, ");
+            assert_eq!(warning.starts_with(&said), left < DATA_CONNECTIONS_MIN, "{limit}: {warning}");
+        }
+        let refused = look_at_open_files(&settings, Some(least - 1)).unwrap_err();
+        let wanted = descriptors_wanted(&settings);
+        assert_eq!(refused, Unfit::OpenFiles { limit: least - 1, least, workers: 2, wanted });
+        assert!(refused.is_configuration() && !Unfit::Driver.is_configuration());
     }
 }

@@ -9,10 +9,11 @@ use streamd::config::{
     Arguments, ConfigError, Exposure, Fault, Live, Reach, Settings, check_directories, load, load_adjusted,
     thread_remedy,
 };
+use streamd::host::{self, Unfit};
 use streamd::sandbox::{Sandbox, SandboxError};
 use streamd::systemd::{self, Addresses, Listeners, SocketError, Supervisor};
 use streamd::telemetry::logging::Logging;
-use streamd::{Daemon, DaemonError, host, sys};
+use streamd::{Daemon, DaemonError, sys};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::{Interval, MissedTickBehavior};
@@ -53,6 +54,13 @@ impl From<DaemonError> for Failure {
     fn from(error: DaemonError) -> Failure {
         let code = if error.is_configuration() { EXIT_CONFIGURATION } else { EXIT_FAILURE };
         Failure { message: error.to_string(), code, errno: error.errno() }
+    }
+}
+
+impl From<Unfit> for Failure {
+    fn from(unfit: Unfit) -> Failure {
+        let code = if unfit.is_configuration() { EXIT_CONFIGURATION } else { EXIT_FAILURE };
+        Failure { message: unfit.to_string(), code, errno: None }
     }
 }
 
@@ -104,7 +112,7 @@ fn run_supervised(arguments: &Arguments, supervisor: &mut Supervisor) -> Result<
     // Root may have seen them by a capability.
     check_directories(&live.settings, sandbox.reach())?;
     let logging = install_logging(&live.settings, &sandbox)?;
-    if let Some(warning) = host::raise_open_files(&live.settings) {
+    if let Some(warning) = host::raise_open_files(&live.settings)? {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -175,7 +183,7 @@ fn check(live: &Live, sandbox: &Sandbox) -> Result<(), Failure> {
             print(&format!("               warning: {fault}\n"))?;
         }
     }
-    if works { Ok(()) } else { Err(failed("the settings can't work on this host")) }
+    works.map_err(Failure::from)
 }
 
 /// The signals that the daemon listens to.

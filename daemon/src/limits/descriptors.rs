@@ -32,6 +32,10 @@ const PART_DIVISOR: u64 = 8;
 /// Control connections that there are at least: health checks, a scraper and a person.
 const CONTROL_CONNECTIONS_MIN: u64 = 8;
 
+/// Fewer data connections than these are no shortage of a busy node but a mistake of its host's, by which clients wait
+/// for each other: ten browsers open six each.
+pub const DATA_CONNECTIONS_MIN: usize = 64;
+
 /// How many there may be of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptors {
@@ -95,6 +99,24 @@ impl Descriptors {
             known_files_max: KNOWN_FILES_MAX,
             data_end: limit.saturating_sub(settings.control_connections_max as u64),
         }
+    }
+
+    /// Whether they leave fewer data connections than anybody means to have.
+    pub fn are_scarce(&self, settings: &Settings) -> bool {
+        self.connections_max < settings.connections_max.min(DATA_CONNECTIONS_MIN)
+    }
+
+    /// How many it takes to serve one request of each kind while health checks are answered. With fewer the daemon
+    /// would listen, be healthy perhaps, and serve nobody.
+    pub fn least(settings: &Settings) -> u64 {
+        let parts = [
+            OWN + (OWN_PER_WORKER + 1) * (settings.workers as u64).max(1),
+            CONTROL_CONNECTIONS_MIN.min(settings.control_connections_max as u64),
+            PER_UPLOAD * uploads_wanted(settings).min(1),
+            PER_STREAM,
+            PER_CONNECTION,
+        ];
+        parts.into_iter().sum()
     }
 
     /// How many the settings may take at once.
@@ -168,6 +190,28 @@ mod tests {
                 assert!(parts.data_end < limit);
             }
         }
+    }
+
+    #[test]
+    fn the_least_is_what_serves_one_of_each() {
+        for (workers, uploads) in [(1, true), (2, false), (64, true)] {
+            let settings = Settings { uploads, ..settings(workers) };
+            let least = Descriptors::least(&settings);
+            let parts = Descriptors::divide(Some(least), &settings);
+            assert_eq!((parts.connections_max, parts.streams_max), (1, 1), "{parts:?}");
+            assert_eq!(parts.control_connections_max, 8, "{parts:?}");
+            assert_eq!(taken(&parts, workers as u64), least, "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn few_data_connections_are_scarce_unless_no_more_are_wanted() {
+        let settings = settings(2);
+        let parts = |limit| Descriptors::divide(Some(limit), &settings);
+        assert!(parts(64).are_scarce(&settings) && parts(200).are_scarce(&settings));
+        assert!(!parts(1024).are_scarce(&settings));
+        let few = Settings { connections_max: 2, ..settings.clone() };
+        assert!(!Descriptors::divide(Some(80), &few).are_scarce(&few));
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod shares;
 
 pub use address_group::AddressGroup;
 pub use budget::{Budget, Plane, Reserved};
-pub use descriptors::{Descriptors, KNOWN_FILES_MAX};
+pub use descriptors::{DATA_CONNECTIONS_MIN, Descriptors, KNOWN_FILES_MAX};
 pub use heap::Heap;
 pub use memory::memory_limit_bytes;
 pub use pace::{Pace, PaceMinimum};

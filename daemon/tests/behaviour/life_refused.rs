@@ -77,12 +77,42 @@ fn a_low_limit_of_open_files_is_warned_of_once_and_served_with() {
         let log = process.stop();
         let warnings = lines_with(&log, "level", "WARN");
         assert_eq!(warnings.len(), 1, "{driver}: {warnings:#?}");
-        assert_eq!(
-            warnings[0]["message"],
-            "the limit of open files is 64, and the settings may need 63242, which lowers connections_max from 30000 \
-             to 4, control_connections_max from 1024 to 8, streams_max from 64 to 1: raise LimitNOFILE= (or ulimit \
-             -n), or lower connections_max"
-        );
+        assert_eq!(warnings[0]["message"], FEW);
+    }
+}
+
+/// What is said of 64 descriptors.
+const FEW: &str = "descriptors are left for only 4 data connections, and whoever comes besides waits until others \
+                   have ended: the limit of open files is 64, and the settings may need 63242, which lowers \
+                   connections_max from 30000 to 4, control_connections_max from 1024 to 8, streams_max from 64 to 1: \
+                   raise LimitNOFILE= (or ulimit -n)";
+
+#[test]
+fn check_says_of_a_low_limit_of_open_files_what_the_start_does() {
+    let output = with_open_files(64, &["--check", "--workers", "2"]).output().unwrap();
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains(&format!("\n               warning: {FEW}\n")), "{text}");
+}
+
+/// A daemon that listened would be healthy and serve nobody.
+#[test]
+fn a_limit_of_open_files_by_which_nobody_is_served_is_refused() {
+    for driver in driver_names() {
+        for flags in [&["--check"][..], &TEST_FLAGS] {
+            let flags = [flags, &["--driver", driver, "--workers", "2"]].concat();
+            let output = with_open_files(36, &flags).output().unwrap();
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(78), "{driver}: {text}");
+            assert_eq!(
+                text.lines().last(),
+                Some(
+                    "streamd: the limit of open files is 36, and below 56 nobody is served by 2 workers: raise \
+                     LimitNOFILE= (or ulimit -n), to 63242 for all that the settings may need, or lower workers"
+                ),
+                "{driver}"
+            );
+        }
     }
 }
 
