@@ -71,6 +71,17 @@ impl Mounts {
         Mounts::read(MountId::UNKNOWN, String::new())
     }
 
+    /// Those at these places of a directory.
+    #[cfg(test)]
+    pub(super) fn of_points(home: MountId, points: &[(&str, MountId)]) -> Mounts {
+        let mount = |(point, id): &(&str, MountId)| {
+            let point: Arc<str> = Arc::from(*point);
+            Mount { id: *id, below: Some(Arc::clone(&point)), point }
+        };
+        let table = RwLock::new(points.iter().map(mount).collect());
+        Mounts { home, path: String::new(), source: None, table }
+    }
+
     fn read(home: MountId, path: String) -> Mounts {
         let source = File::open("/proc/self/mountinfo").ok();
         let mounts = Mounts { home, path, source, table: RwLock::new(Arc::new([])) };
@@ -85,14 +96,25 @@ impl Mounts {
 
     /// The mount that a name leads to, unless a link leads it elsewhere. No file system is asked.
     pub fn of_name(&self, name: &Name) -> MountId {
+        self.of_path(name.as_str())
+    }
+
+    /// The mount of a path that no link is in.
+    pub(super) fn of_path(&self, path: &str) -> MountId {
         let table = self.table();
         let leads = |below: &str| {
-            name.as_str().strip_prefix(below).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            path.strip_prefix(below).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         let candidates = table.iter().filter_map(|mount| Some((mount.below.as_deref()?, mount.id)));
         // Of several at one place the last covers the others.
         let deepest = candidates.filter(|(below, _)| leads(below)).max_by_key(|(below, _)| below.len());
         deepest.map_or(self.home, |(_, id)| id)
+    }
+
+    /// Whether there are others than these, and that of the directory, for a link to lead to.
+    pub(super) fn are_besides(&self, these: &[MountId]) -> bool {
+        let is_other = |mount: &Mount| mount.below.is_some() && !these.contains(&mount.id);
+        self.table().iter().any(|mount| is_other(mount) && mount.id != self.home)
     }
 
     /// Where a mount is.

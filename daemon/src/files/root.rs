@@ -13,6 +13,7 @@ use super::digest::{Algorithms, Digests};
 use super::error::FileError;
 use super::file_system::{FileSystem, Place, mute_name};
 use super::identity::Recorded;
+use super::links;
 use super::mounts::{MountId, Mounts};
 use super::records::Records;
 use super::source::SourceFile;
@@ -41,6 +42,15 @@ pub enum Found {
     File(SourceFile),
     /// A directory.
     Directory(OwnedFd),
+}
+
+/// What a look-up came to that goes no further than some mounts.
+#[derive(Debug)]
+pub enum Step {
+    /// To its end.
+    Found(Found),
+    /// A link leads to this mount, which hasn't been asked for anything yet.
+    Elsewhere(MountId),
 }
 
 /// The root directory, held open: renaming it or mounting over it changes nothing for a running daemon.
@@ -227,7 +237,47 @@ impl Root {
         }
     }
 
-    /// Finds `name`. Waits for the disk.
+    /// Finds `name`, but asks no mount besides the root's own and these: where a link leads to one that doesn't answer,
+    /// whoever waits for it waits for that one, and not in the name of a mount that is well. Waits for the disk.
+    pub fn find_within(&self, name: &Name, mounts: &[MountId]) -> Result<Step, FileError> {
+        if name.is_reserved() {
+            return Err(FileError::NotFound);
+        }
+        self.mounts.refresh();
+        let path = name.as_str();
+        if self.mounts.are_besides(mounts) {
+            if mounts.iter().all(|mount| *mount == self.mounts.home()) {
+                // The usual name costs no more than without.
+                match patiently(|| self.resolve(path, ResolveFlags::NO_XDEV)) {
+                    Err(Errno::XDEV) => {}
+                    opened => return self.found(opened?, path).map(Step::Found),
+                }
+            }
+            if let Some(mount) = links::lead_to(&self.directory, &self.mounts, path, mounts) {
+                return Ok(Step::Elsewhere(mount));
+            }
+        }
+        self.find(name).map(Step::Found)
+    }
+
+    /// The mount of the directory that `name` is in, where that needs no disk.
+    pub fn mount_of_directory_now(&self, name: &Name) -> Option<MountId> {
+        let mount = self.mounts.of_name(name);
+        let is_sure = !self.mounts.are_besides(&[mount])
+            || mount == self.mounts.home()
+                && self.file_system.place != Place::Elsewhere
+                && self.open_directory_now(directory_of(name)).is_some();
+        is_sure.then_some(mount)
+    }
+
+    /// The mount that links on the way to the directory of `name` lead to, the first besides the root's own and these,
+    /// which are all that is asked. Waits for the disk.
+    pub fn directory_leads_to(&self, name: &Name, mounts: &[MountId]) -> Option<MountId> {
+        self.mounts.refresh();
+        links::lead_to(&self.directory, &self.mounts, directory_of(name), mounts)
+    }
+
+    /// Finds `name`, wherever it leads. Waits for the disk.
     pub fn find(&self, name: &Name) -> Result<Found, FileError> {
         if name.is_reserved() {
             return Err(FileError::NotFound);
@@ -235,6 +285,10 @@ impl Root {
         self.mounts.refresh();
         let path = name.as_str();
         let descriptor = patiently(|| self.resolve(path, ResolveFlags::empty()))?;
+        self.found(descriptor, path)
+    }
+
+    fn found(&self, descriptor: OwnedFd, path: &str) -> Result<Found, FileError> {
         let file_system = FileSystem::of(&descriptor);
         Ok(match inspect(descriptor, path)? {
             Seen::File(descriptor, stat) => Found::File(self.describe(descriptor, &stat, file_system)),
@@ -266,6 +320,11 @@ impl Root {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | extra;
         openat2(&self.directory, path, flags, Mode::empty(), resolve)
     }
+}
+
+/// The path of the directory that a name is in.
+fn directory_of(name: &Name) -> &str {
+    name.as_str().rsplit_once('/').map_or(".", |(directory, _)| directory)
 }
 
 /// What was opened.

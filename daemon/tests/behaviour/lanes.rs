@@ -1,5 +1,6 @@
 //! Nobody's work for a disk holds up another's: long work, slow disks, and mounts that don't answer.
 
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -71,6 +72,7 @@ fn a_mount_that_does_not_answer_costs_only_who_asks_for_it() {
             let context = format!("{driver}, uploads {uploads}");
             let Some((file_system, root)) = fixture() else { return };
             let daemon = start(&root, driver, uploads);
+            let _healed = file_system.healed_at_end();
             let mounted = file_system.path().file_name().unwrap().to_str().unwrap().to_owned();
             assert_eq!(get(daemon.data(), &format!("/{mounted}/cold"), "").body.len(), 300_000, "{context}");
             assert_eq!(get(daemon.control(), "/health", "").body, b"OK");
@@ -122,6 +124,61 @@ fn a_mount_that_does_not_answer_costs_only_who_asks_for_it() {
             daemon.wait_for_line("a mount answers again");
             assert_eq!(get(daemon.control(), "/health", "").body, b"OK");
         }
+    }
+}
+
+/// The name says nothing of the mount, so it is the links that tell, before anything there is opened.
+#[test]
+fn a_mount_that_does_not_answer_costs_only_who_asks_for_it_by_a_link_too() {
+    for driver in driver_names() {
+        let Some((file_system, root)) = fixture() else { return };
+        let daemon = start(&root, driver, true);
+        let _healed = file_system.healed_at_end();
+        let mounted = file_system.path().file_name().unwrap().to_str().unwrap().to_owned();
+        symlink(format!("./{mounted}/cold"), root.join("to-cold")).unwrap();
+        symlink(&mounted, root.join("to-mount")).unwrap();
+        symlink("to-mount/new", root.join("to-new")).unwrap();
+        symlink("hot", root.join("to-hot")).unwrap();
+        // As many as there are threads for look-ups, and more.
+        let names: Vec<String> = (0..40)
+            .map(|number| {
+                file_system.add_file(&format!("new-{number}"));
+                if number == 0 { "to-new".to_owned() } else { format!("to-mount/new-{number}") }
+            })
+            .collect();
+        assert_eq!(get(daemon.data(), "/to-cold", "").body.len(), 300_000, "{driver}");
+        assert_eq!(get(daemon.data(), "/to-hot", "").body, b"hot", "{driver}");
+        file_system.stall(Operation::LookUp);
+        let mut asking: Vec<_> = names.iter().map(|_| Connection::open(daemon.data())).collect();
+        for (connection, name) in asking.iter_mut().zip(&names) {
+            connection.send(request_text("GET", &format!("/{name}"), "").as_bytes());
+        }
+        let mut sending: Vec<_> = (0..20).map(|_| Connection::open(daemon.data())).collect();
+        for (number, connection) in sending.iter_mut().enumerate() {
+            let name = format!("/to-mount/up-{number}");
+            connection.send(request_text("PUT", &name, "Content-Length: 7\r\n") + "content");
+        }
+        wait_until("the mount to hang", || file_system.is_stalled());
+        for number in 0..5 {
+            assert_others_are_served(&daemon, &root, driver, number);
+            assert_eq!(put(daemon.data(), &format!("/up-{number}"), b"content").status, 201, "{driver}");
+        }
+        for connection in &mut asking {
+            let response = connection.response_to("GET");
+            assert_eq!(response.status, 503, "{driver}: {response:?}");
+            let said = String::from_utf8_lossy(&response.body).into_owned();
+            assert!(said.contains(&format!("the disk of /{mounted} doesn't answer")), "{driver}: {said}");
+        }
+        let held: f64 = of_lanes(&daemon, "streamd_disk_tasks_running").iter().sum();
+        assert!((1.0..=8.0).contains(&held), "{driver}: {held} of 16 threads");
+        daemon.wait_for_line("a mount doesn't answer");
+        for number in 5..10 {
+            assert_others_are_served(&daemon, &root, driver, number);
+            assert_eq!(put(daemon.data(), &format!("/up-{number}"), b"content").status, 201, "{driver}");
+        }
+        drop(sending);
+        file_system.heal();
+        wait_until("the mount to answer", || get(daemon.data(), "/to-mount/new-1", "").status == 200);
     }
 }
 

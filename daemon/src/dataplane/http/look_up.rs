@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::super::disk::{Lane, Owner};
+use super::super::disk::{DiskError, Lane, Owner};
 use super::super::engine::{self, Facts};
 use super::super::registry::Connection;
 use super::super::worker::Worker;
@@ -13,7 +13,7 @@ use super::exchange::Exchange;
 use super::response::{Asked, Response};
 use super::{digest, listing};
 use crate::files::residency::Residency;
-use crate::files::{CONTENT_BYTES_MAX, FileError, Found, KnownFile, Root, SourceFile, Term};
+use crate::files::{CONTENT_BYTES_MAX, FileError, Found, KnownFile, MountId, Root, SourceFile, Step, Term};
 use crate::limits::AddressGroup;
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::Request;
@@ -151,7 +151,38 @@ pub(in super::super) async fn find(
     if let Some(found) = root.find_cached(name) {
         return found;
     }
-    let owner = Owner { mount: root.mounts().of_name(name), group };
-    let (root, name) = (Arc::clone(root), name.clone());
-    worker.disk.run_or_refuse(Lane::LookUp, owner, move || root.find(&name)).await?
+    // The mount that it would lead to without links, and then those that links lead to.
+    let mut mounts = vec![root.mounts().of_name(name)];
+    loop {
+        let owner = Owner { mount: mounts.last().copied().unwrap_or_default(), group };
+        let (root, name, known) = (Arc::clone(root), name.clone(), mounts.clone());
+        let find = move || root.find_within(&name, &known);
+        match worker.disk.run_or_refuse(Lane::LookUp, owner, find).await?? {
+            Step::Found(found) => return Ok(found),
+            Step::Elsewhere(mount) => mounts.push(mount),
+        }
+    }
+}
+
+/// The mount that the directory of a name is on, for somebody of this group who writes there.
+pub(super) async fn mount_of_directory(
+    worker: &Worker,
+    root: &Arc<Root>,
+    name: &Name,
+    group: Option<AddressGroup>,
+) -> Result<MountId, DiskError> {
+    if let Some(mount) = root.mount_of_directory_now(name) {
+        return Ok(mount);
+    }
+    let mut mount = root.mounts().of_name(name);
+    let mut mounts = vec![mount];
+    loop {
+        let (root, name, known) = (Arc::clone(root), name.clone(), mounts.clone());
+        let lead = move || root.directory_leads_to(&name, &known);
+        match worker.disk.run_or_refuse(Lane::LookUp, Owner { mount, group }, lead).await? {
+            Some(next) => mount = next,
+            None => return Ok(mount),
+        }
+        mounts.push(mount);
+    }
 }

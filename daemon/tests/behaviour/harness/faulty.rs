@@ -119,6 +119,11 @@ impl FaultyFs {
         self.shared.healed.notify_all();
     }
 
+    /// Heals it when this goes: where a test fails while a daemon hangs in it, the daemon can't be ended before.
+    pub(crate) fn healed_at_end(&self) -> HealedAtEnd<'_> {
+        HealedAtEnd(self)
+    }
+
     /// How many writes it was asked for so far. Where nothing is cached, each write(2) is one or, if it is long,
     /// several.
     pub(crate) fn writes(&self) -> usize {
@@ -128,6 +133,15 @@ impl FaultyFs {
     /// Bytes of all files, those without a name that somebody has open among them.
     pub(crate) fn used_bytes(&self) -> u64 {
         self.shared.nodes.lock().unwrap().used_bytes()
+    }
+}
+
+/// What heals a file system when it goes.
+pub(crate) struct HealedAtEnd<'a>(&'a FaultyFs);
+
+impl Drop for HealedAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.heal();
     }
 }
 

@@ -27,8 +27,10 @@ use super::super::registry::{Phase, Registered};
 use super::super::worker::Worker;
 use super::body::{self, Drained};
 use super::exchange::{Exchange, Sent};
+use super::look_up::mount_of_directory;
 use super::response::Asked;
 use super::{After, send};
+use crate::files::MountId;
 use crate::files::digest::{Algorithms, Digests};
 use crate::files::upload::{MayRepeat, UploadError, UploadLimits, Uploads, Writer};
 use crate::protocol::digest::{self, Digest};
@@ -102,6 +104,8 @@ struct Call<'a> {
     trailers: Trailers,
     /// Who published it, and may not get the answer.
     may_repeat: Option<MayRepeat>,
+    /// Where it writes, once that is known.
+    mount: Option<MountId>,
 }
 
 /// Serves a request that [`concerns`] uploads.
@@ -129,6 +133,7 @@ pub(super) async fn serve(
         published_bytes: 0,
         trailers: Trailers::default(),
         may_repeat: None,
+        mount: None,
     };
     let result = Box::pin(call.answer()).await;
     call.account(&result);
@@ -203,11 +208,13 @@ impl Call<'_> {
             return Err(Answer::of_error(&UploadError::NotFound, &[]).into());
         }
         if self.request.method == Method::Delete {
+            self.find_mount().await?;
             return self.delete().await;
         }
         self.check_content_encoding()?;
         let step = self.step()?;
         let _place = self.take_place().await?;
+        self.find_mount().await?;
         match step {
             UploadStep::Create { complete, length } => Box::pin(self.create(complete, length)).await,
             UploadStep::Neither if self.request.method == Method::Put => self.put().await,
@@ -325,10 +332,18 @@ impl Call<'_> {
         wanted.union(tagged)
     }
 
+    /// Finds out where it writes, so that a mount to which links lead holds up nobody's uploads to another.
+    async fn find_mount(&mut self) -> Result<(), Stop> {
+        let (root, group) = (self.uploads.root(), self.connection.group());
+        let found = mount_of_directory(self.worker, root, &self.request.name, group).await;
+        self.mount = Some(found.map_err(|error| Answer::of_disk_error(&error))?);
+        Ok(())
+    }
+
     /// Whose share of the disk threads it takes.
     fn owner(&self) -> Owner {
-        let mount = self.uploads.root().mounts().of_name(&self.request.name);
-        Owner { mount, group: self.connection.group() }
+        let of_name = || self.uploads.root().mounts().of_name(&self.request.name);
+        Owner { mount: self.mount.unwrap_or_else(of_name), group: self.connection.group() }
     }
 
     /// Runs a call of the storage on a disk thread, or turns it away: for what has brought nothing yet.

@@ -1,0 +1,109 @@
+//! To which mount a name leads by symbolic links: known before anything there is opened.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::readlinkat;
+use rustix::io::Errno;
+
+use super::mounts::{MountId, Mounts};
+
+/// As many as the kernel follows (path_resolution(7)).
+const LINKS_MAX: usize = 40;
+
+/// The first mount on the way of `path` that is neither the root's own nor one of `known`. Reads the links on the way
+/// there one by one, and so asks no other mount for anything. None where there is none, or no way. Waits for the disk.
+pub(super) fn lead_to(root: impl AsFd, mounts: &Mounts, path: &str, known: &[MountId]) -> Option<MountId> {
+    // What is still to come, the next part last, and where that begins: a path without links.
+    let mut parts: Vec<String> = parts_of(path).collect();
+    let mut here = String::new();
+    let mut links = 0;
+    while let Some(part) = parts.pop() {
+        if part == ".." {
+            // Above the root nothing is found.
+            let end = if here.is_empty() { return None } else { here.rfind('/').unwrap_or(0) };
+            here.truncate(end);
+            continue;
+        }
+        let parent = here.len();
+        if parent > 0 {
+            here.push('/');
+        }
+        here.push_str(&part);
+        let mount = mounts.of_path(&here);
+        if mount != mounts.home() && !known.contains(&mount) {
+            return Some(mount);
+        }
+        match readlinkat(&root, &here, Vec::new()) {
+            // An absolute one leads outside.
+            Ok(target) if target.as_bytes().starts_with(b"/") => return None,
+            Ok(target) => {
+                links += 1;
+                if links > LINKS_MAX {
+                    return None;
+                }
+                here.truncate(parent);
+                parts.extend(parts_of(target.to_str().ok()?));
+            }
+            // No link.
+            Err(Errno::INVAL) => {}
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
+/// The parts of a path, the last first.
+fn parts_of(path: &str) -> impl Iterator<Item = String> {
+    path.split('/').rev().filter(|part| !part.is_empty() && *part != ".").map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::{MountId, Mounts, lead_to};
+
+    #[test]
+    fn links_lead_to_the_first_other_mount_on_their_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |path: &str| directory.path().join(path);
+        std::fs::create_dir_all(at("own/deep")).unwrap();
+        std::fs::write(at("own/file"), "").unwrap();
+        for (link, target) in [
+            ("to-data", "data"),
+            ("own/up", "../data/x"),
+            ("own/deep/two", "../../own/up/../y"),
+            ("chain", "own/deep/../up"),
+            ("to-other", "data/../other"),
+            ("absolute", "/data"),
+            ("outside", "../data"),
+            ("loop", "loop"),
+            ("inside", "own/./file"),
+        ] {
+            symlink(target, at(link)).unwrap();
+        }
+        let home = MountId::numbered(1);
+        let [data, other] = [2, 3].map(MountId::numbered);
+        let mounts = Mounts::of_points(home, &[("data", data), ("other", other)]);
+        let root = std::fs::File::open(directory.path()).unwrap();
+        for (path, known, leads) in [
+            ("data/x", &[][..], Some(data)),
+            ("to-data", &[], Some(data)),
+            ("to-data/x", &[home], Some(data)),
+            ("own/up", &[], Some(data)),
+            ("own/deep/two", &[], Some(data)),
+            ("chain/x", &[], Some(data)),
+            // The way leads through the one, which has to be asked then.
+            ("to-other", &[], Some(data)),
+            ("other/x", &[data], Some(other)),
+            ("own/file", &[], None),
+            ("inside", &[], None),
+            ("absent", &[], None),
+            ("absolute", &[], None),
+            ("outside", &[], None),
+            ("loop", &[], None),
+        ] {
+            assert_eq!(lead_to(&root, &mounts, path, known), leads, "{path}");
+        }
+    }
+}
