@@ -198,7 +198,7 @@ fn health_answers_and_newcomers_are_served_where_descriptors_run_out_later() {
 
 #[test]
 fn check_says_what_too_few_descriptors_cut() {
-    let streamd = command(&["--check"]);
+    let streamd = command(&["--check", "--workers", "2"]);
     let mut limited = Command::new("sh");
     limited.args(["-c", "ulimit -n 64 && exec \"$@\"", "sh"]);
     let output = limited.arg(streamd.get_program()).args(streamd.get_args()).output().unwrap();
