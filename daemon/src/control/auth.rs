@@ -1,7 +1,7 @@
 //! Who may ask: the bearer token, and the checks that keep web pages from driving a daemon on localhost.
 
 use hyper::Version;
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 
 use super::caller::Caller;
@@ -9,6 +9,9 @@ use super::error::RequestError;
 use crate::config::{Token, names_address, names_this_host};
 use crate::protocol::http1::authority::Authority;
 use crate::protocol::name::escape_for_log;
+
+/// From where a browser's page asks (Fetch Metadata 2.3).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Refuses foreign web pages, and callers without the token where there is one.
 ///
@@ -61,7 +64,7 @@ fn check_origin(headers: &HeaderMap, host: Option<Authority<'_>>) -> Result<(), 
             });
         }
     }
-    let is_cross_site = headers.get_all("sec-fetch-site").iter().any(|site| site == "cross-site");
+    let is_cross_site = headers.get_all(SEC_FETCH_SITE).iter().any(|site| site == "cross-site");
     if is_cross_site { Err(RequestError::CrossSite) } else { Ok(()) }
 }
 

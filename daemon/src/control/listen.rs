@@ -45,6 +45,7 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stopped:
             let (shared, stopped) = (Arc::clone(&acceptor.shared), stopped.clone());
             connections.spawn(async move {
                 tokio::select! {
+                    biased;
                     () = connection::serve(stream, peer, clock, shared, stopped) => {}
                     () = place.evicted() => tracing::debug!(%peer, "control connection closed for another"),
                 }

@@ -31,7 +31,7 @@ mod write_pace;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ use self::target::OwnDataPlane;
 use crate::config::{Live, thread_remedy};
 use crate::job::Mailboxes;
 use crate::limits::{AddressShares, Descriptors, Heap, Plane, Reserved};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{RequestId, RequestIds, Telemetry};
 
 /// What the control plane works with.
 pub struct ControlContext {
@@ -122,6 +122,7 @@ pub fn start(context: ControlContext) -> Result<ControlPlane, ControlError> {
         descriptors_max: context.descriptors_max,
         refusals: RefusalLog::default(),
         lookups: Lookups::default(),
+        request_ids: Mutex::default(),
     });
     let (stop, stopped) = watch::channel(false);
     let (turns, first_turn) = mpsc::channel();
@@ -185,11 +186,17 @@ struct Shared {
     descriptors_max: Option<u64>,
     refusals: RefusalLog,
     lookups: Lookups,
+    request_ids: Mutex<RequestIds>,
 }
 
 impl Shared {
     fn live(&self) -> Arc<Live> {
         Arc::clone(&self.live.borrow())
+    }
+
+    /// What a request is called that its client called `sent`.
+    fn name_request(&self, sent: Option<Box<str>>) -> RequestId {
+        self.request_ids.lock().unwrap_or_else(PoisonError::into_inner).name(sent)
     }
 
     /// Room for an answer that may wait for its reader.

@@ -79,23 +79,29 @@ struct RunningStream {
     started: Instant,
     progress: Arc<Progress>,
     holder: Holder,
-    eviction: Arc<Notify>,
-    is_given_away: Arc<AtomicBool>,
+    eviction: Arc<Eviction>,
+}
+
+/// Tells a stream to make room.
+#[derive(Default)]
+pub(super) struct Eviction {
+    notify: Notify,
+    /// Its place is another stream's already.
+    is_given_away: AtomicBool,
 }
 
 /// The room for one stream below the limit; given back when dropped.
 pub(super) struct Slot {
     registry: Arc<Registry>,
     share: Share,
-    eviction: Arc<Notify>,
-    /// Its place is another stream's already.
-    is_given_away: Arc<AtomicBool>,
+    eviction: Arc<Eviction>,
 }
 
 /// A stream that runs. Dropped before its end, it counts as cancelled: its client went away.
 pub(super) struct Running {
     slot: Slot,
     number: u64,
+    has_ended: bool,
 }
 
 impl Registry {
@@ -116,10 +122,9 @@ impl Registry {
         let candidates = streams
             .running
             .values()
-            .filter(|stream| stream.holder == Some(group) && !stream.is_given_away.load(Ordering::Relaxed));
+            .filter(|stream| stream.holder == Some(group) && !stream.eviction.is_given_away());
         let Some(slowest) = candidates.min_by_key(|stream| stream.throughput()) else { return false };
-        slowest.is_given_away.store(true, Ordering::Relaxed);
-        slowest.eviction.notify_one();
+        slowest.eviction.give_away();
         streams.slots_taken -= 1;
         true
     }
@@ -132,12 +137,7 @@ impl Registry {
         }
         streams.slots_taken += 1;
         self.telemetry.control.streams_running.set(streams.slots_taken as u64);
-        Some(Slot {
-            registry: Arc::clone(self),
-            share,
-            eviction: Arc::default(),
-            is_given_away: Arc::default(),
-        })
+        Some(Slot { registry: Arc::clone(self), share, eviction: Arc::default() })
     }
 
     /// Shows streams, the youngest first, of those whose numbers are below `end`, for as long as `show` wants more.
@@ -193,9 +193,25 @@ impl Registry {
     }
 }
 
+impl Eviction {
+    fn give_away(&self) {
+        self.is_given_away.store(true, Ordering::Relaxed);
+        self.notify.notify_one();
+    }
+
+    fn is_given_away(&self) -> bool {
+        self.is_given_away.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the stream has to make room.
+    pub(super) async fn due(&self) {
+        self.notify.notified().await;
+    }
+}
+
 impl Slot {
-    /// Notified when the stream has to make room.
-    pub(super) fn eviction(&self) -> Arc<Notify> {
+    /// Tells when the stream has to make room.
+    pub(super) fn eviction(&self) -> Arc<Eviction> {
         Arc::clone(&self.eviction)
     }
 
@@ -220,18 +236,17 @@ impl Slot {
             progress,
             holder: self.share.holder(),
             eviction: Arc::clone(&self.eviction),
-            is_given_away: Arc::clone(&self.is_given_away),
         };
         streams.running.insert(number, stream);
         drop(streams);
-        Running { slot: self, number }
+        Running { slot: self, number, has_ended: false }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut streams = self.registry.lock();
-        if !self.is_given_away.load(Ordering::Relaxed) {
+        if !self.eviction.is_given_away() {
             streams.slots_taken -= 1;
         }
         self.registry.telemetry.control.streams_running.set(streams.slots_taken as u64);
@@ -240,15 +255,17 @@ impl Drop for Slot {
 
 impl Running {
     /// Records how the stream ended, gives its slot back, and shows it as it then stands.
-    pub(super) fn end(self, end: &JobEnd) -> Option<StreamView> {
+    pub(super) fn end(mut self, end: &JobEnd) -> Option<StreamView> {
+        self.has_ended = true;
         self.slot.registry.end(self.number, end)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Finds nothing if the end was recorded.
-        self.slot.registry.end(self.number, &Err(StreamError::Cancelled));
+        if !self.has_ended {
+            self.slot.registry.end(self.number, &Err(StreamError::Cancelled));
+        }
     }
 }
 
@@ -292,7 +309,7 @@ fn bytes_per_s(bytes: u64, elapsed_us: u64) -> u64 {
 mod tests {
     use std::sync::Arc;
 
-    use super::{ENDED_STREAMS_MAX, Registry, Running, StreamState, bytes_per_s};
+    use super::{ENDED_STREAMS_MAX, Eviction, Registry, Running, StreamState, bytes_per_s};
     use crate::job::{Progress, StreamError};
     use crate::limits::{AddressGroup, Share, Shares};
     use crate::telemetry::{LogQueue, Outcome, Telemetry};
@@ -347,10 +364,10 @@ mod tests {
             let eviction = slot.eviction();
             (eviction, slot.start(id.to_owned(), "synthetic", "127.0.0.1:1".parse().unwrap(), progress))
         };
-        let is_evicted = |eviction: &tokio::sync::Notify| {
+        let is_evicted = |eviction: &Eviction| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             let soon = std::time::Duration::from_millis(50);
-            runtime.block_on(async { tokio::time::timeout(soon, eviction.notified()).await }).is_ok()
+            runtime.block_on(async { tokio::time::timeout(soon, eviction.due()).await }).is_ok()
         };
         let (fast_eviction, fast) = run("fast", "192.0.2.1", 1 << 40);
         let (slow_eviction, slow) = run("slow", "192.0.2.1", 1);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 
 use super::caller::Caller;
@@ -18,10 +18,13 @@ use crate::limits::AddressGroup;
 use crate::protocol::http1::caller::request_id;
 use crate::protocol::http1::forwarded::ForwardedError;
 use crate::protocol::name::escaped_for_log;
-use crate::telemetry::{Health, RootState, Status, Telemetry};
+use crate::telemetry::{Health, RequestId, RootState, Status, Telemetry};
 
 /// What a request is called.
-const X_REQUEST_ID: &str = "x-request-id";
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What the trace is called that it belongs to (W3C Trace Context 3.2).
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -68,7 +71,8 @@ pub(super) async fn answer(
     let is_refused = request.uri().path() == REFUSED_TARGET;
     let mut refused = if is_refused { verdict.take() } else { None };
     // What the gate put in place of a request has none of its fields.
-    let caller = Caller::of(peer, request.headers(), &shared.live().proxies);
+    let live = shared.live();
+    let caller = Caller::of(peer, request.headers(), &live.proxies);
     let client = caller.as_ref().map_or(peer, |caller| caller.address);
     let mut account = match &mut refused {
         Some(refused) => Account::of_refused(&shared, client, refused),
@@ -78,7 +82,9 @@ pub(super) async fn answer(
         Some(refused) => Err(refusal(&shared, refused.why)),
         None => {
             // A proxy that names nobody stands for many.
-            let is_proxy = shared.live().proxies.contain(client.ip());
+            let is_proxy = live.proxies.contain(client.ip());
+            // An answer may take hours.
+            drop(live);
             let holder = if is_proxy { None } else { AddressGroup::of(client.ip()) };
             route(&shared, caller, request, &Asker { holder, in_request }).await
         }
@@ -107,7 +113,7 @@ struct Account {
     method: String,
     /// Escaped.
     path: String,
-    id: String,
+    id: RequestId,
     status: u16,
 }
 
@@ -117,7 +123,7 @@ const UNREAD: &str = "-";
 impl Account {
     fn new(shared: &Shared, peer: SocketAddr, request: &Request<Incoming>) -> Account {
         let field = |name| request.headers().get(name).map(HeaderValue::as_bytes);
-        let id = request_id(field(X_REQUEST_ID), field("traceparent"));
+        let id = request_id(field(X_REQUEST_ID), field(TRACEPARENT));
         let path = escaped_for_log(request.uri().path()).into_owned();
         Account::named(shared, peer, request.method().to_string(), path, id)
     }
@@ -140,15 +146,14 @@ impl Account {
             peer,
             method,
             path,
-            // Without random bytes nobody learns more than that.
-            id: id.map_or_else(|| streams::random_id().unwrap_or_default(), String::from),
+            id: shared.name_request(id),
             status: CLIENT_LEFT,
         }
     }
 
     /// Tells the client what its request is called.
     fn name(&self, response: &mut Answer) {
-        if let Ok(id) = HeaderValue::from_str(&self.id) {
+        if let Ok(id) = HeaderValue::from_bytes(self.id.as_bytes()) {
             response.headers_mut().insert(X_REQUEST_ID, id);
         }
     }
@@ -157,6 +162,7 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         let Account { telemetry, peer, method, path, id, status } = self;
+        let id = id.as_str();
         telemetry.control.requests.add(Status::of(*status), 1);
         // Health checks would drown everything else.
         if path != "/health" {

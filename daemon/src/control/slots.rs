@@ -116,7 +116,10 @@ impl Place {
             if eviction.is_due {
                 return Poll::Ready(());
             }
-            eviction.waker = Some(context.waker().clone());
+            // Polled with each event of the connection, mostly by the same task.
+            if !eviction.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+                eviction.waker = Some(context.waker().clone());
+            }
             Poll::Pending
         })
         .await;

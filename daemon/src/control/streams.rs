@@ -1,6 +1,5 @@
 //! `POST /stream`, and what can be asked about streams.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use hyper::Uri;
@@ -62,7 +61,7 @@ pub(super) async fn run(
     let id = random_id()?;
     let progress = Arc::new(Progress::default());
     progress.set_bytes_requested(query.bytes_requested().unwrap_or(0));
-    let evicted = slot.eviction();
+    let eviction = slot.eviction();
     let running = slot.start(id.clone(), &query.source_name, target, Arc::clone(&progress));
     let (end, mut ended) = oneshot::channel();
     let StreamQuery { source, protocol, .. } = query;
@@ -72,9 +71,10 @@ pub(super) async fn run(
         return Err(fail(running, id, &progress, error));
     }
     let ended = tokio::select! {
+        biased;
         ended = &mut ended => ended,
         // The end of the receiver cancels the stream, after it was said why.
-        () = evicted.notified() => {
+        () = eviction.due() => {
             progress.evict();
             Ok(Err(StreamError::Evicted))
         }
@@ -144,13 +144,9 @@ fn fail(running: Running, id: String, progress: &Progress, error: StreamError) -
     RequestError::Stream { id, bytes_sent: progress.bytes_sent(), error }
 }
 
-/// A name that no other stream or request has.
-pub(super) fn random_id() -> Result<String, RequestError> {
+/// A name that no other stream has.
+fn random_id() -> Result<String, RequestError> {
     let mut bytes = [0_u8; ID_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| RequestError::NoRandomness(error.to_string()))?;
-    Ok(bytes.iter().fold(String::with_capacity(2 * ID_BYTES), |mut id, byte| {
-        // Writing to a String can't fail.
-        let _ = write!(id, "{byte:02x}");
-        id
-    }))
+    Ok(format!("{:0digits$x}", u128::from_be_bytes(bytes), digits = 2 * ID_BYTES))
 }

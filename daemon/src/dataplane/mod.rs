@@ -22,7 +22,6 @@ mod plane;
 mod proxy;
 mod publications;
 mod registry;
-mod request_id;
 mod room;
 mod socket;
 mod stream;

@@ -20,7 +20,6 @@ use super::engine::{DiskWaits, PipePool};
 use super::plane::{Drain, Driver, Resources, Served};
 use super::publications::Publications;
 use super::registry::{Connection, Registry};
-use super::request_id::RequestIds;
 use super::room::Asked;
 use super::stream::IdleTargets;
 use super::{accept, pacing, stream};
@@ -29,7 +28,7 @@ use crate::files::FileCache;
 use crate::job::StreamJob;
 use crate::limits::{Descriptors, PaceMinimum, Plane, Reserved};
 use crate::sys::uring;
-use crate::telemetry::{AccessLog, Limit, Telemetry, WorkerCounters};
+use crate::telemetry::{AccessLog, Limit, RequestIds, Telemetry, WorkerCounters};
 
 /// How often a worker looks at its deadlines, its settings and whether to drain, and says that it is alive:
 /// the resolution of every time-out, for ten wake-ups a second of an idle worker.
@@ -203,7 +202,7 @@ async fn serve(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Resul
         response: Cell::default(),
         streams_running: Cell::new(0),
         access_log: AccessLog::new(assignment.telemetry.log.clone(), live.settings.log_format),
-        request_ids: RequestIds::new(),
+        request_ids: RequestIds::default(),
         began: Instant::now(),
         admitted_host: RefCell::default(),
         served: RefCell::new(served),

@@ -16,8 +16,29 @@ pub type Holder = Option<AddressGroup>;
 
 #[derive(Debug, Default)]
 struct Held {
-    by_holder: HashMap<Holder, u64>,
+    by_address: HashMap<AddressGroup, u64>,
+    /// What all hold that have no group. Apart, since that is what most requests of a proxied or local node count as.
+    unnamed: u64,
     total: u64,
+}
+
+impl Held {
+    fn by(&self, holder: Holder) -> u64 {
+        holder.map_or(self.unnamed, |group| self.by_address.get(&group).copied().unwrap_or_default())
+    }
+
+    fn set(&mut self, holder: Holder, amount: u64) {
+        match holder {
+            None => self.unnamed = amount,
+            // So that the table is no longer than there are holders.
+            Some(group) if amount == 0 => {
+                self.by_address.remove(&group);
+            }
+            Some(group) => {
+                self.by_address.insert(group, amount);
+            }
+        }
+    }
 }
 
 /// What one holder took; given back when dropped.
@@ -56,7 +77,7 @@ impl Shares {
 
     /// What an address holds, or all that have none together.
     pub fn held_by(&self, holder: Holder) -> u64 {
-        self.lock().by_holder.get(&holder).copied().unwrap_or_default()
+        self.lock().by(holder)
     }
 
     /// What all hold together.
@@ -66,14 +87,15 @@ impl Shares {
 
     /// What each holds now.
     pub fn counts(&self) -> HashMap<Holder, u64> {
-        self.lock().by_holder.clone()
+        let held = self.lock();
+        let unnamed = (held.unnamed > 0).then_some((None, held.unnamed));
+        held.by_address.iter().map(|(group, held)| (Some(*group), *held)).chain(unnamed).collect()
     }
 
     /// Which address holds most, and how much.
     pub fn fullest(&self) -> Option<(AddressGroup, u64)> {
         let held = self.lock();
-        let of_addresses = held.by_holder.iter().filter_map(|(holder, held)| Some(((*holder)?, *held)));
-        of_addresses.max_by_key(|(_, held)| *held)
+        held.by_address.iter().map(|(group, held)| (*group, *held)).max_by_key(|(_, held)| *held)
     }
 
     /// The address that has to make room for a newcomer: the fullest, if it holds more than the newcomer then would.
@@ -96,12 +118,11 @@ impl Share {
     /// Takes `amount` more. False, and nothing taken, where the address would then hold more than `amount_max`.
     pub fn grow(&mut self, amount: u64, amount_max: u64) -> bool {
         let mut held = self.shares.lock();
-        let before = held.by_holder.get(&self.holder).copied().unwrap_or_default();
-        let after = before.saturating_add(amount);
+        let after = held.by(self.holder).saturating_add(amount);
         if self.holder.is_some() && after > amount_max {
             return false;
         }
-        held.by_holder.insert(self.holder, after);
+        held.set(self.holder, after);
         held.total = held.total.saturating_add(amount);
         self.amount += amount;
         true
@@ -113,13 +134,8 @@ impl Share {
         self.amount -= amount;
         let mut held = self.shares.lock();
         held.total = held.total.saturating_sub(amount);
-        if let Some(left) = held.by_holder.get_mut(&self.holder) {
-            *left = left.saturating_sub(amount);
-            // So that the table is no longer than there are holders.
-            if *left == 0 {
-                held.by_holder.remove(&self.holder);
-            }
-        }
+        let left = held.by(self.holder).saturating_sub(amount);
+        held.set(self.holder, left);
     }
 }
 

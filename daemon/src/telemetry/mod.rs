@@ -11,6 +11,7 @@ mod labels;
 mod log_order;
 mod log_queue;
 pub mod logging;
+mod request_id;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ pub use labels::{
     UploadOutcome,
 };
 pub use log_queue::LogQueue;
+pub use request_id::{RequestId, RequestIds};
 
 use crate::limits::Budget;
 

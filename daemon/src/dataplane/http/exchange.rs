@@ -7,7 +7,6 @@ use super::super::error::TransferError;
 use super::super::input::Input;
 use super::super::linger::LINGER_BYTES_MAX;
 use super::super::registry::Registered;
-use super::super::request_id::RequestId;
 use super::super::worker::Worker;
 use super::After;
 use super::body::Drained;
@@ -15,6 +14,7 @@ use super::response::Response;
 use crate::protocol::http1::glimpse::Glimpse;
 use crate::protocol::http1::request::Request;
 use crate::protocol::name::escaped_for_log;
+use crate::telemetry::RequestId;
 
 /// Nobody was there to be answered any more: NGINX's status, never sent, for clients that left before their answer.
 const CLIENT_LEFT: u16 = 499;

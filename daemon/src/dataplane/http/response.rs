@@ -6,7 +6,6 @@ use std::rc::Rc;
 use super::super::account::Tally;
 use super::super::disk::{DiskError, SILENT_RETRY_AFTER};
 use super::super::error::TransferError;
-use super::super::request_id::RequestId;
 use super::super::worker::Worker;
 use super::chunks::Framing;
 use super::exchange::{Exchange, Unread};
@@ -20,6 +19,7 @@ use crate::protocol::http1::request::Version;
 use crate::protocol::http1::response::ResponseHead;
 use crate::protocol::multipart::Segment;
 use crate::protocol::problem;
+use crate::telemetry::RequestId;
 
 /// What of a request shapes every answer to it.
 pub(super) struct Asked<'w> {

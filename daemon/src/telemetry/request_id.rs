@@ -11,7 +11,7 @@ const COUNT_DIGITS: usize = 12;
 const MADE_BYTES: usize = RANDOM_DIGITS + COUNT_DIGITS;
 
 /// What a request is called in its answer and in its line.
-pub(super) enum RequestId {
+pub enum RequestId {
     /// As the client called it, checked to be short and printable.
     Sent(Box<str>),
     /// As its worker does.
@@ -20,7 +20,7 @@ pub(super) enum RequestId {
 
 impl RequestId {
     /// As bytes of visible ASCII.
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8] {
         match self {
             RequestId::Sent(id) => id.as_bytes(),
             RequestId::Made(digits) => digits,
@@ -28,7 +28,7 @@ impl RequestId {
     }
 
     /// As text.
-    pub(super) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         match self {
             RequestId::Sent(id) => id,
             RequestId::Made(digits) => std::str::from_utf8(digits).unwrap_or_default(),
@@ -36,15 +36,15 @@ impl RequestId {
     }
 }
 
-/// Makes the ids of one worker: a random beginning, and a count. To ask the system for random bytes each time would
-/// cost more than the rest of an access line.
-pub(super) struct RequestIds {
+/// Makes the ids of one worker, or of the control plane: a random beginning, and a count. To ask the system for random
+/// bytes each time would cost more than the rest of an access line.
+pub struct RequestIds {
     next: Cell<[u8; MADE_BYTES]>,
 }
 
-impl RequestIds {
+impl Default for RequestIds {
     /// With a beginning of their own.
-    pub(super) fn new() -> RequestIds {
+    fn default() -> RequestIds {
         let mut random = [0; RANDOM_DIGITS / 2];
         // Without randomness the counts of two workers are alike; that ends nothing but a search in the log.
         let _ = getrandom::fill(&mut random);
@@ -54,14 +54,16 @@ impl RequestIds {
         }
         RequestIds { next: Cell::new(next) }
     }
+}
 
+impl RequestIds {
     /// The id of a request that its client called `sent`.
-    pub(super) fn name(&self, sent: Option<Box<str>>) -> RequestId {
+    pub fn name(&self, sent: Option<Box<str>>) -> RequestId {
         sent.map_or_else(|| self.make(), RequestId::Sent)
     }
 
     /// A new one.
-    pub(super) fn make(&self) -> RequestId {
+    pub fn make(&self) -> RequestId {
         let made = self.next.get();
         let mut next = made;
         // Counts in place, as one does on paper: fifteen times in sixteen one digit changes.
@@ -92,7 +94,7 @@ mod tests {
 
     #[test]
     fn no_two_are_alike_and_all_are_hex() {
-        let (ids, others) = (RequestIds::new(), RequestIds::new());
+        let (ids, others) = (RequestIds::default(), RequestIds::default());
         let made: HashSet<String> = (0..5_000).map(|_| ids.make().as_str().to_owned()).collect();
         assert_eq!(made.len(), 5_000);
         assert!(!made.contains(others.make().as_str()));
@@ -106,7 +108,7 @@ mod tests {
 
     #[test]
     fn they_count_in_hex() {
-        let ids = RequestIds::new();
+        let ids = RequestIds::default();
         for expected in 0..1_000_u64 {
             let made = ids.make();
             assert_eq!(u64::from_str_radix(&made.as_str()[RANDOM_DIGITS..], 16), Ok(expected));
@@ -115,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_the_client_says_goes_first() {
-        let ids = RequestIds::new();
+        let ids = RequestIds::default();
         assert_eq!(ids.name(Some("mine".into())).as_str(), "mine");
         assert_eq!(ids.name(None).as_str().len(), MADE_BYTES);
     }
