@@ -1,9 +1,10 @@
 //! What a worker doesn't believe to be in memory any more, since it had to wait for the like of it.
 //!
-//! A file is doubted after one wait. A disk is doubted after waits for a few of its files, or whoever has many files
-//! that each lack a page would hold up the worker once for each. A file of which a disk thread read slowly isn't
-//! believed by a few places: of what is being read ahead some pages are there before others, and each of these costs a
-//! worker as long.
+//! A file is doubted after one wait. After a short one its windows are read whole before they are believed, since most
+//! of a file in use is there, and what is there is sent best by workers; after a second or a long one disk threads read
+//! it. A disk is doubted after waits for a few of its files, or whoever has many files that each lack a page would hold
+//! up the worker once for each. A file of which a disk thread read slowly isn't believed by a few places: of what is
+//! being read ahead some pages are there before others, and each of these costs a worker as long.
 
 use std::cell::{Cell, RefCell};
 
@@ -55,6 +56,9 @@ struct Lists {
 #[derive(Debug)]
 struct FileDoubt {
     id: FileId,
+    /// When reads of whole windows began to be what it takes.
+    since: u64,
+    nothing_end: u64,
     /// The first tick at which it is believed again.
     end: u64,
 }
@@ -88,7 +92,8 @@ impl Doubts {
             return Belief::Places;
         }
         let lists = self.lists.borrow();
-        if lists.files.iter().any(|doubt| doubt.id == id && now < doubt.end) {
+        let file = lists.files.iter().find(|doubt| doubt.id == id && now < doubt.end);
+        if file.is_some_and(|doubt| now < doubt.nothing_end) {
             return Belief::Nothing;
         }
         let device = lists.devices.iter().find(|doubt| doubt.device == id.device);
@@ -97,7 +102,10 @@ impl Doubts {
         }
         let device = device.filter(|doubt| now < doubt.whole_end).map(|doubt| doubt.since);
         let slow = lists.slow.iter().find(|slow| slow.id == id && now < slow.end).map(|slow| slow.since);
-        device.max(slow).map_or(Belief::Places, |since| Belief::Whole { since })
+        device
+            .max(slow)
+            .max(file.map(|doubt| doubt.since))
+            .map_or(Belief::Places, |since| Belief::Whole { since })
     }
 
     /// A disk thread read slowly of this file at tick `now`: for `term` ticks its windows are read whole before they
@@ -114,16 +122,19 @@ impl Doubts {
     }
 
     /// The worker waited for this file at tick `now`: it is doubted for `term` ticks. After a long wait so is its disk,
-    /// which has so much to do that the next may be as long.
-    pub(super) fn add(&self, id: FileId, is_long: bool, now: u64, term: u64) {
+    /// which has so much to do that the next may be as long. True: nothing of the file is believed any more.
+    pub(super) fn add(&self, id: FileId, is_long: bool, now: u64, term: u64) -> bool {
         let Lists { files, devices, .. } = &mut *self.lists.borrow_mut();
         files.retain(|doubt| now < doubt.end);
         devices.retain(|doubt| now < doubt.files_end.max(doubt.whole_end));
         let end = now + term;
-        if let Some(doubt) = files.iter_mut().find(|doubt| doubt.id == id) {
-            doubt.end = end;
+        let known = files.iter_mut().find(|doubt| doubt.id == id);
+        let is_unbelieved = known.is_some() || is_long;
+        if let Some(doubt) = known {
+            (doubt.nothing_end, doubt.end) = (end, end);
         } else {
-            push_within(files, FileDoubt { id, end }, FILES_MAX);
+            let nothing_end = if is_long { end } else { now };
+            push_within(files, FileDoubt { id, since: now, nothing_end, end }, FILES_MAX);
             if !devices.iter().any(|doubt| doubt.device == id.device) {
                 push_within(devices, DeviceDoubt::new(id.device), DEVICES_MAX);
             }
@@ -133,6 +144,7 @@ impl Doubts {
         }
         let ends = devices.iter().map(|doubt| doubt.whole_end).chain([end]);
         self.end.set(ends.fold(self.end.get(), u64::max));
+        is_unbelieved
     }
 
     /// A window of this disk began in memory at tick `now` and wasn't all there: a disk that is doubted is so for
@@ -192,15 +204,15 @@ mod tests {
     fn a_file_is_doubted_after_one_wait_and_for_its_term() {
         let doubts = Doubts::default();
         assert_eq!(doubts.belief(file(1, 1), 0), Belief::Places);
-        doubts.add(file(1, 1), false, 5, TERM);
-        assert_eq!(doubts.belief(file(1, 1), 104), Belief::Nothing);
+        assert!(!doubts.add(file(1, 1), false, 5, TERM));
+        assert_eq!(doubts.belief(file(1, 1), 104), Belief::Whole { since: 5 });
         assert_eq!(doubts.belief(file(1, 2), 5), Belief::Places);
         assert_eq!(doubts.belief(file(2, 1), 5), Belief::Places);
         assert_eq!(doubts.belief(file(1, 1), 105), Belief::Places);
-        // A transfer that was in the middle of a window: the same doubt, for longer.
-        doubts.add(file(1, 1), false, 100, TERM);
-        doubts.add(file(1, 1), false, 110, TERM);
-        doubts.add(file(1, 1), false, 111, TERM);
+        // What was read whole was gone again: no more of it is believed.
+        assert!(!doubts.add(file(1, 1), false, 105, TERM));
+        assert!(doubts.add(file(1, 1), false, 110, TERM));
+        assert!(doubts.add(file(1, 1), false, 111, TERM));
         assert_eq!(doubts.belief(file(1, 1), 210), Belief::Nothing);
         assert_eq!(doubts.belief(file(1, 2), 111), Belief::Places);
     }
@@ -243,8 +255,8 @@ mod tests {
         assert_eq!(doubts.belief(file(1, 1), 149), Belief::Whole { since: 5 });
         assert_eq!(doubts.belief(file(1, 2), 50), Belief::Places);
         assert_eq!(doubts.belief(file(1, 1), 150), Belief::Places);
-        // A wait weighs more, and is forgotten by none of these.
-        doubts.add(file(1, 1), false, 160, TERM);
+        // A long wait weighs more, and is forgotten by none of these.
+        assert!(doubts.add(file(1, 1), true, 160, TERM));
         for number in 0..2 * FILES_MAX as u64 {
             doubts.note_slow(file(1, number), 160, TERM);
         }
@@ -266,7 +278,9 @@ mod tests {
         let doubts = Doubts::default();
         doubts.note_part(1, 0, TERM);
         assert_eq!(doubts.belief(file(1, 9), 0), Belief::Places);
-        (0..3).for_each(|number| doubts.add(file(1, number), false, 0, TERM));
+        for number in 0..3 {
+            doubts.add(file(1, number), false, 0, TERM);
+        }
         for now in (50..500).step_by(50) {
             doubts.note_part(1, now, TERM);
         }
@@ -280,7 +294,7 @@ mod tests {
         for number in 0..10_000 {
             doubts.add(file(number, number), false, 0, TERM);
         }
-        assert_eq!(doubts.belief(file(9999, 9999), 0), Belief::Nothing);
+        assert_eq!(doubts.belief(file(9999, 9999), 0), Belief::Whole { since: 0 });
         assert_eq!(doubts.belief(file(0, 0), 0), Belief::Places);
         let lists = doubts.lists.borrow();
         assert_eq!((lists.files.len(), lists.devices.len()), (FILES_MAX, DEVICES_MAX));

@@ -49,11 +49,15 @@ pub(super) async fn send_window(
         }
         let look = worker.waits.begin(care, piece.bytes as u64);
         let sent = piece.send(transfer, file);
-        if let Some(waited) = worker.waits.end(&look, worker) {
+        let waited = worker.waits.end(&look, worker);
+        if let Some(waited) = waited {
             worker.waits.add(worker, file, offset, waited);
         }
         let look = |transfer: &mut Transfer<'_>, end| transfer.witnesses.look(file, piece.offset, end);
         offset = piece.settle(transfer, sent, look).await?;
+        if waited.is_some() {
+            break;
+        }
     }
     Ok(offset)
 }

@@ -205,12 +205,12 @@ impl DiskWaits {
         let (now, end) = (worker.clock.ticks(), worker.clock.deadline(DOUBT_MS));
         file.forget_hot();
         self.read.forget(file.id());
-        self.doubts.add(file.id(), waited >= LONG_WAIT, now, end.timeout_ticks);
+        let is_unbelieved = self.doubts.add(file.id(), waited >= LONG_WAIT, now, end.timeout_ticks);
         worker.counters.disk_waits.add(1);
         let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         let longest = &worker.counters.disk_wait_longest_us;
         longest.set(longest.get().max(waited_us));
-        if now < self.log_again.get() {
+        if !is_unbelieved || now < self.log_again.get() {
             return;
         }
         self.log_again.set(end.tick);
