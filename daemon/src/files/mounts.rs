@@ -152,12 +152,13 @@ impl Mounts {
     }
 }
 
-/// All of a file of /proc, which has no length of its own.
+/// All of a file of /proc, which has no length of its own. Places whose names aren't UTF-8 come out changed, so that no
+/// name leads there, and cost the others nothing.
 fn whole(source: &File) -> Option<String> {
     let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
     loop {
         match source.read_at(&mut piece, bytes.len() as u64).ok()? {
-            0 => return String::from_utf8(bytes).ok(),
+            0 => return Some(String::from_utf8_lossy(&bytes).into_owned()),
             count => bytes.extend_from_slice(&piece[..count]),
         }
     }
@@ -187,7 +188,9 @@ fn unescaped(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Arc, MountId, Mounts, Name, RwLock, parse};
+    use std::io::Write;
+
+    use super::{Arc, MountId, Mounts, Name, RwLock, parse, whole};
 
     fn mounts(directory: &str, lines: &[&str]) -> Mounts {
         let table: Arc<[_]> = lines.iter().filter_map(|line| parse(line, directory)).collect();
@@ -231,6 +234,17 @@ mod tests {
         assert_eq!(&*mounts.shown(MountId(3)), "/data/in it");
         assert_eq!(&*mounts.shown(MountId(5)), "/");
         assert_eq!((&*mounts.point(MountId(9)), &*mounts.shown(MountId(9))), ("?", "/"));
+    }
+
+    #[test]
+    fn a_place_whose_name_is_no_text_costs_the_others_nothing() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"7 1 0:45 / /srv/\xff rw - ext4 /dev/sdd rw\n").unwrap();
+        file.write_all(LINES.join("\n").as_bytes()).unwrap();
+        let text = whole(&file).unwrap();
+        let mounts = mounts("/srv", &text.lines().collect::<Vec<_>>());
+        assert_eq!(mounts.of_name(&Name::parse(b"/data/file").unwrap()), MountId(2));
+        assert_eq!(mounts.of_name(&Name::parse(b"/file").unwrap()), MountId(1));
     }
 
     #[test]
