@@ -22,7 +22,7 @@ USAGE
 # PROGRAM:PACKAGE
 RUN_TOOLS=(nginx:nginx curl:curl jq:jq openssl:openssl flock:util-linux)
 BUILD_TOOLS=(cc:build-essential)
-TEST_TOOLS=(aria2c:aria2 zsync:zsync promtool:prometheus mkfs.btrfs:btrfs-progs wget:wget nc:netcat-openbsd python3:python3 shellcheck:shellcheck dig:dnsutils ss:iproute2 fincore:util-linux-extra ccache:ccache debootstrap:debootstrap mkfs.xfs:xfsprogs mkfs.vfat:dosfstools)
+TEST_TOOLS=(aria2c:aria2 haproxy:haproxy zsync:zsync promtool:prometheus mkfs.btrfs:btrfs-progs wget:wget nc:netcat-openbsd python3:python3 shellcheck:shellcheck dig:dnsutils ss:iproute2 fincore:util-linux-extra ccache:ccache debootstrap:debootstrap mkfs.xfs:xfsprogs mkfs.vfat:dosfstools)
 STREAM_MODULE_PACKAGE=libnginx-mod-stream
 
 # The last Debian suite that has Consul.
@@ -66,7 +66,7 @@ install_packages() {
     say "installing ${packages[*]}"
     apt_install "${packages[@]}"
     local service
-    for service in nginx prometheus; do
+    for service in nginx prometheus haproxy; do
         if [[ " ${packages[*]} " == *" $service "* ]]; then stop_packaged "$service"; fi
     done
     mapfile -t packages < <(missing_packages)
