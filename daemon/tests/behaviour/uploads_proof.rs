@@ -129,21 +129,27 @@ fn what_a_broken_put_left_is_its_clients_while_that_is_alone() {
     });
 }
 
+/// An upload whose first part is refused, since it isn't what it is said to be.
+fn assert_begins_with_refusal(daemon: &TestDaemon, path: &str) {
+    let wrong = "Content-Digest: crc32c=:AAAAAA==:\r\n";
+    assert_eq!(part_of(daemon, path, b'A', 0, 50, wrong).status, 400);
+}
+
+/// An upload that is begun and removed.
+fn assert_removed(daemon: &TestDaemon, path: &str) {
+    let begun = part_of(daemon, path, b'A', 0, 50, "");
+    let location = begun.field("Location").unwrap();
+    assert_eq!(send(daemon.data(), "DELETE", location, "", b"").status, 204);
+}
+
 /// The name of a file whose upload ends, and how.
 type Ended<'t> = (&'t str, &'t dyn Fn(&str));
 
 #[test]
 fn a_client_that_does_not_know_that_its_upload_ended_joins_no_other() {
     each_daemon(|daemon, fixture| {
-        let refused = |path: &str| {
-            let wrong = "Content-Digest: crc32c=:AAAAAA==:\r\n";
-            assert_eq!(part_of(daemon, path, b'A', 0, 50, wrong).status, 400);
-        };
-        let removed = |path: &str| {
-            let begun = part_of(daemon, path, b'A', 0, 50, "");
-            let location = begun.field("Location").unwrap();
-            assert_eq!(send(daemon.data(), "DELETE", location, "", b"").status, 204);
-        };
+        let refused = |path: &str| assert_begins_with_refusal(daemon, path);
+        let removed = |path: &str| assert_removed(daemon, path);
         let failed = |path: &str| {
             assert_eq!(part_of(daemon, path, b'A', 0, 50, "").status, 202);
             let wrong = "Repr-Digest: crc32c=:AAAAAA==:\r\n";
@@ -189,15 +195,8 @@ fn a_client_that_does_not_know_that_its_upload_ended_joins_no_other() {
 #[test]
 fn whose_upload_ended_is_not_told_where_another_goes_on() {
     each_daemon(|daemon, fixture| {
-        let refused = |path: &str| {
-            let wrong = "Content-Digest: crc32c=:AAAAAA==:\r\n";
-            assert_eq!(part_of(daemon, path, b'A', 0, 50, wrong).status, 400);
-        };
-        let removed = |path: &str| {
-            let begun = part_of(daemon, path, b'A', 0, 50, "");
-            let location = begun.field("Location").unwrap();
-            assert_eq!(send(daemon.data(), "DELETE", location, "", b"").status, 204);
-        };
+        let refused = |path: &str| assert_begins_with_refusal(daemon, path);
+        let removed = |path: &str| assert_removed(daemon, path);
         let too_short = |path: &str| {
             let mut connection = Connection::open(daemon.data());
             let text = put_text(path, "", &[b'A'; 100]);
