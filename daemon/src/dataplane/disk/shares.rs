@@ -57,9 +57,9 @@ impl Shares {
             let of_kind = if kind == Kind::Prompt { prompt } else { patient };
             let others = Lane::ALL.into_iter().filter(|other| *other != lane && kind_of(*other) == kind);
             let left = of_kind - others.map(min_of).sum::<usize>();
-            // Reads may take all that is left: they are what a disk is busy with. A slow disk holds whoever writes.
+            // Reads and writes may take all that is left: they are what a disk is busy with.
             let max = match (lane, kind) {
-                (Lane::Read, _) | (_, Kind::Patient) => left,
+                (Lane::Read | Lane::Write, _) | (_, Kind::Patient) => left,
                 _ => left.min((of_kind / 2).max(1)),
             };
             Share { kind, min: min_of(lane), max }

@@ -10,7 +10,7 @@ use rustix::io::{Errno, retry_on_intr};
 use super::super::free_space::{Admitted, FreeSpace, Room, Shortage};
 use super::super::unpublished::Unpublished;
 use super::error::UploadError;
-use super::limits::{AHEAD_BYTES_MAX, AHEAD_BYTES_MIN};
+use super::limits::{AHEAD_BYTES_MAX, AHEAD_BYTES_MIN, AHEAD_FACTOR};
 
 /// The room of one partial that has a writer.
 #[derive(Debug)]
@@ -112,7 +112,8 @@ impl Ahead {
     fn window(&self, begun: u64, end: u64, length: Option<u64>) -> Option<u64> {
         let length = length?;
         let is_long = length.saturating_sub(begun.max(self.until)) >= AHEAD_BYTES_MIN;
-        let window = begun.saturating_add(begun.clamp(AHEAD_BYTES_MIN, AHEAD_BYTES_MAX)).max(end);
+        let ahead = begun.saturating_mul(AHEAD_FACTOR).clamp(AHEAD_BYTES_MIN, AHEAD_BYTES_MAX);
+        let window = begun.saturating_add(ahead).max(end).checked_next_multiple_of(AHEAD_BYTES_MIN)?;
         let is_last = length.saturating_sub(window) < AHEAD_BYTES_MIN;
         is_long.then_some(if is_last { length } else { window })
     }

@@ -67,11 +67,12 @@ pub(super) const COMPLETED_MAX: usize = 512;
 /// Shortest partial of a plain PUT that is kept: less than this is sent again in a moment.
 pub(super) const KEPT_BYTES_MIN: u64 = 1 << 20;
 
-/// Blocks are allocated ahead of what comes in windows: as much as has come, from 1 MiB to 64 MiB. So a sender holds no
-/// more of the disk than it has brought, but for the first window; a body of any length has few extents, each as long
-/// as a disk reads in a quarter of a second, and one call for each of them costs nothing beside writing it.
+/// Blocks are allocated ahead of what comes in windows: seven times what has come, from 1 MiB to 64 MiB. So a sender
+/// holds little more of the disk than it has brought; a body of any length has few extents, of which all but the first
+/// are as long as a disk reads in some tenths of a second, and one call for each of them costs nothing beside writing it.
 pub(super) const AHEAD_BYTES_MIN: u64 = 1 << 20;
 pub(super) const AHEAD_BYTES_MAX: u64 = 64 << 20;
+pub(super) const AHEAD_FACTOR: u64 = 7;
 
 /// Bytes of a durable upload after which what has arrived is synced and noted: a host that crashes loses no more of
 /// it, for one further sync of what is on the disk already but for the last pieces.
