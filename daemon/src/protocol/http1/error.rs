@@ -2,8 +2,8 @@
 //! is either unknown or not worth trusting.
 
 use crate::protocol::http1::forwarded::ForwardedError;
+use crate::protocol::http1::limits::{FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 use crate::protocol::http1::method::Method;
-use crate::protocol::http1::request::{FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 use crate::protocol::name::NameError;
 
 /// A request that gets an error instead of a file. What it quotes is escaped for logs and cut

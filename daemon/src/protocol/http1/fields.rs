@@ -5,11 +5,12 @@ use memchr::memchr_iter;
 use crate::protocol::conditional::Preconditions;
 use crate::protocol::date::parse_http_date;
 use crate::protocol::http1::authority::Authority;
+use crate::protocol::http1::body::Body;
 use crate::protocol::http1::caller::{Caller, request_id};
 use crate::protocol::http1::error::RequestError;
+use crate::protocol::http1::limits::FIELDS_MAX;
 use crate::protocol::http1::line::Version;
 use crate::protocol::http1::method::is_token_byte;
-use crate::protocol::http1::request::{Body, FIELDS_MAX};
 use crate::protocol::http1::write_fields::WriteFields;
 use crate::protocol::name::escape_for_log;
 

@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::protocol::http1::head;
-use crate::protocol::http1::request::FIELDS_MAX;
+use crate::protocol::http1::limits::FIELDS_MAX;
 use crate::protocol::name::escape_for_log;
 
 /// Whom the proxies name.

@@ -4,11 +4,11 @@
 
 use memchr::memchr2;
 
+use crate::protocol::http1::body::Body;
 use crate::protocol::http1::chunked::{ChunkError, ChunkedDecoder};
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::fields::Fields;
 use crate::protocol::http1::method::MethodName;
-use crate::protocol::http1::request::Body;
 use crate::protocol::http1::{head, target};
 
 /// A whole head that nothing is wrong with.

@@ -6,8 +6,8 @@
 use memchr::memchr3;
 
 use crate::protocol::http1::error::RequestError;
+use crate::protocol::http1::limits::{FIELDS_MAX, HEAD_BYTES_MAX};
 use crate::protocol::http1::line::{RequestLine, check_beginning};
-use crate::protocol::http1::request::{FIELDS_MAX, HEAD_BYTES_MAX};
 use crate::protocol::proxy_header;
 
 /// How many empty lines before a request line are skipped. RFC 9112 2.2 asks for one, for clients that end a

@@ -9,6 +9,8 @@
 //! | `fields` | the header fields that matter, and what they say together |
 //! | [`write_fields`] | those that matter to a method that writes |
 //! | [`forwarded`] | whom a request comes from by the words of the proxies in between |
+//! | `body` | how the body of a request is framed |
+//! | `limits` | how long a head and its parts may be |
 //! | [`caller`] | what a client calls itself and its request |
 //! | [`authority`] | `host:port` in `Host` and absolute targets |
 //! | [`method`] | the methods on offer, with uploads and without, and those only known |
@@ -20,6 +22,7 @@
 //! | [`trailers`] | digests behind a chunked body |
 
 pub mod authority;
+mod body;
 pub mod caller;
 pub mod chunked;
 pub mod error;
@@ -28,6 +31,7 @@ pub mod forwarded;
 pub mod framing;
 pub mod glimpse;
 mod head;
+mod limits;
 mod line;
 pub mod method;
 pub mod request;

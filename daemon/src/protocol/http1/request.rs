@@ -1,7 +1,9 @@
 //! From received bytes to a request.
 
+pub use crate::protocol::http1::body::Body;
 pub use crate::protocol::http1::caller::Caller;
 pub use crate::protocol::http1::error::RequestError;
+pub use crate::protocol::http1::limits::{FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 pub use crate::protocol::http1::line::Version;
 pub use crate::protocol::http1::method::Method;
 pub use crate::protocol::http1::write_fields::WriteFields;
@@ -11,28 +13,6 @@ use crate::protocol::http1::authority::Authority;
 use crate::protocol::http1::fields::Fields;
 use crate::protocol::http1::{head, target};
 use crate::protocol::name::Name;
-
-/// The longest head, in bytes, from the first byte received to the empty line; past it 431. Room for
-/// the longest target and as much again for the fields.
-pub const HEAD_BYTES_MAX: usize = 16 * 1024;
-
-/// The longest request target, in bytes; past it 414. RFC 9112 3 recommends support for 8000.
-pub const TARGET_BYTES_MAX: usize = 8 * 1024;
-
-/// The most header fields; past it 431. They are parsed on the stack, and clients send some
-/// dozens at most.
-pub const FIELDS_MAX: usize = 100;
-
-/// The body that a request brings along. Nobody wants that of a GET or HEAD, but the next request begins after it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Body {
-    /// None, or one of length 0.
-    None,
-    /// This many bytes, at least 1.
-    Length(u64),
-    /// See [`ChunkedDecoder`](crate::protocol::http1::chunked::ChunkedDecoder).
-    Chunked,
-}
 
 /// A request whose every field has been checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
