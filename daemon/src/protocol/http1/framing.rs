@@ -8,7 +8,7 @@ use crate::protocol::http1::body::Body;
 use crate::protocol::http1::chunked::{ChunkError, ChunkedDecoder};
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::fields::Fields;
-use crate::protocol::http1::method::MethodName;
+use crate::protocol::http1::method_name::MethodName;
 use crate::protocol::http1::{head, target};
 
 /// A whole head that nothing is wrong with.

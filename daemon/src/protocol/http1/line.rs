@@ -6,7 +6,7 @@ use memchr::memchr;
 
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::limits::TARGET_BYTES_MAX;
-use crate::protocol::http1::method::{MethodName, check_spelling};
+use crate::protocol::http1::method_name::{MethodName, check_spelling};
 use crate::protocol::name::escape_for_log;
 
 /// The HTTP version of a request, which decides what its framing may be.

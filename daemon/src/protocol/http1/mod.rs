@@ -13,7 +13,8 @@
 //! | `limits` | how long a head and its parts may be |
 //! | [`caller`] | what a client calls itself and its request |
 //! | [`authority`] | `host:port` in `Host` and absolute targets |
-//! | [`method`] | the methods on offer, with uploads and without, and those only known |
+//! | [`method`] | the methods on offer, with uploads and without |
+//! | `method_name` | the method of a request line, and those that are only known |
 //! | [`framing`] | where heads and bodies end, for who hands them on to another reader |
 //! | [`glimpse`] | as much of a refused request as could be read, for logs |
 //! | [`error`] | every reason to refuse a request, with its status |
@@ -34,6 +35,7 @@ mod head;
 mod limits;
 mod line;
 pub mod method;
+mod method_name;
 pub mod request;
 pub mod response;
 mod target;
