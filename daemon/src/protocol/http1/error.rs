@@ -1,7 +1,7 @@
 //! Why a request is refused. After each of these the connection is closed: where the next request would begin
 //! is either unknown or not worth trusting.
 
-use crate::protocol::http1::forwarded::ForwardedError;
+use crate::protocol::http1::forwarded::error::ForwardedError;
 use crate::protocol::http1::limits::{FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 use crate::protocol::http1::method::Method;
 use crate::protocol::name::NameError;

@@ -4,7 +4,11 @@
 //! named is trusted to say whom *it* got it from: what stands before is anybody's. The two fields have to agree. A
 //! proxy that writes one of them and passes the other on as it came would let its clients choose who they are.
 
+pub(super) mod error;
+
 use std::net::{IpAddr, SocketAddr};
+
+pub use error::ForwardedError;
 
 use crate::protocol::http1::head;
 use crate::protocol::http1::limits::FIELDS_MAX;
@@ -17,28 +21,6 @@ pub enum Sender {
     Client(SocketAddr),
     /// Somebody whose address is kept from us: `unknown`, or a name that means nothing elsewhere (RFC 7239 6.2, 6.3).
     Unnamed,
-}
-
-/// The fields say nothing that could be believed. Answered with 400. What they quote is escaped.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ForwardedError {
-    /// Not what RFC 7239 4 describes.
-    #[error("the Forwarded field `{value}` can't be read (RFC 7239)")]
-    Forwarded {
-        /// The field.
-        value: String,
-    },
-    /// No address.
-    #[error("X-Forwarded-For names `{node}`, which is no address")]
-    Node {
-        /// The entry.
-        node: String,
-    },
-    /// Two clients.
-    #[error(
-        "Forwarded and X-Forwarded-For name different clients: the proxy must remove the one that it doesn't write"
-    )]
-    Differ,
 }
 
 /// What the head at the start of `buffer` says, if all its fields have come; `is_trusted` tells proxies that may be
