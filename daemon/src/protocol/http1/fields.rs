@@ -8,6 +8,7 @@ use crate::protocol::http1::authority::Authority;
 use crate::protocol::http1::body::Body;
 use crate::protocol::http1::caller::{Caller, request_id};
 use crate::protocol::http1::error::RequestError;
+use crate::protocol::http1::field::{Once, join, keep_first, lower_case, members};
 use crate::protocol::http1::limits::FIELDS_MAX;
 use crate::protocol::http1::line::Version;
 use crate::protocol::http1::method::is_token_byte;
@@ -49,25 +50,6 @@ pub(super) struct Fields<'b> {
     x_request_id: Option<&'b [u8]>,
     traceparent: Option<&'b [u8]>,
     write: Option<Box<WriteFields>>,
-}
-
-/// A field whose repetition is an error, or at least means something.
-#[derive(Default)]
-pub(super) struct Once<'b> {
-    value: Option<&'b [u8]>,
-    repeated: bool,
-}
-
-impl<'b> Once<'b> {
-    pub(super) fn add(&mut self, value: &'b [u8]) {
-        self.repeated |= self.value.is_some();
-        self.value.get_or_insert(value);
-    }
-
-    /// The value of a field that may stand in a head once.
-    pub(super) fn single(&self, name: &'static str) -> Result<Option<&'b [u8]>, RequestError> {
-        if self.repeated { Err(RequestError::FieldRepeated { name }) } else { Ok(self.value) }
-    }
 }
 
 impl<'b> Fields<'b> {
@@ -243,14 +225,6 @@ impl<'b> Fields<'b> {
     }
 }
 
-/// A field's name in lower case; `None` when there isn't room for it.
-pub(super) fn lower_case<'r>(name: &str, room: &'r mut [u8]) -> Option<&'r [u8]> {
-    let lower_case = room.get_mut(..name.len())?;
-    lower_case.copy_from_slice(name.as_bytes());
-    lower_case.make_ascii_lowercase();
-    Some(lower_case)
-}
-
 /// Which line httparse could not read, and why.
 fn diagnose(lines: &[u8]) -> RequestError {
     let lines = lines.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -265,26 +239,6 @@ fn diagnose(lines: &[u8]) -> RequestError {
         }
     }
     RequestError::TooManyFields
-}
-
-/// The members of a comma-separated list (RFC 9110 5.6.1); empty ones count for nothing.
-fn members(list: &[u8]) -> impl Iterator<Item = &[u8]> {
-    list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
-}
-
-/// Of a field that means nothing to the answer, and whose repetition is harmless, the first counts.
-fn keep_first<'b>(field: &mut Option<&'b [u8]>, value: &'b [u8]) {
-    field.get_or_insert(value);
-}
-
-pub(super) fn join(list: &mut Option<Vec<u8>>, value: &[u8]) {
-    match list {
-        Some(list) => {
-            list.extend_from_slice(b", ");
-            list.extend_from_slice(value);
-        }
-        None => *list = Some(value.to_vec()),
-    }
 }
 
 /// Only digits: `parse` alone would take a sign.

@@ -6,6 +6,7 @@
 //! | `head` | where a head ends; what is certainly wrong before it does |
 //! | `line` | the request line |
 //! | `target` | from a request target to a name |
+//! | `field` | one header field: its name, and its values where it repeats |
 //! | `fields` | the header fields that matter, and what they say together |
 //! | [`write_fields`] | those that matter to a method that writes |
 //! | [`forwarded`] | whom a request comes from by the words of the proxies in between |
@@ -27,6 +28,7 @@ mod body;
 pub mod caller;
 pub mod chunked;
 pub mod error;
+mod field;
 mod fields;
 pub mod forwarded;
 pub mod framing;

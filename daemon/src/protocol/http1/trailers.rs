@@ -2,7 +2,7 @@
 //! body as it goes knows only at its end. All others are dropped.
 
 use crate::protocol::digest::{self, Digest, DigestError};
-use crate::protocol::http1::fields::join;
+use crate::protocol::http1::field::join;
 
 /// What the trailers of a body say.
 #[derive(Debug, Clone, PartialEq, Eq)]

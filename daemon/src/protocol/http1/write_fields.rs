@@ -9,7 +9,7 @@ use std::fmt;
 use crate::protocol::content_range::{ContentRange, ContentRangeError};
 use crate::protocol::digest::{self, Digest, DigestError};
 use crate::protocol::http1::error::RequestError;
-use crate::protocol::http1::fields::{Once, join, lower_case};
+use crate::protocol::http1::field::{Once, join, lower_case};
 use crate::protocol::name::UploadId;
 use crate::protocol::upload::UploadFields;
 
