@@ -12,6 +12,7 @@
 //! | [`content_range`] | which bytes of a file the body of a request is |
 //! | [`digest`] | what a file or a body must hash to |
 //! | [`upload`] | resumable uploads: what a request asks, and the rules of the answer |
+//! | `upload_fields` | what the fields of resumable uploads say in one request |
 //! | [`multipart`] | the body of a 206 with several ranges |
 //! | [`media_type`] | the `Content-Type` of a name |
 //! | [`date`] | HTTP dates, without the panics outside the years 1970 to 9999 |
@@ -32,3 +33,4 @@ pub mod problem;
 pub mod proxy_header;
 pub mod range;
 pub mod upload;
+mod upload_fields;

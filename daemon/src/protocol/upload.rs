@@ -60,94 +60,19 @@
 //!
 //! An answer of 413 has `Upload-Limit` (4.1.4).
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use sfv::{Item, Parser};
+pub use crate::protocol::upload_fields::{INTEGER_MAX, INTEROP_VERSIONS, UploadFields};
 
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::{Body, Request, WriteFields};
 use crate::protocol::problem::Kind;
-
-/// The values of `Upload-Draft-Interop-Version` that can be answered: 5 is -03, 6 -04 and -05, 7 to -08, 8 to -11, 9
-/// from -12 on. They differ in which fields an answer must have, and it has them all here; and in that 5 has no media
-/// type.
-pub const INTEROP_VERSIONS: RangeInclusive<u64> = 5..=9;
 
 /// The last version whose appends need no media type.
 const UNTYPED_VERSION: u64 = 5;
 
 /// The media type of a body that is appended (draft section 6), and what `Accept-Patch` says in a 415 for any other.
 pub const MEDIA_TYPE: &str = "application/partial-upload";
-
-/// The largest integer of structured fields (RFC 9651 3.3.1), and so the longest upload.
-pub const INTEGER_MAX: u64 = 999_999_999_999_999;
-
-/// The draft's fields in one request.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct UploadFields {
-    /// `Upload-Offset`: where the body belongs.
-    pub offset: Option<u64>,
-    /// `Upload-Complete`: whether the body's end is the file's.
-    pub complete: Option<bool>,
-    /// `Upload-Length`: bytes of the whole file.
-    pub length: Option<u64>,
-    /// `Upload-Draft-Interop-Version`.
-    pub interop_version: Option<u64>,
-    /// The first of them that has a value which it can't have.
-    pub malformed: Option<&'static str>,
-    /// Whether `Upload-Incomplete` is there.
-    pub is_obsolete: bool,
-}
-
-impl UploadFields {
-    /// Reads the fields' values.
-    pub(super) fn parse(
-        offset: Option<&[u8]>,
-        complete: Option<&[u8]>,
-        length: Option<&[u8]>,
-        interop_version: Option<&[u8]>,
-    ) -> UploadFields {
-        let mut malformed = None;
-        let fields = UploadFields {
-            offset: read("Upload-Offset", offset, integer, &mut malformed),
-            complete: read("Upload-Complete", complete, boolean, &mut malformed),
-            length: read("Upload-Length", length, integer, &mut malformed),
-            interop_version: read("Upload-Draft-Interop-Version", interop_version, integer, &mut malformed),
-            malformed: None,
-            is_obsolete: false,
-        };
-        UploadFields { malformed, ..fields }
-    }
-
-    /// The version that a 104 must name; `None` where none may be sent, since the client would not understand it.
-    #[must_use]
-    pub fn announced(&self) -> Option<u64> {
-        self.interop_version.filter(|version| INTEROP_VERSIONS.contains(version))
-    }
-}
-
-fn read<T>(
-    name: &'static str,
-    field: Option<&[u8]>,
-    value: impl FnOnce(&[u8]) -> Option<T>,
-    malformed: &mut Option<&'static str>,
-) -> Option<T> {
-    let field = field?;
-    let value = value(field);
-    if value.is_none() {
-        malformed.get_or_insert(name);
-    }
-    value
-}
-
-fn integer(field: &[u8]) -> Option<u64> {
-    Parser::new(field).parse::<Item>().ok()?.bare_item.as_integer()?.try_into().ok()
-}
-
-fn boolean(field: &[u8]) -> Option<bool> {
-    Parser::new(field).parse::<Item>().ok()?.bare_item.as_boolean()
-}
 
 /// What a request asks of a resumable upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,7 +107,7 @@ impl UploadStep {
         let Some(write) = &request.write else { return Ok(UploadStep::Neither) };
         if request.method != Method::Delete {
             check_kind(request, write)?;
-            write.upload.check()?;
+            check_fields(&write.upload)?;
         }
         match (request.method, request.name.upload_resource().is_some()) {
             (Method::Patch, true) => append(write, request.body),
@@ -190,18 +115,6 @@ impl UploadStep {
             (Method::Put | Method::Post, true) => Err(UploadError::WriteOfUpload { method: request.method }),
             (Method::Put | Method::Post, false) => create(write, request.body),
             (Method::Get | Method::Head | Method::Delete, _) => Ok(UploadStep::Neither),
-        }
-    }
-}
-
-impl UploadFields {
-    /// Whether they can be understood.
-    fn check(&self) -> Result<(), UploadError> {
-        let is_first = self.interop_version.is_some_and(|version| version < *INTEROP_VERSIONS.start());
-        match self.malformed {
-            _ if self.is_obsolete || is_first => Err(UploadError::Obsolete),
-            Some(field) => Err(UploadError::Malformed { field }),
-            None => Ok(()),
         }
     }
 }
@@ -331,6 +244,16 @@ fn check_kind(request: &Request, write: &WriteFields) -> Result<(), UploadError>
     let is_form = write.has_content_type("multipart/form-data")
         || request.method == Method::Post && write.has_content_type("application/x-www-form-urlencoded");
     if is_whole && is_form { Err(UploadError::Form) } else { Ok(()) }
+}
+
+/// Refuses fields that can't be understood.
+fn check_fields(fields: &UploadFields) -> Result<(), UploadError> {
+    let is_first = fields.interop_version.is_some_and(|version| version < *INTEROP_VERSIONS.start());
+    match fields.malformed {
+        _ if fields.is_obsolete || is_first => Err(UploadError::Obsolete),
+        Some(field) => Err(UploadError::Malformed { field }),
+        None => Ok(()),
+    }
 }
 
 fn create(write: &WriteFields, body: Body) -> Result<UploadStep, UploadError> {

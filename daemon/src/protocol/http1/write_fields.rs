@@ -11,7 +11,7 @@ use crate::protocol::digest::{self, Digest, DigestError};
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::field::{Once, join, lower_case};
 use crate::protocol::name::UploadId;
-use crate::protocol::upload::UploadFields;
+use crate::protocol::upload_fields::UploadFields;
 
 /// Length of the longest name in [`Found::add`], `upload-draft-interop-version`.
 const NAME_BYTES_MAX: usize = 28;
