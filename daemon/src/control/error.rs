@@ -2,9 +2,10 @@
 
 use hyper::StatusCode;
 
-use super::body::DISCARDED_BYTES_MAX;
+use super::body::BodyError;
 use super::caller::Caller;
 use super::query::QueryError;
+use super::target::TargetError;
 use crate::job::StreamError;
 use crate::protocol::http1;
 use crate::protocol::http1::forwarded::ForwardedError;
@@ -31,15 +32,9 @@ pub(super) enum RequestError {
     /// More bytes asked for than allowed.
     #[error("{bytes} bytes are above stream_bytes_max, {stream_bytes_max}")]
     OverLimit { bytes: u64, stream_bytes_max: u64 },
-    /// A request body beyond what is dropped.
-    #[error("the request body is longer than {DISCARDED_BYTES_MAX} bytes; this request needs none")]
-    BodyTooLong,
-    /// A request body that did not come.
-    #[error("the request body did not arrive within head_timeout_ms, {0} ms; this request needs none")]
-    BodySilent(u64),
-    /// A request body that broke off.
-    #[error("the request body can't be read: {0}")]
-    BodyBroken(String),
+    /// The body of a request can't be dropped.
+    #[error(transparent)]
+    Body(#[from] BodyError),
     /// A web page of another origin asks. Both are escaped.
     #[error("Origin \"{origin}\" is not this server, \"{host}\": web pages of other origins are refused")]
     ForeignOrigin { origin: String, host: String },
@@ -84,15 +79,9 @@ pub(super) enum RequestError {
         "{0} streams of this address are running, which is address_streams_max: try again when one has ended"
     )]
     TooManyStreamsOfAddress(usize),
-    /// Neither the own data plane nor on the list.
-    #[error("target {0:?} is neither the own data plane nor listed in targets_allowed")]
-    TargetNotAllowed(String),
-    /// The target's name has no address.
-    #[error("target {target:?} can't be resolved: {reason}")]
-    TargetUnresolved { target: String, reason: String },
-    /// Nobody could be asked for the target's addresses, which is this host's fault.
-    #[error("{0}")]
-    NoLookup(String),
+    /// The target is not allowed, or not found.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// The own data plane speaks frames and HTTP.
     #[error("protocol=raw to the own data plane, {0}: it takes frames alone, so leave protocol away")]
     RawToOwnDataPlane(String),
@@ -116,37 +105,33 @@ impl RequestError {
             | Self::Query(_)
             | Self::BadHost(_)
             | Self::Forwarded(_)
-            | Self::BodyBroken(_)
+            | Self::Body(BodyError::Broken(_))
             | Self::RawToOwnDataPlane(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::ForeignOrigin { .. }
             | Self::CrossSite
             | Self::ForeignHost(_)
             | Self::Elsewhere(_)
-            | Self::TargetNotAllowed(_) => StatusCode::FORBIDDEN,
+            | Self::Target(TargetError::NotAllowed(_)) => StatusCode::FORBIDDEN,
             Self::UnknownPath | Self::UnknownStream(_) => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::HeadSilent(_) | Self::BodySilent(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::OverLimit { .. } | Self::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::HeadSilent(_) | Self::Body(BodyError::Silent(_)) => StatusCode::REQUEST_TIMEOUT,
+            Self::OverLimit { .. } | Self::Body(BodyError::TooLong) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyStreams(_) | Self::TooManyStreamsOfAddress(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NoRandomness(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::TargetUnresolved { .. } => StatusCode::BAD_GATEWAY,
-            Self::Draining | Self::NoLookup(_) | Self::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Target(TargetError::Unresolved { .. } | TargetError::Unanswered { .. }) => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::Draining | Self::Target(TargetError::NoLookup(_)) | Self::NoRoom => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Stream { error, .. } => status_of(error),
         }
     }
 
     /// Whether the rest of the request may still be on its way, so that the connection can't be used again.
     pub(super) fn leaves_body_unread(&self) -> bool {
-        matches!(
-            self,
-            Self::Head(_)
-                | Self::HeadCutShort
-                | Self::HeadSilent(_)
-                | Self::BodyTooLong
-                | Self::BodySilent(_)
-                | Self::BodyBroken(_)
-        )
+        matches!(self, Self::Head(_) | Self::HeadCutShort | Self::HeadSilent(_) | Self::Body(_))
     }
 
     /// What `Allow` says of it, only in a 405.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::time;
 
-use super::error::RequestError;
 use super::lookup::{LookupError, Lookups};
 use crate::config::{Live, TargetRule, names_this_host};
 
@@ -119,9 +118,26 @@ pub(super) enum Target {
     Other(SocketAddr),
 }
 
+/// Why a stream may not go to its target, or can't.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TargetError {
+    /// Neither the own data plane nor on the list.
+    #[error("target {0:?} is neither the own data plane nor listed in targets_allowed")]
+    NotAllowed(String),
+    /// Its name has no address.
+    #[error("target {target:?} can't be resolved: {error}")]
+    Unresolved { target: String, error: LookupError },
+    /// Nobody says which address its name has.
+    #[error("target {target:?} can't be resolved: no answer within connect_timeout_ms, {timeout_ms} ms")]
+    Unanswered { target: String, timeout_ms: u64 },
+    /// Nobody could be asked for its addresses, which is this host's fault.
+    #[error(transparent)]
+    NoLookup(LookupError),
+}
+
 /// Denies what no rule can allow, whatever `name` resolves to: nobody makes the daemon ask name servers, or wait for
 /// them, with a name that it may not go to anyway.
-pub(super) fn judge(name: Option<&TargetName>, own: OwnDataPlane, live: &Live) -> Result<(), RequestError> {
+pub(super) fn judge(name: Option<&TargetName>, own: OwnDataPlane, live: &Live) -> Result<(), TargetError> {
     let Some(name) = name else { return Ok(()) };
     let is_possible = match name.address() {
         Some(address) => choose(&name.host, &[address], own, &live.targets).is_some(),
@@ -130,7 +146,7 @@ pub(super) fn judge(name: Option<&TargetName>, own: OwnDataPlane, live: &Live) -
             may_be_own || live.targets.iter().any(|rule| rule.may_allow(&name.host, name.port))
         }
     };
-    if is_possible { Ok(()) } else { Err(RequestError::TargetNotAllowed(name.to_string())) }
+    if is_possible { Ok(()) } else { Err(TargetError::NotAllowed(name.to_string())) }
 }
 
 /// Whether `name` is one that everybody's resolver knows for this host: `localhost`, those below it, and its own.
@@ -145,11 +161,11 @@ pub(super) async fn find(
     own: OwnDataPlane,
     live: &Live,
     lookups: &Lookups,
-) -> Result<Target, RequestError> {
+) -> Result<Target, TargetError> {
     let Some(name) = name else { return Ok(Target::Own(own.address())) };
     let addresses = resolve(name, live.settings.connect_timeout_ms, lookups).await?;
     choose(&name.host, &addresses, own, &live.targets)
-        .ok_or_else(|| RequestError::TargetNotAllowed(name.to_string()))
+        .ok_or_else(|| TargetError::NotAllowed(name.to_string()))
 }
 
 fn choose(host: &str, addresses: &[SocketAddr], own: OwnDataPlane, rules: &[TargetRule]) -> Option<Target> {
@@ -166,17 +182,17 @@ async fn resolve(
     name: &TargetName,
     timeout_ms: u64,
     lookups: &Lookups,
-) -> Result<Vec<SocketAddr>, RequestError> {
+) -> Result<Vec<SocketAddr>, TargetError> {
     if let Some(address) = name.address() {
         return Ok(vec![address]);
     }
-    let unresolved = |reason| RequestError::TargetUnresolved { target: name.to_string(), reason };
+    let target = || name.to_string();
     let lookup = lookups.addresses(&name.host, name.port);
     match time::timeout(Duration::from_millis(timeout_ms), lookup).await {
         Ok(Ok(addresses)) => Ok(addresses),
-        Ok(Err(error @ LookupError::NoThread(_))) => Err(RequestError::NoLookup(error.to_string())),
-        Ok(Err(error)) => Err(unresolved(error.to_string())),
-        Err(_) => Err(unresolved(format!("no answer within connect_timeout_ms, {timeout_ms} ms"))),
+        Ok(Err(error @ LookupError::NoThread(_))) => Err(TargetError::NoLookup(error)),
+        Ok(Err(error)) => Err(TargetError::Unresolved { target: target(), error }),
+        Err(_) => Err(TargetError::Unanswered { target: target(), timeout_ms }),
     }
 }
 
