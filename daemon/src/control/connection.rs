@@ -15,8 +15,9 @@ use tokio::time;
 
 use super::gate::{Gate, Refusal, Refused, Verdict};
 use super::head_deadline::{HeadDeadline, RequestClock};
+use super::routes;
+use super::shared::Shared;
 use super::write_pace::WritePace;
-use super::{Shared, routes};
 use crate::config::Settings;
 use crate::limits::PaceMinimum;
 use crate::protocol::detect::TLS_ON_PLAIN_PORT;

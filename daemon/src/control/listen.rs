@@ -11,9 +11,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time;
 
+use super::connection;
 use super::head_deadline::RequestClock;
+use super::shared::Shared;
 use super::slots::{Place, Slots};
-use super::{Shared, connection};
 use crate::limits::AddressGroup;
 use crate::telemetry::{Limit, shown_address};
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, HeaderMap, HeaderValue, VARY};
 
-use super::Shared;
 use super::error::RequestError;
 use super::pages::waiting;
 use super::response::{self, Answer};
+use super::shared::Shared;
 use crate::telemetry::Exposition;
 
 /// The answer to a scrape. Whoever asks for nothing in particular gets the older format: it is the one that all read.

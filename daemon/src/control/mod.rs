@@ -22,6 +22,7 @@ mod refusal_log;
 mod registry;
 mod response;
 mod routes;
+mod shared;
 mod slots;
 mod streams;
 mod target;
@@ -31,7 +32,7 @@ mod write_pace;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -39,15 +40,15 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-use self::error::RequestError;
 use self::lookup::Lookups;
 use self::refusal_log::RefusalLog;
 use self::registry::Registry;
+use self::shared::Shared;
 use self::target::OwnDataPlane;
 use crate::config::{Live, thread_remedy};
 use crate::job::Mailboxes;
-use crate::limits::{AddressShares, Descriptors, Heap, Plane, Reserved};
-use crate::telemetry::{RequestId, RequestIds, Telemetry};
+use crate::limits::{AddressShares, Heap};
+use crate::telemetry::Telemetry;
 
 /// What the control plane works with.
 pub struct ControlContext {
@@ -172,42 +173,5 @@ impl ControlPlane {
         if self.thread.join().is_err() {
             tracing::error!("the control plane's thread had panicked");
         }
-    }
-}
-
-/// What all requests share.
-struct Shared {
-    live: watch::Receiver<Arc<Live>>,
-    telemetry: Arc<Telemetry>,
-    registry: Arc<Registry>,
-    mailboxes: Mailboxes,
-    own: OwnDataPlane,
-    shares: AddressShares,
-    descriptors_max: Option<u64>,
-    refusals: RefusalLog,
-    lookups: Lookups,
-    request_ids: Mutex<RequestIds>,
-}
-
-impl Shared {
-    fn live(&self) -> Arc<Live> {
-        Arc::clone(&self.live.borrow())
-    }
-
-    /// What a request is called that its client called `sent`.
-    fn name_request(&self, sent: Option<Box<str>>) -> RequestId {
-        self.request_ids.lock().unwrap_or_else(PoisonError::into_inner).name(sent)
-    }
-
-    /// Room for an answer that may wait for its reader.
-    fn reserve(&self, bytes: usize) -> Result<Reserved, RequestError> {
-        let bytes_max = self.live.borrow().settings.waiting_bytes_max;
-        let reserved = self.telemetry.budget.reserve(Plane::Control, bytes as u64, bytes_max);
-        reserved.ok_or(RequestError::NoRoom)
-    }
-
-    /// What the settings say as far as there are descriptors for it.
-    fn descriptors(&self, live: &Live) -> Descriptors {
-        Descriptors::divide(self.descriptors_max, &live.settings)
     }
 }

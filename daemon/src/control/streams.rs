@@ -7,7 +7,6 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::Shared;
 use super::body::discard;
 use super::error::RequestError;
 use super::head_deadline::InRequest;
@@ -15,6 +14,7 @@ use super::pages::{PAGES_BYTES_MAX, StreamPages};
 use super::query::StreamQuery;
 use super::registry::{Running, Slot, StreamView};
 use super::response::{self, Answer};
+use super::shared::Shared;
 use super::target::{self, Target};
 use crate::config::Live;
 use crate::job::{Progress, StreamError, StreamJob, TargetProtocol};

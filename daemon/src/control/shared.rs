@@ -1,0 +1,52 @@
+//! What all requests share.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use super::error::RequestError;
+use super::lookup::Lookups;
+use super::refusal_log::RefusalLog;
+use super::registry::Registry;
+use super::target::OwnDataPlane;
+use crate::config::Live;
+use crate::job::Mailboxes;
+use crate::limits::{AddressShares, Descriptors, Plane, Reserved};
+use crate::telemetry::{RequestId, RequestIds, Telemetry};
+
+/// The settings, the counters and what limits them, one for all.
+pub(super) struct Shared {
+    pub(super) live: watch::Receiver<Arc<Live>>,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) mailboxes: Mailboxes,
+    pub(super) own: OwnDataPlane,
+    pub(super) shares: AddressShares,
+    pub(super) descriptors_max: Option<u64>,
+    pub(super) refusals: RefusalLog,
+    pub(super) lookups: Lookups,
+    pub(super) request_ids: Mutex<RequestIds>,
+}
+
+impl Shared {
+    pub(super) fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live.borrow())
+    }
+
+    /// What a request is called that its client called `sent`.
+    pub(super) fn name_request(&self, sent: Option<Box<str>>) -> RequestId {
+        self.request_ids.lock().unwrap_or_else(PoisonError::into_inner).name(sent)
+    }
+
+    /// Room for an answer that may wait for its reader.
+    pub(super) fn reserve(&self, bytes: usize) -> Result<Reserved, RequestError> {
+        let bytes_max = self.live.borrow().settings.waiting_bytes_max;
+        let reserved = self.telemetry.budget.reserve(Plane::Control, bytes as u64, bytes_max);
+        reserved.ok_or(RequestError::NoRoom)
+    }
+
+    /// What the settings say as far as there are descriptors for it.
+    pub(super) fn descriptors(&self, live: &Live) -> Descriptors {
+        Descriptors::divide(self.descriptors_max, &live.settings)
+    }
+}
