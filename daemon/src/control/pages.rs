@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::StatusCode;
+use http_body_util::Either;
 use hyper::body::{Body, Frame};
 
 use super::registry::Registry;
-use super::response::{self, Answer};
 use crate::limits::Reserved;
 use crate::protocol::http1::request::HEAD_BYTES_MAX;
 
@@ -33,15 +32,15 @@ pub(super) struct StreamPages {
 }
 
 impl StreamPages {
-    /// The answer with all streams: with its length, where they fit a page.
-    pub(super) fn answer(registry: Arc<Registry>, room: Reserved) -> Answer {
+    /// All streams: as the one page that they fit, or as several.
+    pub(super) fn of(registry: Arc<Registry>, room: Reserved) -> Either<Bytes, StreamPages> {
         let mut page = vec![b'['];
         let end = write(&registry, u64::MAX, &mut page);
         let room = Arc::new(room);
         if end.is_none() {
-            return response::body(StatusCode::OK, response::JSON, waiting(page, room));
+            return Either::Left(waiting(page, room));
         }
-        response::pages(StreamPages { registry, room, first: Some(page), end })
+        Either::Right(StreamPages { registry, room, first: Some(page), end })
     }
 
     fn next_page(&mut self) -> Option<Vec<u8>> {
@@ -112,11 +111,11 @@ pub(super) fn waiting(text: impl AsRef<[u8]> + Send + 'static, room: Arc<Reserve
 mod tests {
     use std::sync::Arc;
 
+    use bytes::Bytes;
     use http_body_util::Either;
 
     use super::{PAGE_BYTES, PAGES_BYTES_MAX, StreamPages};
     use crate::control::registry::{ENDED_STREAMS_MAX, Registry};
-    use crate::control::response::Answer;
     use crate::limits::{Budget, Plane, Shares};
     use crate::telemetry::{LogQueue, Telemetry};
 
@@ -129,8 +128,8 @@ mod tests {
         }
     }
 
-    fn pages(answer: Answer) -> StreamPages {
-        match answer.into_body() {
+    fn several(pages: Either<Bytes, StreamPages>) -> StreamPages {
+        match pages {
             Either::Left(_) => panic!("one page holds all"),
             Either::Right(pages) => pages,
         }
@@ -153,8 +152,8 @@ mod tests {
         let room = || budget.reserve(Plane::Control, PAGES_BYTES_MAX as u64, u64::MAX).unwrap();
         let registry = Registry::new(Telemetry::new(0, "epoll", LogQueue::nowhere()));
         end_streams(&registry, 0..100);
-        let mut one = pages(StreamPages::answer(Arc::clone(&registry), room()));
-        let mut other = pages(StreamPages::answer(Arc::clone(&registry), room()));
+        let mut one = several(StreamPages::of(Arc::clone(&registry), room()));
+        let mut other = several(StreamPages::of(Arc::clone(&registry), room()));
         let (first_of_one, first_of_other) = (one.next_page().unwrap(), other.next_page().unwrap());
         // Younger ones don't get in between.
         end_streams(&registry, 100..110);

@@ -19,7 +19,7 @@ use crate::protocol::problem::{CONTENT_TYPE as PROBLEM_TYPE, DETAIL_BYTES_MAX, r
 pub(super) type Answer = Response<Either<Full<Bytes>, StreamPages>>;
 
 /// The media type of what isn't text.
-pub(super) const JSON: &str = "application/json";
+const JSON: &str = "application/json";
 
 /// Seconds after which a refused stream may find room.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -29,9 +29,12 @@ pub(super) fn body(status: StatusCode, content_type: &'static str, text: impl In
     with_body(status, content_type, Either::Left(Full::new(text.into())))
 }
 
-/// The same of a long list of streams, as JSON.
-pub(super) fn pages(pages: StreamPages) -> Answer {
-    with_body(StatusCode::OK, JSON, Either::Right(pages))
+/// A list of streams, as JSON: with its length where it is one page.
+pub(super) fn streams(pages: Either<Bytes, StreamPages>) -> Answer {
+    match pages {
+        Either::Left(page) => body(StatusCode::OK, JSON, page),
+        Either::Right(pages) => with_body(StatusCode::OK, JSON, Either::Right(pages)),
+    }
 }
 
 fn with_body(

@@ -111,7 +111,7 @@ fn reserve(shared: &Shared, live: &Live, asker: &Asker<'_>) -> Result<Slot, Requ
 /// `GET /streams`: those that run and the last that ended, the youngest first.
 pub(super) fn list(shared: &Shared) -> Result<Answer, RequestError> {
     let room = shared.reserve(PAGES_BYTES_MAX)?;
-    Ok(StreamPages::answer(Arc::clone(&shared.registry), room))
+    Ok(response::streams(StreamPages::of(Arc::clone(&shared.registry), room)))
 }
 
 /// `GET /streams/ID`.
