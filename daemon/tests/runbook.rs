@@ -31,7 +31,7 @@ fn page() -> String {
 
 /// What a daemon exposes, under either driver.
 fn exposition() -> String {
-    let of = |driver| Telemetry::new(1, driver, LogQueue::nowhere()).expose(Exposition::Text);
+    let of = |driver| Exposition::Text.text(&Telemetry::new(1, driver, LogQueue::nowhere()));
     ["io_uring", "epoll"].map(of).concat()
 }
 

@@ -15,7 +15,7 @@ use crate::telemetry::Exposition;
 pub(super) fn answer(shared: &Shared, headers: &HeaderMap) -> Result<Answer, RequestError> {
     let fields: Vec<&[u8]> = headers.get_all(ACCEPT).iter().map(HeaderValue::as_bytes).collect();
     let exposition = choose(&fields);
-    let text = shared.telemetry.expose(exposition);
+    let text = exposition.text(&shared.telemetry);
     let room = shared.reserve(text.len())?;
     let mut answer = response::body(StatusCode::OK, exposition.content_type(), waiting(text, Arc::new(room)));
     answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));

@@ -33,8 +33,8 @@ impl Exposition {
         }
     }
 
-    /// All metrics of `telemetry`.
-    pub(super) fn text(self, telemetry: &Arc<Telemetry>) -> String {
+    /// All metrics of `telemetry`, as text of this format.
+    pub fn text(self, telemetry: &Arc<Telemetry>) -> String {
         let text = openmetrics(telemetry);
         if self == Exposition::OpenMetrics { text } else { older(&text) }
     }

@@ -222,11 +222,6 @@ impl Telemetry {
         self.driver
     }
 
-    /// All counters as text of this format.
-    pub fn expose(self: &Arc<Self>, exposition: Exposition) -> String {
-        exposition.text(self)
-    }
-
     fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -271,7 +266,7 @@ mod tests {
         let telemetry = Telemetry::new(2, "epoll", LogQueue::nowhere());
         telemetry.workers[0].transfers.add(Outcome::Complete, 2);
         telemetry.workers[1].transfers.add(Outcome::Complete, 3);
-        let text = telemetry.expose(Exposition::OpenMetrics);
+        let text = Exposition::OpenMetrics.text(&telemetry);
         let line = format!("streamd_transfers_total{{outcome=\"{}\"}} 5", Outcome::Complete.label());
         assert!(text.lines().any(|found| found == line), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
@@ -283,7 +278,7 @@ mod tests {
         let samples = |text: &str| {
             text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
         };
-        let [new, old] = [Exposition::OpenMetrics, Exposition::Text].map(|of| telemetry.expose(of));
+        let [new, old] = [Exposition::OpenMetrics, Exposition::Text].map(|of| of.text(&telemetry));
         let without_ages =
             |text: &str| samples(text).into_iter().filter(|line| !line.contains("_age_")).collect::<Vec<_>>();
         assert_eq!(without_ages(&new), without_ages(&old));
