@@ -6,6 +6,7 @@
 
 mod names;
 mod shelf;
+mod sorted;
 
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -20,6 +21,7 @@ use crate::limits::{Budget, Plane, Reserved};
 use crate::protocol::name::is_reserved_segment;
 use names::Names;
 use shelf::{Shelf, State};
+use sorted::Sorted;
 
 /// Memory for the names of one listing: some 50,000 as cameras make them. A larger directory is listed in its own
 /// order, which takes no more memory however many names it has.
@@ -100,13 +102,6 @@ enum Read {
     Unsorted(Names),
 }
 
-/// All names of a directory, and their place in the budget.
-#[derive(Debug)]
-struct Sorted {
-    names: Names,
-    _room: Reserved,
-}
-
 impl Listings {
     /// Within this budget.
     pub fn new(budget: Arc<Budget>) -> Listings {
@@ -135,9 +130,7 @@ impl Listings {
         }
         for _ in 0..READS_AT_ONCE {
             if !read_names(&directory, &mut [MaybeUninit::uninit(); READ_BYTES], &mut names)? {
-                names.sort();
-                room.shrink_to(names.bytes() as u64);
-                let sorted = self.shelf.put(state, Arc::new(Sorted { names, _room: room }));
+                let sorted = self.shelf.put(state, Arc::new(Sorted::new(names, room)));
                 return Ok(Begun::Listing(Listing { directory, read: Read::Sorted(sorted), next: 0 }));
             }
             if names.used_bytes() > SORTED_BYTES_MAX {
@@ -164,7 +157,7 @@ impl Listing {
     pub fn next_entry(&mut self) -> Result<Option<Entry>, Errno> {
         loop {
             let names = match &self.read {
-                Read::Sorted(sorted) => &sorted.names,
+                Read::Sorted(sorted) => sorted.names(),
                 Read::Unsorted(names) => names,
             };
             let Some(name) = names.get(self.next) else {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::Stat;
 
-use super::Sorted;
+use super::sorted::Sorted;
 
 /// Age from which a change time can't be that of a further change too: the coarsest clock of file systems (vfat).
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
