@@ -5,20 +5,10 @@ use std::os::fd::AsFd;
 use rustix::fs::fstatfs;
 
 use super::overlay;
+use super::place::Place;
 
 /// The number of overlayfs in linux/magic.h.
 const OVERLAYFS: u64 = 0x794c_7630;
-
-/// Where a file system has its bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// A disk of this host; the page cache tells what is hot.
-    LocalDisk,
-    /// Memory: always hot.
-    Memory,
-    /// FUSE, a network, or unknown: every call may ask a server.
-    Elsewhere,
-}
 
 /// What a change time (ctime) proves: that whatever changes a file changes it too, and that nobody can set it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@ mod identity;
 mod links;
 mod mounts;
 mod overlay;
+mod place;
 mod random;
 mod records;
 pub mod residency;

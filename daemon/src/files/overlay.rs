@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
-use super::file_system::Place;
+use super::place::Place;
 
 /// Layers of layers that are followed: overlayfs stacks no deeper (FILESYSTEM_MAX_STACK_DEPTH).
 const DEPTH_MAX: usize = 2;

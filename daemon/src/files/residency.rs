@@ -96,7 +96,8 @@ mod tests {
 
     use rustix::fs::{Advice, fadvise};
 
-    use super::super::file_system::{FileSystem, Place};
+    use super::super::file_system::FileSystem;
+    use super::super::place::Place;
     use super::{Extent, Random, Residency, glance, probe, read_whole};
 
     const WINDOW_BYTES: u64 = 1 << 20;

@@ -11,10 +11,11 @@ use rustix::io::Errno;
 
 use super::digest::{Algorithms, Digests};
 use super::error::FileError;
-use super::file_system::{FileSystem, Place, mute_name};
+use super::file_system::{FileSystem, mute_name};
 use super::identity::Recorded;
 use super::links;
 use super::mounts::{MountId, Mounts};
+use super::place::Place;
 use super::records::Records;
 use super::source::SourceFile;
 use crate::config::EtagChoice;

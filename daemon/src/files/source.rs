@@ -9,10 +9,11 @@ use std::time::SystemTime;
 use rustix::fs::{AtFlags, Stat, StatxAttributes, StatxFlags, fgetxattr, fstat, statx};
 use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 
-use super::file_system::{ChangeTime, FileSystem, Place};
+use super::file_system::{ChangeTime, FileSystem};
 use super::hot_windows::HotWindows;
 use super::identity::{Observed, Recorded, Stamp};
 use super::mounts::MountId;
+use super::place::Place;
 use super::unpublished::DESCRIPTION;
 use crate::config::EtagChoice;
 use crate::protocol::conditional::Validators;

@@ -14,8 +14,8 @@ use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
 
 use super::super::digest::{Algorithms, Digests, Hashers};
-use super::super::file_system::Place;
 use super::super::free_space::Room;
+use super::super::place::Place;
 use super::super::source::SourceFile;
 use super::super::unpublished::{Unpublished, give_name};
 use super::admitted::Admitted;
