@@ -3,6 +3,7 @@
 //! A frame takes of the spool what has come of it, in blocks of the file system, and a file; never what its header
 //! says.
 
+mod limits;
 mod usage;
 
 use std::ffi::CStr;
@@ -22,8 +23,8 @@ use super::error::SpoolError;
 use super::free_space::{FreeSpace, NoRoom, Room, Shortage};
 use super::mounts::MountId;
 use super::unpublished::{Unpublished, give_name};
-use crate::config::Settings;
 use crate::limits::AddressGroup;
+pub use limits::SpoolLimits;
 use usage::{Count, Held, Ledger, Sender};
 
 /// Names of frames that are still being written begin like this; no finished frame's does.
@@ -48,41 +49,6 @@ const BLOCK_BYTES_MAX: u64 = 64 << 10;
 
 /// `st_blocks` counts these (stat(2)).
 const STAT_BLOCK_BYTES: u64 = 512;
-
-/// What frames may take. Given with each frame, since settings change while the daemon runs.
-#[derive(Clone, Copy, Debug)]
-pub struct SpoolLimits {
-    /// Most bytes of all frames, in whole blocks.
-    pub bytes_max: u64,
-    /// Most frames.
-    pub files_max: u64,
-    /// Most bytes of the frames of one address.
-    pub address_bytes_max: u64,
-    /// Most frames of one address.
-    pub address_files_max: u64,
-    /// Bytes of the file system that stay free.
-    pub min_free_bytes: u64,
-    /// Inodes of the file system that stay free.
-    pub min_free_inodes: u64,
-}
-
-impl SpoolLimits {
-    /// What the settings say.
-    pub fn of(settings: &Settings) -> SpoolLimits {
-        SpoolLimits {
-            bytes_max: settings.spool_bytes_max,
-            files_max: settings.spool_files_max,
-            address_bytes_max: settings.address_spool_bytes(),
-            address_files_max: settings.address_spool_files(),
-            min_free_bytes: settings.min_free_bytes,
-            min_free_inodes: settings.min_free_inodes,
-        }
-    }
-
-    fn reserve(&self) -> Room {
-        Room { bytes: self.min_free_bytes, inodes: self.min_free_inodes }
-    }
-}
 
 /// How much of the spool is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

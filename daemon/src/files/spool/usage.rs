@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sha2::{Digest, Sha256};
 
 use super::super::error::SpoolError;
-use super::SpoolLimits;
+use super::limits::SpoolLimits;
 use crate::limits::AddressGroup;
 
 /// Most senders whose frames are told apart: some MiB of memory. Nobody has so many producers, and those beyond them
