@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::Stat;
 use sha2::{Digest as _, Sha256};
 
-use super::digest::Digests;
+use super::digests::Digests;
 use super::file_system::ChangeTime;
 use crate::config::EtagChoice;
 

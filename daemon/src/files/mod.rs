@@ -3,6 +3,7 @@
 mod cache;
 pub mod digest;
 mod digester;
+mod digests;
 mod direct;
 mod directory;
 mod error;

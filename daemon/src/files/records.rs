@@ -14,7 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, ReadWriteFlags, fcntl_dupfd_cloexec, preadv2, pwrite};
 
-use super::digest::Digests;
+use super::digests::Digests;
 use super::identity::{Recorded, STAMP_BYTES, Stamp};
 
 /// The file's name. Partials are named by 32 hexadecimal digits.

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, statat};
 use rustix::io::Errno;
 
-use super::digest::{Algorithms, Digests};
+use super::digests::{Algorithms, Digests};
 use super::error::FileError;
 use super::file_system::{FileSystem, mute_name};
 use super::identity::Recorded;

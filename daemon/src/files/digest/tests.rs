@@ -1,11 +1,17 @@
 use std::fs::File;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 
+use super::super::digests::hex;
+use super::super::error::FileError;
 use super::super::root::{Found, Root};
-use super::*;
+use super::super::source::SourceFile;
+use super::computation::{Computation, STEP_BYTES, Step, compute_paced};
+use super::{Algorithms, BUFFER_BYTES, Digests, Hashers};
 use crate::config::EtagChoice;
+use crate::protocol::digest::{Algorithm, Digest};
 use crate::protocol::name::Name;
 
 const ALL: Algorithms = Algorithms { sha256: true, crc32c: true };

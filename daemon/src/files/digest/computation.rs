@@ -1,0 +1,111 @@
+//! Digests of whole files below the root, recorded where they can be.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::fs::fdatasync;
+use rustix::io::{Errno, pread};
+
+use super::super::digests::{Algorithms, Digests};
+use super::super::error::FileError;
+use super::super::root::Root;
+use super::super::source::SourceFile;
+use super::hashing::{BUFFER_BYTES, Hashers, of_file_paced};
+
+/// Bytes of a step of a [`Computation`], and the time after which it ends in any case: others want the thread too.
+pub(super) const STEP_BYTES: u64 = 4 << 20;
+const STEP_TIME_MAX: Duration = Duration::from_millis(25);
+
+/// How far a [`Computation`] is.
+pub enum Step {
+    /// The digests; None where the file changed meanwhile.
+    Whole(Option<Digests>),
+    /// Part of the file has been read.
+    Partly(Box<Computation>),
+}
+
+/// Digests of a file that are made in many short steps, and no more of them than somebody asks for.
+pub struct Computation {
+    root: Arc<Root>,
+    file: SourceFile,
+    known: Digests,
+    hashers: Hashers,
+    offset: u64,
+    is_recorded: bool,
+}
+
+impl Computation {
+    /// Begins with the digests of a file by `algorithms`. They are read where they aren't recorded, and recorded then
+    /// if the file can be told from what it may become. Waits for the disk.
+    pub fn begin(root: Arc<Root>, file: SourceFile, algorithms: Algorithms) -> Result<Step, FileError> {
+        let known = root.recorded(&file).digests;
+        let missing = algorithms.without(known.algorithms());
+        if missing.is_empty() {
+            return Ok(Step::Whole(Some(known)));
+        }
+        // Asked before the first byte is read: a write after that would be told by the change time.
+        let is_recorded = file.is_settled(SystemTime::now());
+        let hashers = Hashers::new(missing);
+        Box::new(Computation { root, file, known, hashers, offset: 0, is_recorded }).go_on()
+    }
+
+    /// Reads a further part of the file. Waits for the disk.
+    pub fn go_on(mut self: Box<Self>) -> Result<Step, FileError> {
+        let (began, end) = (Instant::now(), self.file.size().min(self.offset + STEP_BYTES));
+        let mut buffer = vec![0; BUFFER_BYTES];
+        while self.offset < end && began.elapsed() < STEP_TIME_MAX {
+            let wanted = usize::try_from(end - self.offset).unwrap_or(usize::MAX).min(BUFFER_BYTES);
+            match pread(&self.file, &mut buffer[..wanted], self.offset) {
+                Ok(0) => return Ok(Step::Whole(None)),
+                Ok(count) => {
+                    self.hashers.update(&buffer[..count]);
+                    self.offset += count as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        if self.offset < self.file.size() {
+            return Ok(Step::Partly(self));
+        }
+        Ok(Step::Whole(recorded(
+            &self.root,
+            &self.file,
+            &self.known.or(&self.hashers.digests()),
+            self.is_recorded,
+        )))
+    }
+}
+
+/// The digests of a file as it was opened, recorded; None where it changed meanwhile.
+fn recorded(root: &Root, file: &SourceFile, digests: &Digests, is_recorded: bool) -> Option<Digests> {
+    if !file.is_as_opened() {
+        return None;
+    }
+    if is_recorded {
+        // Whoever wrote the file may not have waited for the disk.
+        let is_durable = fdatasync(file).is_ok();
+        root.record(file, digests, is_durable);
+    }
+    Some(*digests)
+}
+
+/// The digests of a file by `algorithms`, as a [`Computation`] makes them, in one step; `pace` is told of each piece
+/// that was read, by its offset and length.
+pub(in crate::files) fn compute_paced(
+    root: &Root,
+    file: &SourceFile,
+    algorithms: Algorithms,
+    pace: impl FnMut(u64, u64),
+) -> Result<Option<Digests>, FileError> {
+    let known = root.recorded(file).digests;
+    let missing = algorithms.without(known.algorithms());
+    if missing.is_empty() {
+        return Ok(Some(known));
+    }
+    // Asked before the first byte is read: a write after that would be told by the change time.
+    let is_recorded = file.is_settled(SystemTime::now());
+    let Some(computed) = of_file_paced(file.as_fd(), file.size(), missing, pace)? else { return Ok(None) };
+    Ok(recorded(root, file, &known.or(&computed), is_recorded))
+}
