@@ -13,6 +13,7 @@ use super::super::root::{Found, Root};
 use super::directories::{Directories, Made};
 use super::error::UploadError;
 use super::limits::{CREATED_DIRECTORIES_MAX, UploadLimits};
+use super::path::{bytes_of_directory, leaf_of_path, parent_of, parent_of_path};
 use crate::protocol::conditional::Validators;
 use crate::protocol::name::Name;
 
@@ -63,25 +64,6 @@ pub(super) struct Destination {
     pub(super) mount: Mount,
     /// The directory's.
     pub(super) mode: u32,
-}
-
-/// The path of the directory that a name lies in, relative to the root.
-fn parent_of(name: &Name) -> &str {
-    parent_of_path(name.as_str())
-}
-
-fn parent_of_path(path: &str) -> &str {
-    path.rfind('/').map_or(".", |slash| &path[..slash])
-}
-
-/// The last segment of a path.
-pub(super) fn leaf_of_path(path: &str) -> &str {
-    path.rfind('/').map_or(path, |slash| &path[slash + 1..])
-}
-
-/// Bytes of a name that the path of a directory on its way takes up; 0 for the root.
-fn bytes_of_directory(path: &str) -> usize {
-    if path == "." { 0 } else { path.len() }
 }
 
 /// What has the destination's name now.

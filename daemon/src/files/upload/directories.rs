@@ -9,8 +9,8 @@ use rustix::fs::{AtFlags, Mode, fsync, mkdirat, unlinkat};
 use rustix::io::Errno;
 
 use super::super::root::Root;
-use super::destination::leaf_of_path;
 use super::error::UploadError;
+use super::path::leaf_of_path;
 
 /// What uploads at once must know of each other's directories.
 #[derive(Debug, Default)]

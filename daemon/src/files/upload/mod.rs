@@ -24,6 +24,7 @@ mod locks;
 mod membership;
 mod partial;
 mod parts;
+mod path;
 mod publish;
 mod sweep;
 mod whole;
