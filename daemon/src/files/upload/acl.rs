@@ -1,11 +1,13 @@
 //! Access control lists as the kernel hands them out in an extended attribute (posix_acl_xattr.h, since Linux 2.5.46):
 //! a version, then entries of tag, permissions and id, all little-endian.
 
-use super::membership::{GROUP_SHIFT, OWNER_SHIFT};
-
 /// The attribute with a file's own list, and the one with what a directory's new files get.
 pub(super) const ACCESS: &str = "system.posix_acl_access";
 pub(super) const DEFAULT: &str = "system.posix_acl_default";
+
+/// Where the permissions of owner and group stand in a mode.
+const OWNER_SHIFT: u32 = 6;
+pub(super) const GROUP_SHIFT: u32 = 3;
 
 const VERSION: u32 = 2;
 const VERSION_BYTES: usize = 4;

@@ -17,7 +17,7 @@ use rustix::process::geteuid;
 use super::super::unpublished::{Unpublished, give_name};
 use super::error::UploadError;
 use super::limits::HOMES_MAX;
-use super::membership;
+use super::sharing;
 use crate::protocol::name::{RESERVED_SEGMENT, UploadId};
 
 /// Longest wait for a partial that somebody else has, and the pause between two attempts. A sweep looks at a file for
@@ -41,7 +41,7 @@ impl RootHome {
         if let Some((home, seen)) = kept
             && let Ok(found) = statat(&root, RESERVED_SEGMENT, AtFlags::SYMLINK_NOFOLLOW)
             && is_as_it_was(&found, &seen)
-            && !membership::shares_a_list(&home)
+            && !sharing::shares_a_list(&home)
         {
             return Ok(home);
         }
@@ -76,7 +76,7 @@ impl Home {
         if stat.st_uid != geteuid().as_raw() {
             return Err(failed("opening .streamd-uploads, which belongs to another user", Errno::PERM));
         }
-        membership::stop_sharing(&home).map_err(UploadError::at("closing .streamd-uploads to others"))?;
+        sharing::stop_sharing(&home).map_err(UploadError::at("closing .streamd-uploads to others"))?;
         Ok(Some(Home(Arc::new(home))))
     }
 
@@ -100,7 +100,7 @@ impl Home {
     pub(super) fn create(&self, id: UploadId, is_paced: bool) -> Result<Unpublished, UploadError> {
         let failed = UploadError::at("creating the file of an upload");
         let file =
-            Unpublished::create(self.as_fd(), &id.to_string(), membership::MODE, is_paced).map_err(failed)?;
+            Unpublished::create(self.as_fd(), &id.to_string(), sharing::MODE, is_paced).map_err(failed)?;
         self.claim(file, id)
     }
 

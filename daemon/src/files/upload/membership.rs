@@ -17,19 +17,13 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::super::unpublished::Unpublished;
-use super::acl::{self, Acl};
+use super::acl::{self, Acl, GROUP_SHIFT};
 use super::destination::Destination;
 use super::error::UploadError;
 use super::home::Home;
+use super::sharing::{MODE, has_list, shares_a_list};
 use crate::protocol::name::UploadId;
 use crate::sys;
-
-/// What programs create files with, less the umask.
-pub(super) const MODE: Mode = Mode::from_raw_mode(0o666);
-
-/// Where the permissions of owner and group stand in a mode.
-pub(super) const OWNER_SHIFT: u32 = 6;
-pub(super) const GROUP_SHIFT: u32 = 3;
 
 /// The bits of a mode that are kept. Set-user-ID and set-group-ID go when a file is written to (chmod(2)).
 const PERMISSIONS: u32 = 0o777;
@@ -154,16 +148,6 @@ pub(super) fn shares(destination: &Destination) -> bool {
     destination.mode & SET_GROUP_ID != 0 || shares_a_list(destination.directory())
 }
 
-/// Whether files that are created in `directory` get a list from it.
-pub(super) fn shares_a_list(directory: impl AsFd) -> bool {
-    has_list(directory, acl::DEFAULT)
-}
-
-/// Whether a file has this list: asked with a buffer that is too short for any.
-fn has_list(file: impl AsFd, attribute: &str) -> bool {
-    fgetxattr(file, attribute, &mut [0_u8; 1][..]) == Err(Errno::RANGE)
-}
-
 /// Whether a file that was created in a directory that shares nothing is what it has to be in the place of `replaced`,
 /// which has the destination's name. Of that one the attributes are asked for by its name: whoever renames another file
 /// over it this very moment has it replaced as well.
@@ -180,18 +164,6 @@ fn has_attributes(destination: &Destination) -> bool {
         let path = format!("{}/{leaf}", path_of(directory));
         llistxattr(path, &mut [0_u8; 1][..]) != Ok(0)
     })
-}
-
-/// Takes from a directory of the daemon's own what it has of the one that it lies in: its files must get nothing of it.
-pub(super) fn stop_sharing(directory: impl AsFd) -> Result<(), Errno> {
-    let mode = Mode::from_raw_mode(fstat(&directory)?.st_mode);
-    if mode.intersects(Mode::RWXG | Mode::RWXO | Mode::SGID) {
-        fchmod(&directory, Mode::RWXU)?;
-    }
-    if shares_a_list(&directory) {
-        fremovexattr(directory, acl::DEFAULT)?;
-    }
-    Ok(())
 }
 
 /// Creates a file without a name in `directory` and gives it one in `home`.

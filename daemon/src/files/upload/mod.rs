@@ -26,6 +26,7 @@ mod partial;
 mod parts;
 mod path;
 mod publish;
+mod sharing;
 mod sweep;
 mod whole;
 mod writer;
