@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::Uploads;
+use super::admission::Slot;
 use super::claims::{self, Serial};
 use super::error::UploadError;
-use super::index::Slot;
 use super::limits::UploadLimits;
 use crate::protocol::name::Name;
 
@@ -33,7 +33,7 @@ impl Uploads {
         limits: &UploadLimits,
     ) -> Result<Admitted, UploadError> {
         self.check_length(length, limits)?;
-        let slot = self.index.admit(destination.as_str(), limits)?;
+        let slot = self.admission.admit(destination.as_str(), limits)?;
         let serial = self.claims.make(destination, length);
         Ok(Admitted { slot, claim: Claimed { uploads: Arc::clone(self), serial, received: 0 } })
     }

@@ -9,11 +9,11 @@ use rustix::io::Errno;
 use super::super::digest::{Algorithms, Hashers};
 use super::super::free_space::Room;
 use super::super::unpublished::Unpublished;
+use super::admission::Slot;
 use super::admitted::Admitted;
 use super::ahead::Ahead;
 use super::destination::{Destination, identify};
 use super::error::UploadError;
-use super::index::Slot;
 use super::limits::{KEPT_BYTES_MIN, UploadLimits};
 use super::partial::{Active, Described, Partial, State};
 use super::writer::Writer;
@@ -36,7 +36,7 @@ impl Uploads {
         limits: &UploadLimits,
     ) -> Result<Writer, UploadError> {
         self.check_length(plan.length, limits)?;
-        let slot = self.index.admit(plan.destination.as_str(), limits)?;
+        let slot = self.admission.admit(plan.destination.as_str(), limits)?;
         self.start_in(plan, kind, Place::Free(slot), limits)
     }
 
@@ -146,7 +146,7 @@ impl Uploads {
         state: &mut State,
         limits: &UploadLimits,
     ) -> Result<Active, UploadError> {
-        let slot = self.index.admit(partial.destination.as_str(), limits)?;
+        let slot = self.admission.admit(partial.destination.as_str(), limits)?;
         let home = self.home_of(partial)?;
         let file = home.as_ref().map_or(Ok(None), |home| home.lock_patiently(partial.id))?;
         let (Some(home), Some(file)) = (home, file) else {

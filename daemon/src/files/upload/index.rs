@@ -1,10 +1,10 @@
-//! Which uploads there are, and how many may be.
+//! Which uploads there are, and which there were a moment ago.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::UploadError;
-use super::limits::{COMPLETED_MAX, PARTIALS_MAX, UploadLimits};
+use super::limits::{COMPLETED_MAX, PARTIALS_MAX};
 use super::partial::Partial;
 use crate::protocol::name::{UploadId, UploadResource};
 
@@ -15,39 +15,15 @@ pub(super) struct Index(Mutex<Known>);
 #[derive(Debug, Default)]
 struct Known {
     partials: HashMap<UploadId, Arc<Partial>>,
-    destinations: HashMap<Box<str>, OfDestination>,
-    writers: usize,
+    /// By destination, the oldest first.
+    destinations: HashMap<Box<str>, Vec<UploadId>>,
     /// With their lengths, the oldest first.
     completed: VecDeque<(UploadResource, u64)>,
-}
-
-/// The uploads to one destination.
-#[derive(Debug, Default)]
-struct OfDestination {
-    ids: Vec<UploadId>,
-    writers: usize,
 }
 
 impl Index {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets one more writer begin, if there may be one.
-    pub(super) fn admit(
-        self: &Arc<Index>,
-        destination: &str,
-        limits: &UploadLimits,
-    ) -> Result<Slot, UploadError> {
-        let mut known = self.known();
-        let to_it = known.destinations.get(destination).map_or(0, |of_destination| of_destination.writers);
-        if known.writers >= limits.uploads_max || to_it >= limits.uploads_per_destination_max {
-            return Err(UploadError::TooMany);
-        }
-        known.writers += 1;
-        known.destinations.entry(destination.into()).or_default().writers += 1;
-        drop(known);
-        Ok(Slot { index: Arc::clone(self), destination: destination.into() })
     }
 
     /// Whether so many are known that no further one can wait to be continued.
@@ -62,7 +38,7 @@ impl Index {
             return Err(UploadError::TooMany);
         }
         known.partials.insert(partial.id, Arc::clone(partial));
-        known.destinations.entry(partial.destination.as_str().into()).or_default().ids.push(partial.id);
+        known.destinations.entry(partial.destination.as_str().into()).or_default().push(partial.id);
         Ok(())
     }
 
@@ -73,8 +49,8 @@ impl Index {
     /// The partials of a destination, the oldest first.
     pub(super) fn of_destination(&self, destination: &str) -> Vec<Arc<Partial>> {
         let known = self.known();
-        let ids = known.destinations.get(destination).map_or(&[][..], |of_destination| &of_destination.ids);
-        ids.iter().filter_map(|id| known.partials.get(id).cloned()).collect()
+        let ids = known.destinations.get(destination).into_iter().flatten();
+        ids.filter_map(|id| known.partials.get(id).cloned()).collect()
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Partial>> {
@@ -107,43 +83,23 @@ impl Index {
         known.completed.len() != before
     }
 
-    /// Uploads with a writer, and all.
-    pub(super) fn counts(&self) -> (usize, usize) {
-        let known = self.known();
-        (known.writers, known.partials.len())
+    /// Uploads with a writer and without.
+    pub(super) fn count(&self) -> usize {
+        self.known().partials.len()
     }
 }
 
 impl Known {
     fn forget(&mut self, partial: &Partial) {
-        if self.partials.remove(&partial.id).is_some() {
-            self.change(partial.destination.as_str(), |of_destination| {
-                of_destination.ids.retain(|id| *id != partial.id);
-            });
+        let destination = partial.destination.as_str();
+        if self.partials.remove(&partial.id).is_none() {
+            return;
         }
-    }
-
-    fn change(&mut self, destination: &str, change: impl FnOnce(&mut OfDestination)) {
-        if let Some(of_destination) = self.destinations.get_mut(destination) {
-            change(of_destination);
-            if of_destination.ids.is_empty() && of_destination.writers == 0 {
+        if let Some(ids) = self.destinations.get_mut(destination) {
+            ids.retain(|id| *id != partial.id);
+            if ids.is_empty() {
                 self.destinations.remove(destination);
             }
         }
-    }
-}
-
-/// A writer's place among those that may be; given back when it is dropped.
-#[derive(Debug)]
-pub(super) struct Slot {
-    index: Arc<Index>,
-    destination: Box<str>,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut known = self.index.known();
-        known.writers -= 1;
-        known.change(&self.destination, |of_destination| of_destination.writers -= 1);
     }
 }

@@ -9,6 +9,7 @@
 
 mod about;
 mod acl;
+mod admission;
 mod admitted;
 mod ahead;
 mod begin;
@@ -56,6 +57,7 @@ use super::free_space::FreeSpace;
 use super::root::Root;
 use crate::limits::memory_limit_bytes;
 use crate::protocol::name::{Name, UploadResource};
+use admission::Admission;
 use ahead::BytesAhead;
 use buffers::Buffers;
 use claims::Claims;
@@ -73,7 +75,8 @@ use whole::Temporaries;
 #[derive(Debug)]
 pub struct Uploads {
     root: Arc<Root>,
-    index: Arc<Index>,
+    admission: Arc<Admission>,
+    index: Index,
     claims: Claims,
     /// Held from the look at a destination to the rename over it.
     locks: Locks,
@@ -157,7 +160,8 @@ impl Uploads {
         root.record_in(home.as_fd());
         let uploads = Uploads {
             root,
-            index: Arc::default(),
+            admission: Arc::default(),
+            index: Index::default(),
             claims: Claims::default(),
             locks: Locks::default(),
             generation: AtomicU64::new(0),
@@ -194,7 +198,7 @@ impl Uploads {
 
     /// How many uploads there are. Doesn't wait for a disk.
     pub fn usage(&self) -> UploadUsage {
-        let (writers, partials) = self.index.counts();
+        let (writers, partials) = (self.admission.count(), self.index.count());
         let bytes = self.index.all().iter().map(|partial| in_blocks(partial.offset())).sum();
         UploadUsage { writers, partials, bytes, bytes_ahead: self.bytes_ahead.get() }
     }

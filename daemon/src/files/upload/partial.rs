@@ -8,11 +8,11 @@ use super::super::digest::Digests;
 use super::super::direct::DirectFile;
 use super::super::unpublished::Unpublished;
 use super::about::About;
+use super::admission::Slot;
 use super::ahead::Ahead;
 use super::claims::Serial;
 use super::error::UploadError;
 use super::home::Home;
-use super::index::Slot;
 use super::limits::UploadLimits;
 use crate::protocol::name::{Name, UploadId, UploadResource};
 
