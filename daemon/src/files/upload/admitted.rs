@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use super::Uploads;
 use super::admission::Slot;
-use super::claims::{self, Serial};
-use super::error::UploadError;
-use super::limits::UploadLimits;
+use super::claims::{self, Claims, Serial};
 use crate::protocol::name::Name;
 
 /// A plain PUT that was let in and of which nothing is on the disk. Dropped, it has broken off.
@@ -19,27 +16,18 @@ pub struct Admitted {
 /// A claim of nobody's partial. Dropped, its upload has ended, and its client may come back with the rest.
 #[derive(Debug)]
 struct Claimed {
-    uploads: Arc<Uploads>,
+    claims: Arc<Claims>,
     serial: Serial,
     received: u64,
 }
 
-impl Uploads {
-    /// Lets a plain PUT in, if there may be one more. Doesn't wait for the disk.
-    pub fn admit(
-        self: &Arc<Self>,
-        destination: &Name,
-        length: Option<u64>,
-        limits: &UploadLimits,
-    ) -> Result<Admitted, UploadError> {
-        self.check_length(length, limits)?;
-        let slot = self.admission.admit(destination.as_str(), limits)?;
-        let serial = self.claims.make(destination, length);
-        Ok(Admitted { slot, claim: Claimed { uploads: Arc::clone(self), serial, received: 0 } })
-    }
-}
-
 impl Admitted {
+    /// In this place, to a destination.
+    pub(super) fn new(slot: Slot, claims: &Arc<Claims>, destination: &Name, length: Option<u64>) -> Admitted {
+        let serial = claims.make(destination, length);
+        Admitted { slot, claim: Claimed { claims: Arc::clone(claims), serial, received: 0 } }
+    }
+
     /// So much of its body has come.
     pub fn note_received(&mut self, bytes: u64) {
         self.claim.received = bytes;
@@ -54,14 +42,14 @@ impl Admitted {
     /// It is published, or was refused for its head alone: its client won't go on.
     pub fn settle(mut self) {
         let serial = std::mem::replace(&mut self.claim.serial, claims::NONE);
-        self.claim.uploads.claims.settle(serial);
+        self.claim.claims.settle(serial);
     }
 }
 
 impl Drop for Claimed {
     fn drop(&mut self) {
         if self.serial != claims::NONE {
-            self.uploads.claims.end(self.serial, vec![self.received, 0]);
+            self.claims.end(self.serial, vec![self.received, 0]);
         }
     }
 }

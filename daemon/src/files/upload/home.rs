@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, Stat, flock, fstat, fsync, mkdirat, openat, statat, unlinkat,
+    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat, flock, fstat, fsync, mkdirat, openat, statat,
+    unlinkat,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
 
 use super::super::unpublished::{Unpublished, give_name};
 use super::error::UploadError;
-use super::limits::HOMES_MAX;
+use super::limits::{HOMES_MAX, SWEPT_ENTRIES_MAX};
 use super::sharing;
 use crate::protocol::name::{RESERVED_SEGMENT, UploadId};
 
@@ -156,6 +157,23 @@ impl Home {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(UploadError::at("removing the file of an upload")(errno)),
         }
+    }
+
+    /// The files that are named as partials are, and whether there may be more. What else lies there isn't the daemon's.
+    pub(super) fn ids(&self) -> Result<(Vec<UploadId>, bool), UploadError> {
+        let failed = UploadError::at("reading .streamd-uploads");
+        let mut ids = Vec::new();
+        for entry in Dir::read_from(self.as_fd()).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if !matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown) {
+                continue;
+            }
+            if ids.len() == SWEPT_ENTRIES_MAX {
+                return Ok((ids, true));
+            }
+            ids.extend(entry.file_name().to_str().ok().and_then(UploadId::parse));
+        }
+        Ok((ids, false))
     }
 }
 

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::fs::Stat;
+
 use super::super::digest::Digests;
 use super::super::direct::DirectFile;
 use super::super::unpublished::Unpublished;
@@ -312,4 +314,9 @@ impl Active {
         self.file.truncate(length).map_err(UploadError::at("taking bytes back"))?;
         self.ahead.give_back(&mut self.file)
     }
+}
+
+/// When the file of a partial was last written.
+pub(super) fn last_written(stat: &Stat) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0))
 }

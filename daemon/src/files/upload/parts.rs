@@ -10,14 +10,16 @@ use rustix::fs::{Mode, OFlags, openat};
 
 use super::super::digest::Digests;
 use super::about::About;
+use super::begin::Continued;
+use super::claims;
 use super::destination::Destination;
 use super::error::UploadError;
 use super::home::Home;
 use super::limits::UploadLimits;
 use super::partial::Partial;
-use super::sweep::ids;
+use super::plan::Plan;
+use super::uploads::Uploads;
 use super::writer::Writer;
-use super::{Kind, Plan, Uploads, claims};
 use crate::protocol::name::{Name, UploadId, UploadResource};
 
 /// Which part of an upload comes.
@@ -60,12 +62,12 @@ impl Uploads {
     /// The upload was published by a part at `offset` that named no upload: until its client is known to have the
     /// answer, it may send that part once more.
     pub fn await_repeat(&self, destination: &Name, length: u64, offset: u64) -> MayRepeat {
-        MayRepeat(self.claims.make_ended(destination, Some(length), vec![offset]))
+        MayRepeat(self.partials.claims.make_ended(destination, Some(length), vec![offset]))
     }
 
     /// The client has its answer.
     pub fn forget_repeat(&self, client: MayRepeat) {
-        self.claims.settle(client.0);
+        self.partials.claims.settle(client.0);
     }
 
     fn begin_part(
@@ -74,10 +76,10 @@ impl Uploads {
         part: &Part,
         limits: &UploadLimits,
     ) -> Result<Writer, UploadError> {
-        let begun = self.check_idle(plan, limits).and_then(|()| self.start(plan, Kind::Ranged, limits));
+        let begun = self.check_idle(plan, limits).and_then(|()| self.start(plan, Continued::Ranged, limits));
         if begun.is_err() {
             // Its client may send the next part without looking at the answer.
-            self.claims.make_ended(&plan.destination, plan.length, vec![part.end]);
+            self.partials.claims.make_ended(&plan.destination, plan.length, vec![part.end]);
         }
         begun
     }
@@ -89,7 +91,7 @@ impl Uploads {
             let is_part = !partial.is_resource && partial.is_kept_short();
             is_part && partial.try_lock().is_none_or(|state| state.is_busy(limits.stall))
         };
-        let uploads = self.index.of_destination(plan.destination.as_str());
+        let uploads = self.partials.index.of_destination(plan.destination.as_str());
         if uploads.iter().any(is_busy) { Err(UploadError::Busy) } else { Ok(()) }
     }
 
@@ -100,7 +102,7 @@ impl Uploads {
         part: &Part,
         limits: &UploadLimits,
     ) -> Result<Writer, UploadError> {
-        let destination = self.resolve(&plan.destination, limits)?;
+        let destination = self.storage.resolve(&plan.destination, limits)?;
         let partial = self.find_or_adopt(id, &destination)?;
         if partial.is_resource || !self.is_same(&destination, &partial.destination) {
             return Err(UploadError::Unknown);
@@ -119,25 +121,25 @@ impl Uploads {
             return Err(UploadError::Busy);
         }
         // Its own client gives it up.
-        self.remove_locked(&partial, &mut state);
-        self.claims.settle(partial.claim);
+        self.partials.remove_locked(&partial, &mut state);
+        self.partials.claims.settle(partial.claim);
         drop(state);
-        self.start(plan, Kind::Ranged, limits)
+        self.start(plan, Continued::Ranged, limits)
     }
 
     /// Found by its id, also where another daemon on this root began it.
     fn find_or_adopt(&self, id: UploadId, destination: &Destination) -> Result<Arc<Partial>, UploadError> {
-        if let Some(partial) = self.index.find(id) {
+        if let Some(partial) = self.partials.index.find(id) {
             return Ok(partial);
         }
         let resources =
             [UploadResource::of_root(id), UploadResource::beside(destination.directory_path(), id)];
-        if resources.iter().any(|resource| self.index.completed(resource).is_some()) {
+        if resources.iter().any(|resource| self.partials.index.completed(resource).is_some()) {
             return Err(UploadError::Completed);
         }
         for (home, beside) in self.homes_of(destination)? {
             self.adopt_one(&home, beside.as_deref(), id)?;
-            if let Some(partial) = self.index.find(id) {
+            if let Some(partial) = self.partials.index.find(id) {
                 return Ok(partial);
             }
         }
@@ -150,7 +152,7 @@ impl Uploads {
         part: &Part,
         limits: &UploadLimits,
     ) -> Result<Writer, UploadError> {
-        let destination = self.resolve(&plan.destination, limits)?;
+        let destination = self.storage.resolve(&plan.destination, limits)?;
         let provided = part.first;
         let mut candidates = self.candidates(&destination, plan.length);
         // Of another content than this one these can't be.
@@ -216,7 +218,7 @@ impl Uploads {
 
     /// The uploads of one length that are gone on with by their name and have this destination, by whatever name.
     fn candidates(&self, destination: &Destination, length: Option<u64>) -> Vec<Arc<Partial>> {
-        let mut candidates = self.index.all();
+        let mut candidates = self.partials.index.all();
         candidates.retain(|partial| !partial.is_resource && partial.length() == length);
         candidates.retain(|partial| self.is_same(destination, &partial.destination));
         candidates
@@ -231,11 +233,11 @@ impl Uploads {
         offset: Option<u64>,
     ) -> Result<bool, UploadError> {
         let length = partial.length();
-        let mut rivals = self.claims.rivals(partial.claim, length, offset);
+        let mut rivals = self.partials.claims.rivals(partial.claim, length, offset);
         rivals.retain(|rival| self.is_same(destination, &rival.destination));
         // Who only asks is told nothing, and so takes nothing along.
         for rival in rivals.iter().filter(|_| offset.is_some()) {
-            self.claims.surface(rival.serial);
+            self.partials.claims.surface(rival.serial);
         }
         Ok(!rivals.is_empty() || self.has_strangers(destination, length)?)
     }
@@ -243,9 +245,10 @@ impl Uploads {
     /// Whether another daemon has an upload of this destination and length.
     fn has_strangers(&self, destination: &Destination, length: Option<u64>) -> Result<bool, UploadError> {
         for (home, _) in self.homes_of(destination)? {
-            let (ids, is_partway) = ids(&home)?;
-            let is_rival =
-                |id: &UploadId| self.index.find(*id).is_none() && self.is_of(&home, *id, destination, length);
+            let (ids, is_partway) = home.ids()?;
+            let is_rival = |id: &UploadId| {
+                self.partials.index.find(*id).is_none() && self.is_of(&home, *id, destination, length)
+            };
             // Of what wasn't looked at nothing is known.
             if is_partway || ids.iter().any(is_rival) {
                 return Ok(true);
@@ -270,12 +273,13 @@ impl Uploads {
         }
         // One letter different, and it is another file however the directory is reached.
         destination.has_leaf_of(other)
-            && Destination::resolve_existing(&self.root, other).is_ok_and(|other| destination.is(&other))
+            && Destination::resolve_existing(&self.storage.root, other)
+                .is_ok_and(|other| destination.is(&other))
     }
 
     /// The homes in which partials of this destination may lie, and the directories that have them.
     fn homes_of(&self, destination: &Destination) -> Result<Vec<HomeOf>, UploadError> {
-        let of_root = Home::open(self.root.directory())?.map(|home| (home, None));
+        let of_root = Home::open(self.storage.root.directory())?.map(|home| (home, None));
         let is_root = destination.directory_path() == ".";
         let beside = if is_root { None } else { Home::open(destination.directory())? };
         let beside = beside.map(|home| (home, Some(destination.directory_path().into())));

@@ -1,71 +1,29 @@
-//! An upload gets its name, whole and verified, or not at all; and a name is taken away.
+//! An upload gets its name, whole and verified, or not at all.
 
-use std::fmt;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_OMIT, fstat, fsync, futimens, unlinkat};
+use rustix::fs::fstat;
 use rustix::io::{Errno, fcntl_dupfd_cloexec, pread};
 
-use super::super::digest::{self, Algorithms, Digests};
+use super::super::digest::{self, Digests};
 use super::super::file_system::FileSystem;
 use super::super::free_space::Room;
 use super::super::identity::Moment;
 use super::super::source::SourceFile;
 use super::super::unpublished::{Unpublished, give_name};
-use super::Uploads;
 use super::about;
-use super::destination::{Current, Destination};
 use super::directories::Made;
 use super::error::UploadError;
 use super::home::Home;
-use super::limits::UploadLimits;
 use super::partial::{Active, State};
+use super::publication::{Publication, Published};
+use super::uploads::Uploads;
 use super::writer::Writer;
-use crate::protocol::conditional::Validators;
-use crate::protocol::name::Name;
 
 /// Bytes that are copied at once, where a file can't be renamed to its destination.
 const COPY_BYTES: usize = 256 << 10;
-
-/// Says whether the destination's state, None where no file is there, is the one that was asked for.
-pub type Precondition<'p> = &'p dyn Fn(Option<&Validators>) -> bool;
-
-/// What must hold for an upload to be published, and what is recorded of it.
-#[derive(Clone, Copy, Default)]
-pub struct Publication<'p> {
-    /// Whether nothing may have the name (`If-None-Match: *`): not even something made from outside at the last
-    /// moment is replaced.
-    pub is_new: bool,
-    /// Asked under the destination's lock right before the rename; between uploads and deletions of the daemons on this
-    /// root nothing comes in between.
-    pub precondition: Option<Precondition<'p>>,
-    /// What the content must turn out to be, besides what was promised by those before: what the last request said
-    /// before its body, and behind it.
-    pub digests: [Digests; 2],
-    /// Digests that are computed and recorded in any case.
-    pub recorded: Algorithms,
-}
-
-impl fmt::Debug for Publication<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Publication").field("is_new", &self.is_new).finish_non_exhaustive()
-    }
-}
-
-/// What was published.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
-    /// Whether nothing had the name before.
-    pub created: bool,
-    /// Its length in bytes.
-    pub size: u64,
-    /// Its entity tag, as a GET has it.
-    pub etag: String,
-    /// The digests that were computed.
-    pub digests: Digests,
-}
 
 /// What a file is, once nothing of it will change.
 #[derive(Clone, Copy)]
@@ -97,14 +55,14 @@ impl Writer {
         self.is_over = true;
         let result = self.publish_locked(&mut state, publication);
         if !state.is_gone {
-            self.uploads.remove_locked(&partial, &mut state);
+            self.uploads.partials.remove_locked(&partial, &mut state);
         }
         match &result {
-            Ok(_) => self.uploads.claims.settle(partial.claim),
+            Ok(_) => self.uploads.partials.claims.settle(partial.claim),
             // Whoever sent the last part may try it once more.
             Err(_) => {
                 let offsets = [partial.offsets_to_go_on(), vec![partial.last_first()]].concat();
-                self.uploads.claims.end(partial.claim, offsets);
+                self.uploads.partials.claims.end(partial.claim, offsets);
             }
         }
         result
@@ -126,13 +84,13 @@ impl Writer {
         }
         let named = placed?;
         state.end();
-        if let Err(error) = self.uploads.sync_name(&self.destination, &self.limits) {
-            self.uploads.index.forget(&self.partial);
+        if let Err(error) = self.uploads.names.sync_name(&self.destination, &self.limits) {
+            self.uploads.partials.index.forget(&self.partial);
             return Err(error);
         }
         // Known until now, so that whoever asks meanwhile isn't told that there is none.
         let validators = named.file.validators(SystemTime::now());
-        self.uploads.index.complete(&self.partial, named.file.size());
+        self.uploads.partials.index.complete(&self.partial, named.file.size());
         Ok(Published { created: named.created, size: named.file.size(), etag: validators.etag, digests })
     }
 
@@ -147,7 +105,7 @@ impl Writer {
     ) -> Result<Named, UploadError> {
         let uploads = Arc::clone(&self.uploads);
         let mut made = Made::default();
-        let held = uploads.directories.hold();
+        let held = uploads.names.directories.hold();
         let result = self.make_directory(is_again, &mut made).and_then(|()| {
             match self.name_from(&active.home, &active.file, &sealed, publication)? {
                 Some(named) => Ok(named),
@@ -155,7 +113,7 @@ impl Writer {
             }
         });
         if result.is_err() {
-            uploads.directories.remove(held, made);
+            uploads.names.directories.remove(held, made);
         }
         result
     }
@@ -165,12 +123,16 @@ impl Writer {
             return Ok(());
         }
         let missing = Room { bytes: 0, inodes: self.destination.directories_missing() };
-        let space = self.uploads.space_of(self.destination.mount);
+        let space = self.uploads.storage.space_of(self.destination.mount);
         let _room = space.admit(self.destination.directory(), missing, self.limits.reserve())?;
-        let Uploads { root, directories, .. } = &*self.uploads;
-        self.destination.make_directory(root, directories, self.limits.is_durable, made)?;
+        let Uploads { storage, names, .. } = &*self.uploads;
+        self.destination.make_directory(&storage.root, &names.directories, self.limits.is_durable, made)?;
         // A link may lead into the home.
-        if self.destination.key == self.uploads.home_key { Err(UploadError::NotFound) } else { Ok(()) }
+        if self.destination.key == self.uploads.storage.home_key {
+            Err(UploadError::NotFound)
+        } else {
+            Ok(())
+        }
     }
 
     /// The digests that are promised, asked for or to be recorded; those that no writer computed from the first byte
@@ -178,7 +140,7 @@ impl Writer {
     fn verify(&self, file: &Unpublished, publication: &Publication<'_>) -> Result<Digests, UploadError> {
         let [before, behind] = &publication.digests;
         let promises = [&self.partial.promised(), before, behind];
-        let recorded = publication.recorded.union(self.uploads.root.algorithms());
+        let recorded = publication.recorded.union(self.uploads.storage.root.algorithms());
         let wanted = promises.iter().fold(recorded, |sum, digests| sum.union(digests.algorithms()));
         let passed = if self.start == 0 { self.hashers.digests() } else { Digests::default() };
         let missing = wanted.without(passed.algorithms());
@@ -200,7 +162,7 @@ impl Writer {
 
     /// Sets its time and makes the file durable.
     fn seal(&self, file: &Unpublished, digests: &Digests) -> Result<Sealed, UploadError> {
-        let modified = self.uploads.set_time(file)?;
+        let modified = self.uploads.names.set_time(file)?;
         if self.limits.is_durable {
             file.sync().map_err(UploadError::at("fsync of an upload"))?;
         }
@@ -218,11 +180,11 @@ impl Writer {
     ) -> Result<Option<Named>, UploadError> {
         let destination = &self.destination;
         // Before the lock: a sync may take long. What has the name by then may be another file, which is nobody's loss.
-        if self.uploads.membership.join(file, destination) && self.limits.is_durable {
+        if self.uploads.storage.membership.join(file, destination) && self.limits.is_durable {
             file.sync().map_err(UploadError::at("fsync of an upload"))?;
         }
-        let _locked = self.uploads.lock(destination)?;
-        let current = destination.current(&self.uploads.root, publication.precondition.is_some())?;
+        let _locked = self.uploads.names.lock(destination)?;
+        let current = destination.current(&self.uploads.storage.root, publication.precondition.is_some())?;
         if !publication.permits(&current) {
             return Err(UploadError::PreconditionFailed);
         }
@@ -238,7 +200,7 @@ impl Writer {
                 }
                 let named = Named { file: self.recorded(named, sealed), created: current.found.is_none() };
                 // Last, so that what was opened before is opened again, with the tag of the answer.
-                self.uploads.raise_generation();
+                self.uploads.names.raise_generation();
                 Ok(Some(named))
             }
             Err(Errno::EXIST) if publication.is_new => Err(UploadError::PreconditionFailed),
@@ -252,14 +214,14 @@ impl Writer {
         let failed = UploadError::at("looking at an upload");
         let descriptor = fcntl_dupfd_cloexec(file, 0).map_err(failed)?;
         let stat = fstat(&descriptor).map_err(failed)?;
-        Ok(SourceFile::new(descriptor, &stat, FileSystem::of(file), self.uploads.root.etag()))
+        Ok(SourceFile::new(descriptor, &stat, FileSystem::of(file), self.uploads.storage.root.etag()))
     }
 
     /// A file that has just got its name, which changed its change time, with what its entity tag follows from.
     fn recorded(&self, named: SourceFile, sealed: &Sealed) -> SourceFile {
         let size = named.size();
         let named = named.looked_at_again();
-        self.uploads.recorded(named, size, sealed.modified, &sealed.digests, &self.limits)
+        self.uploads.names.recorded(named, size, sealed.modified, &sealed.digests, &self.limits)
     }
 
     /// Publishes a copy made beside the destination. Whether two directories of one mount let files be renamed
@@ -270,10 +232,10 @@ impl Writer {
         digests: &Digests,
         publication: &Publication<'_>,
     ) -> Result<Named, UploadError> {
-        let home = self.uploads.home_beside(&self.destination)?;
+        let home = self.uploads.storage.home_beside(&self.destination)?;
         let id = self.partial.id;
         let mut copy =
-            self.uploads.membership.create(&home, id, &self.destination, self.limits.is_durable)?;
+            self.uploads.storage.membership.create(&home, id, &self.destination, self.limits.is_durable)?;
         let mut publish = || {
             copy_to(&mut copy, file).map_err(UploadError::at("copying an upload"))?;
             let sealed = self.seal(&copy, digests)?;
@@ -285,7 +247,7 @@ impl Writer {
         let result = publish();
         if result.is_err() {
             let _ = home.remove(id);
-        } else if let Ok(Some(home)) = self.uploads.home_of(&self.partial) {
+        } else if let Ok(Some(home)) = self.uploads.storage.home_of(&self.partial) {
             // Published all the same: what is left here is swept.
             let _ = home.remove(id);
         }
@@ -304,84 +266,4 @@ fn copy_to(copy: &mut Unpublished, file: &Unpublished) -> Result<(), Errno> {
         }
     }
     Ok(())
-}
-
-impl Publication<'_> {
-    /// Whether a file may get the name that means this now.
-    pub(super) fn permits(&self, current: &Current) -> bool {
-        let is_free = !self.is_new || current.found.is_none();
-        is_free && self.precondition.is_none_or(|precondition| precondition(current.validators.as_ref()))
-    }
-}
-
-impl Uploads {
-    /// Sets the time of a file that will be published.
-    pub(super) fn set_time(&self, file: &Unpublished) -> Result<Moment, UploadError> {
-        let modified = self.distinct_now();
-        let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
-        futimens(file, &Timestamps { last_access, last_modification: modified })
-            .map_err(UploadError::at("setting the time of an upload"))?;
-        Ok(Moment::of(modified.tv_sec, modified.tv_nsec))
-    }
-
-    /// A file that was published with `size` bytes and this time, as it is now, with what its entity tag follows from.
-    /// Where somebody has written to it already nothing is recorded.
-    pub(super) fn recorded(
-        &self,
-        named: SourceFile,
-        size: u64,
-        modified: Moment,
-        digests: &Digests,
-        limits: &UploadLimits,
-    ) -> SourceFile {
-        if named.stamp().modified != modified || named.size() != size {
-            return named;
-        }
-        self.root.record_published(named, digests, limits.is_durable)
-    }
-
-    /// Makes a name durable, if it has to be.
-    pub(super) fn sync_name(
-        &self,
-        destination: &Destination,
-        limits: &UploadLimits,
-    ) -> Result<(), UploadError> {
-        if !limits.is_durable {
-            return Ok(());
-        }
-        fsync(destination.directory()).map_err(UploadError::at("fsync of a directory"))?;
-        self.directories.sync_above(&self.root, destination.directory_path())
-    }
-
-    /// Removes the file of this name, or the link. Waits for the disk.
-    pub fn delete(
-        &self,
-        name: &Name,
-        precondition: Option<Precondition<'_>>,
-        limits: &UploadLimits,
-    ) -> Result<(), UploadError> {
-        let absent = |error| match error {
-            UploadError::ParentMissing => UploadError::NotFound,
-            error => error,
-        };
-        let limits = UploadLimits { create_dirs: false, ..*limits };
-        let destination = self.resolve(name, &limits).map_err(absent)?;
-        let locked = self.lock(&destination)?;
-        let current = destination.current(&self.root, precondition.is_some())?;
-        if precondition.is_some_and(|precondition| !precondition(current.validators.as_ref())) {
-            return Err(UploadError::PreconditionFailed);
-        }
-        if current.found.is_none() {
-            return Err(UploadError::NotFound);
-        }
-        unlinkat(destination.directory(), destination.leaf(), AtFlags::empty())
-            .map_err(UploadError::at("removing a file"))
-            .map_err(absent)?;
-        self.raise_generation();
-        drop(locked);
-        if limits.is_durable {
-            fsync(destination.directory()).map_err(UploadError::at("fsync of a directory"))?;
-        }
-        Ok(())
-    }
 }

@@ -15,10 +15,11 @@ use std::time::{Duration, SystemTime};
 
 use super::super::digest::{Algorithms, Digests, Hashers};
 use super::super::root::{Found, Root};
+use super::storage::Storage;
 use super::*;
 use crate::config::EtagChoice;
 use crate::protocol::digest::Algorithm;
-use crate::protocol::name::UploadId;
+use crate::protocol::name::{Name, UploadId, UploadResource};
 
 const ALL: Algorithms = Algorithms { sha256: true, crc32c: true };
 
@@ -92,6 +93,13 @@ impl Fixture {
     /// As after a restart of the daemon.
     fn restart(&mut self) {
         self.uploads = Uploads::open(Arc::clone(&self.root)).unwrap();
+    }
+
+    /// As on another layout of directories and mounts.
+    fn rearrange(&mut self, change: impl FnOnce(&mut Storage)) {
+        let mut storage = Storage::open(Arc::clone(&self.root)).unwrap();
+        change(&mut storage);
+        self.uploads = Arc::new(Uploads::over(storage).unwrap());
     }
 
     fn put(&self, path: &str, bytes: &[u8]) -> Result<Published, UploadError> {

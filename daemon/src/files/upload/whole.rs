@@ -7,7 +7,6 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use rustix::fs::{FileType, Stat, fstat};
@@ -19,14 +18,15 @@ use super::super::place::Place;
 use super::super::source::SourceFile;
 use super::super::unpublished::{Unpublished, give_name};
 use super::admitted::Admitted;
-use super::begin::random_id;
 use super::destination::Destination;
 use super::error::UploadError;
 use super::home::Home;
 use super::limits::UploadLimits;
 use super::locks::Locked;
-use super::publish::{Publication, Published};
-use super::{Plan, Uploads, membership};
+use super::membership;
+use super::plan::Plan;
+use super::publication::{Publication, Published};
+use super::uploads::Uploads;
 use crate::protocol::name::{Name, UploadId};
 
 /// A file that is all there.
@@ -47,23 +47,6 @@ pub struct Whole<'w> {
 /// A destination whose directory is open: whoever publishes there waits for no other mount than the root's.
 #[derive(Debug)]
 pub struct KnownDestination(Destination);
-
-/// Ids of files that nobody goes on with. They may be guessed; only other daemons mustn't have the same.
-#[derive(Debug)]
-pub(super) struct Temporaries {
-    own: u128,
-    next: AtomicU64,
-}
-
-impl Temporaries {
-    pub(super) fn new() -> Result<Temporaries, UploadError> {
-        Ok(Temporaries { own: random_id()?.0 & !u128::from(u64::MAX), next: AtomicU64::new(0) })
-    }
-
-    pub(super) fn next(&self) -> UploadId {
-        UploadId(self.own | u128::from(self.next.fetch_add(1, Ordering::Relaxed)))
-    }
-}
 
 /// Whether whoever publishes may wait for the disk and for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +74,7 @@ impl Uploads {
         admitted.note_received(whole.content.len() as u64);
         let resolved = match whole.known {
             Some(_) => None,
-            None => Some(KnownDestination(self.resolve(&whole.plan.destination, limits)?)),
+            None => Some(KnownDestination(self.storage.resolve(&whole.plan.destination, limits)?)),
         };
         let digests = self.verified(whole, publication)?;
         if let Some(destination) = whole.known.or(resolved.as_ref()) {
@@ -111,11 +94,12 @@ impl Uploads {
 
     /// Where a file of this name goes, if that needs no disk: on the root's mount, and not in its home.
     pub fn known_destination(&self, name: &Name) -> Option<KnownDestination> {
-        if self.home_file_system.place == Place::Elsewhere {
+        if self.storage.home_file_system.place == Place::Elsewhere {
             return None;
         }
-        let destination = Destination::resolve_now(&self.root, name)?;
-        let is_known = destination.mount == self.home_mount && destination.key != self.home_key;
+        let destination = Destination::resolve_now(&self.storage.root, name)?;
+        let is_known =
+            destination.mount == self.storage.home_mount && destination.key != self.storage.home_key;
         is_known.then_some(KnownDestination(destination))
     }
 
@@ -129,7 +113,7 @@ impl Uploads {
         limits: &UploadLimits,
     ) -> Result<Result<Published, UploadError>, Admitted> {
         admitted.note_received(whole.content.len() as u64);
-        let is_usual = self.home_file_system.place == Place::Memory
+        let is_usual = self.storage.home_file_system.place == Place::Memory
             && publication.precondition.is_none()
             && !publication.is_new
             && self.algorithms(whole, publication).is_empty();
@@ -148,7 +132,7 @@ impl Uploads {
     fn algorithms(&self, whole: &Whole<'_>, publication: &Publication<'_>) -> Algorithms {
         let promises =
             [&whole.plan.digests, whole.body_digests, &publication.digests[0], &publication.digests[1]];
-        let recorded = publication.recorded.union(self.root.algorithms()).union(whole.algorithms);
+        let recorded = publication.recorded.union(self.storage.root.algorithms()).union(whole.algorithms);
         promises.iter().fold(recorded, |sum, digests| sum.union(digests.algorithms()))
     }
 
@@ -179,14 +163,14 @@ impl Uploads {
         if !self.is_usual(destination) {
             return Ok(None);
         }
-        let home = self.root_home()?;
+        let home = self.storage.root_home()?;
         let room = Room { bytes: whole.content.len() as u64, inodes: 1 };
-        let space = self.space_of(destination.mount);
+        let space = self.storage.space_of(destination.mount);
         // Until the file is there.
         let _room = space.admit(&home, room, limits.reserve())?;
         let (mut file, mut temporary) = self.create_temporary(&home, limits)?;
         file.append(whole.content).map_err(UploadError::at("writing an upload"))?;
-        let modified = self.set_time(&file)?;
+        let modified = self.names.set_time(&file)?;
         if limits.is_durable {
             // Before the lock, since a sync may take long. What has the name by then may be another file, which is
             // nobody's loss.
@@ -194,7 +178,7 @@ impl Uploads {
             file.sync().map_err(UploadError::at("fsync of an upload"))?;
         }
         let Some(locked) = self.lock_for(destination, &home, patience)? else { return Ok(None) };
-        let current = destination.current(&self.root, publication.precondition.is_some())?;
+        let current = destination.current(&self.storage.root, publication.precondition.is_some())?;
         if !publication.permits(&current) {
             return Err(UploadError::PreconditionFailed);
         }
@@ -211,11 +195,11 @@ impl Uploads {
         }
         let named = self
             .opened(file)
-            .map(|named| self.recorded(named, whole.content.len() as u64, modified, digests, limits));
+            .map(|named| self.names.recorded(named, whole.content.len() as u64, modified, digests, limits));
         // Last, so that what was opened before is opened again, with the tag of the answer.
-        self.raise_generation();
+        self.names.raise_generation();
         drop(locked);
-        self.sync_name(destination, limits)?;
+        self.names.sync_name(destination, limits)?;
         let named = named?;
         Ok(Some(Published {
             created: current.found.is_none(),
@@ -238,15 +222,20 @@ impl Uploads {
     /// The file that has got its name, as a GET would open it.
     fn opened(&self, file: Unpublished) -> Result<SourceFile, UploadError> {
         let stat = fstat(&file).map_err(UploadError::at("looking at an upload"))?;
-        Ok(SourceFile::new(file.into_descriptor(), &stat, self.home_file_system, self.root.etag()))
+        Ok(SourceFile::new(
+            file.into_descriptor(),
+            &stat,
+            self.storage.home_file_system,
+            self.storage.root.etag(),
+        ))
     }
 
     /// Whether the directory is there, lies on the mount of the home, and shares nothing.
     fn is_usual(&self, destination: &Destination) -> bool {
-        self.home_file_system.place != Place::Elsewhere
-            && destination.mount == self.home_mount
+        self.storage.home_file_system.place != Place::Elsewhere
+            && destination.mount == self.storage.home_mount
             && destination.has_directory()
-            && !self.homes.contains(destination.directory_path())
+            && !self.storage.homes.contains(destination.directory_path())
             && !membership::shares(destination)
     }
 
@@ -257,8 +246,8 @@ impl Uploads {
         patience: Patience,
     ) -> Result<Option<Locked<'_>>, UploadError> {
         match patience {
-            Patience::Waits => self.lock(destination).map(Some),
-            Patience::Never => Ok(self.locks.try_now(destination.hash(), home)),
+            Patience::Waits => self.names.lock(destination).map(Some),
+            Patience::Never => Ok(self.names.locks.try_now(destination.hash(), home)),
         }
     }
 
@@ -268,7 +257,7 @@ impl Uploads {
         let is_file = |stat: &&Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         let Some(replaced) = replaced.filter(is_file) else { return };
         if !membership::is_as_created(file, destination, replaced) {
-            self.membership.join(file, destination);
+            self.storage.membership.join(file, destination);
         }
     }
 }

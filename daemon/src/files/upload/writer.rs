@@ -1,18 +1,17 @@
 //! Who may append to a partial.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use rustix::fs::fsync;
 use rustix::io::{Errno, pread, retry_on_intr};
 
 use super::super::digest::{Algorithms, Digests, Hashers};
-use super::Uploads;
 use super::buffers::DirectBuffer;
 use super::destination::Destination;
 use super::error::UploadError;
 use super::limits::{CHECKPOINT_BYTES, KEPT_BYTES_MIN, UploadLimits};
 use super::partial::{Partial, State, Way};
+use super::uploads::Uploads;
 use crate::protocol::name::{UploadId, UploadResource};
 
 /// Bytes that are read at once for a digest that comes behind the body.
@@ -133,7 +132,7 @@ impl Writer {
             Ok(direct) => self.direct_bytes += direct,
             Err(error) => {
                 self.is_over = true;
-                self.uploads.remove_locked(partial, &mut state);
+                self.uploads.partials.remove_locked(partial, &mut state);
                 return Err(error);
             }
         }
@@ -149,7 +148,7 @@ impl Writer {
             let active = state.of_writer(self.lease)?;
             active.file.sync().map_err(UploadError::at("fsync of an upload"))?;
             state.durable = end;
-            self.partial.describe(state, &self.uploads.boot);
+            self.partial.describe(state, &self.uploads.partials.boot);
         }
         Ok(())
     }
@@ -222,13 +221,14 @@ impl Writer {
         let mut state = self.partial.lock();
         let offset = state.of_writer(self.lease)?.file.length();
         if !self.is_worth_keeping(offset) {
-            self.uploads.remove_locked(&self.partial, &mut state);
+            self.uploads.partials.remove_locked(&self.partial, &mut state);
             return Ok(Kept { offset, is_resumable: false });
         }
-        self.uploads.put_aside(&self.partial, &mut state, &self.limits)?;
+        self.uploads.partials.suspend(&self.partial, &mut state, &self.limits)?;
         drop(state);
         if !self.partial.is_resource {
             self.uploads
+                .partials
                 .remove_oldest(self.partial.destination.as_str(), self.limits.uploads_per_destination_max);
         }
         Ok(Kept { offset, is_resumable: true })
@@ -241,7 +241,7 @@ impl Writer {
         if self.partial.is_kept_short() {
             return offset > 0;
         }
-        self.partial.length().is_some() && offset >= KEPT_BYTES_MIN && !self.uploads.index.is_full()
+        self.partial.length().is_some() && offset >= KEPT_BYTES_MIN && !self.uploads.partials.index.is_full()
     }
 
     /// Ends the upload: what is there of it is removed.
@@ -249,51 +249,8 @@ impl Writer {
         self.is_over = true;
         let mut state = self.partial.lock();
         if state.of_writer(self.lease).is_ok() {
-            self.uploads.remove_locked(&self.partial, &mut state);
+            self.uploads.partials.remove_locked(&self.partial, &mut state);
         }
-    }
-}
-
-impl Uploads {
-    /// Ends the writing to a partial, whoever does it, and keeps what is there; a partial that can't be kept is
-    /// removed.
-    pub(super) fn put_aside(
-        &self,
-        partial: &Partial,
-        state: &mut State,
-        limits: &UploadLimits,
-    ) -> Result<(), UploadError> {
-        let result = self.try_put_aside(partial, state, limits);
-        if result.is_err() {
-            self.remove_locked(partial, state);
-        }
-        result
-    }
-
-    fn try_put_aside(
-        &self,
-        partial: &Partial,
-        state: &mut State,
-        limits: &UploadLimits,
-    ) -> Result<(), UploadError> {
-        let Some(active) = &mut state.active else { return Ok(()) };
-        let offset = active.file.length();
-        active.ahead.give_back(&mut active.file)?;
-        if limits.is_durable {
-            active.file.sync().map_err(UploadError::at("fsync of an upload"))?;
-            state.durable = offset;
-        }
-        partial.keep_short();
-        partial.describe(state, &self.boot);
-        if let Some(active) = state.active.as_ref().filter(|_| limits.is_durable) {
-            // The description says what is durable, and so was written after it; whoever is told how much is kept
-            // can rely on the description too, and on the name that it is found by.
-            active.file.sync().map_err(UploadError::at("fsync of an upload"))?;
-            fsync(&active.home).map_err(UploadError::at("fsync of .streamd-uploads"))?;
-        }
-        state.idle_since = SystemTime::now();
-        state.active = None;
-        Ok(())
     }
 }
 

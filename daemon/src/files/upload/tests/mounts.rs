@@ -212,7 +212,7 @@ fn what_cannot_be_renamed_is_copied_beside_its_destination() {
     // As where two directories of one mount don't let files be renamed between them.
     let destination = Destination::resolve(&fixture.root, &name("/mnt/file"), &limits()).unwrap();
     let (_, home_mount, _) = identify(destination.directory()).unwrap();
-    Arc::get_mut(&mut fixture.uploads).unwrap().home_mount = home_mount;
+    fixture.rearrange(|storage| storage.home_mount = home_mount);
     let content = pattern(LONG);
     let digests = digests_of(&content);
     let publication =
@@ -243,9 +243,10 @@ fn a_copy_that_finds_no_room_leaves_both_directories_clean() {
     let destination = Destination::resolve(&fixture.root, &name("/mnt/file"), &limits()).unwrap();
     let (_, home_mount, _) = identify(destination.directory()).unwrap();
     drop(destination);
-    let uploads = Arc::get_mut(&mut fixture.uploads).unwrap();
-    uploads.home_mount = home_mount;
-    uploads.homes = Default::default();
+    fixture.rearrange(|storage| {
+        storage.home_mount = home_mount;
+        storage.homes = Default::default();
+    });
     std::fs::write(mount.0.join("filler"), vec![7; 63 << 20]).unwrap();
     assert_eq!(fixture.put("/mnt/file", &pattern(LONG)), Err(UploadError::NoSpace(Shortage::Disk)));
     assert_eq!(fixture.read("mnt/file").unwrap(), b"before");

@@ -35,7 +35,7 @@ fn only_an_upload_of_the_same_length_is_continued() {
 fn offset_0_starts_anew() {
     let fixture = Fixture::new();
     fixture.cut_short("/file", b"12345", 10);
-    let first = fixture.uploads.index.all()[0].id;
+    let first = fixture.uploads.partials.index.all()[0].id;
     fixture.cut_short("/file", b"abc", 10);
     // The first one's client can go on with it.
     assert_eq!(fixture.partials().len(), 2);
@@ -44,8 +44,15 @@ fn offset_0_starts_anew() {
         let error = fixture.uploads.resume_destination(&plan, offset, &limits()).unwrap_err();
         assert_eq!(error, UploadError::Unproved, "{offset}");
     }
-    let second =
-        fixture.uploads.index.all().iter().map(|partial| partial.id).find(|id| *id != first).unwrap();
+    let second = fixture
+        .uploads
+        .partials
+        .index
+        .all()
+        .iter()
+        .map(|partial| partial.id)
+        .find(|id| *id != first)
+        .unwrap();
     for (id, offset, rest, content) in
         [(second, 3, &b"defghij"[..], b"abcdefghij"), (first, 5, &b"67890"[..], b"1234567890")]
     {
@@ -56,7 +63,7 @@ fn offset_0_starts_anew() {
     }
     // One that begins anew itself gives up what it had.
     fixture.cut_short("/file", b"12345", 10);
-    let id = fixture.uploads.index.all()[0].id;
+    let id = fixture.uploads.partials.index.all()[0].id;
     let mut writer = fixture.uploads.resume_named(&plan, 0, id, &limits()).unwrap();
     assert_ne!(writer.id(), id);
     assert_eq!(fixture.partials(), [writer.id().to_string()]);
@@ -92,7 +99,7 @@ fn a_plain_put_is_kept_if_it_is_long_and_its_length_known() {
     // Those that weren't kept may be gone on with by clients that don't know it.
     let error = fixture.uploads.resume_destination(&plan, LONG as u64, &limits()).unwrap_err();
     assert_eq!(error, UploadError::Unproved);
-    let id = fixture.uploads.index.all()[0].id;
+    let id = fixture.uploads.partials.index.all()[0].id;
     let mut writer = fixture.uploads.resume_named(&plan, LONG as u64, id, &limits()).unwrap();
     writer.write(&content).unwrap();
     writer.publish(&Publication::default()).unwrap();
@@ -220,7 +227,7 @@ fn a_stalled_writer_is_taken_over_and_can_do_no_more() {
     assert_eq!(first.keep(), Err(UploadError::TakenOver));
     second.write(b"678").unwrap();
     drop(second);
-    fixture.uploads.remove(&fixture.uploads.index.all()[0].resource()).unwrap();
+    fixture.uploads.remove(&fixture.uploads.partials.index.all()[0].resource()).unwrap();
     // Whatever the first one does last, the second goes on.
     for end in [Writer::discard as fn(Writer), drop, |first| {
         assert_eq!(first.publish(&Publication::default()), Err(UploadError::TakenOver));

@@ -3,6 +3,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::super::destination::Destination;
 use super::mounts::on_tmpfs;
 use super::*;
 use crate::files::Shortage;
@@ -84,7 +85,7 @@ fn only_where_all_lies_in_memory_nothing_is_waited_for() {
     assert!(!now("/hashed", &Publication { recorded: ALL, ..usual }));
     // Somebody else is about to change the same name.
     let destination = Destination::resolve(&fixture.root, &name("/file"), &limits()).unwrap();
-    let locked = fixture.uploads.lock(&destination).unwrap();
+    let locked = fixture.uploads.names.lock(&destination).unwrap();
     assert!(!now("/file", &usual));
     drop(locked);
     assert!(now("/file", &usual));

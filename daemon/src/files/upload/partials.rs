@@ -1,0 +1,244 @@
+//! The partials of one root: which there are, who may write to them, and how they end without a name.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustix::fs::{fstat, fsync};
+
+use super::super::unpublished::Unpublished;
+use super::about;
+use super::admission::Admission;
+use super::ahead::{Ahead, BytesAhead};
+use super::claims::Claims;
+use super::destination::identify;
+use super::error::UploadError;
+use super::index::Index;
+use super::limits::{BLOCK_BYTES, UploadLimits};
+use super::partial::{Active, Partial, State};
+use super::storage::Storage;
+use crate::protocol::name::UploadResource;
+
+/// What there is of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartialStatus {
+    /// How many bytes.
+    pub offset: u64,
+    /// How many there will be, if that is known.
+    pub length: Option<u64>,
+    /// Whether it is published.
+    pub complete: bool,
+}
+
+/// How many uploads there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UploadUsage {
+    /// With a writer.
+    pub writers: usize,
+    /// With one and without.
+    pub partials: usize,
+    /// Bytes of them, in whole blocks.
+    pub bytes: u64,
+    /// Bytes that are allocated for them ahead of what has come.
+    pub bytes_ahead: u64,
+}
+
+/// The partials, and what they have in common.
+#[derive(Debug)]
+pub(super) struct Partials {
+    storage: Arc<Storage>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) index: Index,
+    pub(super) claims: Arc<Claims>,
+    pub(super) bytes_ahead: Arc<BytesAhead>,
+    /// That of the host, by which descriptions are believed.
+    pub(super) boot: String,
+}
+
+impl Partials {
+    /// None yet.
+    pub(super) fn new(storage: Arc<Storage>) -> Partials {
+        Partials {
+            storage,
+            admission: Arc::default(),
+            index: Index::default(),
+            claims: Arc::default(),
+            bytes_ahead: Arc::default(),
+            boot: about::boot(),
+        }
+    }
+
+    /// How many there are. Doesn't wait for a disk.
+    pub(super) fn usage(&self) -> UploadUsage {
+        let (writers, partials) = (self.admission.count(), self.index.count());
+        let bytes = self.index.all().iter().map(|partial| in_blocks(partial.offset())).sum();
+        UploadUsage { writers, partials, bytes, bytes_ahead: self.bytes_ahead.get() }
+    }
+
+    /// Ends the writing to an upload, whoever does it, and tells what there is of it: the next writer begins there.
+    pub(super) fn interrupt(
+        &self,
+        upload: &UploadResource,
+        limits: &UploadLimits,
+    ) -> Result<PartialStatus, UploadError> {
+        if let Ok(partial) = self.find(upload) {
+            // Waits for a write or a publication that is under way. After that one it is found to be complete.
+            self.suspend(&partial, &mut partial.lock(), limits)?;
+        }
+        self.status(upload)
+    }
+
+    /// What there is of an upload. Doesn't wait for a write that is under way.
+    pub(super) fn status(&self, upload: &UploadResource) -> Result<PartialStatus, UploadError> {
+        match self.find(upload) {
+            Ok(partial) => {
+                Ok(PartialStatus { offset: partial.offset(), length: partial.length(), complete: false })
+            }
+            Err(UploadError::Completed) => {
+                let length = self.index.completed(upload).ok_or(UploadError::NotFound)?;
+                Ok(PartialStatus { offset: length, length: Some(length), complete: true })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes an upload, whoever writes to it. What was published stays.
+    pub(super) fn remove(&self, upload: &UploadResource) -> Result<(), UploadError> {
+        match self.find(upload) {
+            Ok(partial) => {
+                let mut state = partial.lock();
+                if state.is_gone {
+                    return Err(UploadError::NotFound);
+                }
+                self.remove_locked(&partial, &mut state);
+                Ok(())
+            }
+            Err(UploadError::Completed) if self.index.forget_completed(upload) => Ok(()),
+            Err(_) => Err(UploadError::NotFound),
+        }
+    }
+
+    /// Found by its id, but only in its own home.
+    pub(super) fn find(&self, upload: &UploadResource) -> Result<Arc<Partial>, UploadError> {
+        let missing = || match self.index.completed(upload) {
+            Some(_) => UploadError::Completed,
+            None => UploadError::NotFound,
+        };
+        self.index.find(upload.id).filter(|partial| partial.resource() == *upload).ok_or_else(missing)
+    }
+
+    /// Removes the partials of a destination that have waited longest to be continued, until at most `count` wait.
+    pub(super) fn remove_oldest(&self, destination: &str, count: usize) {
+        let mut left: Vec<_> = self.index.of_destination(destination);
+        left.retain(|partial| !partial.is_resource);
+        let since = |partial: &Arc<Partial>| {
+            let state = partial.try_lock()?;
+            (state.active.is_none() && !state.is_gone).then_some(state.idle_since)
+        };
+        let mut waiting: Vec<_> =
+            left.iter().filter_map(|partial| Some((since(partial)?, partial))).collect();
+        waiting.sort_by_key(|(since, _)| *since);
+        let surplus = waiting.len().saturating_sub(count);
+        for (_, partial) in waiting.into_iter().take(surplus) {
+            let state = partial.try_lock().filter(|state| state.active.is_none());
+            if let Some(mut state) = state.filter(|_| !self.is_written_elsewhere(partial)) {
+                self.remove_locked(partial, &mut state);
+            }
+        }
+    }
+
+    /// Whether another daemon writes to a partial that has no writer here.
+    pub(super) fn is_written_elsewhere(&self, partial: &Partial) -> bool {
+        let home = self.storage.home_of(partial).ok().flatten();
+        home.is_some_and(|home| matches!(home.lock(partial.id), Err(UploadError::Busy)))
+    }
+
+    /// Ends a partial and gives its space back.
+    pub(super) fn remove_locked(&self, partial: &Partial, state: &mut State) {
+        let active = state.end();
+        self.index.forget(partial);
+        self.claims.end(partial.claim, partial.offsets_to_go_on());
+        let removed = match &active {
+            Some(active) => active.home.remove(partial.id),
+            None => self.storage.home_of(partial).and_then(|home| match home {
+                Some(home) => home.remove(partial.id),
+                None => Ok(()),
+            }),
+        };
+        if let Err(error) = removed {
+            tracing::warn!(upload = %partial.id, %error, "an upload could not be removed; a sweep tries again");
+        }
+    }
+
+    /// Ends the writing to a partial, whoever does it, and keeps what is there; a partial that can't be kept is
+    /// removed.
+    pub(super) fn suspend(
+        &self,
+        partial: &Partial,
+        state: &mut State,
+        limits: &UploadLimits,
+    ) -> Result<(), UploadError> {
+        let result = self.try_suspend(partial, state, limits);
+        if result.is_err() {
+            self.remove_locked(partial, state);
+        }
+        result
+    }
+
+    fn try_suspend(
+        &self,
+        partial: &Partial,
+        state: &mut State,
+        limits: &UploadLimits,
+    ) -> Result<(), UploadError> {
+        let Some(active) = &mut state.active else { return Ok(()) };
+        let offset = active.file.length();
+        active.ahead.give_back(&mut active.file)?;
+        if limits.is_durable {
+            active.file.sync().map_err(UploadError::at("fsync of an upload"))?;
+            state.durable = offset;
+        }
+        partial.keep_short();
+        partial.describe(state, &self.boot);
+        if let Some(active) = state.active.as_ref().filter(|_| limits.is_durable) {
+            // The description says what is durable, and so was written after it; whoever is told how much is kept
+            // can rely on the description too, and on the name that it is found by.
+            active.file.sync().map_err(UploadError::at("fsync of an upload"))?;
+            fsync(&active.home).map_err(UploadError::at("fsync of .streamd-uploads"))?;
+        }
+        state.idle_since = SystemTime::now();
+        state.active = None;
+        Ok(())
+    }
+
+    /// Opens the file of a partial that has no writer.
+    pub(super) fn open_left(
+        &self,
+        partial: &Arc<Partial>,
+        state: &mut State,
+        limits: &UploadLimits,
+    ) -> Result<Active, UploadError> {
+        let slot = self.admission.admit(partial.destination.as_str(), limits)?;
+        let home = self.storage.home_of(partial)?;
+        let file = home.as_ref().map_or(Ok(None), |home| home.lock_patiently(partial.id))?;
+        let (Some(home), Some(file)) = (home, file) else {
+            // Published or removed by another daemon, or from outside.
+            self.index.forget(partial);
+            self.claims.end(partial.claim, partial.offsets_to_go_on());
+            state.end();
+            return Err(UploadError::NotFound);
+        };
+        let failed = UploadError::at("looking at an upload");
+        let size = u64::try_from(fstat(&file).map_err(failed)?.st_size).unwrap_or(0);
+        // The file is right: another daemon may have gone on with it.
+        partial.set_offset(size);
+        state.durable = state.durable.min(size);
+        let (_, mount, _) = identify(&home).map_err(failed)?;
+        let ahead = Ahead::new(self.storage.space_of(mount), &self.bytes_ahead);
+        Ok(Active::new(Unpublished::with_length(file, size, limits.is_durable), home, slot, ahead))
+    }
+}
+
+/// What a file of so many bytes takes of most file systems.
+fn in_blocks(bytes: u64) -> u64 {
+    bytes.max(1).next_multiple_of(BLOCK_BYTES)
+}
