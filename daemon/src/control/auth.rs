@@ -5,7 +5,7 @@ use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, ORI
 use hyper::http::request::Parts;
 
 use super::caller::Caller;
-use super::error::RequestError;
+use super::error::ApiError;
 use crate::config::{Token, names_address, names_this_host};
 use crate::protocol::http1::authority::Authority;
 use crate::protocol::name::escape_for_log;
@@ -24,48 +24,48 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// without a dot (a proxy's upstream name, this host's own) aren't an attacker's to publish in the DNS.
 ///
 /// What this host may without a token, a proxy on it may not do for somebody elsewhere.
-pub(super) fn check(request: &Parts, caller: Caller, token: Option<&Token>) -> Result<(), RequestError> {
+pub(super) fn check(request: &Parts, caller: Caller, token: Option<&Token>) -> Result<(), ApiError> {
     let host = host(request)?;
     check_origin(&request.headers, host)?;
     match token {
         Some(token) => check_bearer(&request.headers, token),
-        None if caller.is_elsewhere => Err(RequestError::Elsewhere(caller)),
+        None if caller.is_elsewhere => Err(ApiError::Elsewhere(caller)),
         None => check_host(host),
     }
 }
 
 /// The authority that the request is for (RFC 9112 3.2 and 3.3); None is possible before HTTP/1.1 only.
-fn host(request: &Parts) -> Result<Option<Authority<'_>>, RequestError> {
+fn host(request: &Parts) -> Result<Option<Authority<'_>>, ApiError> {
     let mut values = request.headers.get_all(HOST).iter();
     let first = values.next();
     if values.next().is_some() {
-        return Err(RequestError::BadHost("is there more than once"));
+        return Err(ApiError::BadHost("is there more than once"));
     }
     if first.is_none() && request.version >= Version::HTTP_11 {
-        return Err(RequestError::BadHost("is missing"));
+        return Err(ApiError::BadHost("is missing"));
     }
     // RFC 9112 3.2.2: the authority of a target in absolute form outranks Host.
     let of_target = request.uri.authority().map(|authority| authority.as_str().as_bytes());
     let Some(text) = of_target.or(first.map(HeaderValue::as_bytes)) else { return Ok(None) };
-    let authority = Authority::parse(text).ok_or(RequestError::BadHost("is no HOST or HOST:PORT"))?;
+    let authority = Authority::parse(text).ok_or(ApiError::BadHost("is no HOST or HOST:PORT"))?;
     Ok(Some(authority))
 }
 
 /// Browsers send Origin (RFC 6454 7) with each POST and with each request across origins, and Sec-Fetch-Site
 /// (Fetch Metadata) with all others; other clients send neither.
-fn check_origin(headers: &HeaderMap, host: Option<Authority<'_>>) -> Result<(), RequestError> {
+fn check_origin(headers: &HeaderMap, host: Option<Authority<'_>>) -> Result<(), ApiError> {
     for origin in headers.get_all(ORIGIN) {
         let is_own =
             origin.to_str().ok().zip(host).is_some_and(|(origin, host)| is_same_origin(origin, host));
         if !is_own {
-            return Err(RequestError::ForeignOrigin {
+            return Err(ApiError::ForeignOrigin {
                 origin: escape_for_log(origin.as_bytes()),
                 host: host.map(shown).unwrap_or_default(),
             });
         }
     }
     let is_cross_site = headers.get_all(SEC_FETCH_SITE).iter().any(|site| site == "cross-site");
-    if is_cross_site { Err(RequestError::CrossSite) } else { Ok(()) }
+    if is_cross_site { Err(ApiError::CrossSite) } else { Ok(()) }
 }
 
 /// Whether `origin` (`http://name:port`, or `null`) names the host that the request is for. The scheme only
@@ -81,14 +81,14 @@ fn is_same_origin(origin: &str, host: Authority<'_>) -> bool {
     authority.host.eq_ignore_ascii_case(host.host) && port_of(authority) == port_of(host)
 }
 
-fn check_host(host: Option<Authority<'_>>) -> Result<(), RequestError> {
+fn check_host(host: Option<Authority<'_>>) -> Result<(), ApiError> {
     // No browser speaks HTTP/1.0 without Host.
     let Some(host) = host else { return Ok(()) };
     let is_dotless = || !host.host.iter().any(|byte| b".%".contains(byte));
     if names_this_host(host.host) || names_address(host.host) || is_dotless() {
         return Ok(());
     }
-    Err(RequestError::ForeignHost(shown(host)))
+    Err(ApiError::ForeignHost(shown(host)))
 }
 
 /// As it came, for people.
@@ -98,11 +98,11 @@ fn shown(authority: Authority<'_>) -> String {
 }
 
 /// RFC 6750 2.1.
-fn check_bearer(headers: &HeaderMap, token: &Token) -> Result<(), RequestError> {
+fn check_bearer(headers: &HeaderMap, token: &Token) -> Result<(), ApiError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return Err(RequestError::Unauthorized) };
-    let presented = bearer(value.as_bytes()).ok_or(RequestError::Unauthorized)?;
-    if token.is(presented) { Ok(()) } else { Err(RequestError::Unauthorized) }
+    let (Some(value), None) = (values.next(), values.next()) else { return Err(ApiError::Unauthorized) };
+    let presented = bearer(value.as_bytes()).ok_or(ApiError::Unauthorized)?;
+    if token.is(presented) { Ok(()) } else { Err(ApiError::Unauthorized) }
 }
 
 /// What follows the scheme, whose name has no case (RFC 9110 11.1).
@@ -118,7 +118,7 @@ mod tests {
     use hyper::http::request::Parts;
 
     use super::super::caller::Caller;
-    use super::super::error::RequestError;
+    use super::super::error::ApiError;
     use super::check;
     use crate::config::Token;
 
@@ -257,6 +257,6 @@ mod tests {
         let request =
             Request::post("http://evil.example/stream").header("host", "localhost").body(()).unwrap();
         let refused = check(&request.into_parts().0, here(), None).unwrap_err();
-        assert!(matches!(refused, RequestError::ForeignHost(host) if host == "evil.example"));
+        assert!(matches!(refused, ApiError::ForeignHost(host) if host == "evil.example"));
     }
 }

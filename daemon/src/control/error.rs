@@ -13,7 +13,7 @@ use crate::telemetry::Outcome;
 
 /// Why a request got no result.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RequestError {
+pub(super) enum ApiError {
     /// The head can't be read.
     #[error(transparent)]
     Head(http1::error::RequestError),
@@ -96,7 +96,7 @@ pub(super) enum RequestError {
     Stream { id: String, bytes_sent: u64, error: StreamError },
 }
 
-impl RequestError {
+impl ApiError {
     /// The answer's status.
     pub(super) fn status(&self) -> StatusCode {
         match self {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, HeaderMap, HeaderValue, VARY};
 
-use super::error::RequestError;
+use super::error::ApiError;
 use super::pages::waiting;
 use super::response::{self, Answer};
 use super::shared::Shared;
 use crate::telemetry::Exposition;
 
 /// The answer to a scrape. Whoever asks for nothing in particular gets the older format: it is the one that all read.
-pub(super) fn answer(shared: &Shared, headers: &HeaderMap) -> Result<Answer, RequestError> {
+pub(super) fn answer(shared: &Shared, headers: &HeaderMap) -> Result<Answer, ApiError> {
     let fields: Vec<&[u8]> = headers.get_all(ACCEPT).iter().map(HeaderValue::as_bytes).collect();
     let exposition = choose(&fields);
     let text = exposition.text(&shared.telemetry);

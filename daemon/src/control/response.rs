@@ -11,7 +11,7 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-use super::error::RequestError;
+use super::error::ApiError;
 use super::pages::StreamPages;
 use crate::protocol::problem::{CONTENT_TYPE as PROBLEM_TYPE, DETAIL_BYTES_MAX, reason, shortened};
 
@@ -55,7 +55,7 @@ pub(super) fn json(value: &impl Serialize) -> Answer {
 }
 
 /// The problem document of `error`, with the headers that its status asks for.
-pub(super) fn problem(error: &RequestError) -> Answer {
+pub(super) fn problem(error: &ApiError) -> Answer {
     let status = error.status();
     let mut response = body(status, PROBLEM_TYPE, line(&Problem::of(error, status)));
     // hyper has another phrase for some.
@@ -101,9 +101,9 @@ struct Problem<'a> {
 }
 
 impl Problem<'_> {
-    fn of(error: &RequestError, status: StatusCode) -> Problem<'_> {
+    fn of(error: &ApiError, status: StatusCode) -> Problem<'_> {
         let (id, bytes_sent) = match error {
-            RequestError::Stream { id, bytes_sent, .. } => (Some(id.as_str()), Some(*bytes_sent)),
+            ApiError::Stream { id, bytes_sent, .. } => (Some(id.as_str()), Some(*bytes_sent)),
             _ => (None, None),
         };
         Problem {

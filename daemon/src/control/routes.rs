@@ -8,7 +8,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 
 use super::caller::Caller;
-use super::error::RequestError;
+use super::error::ApiError;
 use super::gate::{REFUSED_TARGET, Refusal, Refused, Verdict};
 use super::head_deadline::InRequest;
 use super::response::{self, Answer};
@@ -173,12 +173,12 @@ impl Drop for Account {
 }
 
 /// What was wrong with the bytes in whose place the gate put a request.
-fn refusal(shared: &Shared, why: Refusal) -> RequestError {
+fn refusal(shared: &Shared, why: Refusal) -> ApiError {
     match why {
-        Refusal::Request(error) => RequestError::Head(error),
-        Refusal::Late => RequestError::HeadSilent(shared.live().settings.head_timeout_ms),
-        Refusal::Ended => RequestError::HeadCutShort,
-        Refusal::Tls => RequestError::UnknownPath,
+        Refusal::Request(error) => ApiError::Head(error),
+        Refusal::Late => ApiError::HeadSilent(shared.live().settings.head_timeout_ms),
+        Refusal::Ended => ApiError::HeadCutShort,
+        Refusal::Tls => ApiError::UnknownPath,
     }
 }
 
@@ -187,16 +187,16 @@ async fn route(
     caller: Result<Caller, ForwardedError>,
     request: Request<Incoming>,
     asker: &Asker<'_>,
-) -> Result<Answer, RequestError> {
+) -> Result<Answer, ApiError> {
     let (parts, body) = request.into_parts();
     let route = Route::of(parts.uri.path());
     // Open to everybody: it tells nothing but whether to send traffic here.
     if route != Some(Route::Health) {
         auth::check(&parts, caller?, shared.live().token.as_ref())?;
     }
-    let route = route.ok_or(RequestError::UnknownPath)?;
+    let route = route.ok_or(ApiError::UnknownPath)?;
     if !route.has(&parts.method) {
-        return Err(RequestError::Method { method: parts.method.to_string(), allow: route.allow() });
+        return Err(ApiError::Method { method: parts.method.to_string(), allow: route.allow() });
     }
     match route {
         Route::Health => Ok(health(shared)),

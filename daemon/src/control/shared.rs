@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use super::error::RequestError;
+use super::error::ApiError;
 use super::lookup::Lookups;
 use super::refusal_log::RefusalLog;
 use super::registry::Registry;
@@ -39,10 +39,10 @@ impl Shared {
     }
 
     /// Room for an answer that may wait for its reader.
-    pub(super) fn reserve(&self, bytes: usize) -> Result<Reserved, RequestError> {
+    pub(super) fn reserve(&self, bytes: usize) -> Result<Reserved, ApiError> {
         let bytes_max = self.live.borrow().settings.waiting_bytes_max;
         let reserved = self.telemetry.budget.reserve(Plane::Control, bytes as u64, bytes_max);
-        reserved.ok_or(RequestError::NoRoom)
+        reserved.ok_or(ApiError::NoRoom)
     }
 
     /// What the settings say as far as there are descriptors for it.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::body::discard;
-use super::error::RequestError;
+use super::error::ApiError;
 use super::head_deadline::InRequest;
 use super::pages::{PAGES_BYTES_MAX, StreamPages};
 use super::query::StreamQuery;
@@ -36,12 +36,12 @@ pub(super) async fn run(
     uri: &Uri,
     body: Incoming,
     asker: &Asker<'_>,
-) -> Result<Answer, RequestError> {
+) -> Result<Answer, ApiError> {
     let live = shared.live();
     let query = read_query(uri, &live)?;
     discard(body, live.settings.head_timeout_ms).await?;
     if shared.telemetry.is_draining() {
-        return Err(RequestError::Draining);
+        return Err(ApiError::Draining);
     }
     target::judge(query.target.as_ref(), shared.own, &live)?;
     // Before the name lookup, which the limit then bounds too.
@@ -50,7 +50,7 @@ pub(super) async fn run(
     let (target, is_own) =
         match target::find(query.target.as_ref(), shared.own, &live, &shared.lookups).await? {
             Target::Own(address) if query.protocol == TargetProtocol::Raw => {
-                return Err(RequestError::RawToOwnDataPlane(address.to_string()));
+                return Err(ApiError::RawToOwnDataPlane(address.to_string()));
             }
             Target::Own(address) => (address, true),
             Target::Other(address) => (address, false),
@@ -91,12 +91,12 @@ pub(super) async fn run(
 
 /// A place below the limits: of the asker's address, and of the node, where the slowest of an address that has more
 /// running makes room.
-fn reserve(shared: &Shared, live: &Live, asker: &Asker<'_>) -> Result<Slot, RequestError> {
+fn reserve(shared: &Shared, live: &Live, asker: &Asker<'_>) -> Result<Slot, ApiError> {
     let limited = &shared.telemetry.control.limited;
     let of_address = live.settings.address_streams_max;
     let share = shared.shares.streams.take(asker.holder, 1, of_address as u64).ok_or_else(|| {
         limited.add(Limit::AddressStreams, 1);
-        RequestError::TooManyStreamsOfAddress(of_address)
+        ApiError::TooManyStreamsOfAddress(of_address)
     })?;
     let streams_max = shared.descriptors(live).streams_max;
     if shared.registry.is_full(streams_max)
@@ -105,31 +105,31 @@ fn reserve(shared: &Shared, live: &Live, asker: &Asker<'_>) -> Result<Slot, Requ
     {
         limited.add(Limit::Streams, 1);
     }
-    shared.registry.reserve(streams_max, share).ok_or(RequestError::TooManyStreams(streams_max))
+    shared.registry.reserve(streams_max, share).ok_or(ApiError::TooManyStreams(streams_max))
 }
 
 /// `GET /streams`: those that run and the last that ended, the youngest first.
-pub(super) fn list(shared: &Shared) -> Result<Answer, RequestError> {
+pub(super) fn list(shared: &Shared) -> Result<Answer, ApiError> {
     let room = shared.reserve(PAGES_BYTES_MAX)?;
     Ok(response::streams(StreamPages::of(Arc::clone(&shared.registry), room)))
 }
 
 /// `GET /streams/ID`.
-pub(super) fn show(shared: &Shared, id: &str) -> Result<Answer, RequestError> {
-    let view = shared.registry.find(id).ok_or_else(|| RequestError::UnknownStream(id.to_owned()))?;
+pub(super) fn show(shared: &Shared, id: &str) -> Result<Answer, ApiError> {
+    let view = shared.registry.find(id).ok_or_else(|| ApiError::UnknownStream(id.to_owned()))?;
     Ok(response::json(&view))
 }
 
-fn read_query(uri: &Uri, live: &Live) -> Result<StreamQuery, RequestError> {
+fn read_query(uri: &Uri, live: &Live) -> Result<StreamQuery, ApiError> {
     let query = StreamQuery::parse(uri.query())?;
     let stream_bytes_max = live.settings.stream_bytes_max;
     match query.bytes_requested() {
-        Some(bytes) if bytes > stream_bytes_max => Err(RequestError::OverLimit { bytes, stream_bytes_max }),
+        Some(bytes) if bytes > stream_bytes_max => Err(ApiError::OverLimit { bytes, stream_bytes_max }),
         _ => Ok(query),
     }
 }
 
-fn done(running: Running, engine: &'static str) -> Result<Answer, RequestError> {
+fn done(running: Running, engine: &'static str) -> Result<Answer, ApiError> {
     #[derive(Serialize)]
     struct Done {
         #[serde(flatten)]
@@ -139,14 +139,14 @@ fn done(running: Running, engine: &'static str) -> Result<Answer, RequestError> 
     Ok(response::json(&Done { stream: running.end(&Ok(engine)), message: "Data processed successfully" }))
 }
 
-fn fail(running: Running, id: String, progress: &Progress, error: StreamError) -> RequestError {
+fn fail(running: Running, id: String, progress: &Progress, error: StreamError) -> ApiError {
     running.end(&Err(error.clone()));
-    RequestError::Stream { id, bytes_sent: progress.bytes_sent(), error }
+    ApiError::Stream { id, bytes_sent: progress.bytes_sent(), error }
 }
 
 /// A name that no other stream has.
-fn random_id() -> Result<String, RequestError> {
+fn random_id() -> Result<String, ApiError> {
     let mut bytes = [0_u8; ID_BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| RequestError::NoRandomness(error.to_string()))?;
+    getrandom::fill(&mut bytes).map_err(|error| ApiError::NoRandomness(error.to_string()))?;
     Ok(format!("{:0digits$x}", u128::from_be_bytes(bytes), digits = 2 * ID_BYTES))
 }
