@@ -102,8 +102,8 @@ impl UploadStep {
     /// are no matter of this: they are 404.
     ///
     /// # Errors
-    /// [`UploadError`] for requests that contradict themselves. The body is not to be taken then.
-    pub fn of(request: &Request) -> Result<UploadStep, UploadError> {
+    /// [`UploadRequestError`] for requests that contradict themselves. The body is not to be taken then.
+    pub fn of(request: &Request) -> Result<UploadStep, UploadRequestError> {
         let Some(write) = &request.write else { return Ok(UploadStep::Neither) };
         if request.method != Method::Delete {
             check_kind(request, write)?;
@@ -111,8 +111,10 @@ impl UploadStep {
         }
         match (request.method, request.name.upload_resource().is_some()) {
             (Method::Patch, true) => append(write, request.body),
-            (Method::Patch, false) => Err(UploadError::PatchOfFile),
-            (Method::Put | Method::Post, true) => Err(UploadError::WriteOfUpload { method: request.method }),
+            (Method::Patch, false) => Err(UploadRequestError::PatchOfFile),
+            (Method::Put | Method::Post, true) => {
+                Err(UploadRequestError::WriteOfUpload { method: request.method })
+            }
             (Method::Put | Method::Post, false) => create(write, request.body),
             (Method::Get | Method::Head | Method::Delete, _) => Ok(UploadStep::Neither),
         }
@@ -121,7 +123,7 @@ impl UploadStep {
 
 /// A request that contradicts itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum UploadError {
+pub enum UploadRequestError {
     /// A form, as browsers and `curl -F` send it.
     #[error("a form is not taken; send the file itself: curl -T FILE URL, or PUT with the file as its body")]
     Form,
@@ -191,7 +193,7 @@ pub enum UploadError {
     TooLong,
 }
 
-impl UploadError {
+impl UploadRequestError {
     /// The status to answer with.
     #[must_use]
     pub fn status(&self) -> u16 {
@@ -231,46 +233,46 @@ impl UploadError {
 }
 
 /// Refuses what is meant for another kind of server, with a word on what this one takes.
-fn check_kind(request: &Request, write: &WriteFields) -> Result<(), UploadError> {
+fn check_kind(request: &Request, write: &WriteFields) -> Result<(), UploadRequestError> {
     let name = request.name.as_str();
     if write.is_tus {
-        return Err(UploadError::Tus);
+        return Err(UploadRequestError::Tus);
     }
     // As docker and podman push: distribution-spec, "Pushing blobs". A file of that name is put there.
     if request.method != Method::Put && name.starts_with("v2/") && name.contains("/blobs/uploads") {
-        return Err(UploadError::Registry);
+        return Err(UploadRequestError::Registry);
     }
     let is_whole = write.upload.complete.is_none() && request.method != Method::Patch;
     let is_form = write.has_content_type("multipart/form-data")
         || request.method == Method::Post && write.has_content_type("application/x-www-form-urlencoded");
-    if is_whole && is_form { Err(UploadError::Form) } else { Ok(()) }
+    if is_whole && is_form { Err(UploadRequestError::Form) } else { Ok(()) }
 }
 
 /// Refuses fields that can't be understood.
-fn check_fields(fields: &UploadFields) -> Result<(), UploadError> {
+fn check_fields(fields: &UploadFields) -> Result<(), UploadRequestError> {
     let is_first = fields.interop_version.is_some_and(|version| version < *INTEROP_VERSIONS.start());
     match fields.malformed {
-        _ if fields.is_obsolete || is_first => Err(UploadError::Obsolete),
-        Some(field) => Err(UploadError::Malformed { field }),
+        _ if fields.is_obsolete || is_first => Err(UploadRequestError::Obsolete),
+        Some(field) => Err(UploadRequestError::Malformed { field }),
         None => Ok(()),
     }
 }
 
-fn create(write: &WriteFields, body: Body) -> Result<UploadStep, UploadError> {
+fn create(write: &WriteFields, body: Body) -> Result<UploadStep, UploadRequestError> {
     let fields = &write.upload;
     let is_ranged = !matches!(write.content_range, Ok(None));
     if is_ranged && (fields.complete.is_some() || fields.offset.is_some()) {
-        return Err(UploadError::ContentRange);
+        return Err(UploadRequestError::ContentRange);
     }
     if let Some(offset) = fields.offset.filter(|&offset| offset > 0 || fields.complete.is_none()) {
-        return Err(UploadError::Offset { offset });
+        return Err(UploadRequestError::Offset { offset });
     }
     let Some(complete) = fields.complete else {
         // All of the file, or a part that says how long that is.
         match write.content_range {
             Ok(Some(range)) if fields.length.is_some_and(|stated| stated != range.total) => {
                 let stated = fields.length.unwrap_or_default();
-                return Err(UploadError::InconsistentLength { stated, end: range.total });
+                return Err(UploadRequestError::InconsistentLength { stated, end: range.total });
             }
             Ok(None) if fields.length.is_some() => length(fields, 0, true, body).map(drop)?,
             _ => {}
@@ -280,17 +282,17 @@ fn create(write: &WriteFields, body: Body) -> Result<UploadStep, UploadError> {
     Ok(UploadStep::Create { complete, length: length(fields, 0, complete, body)? })
 }
 
-fn append(write: &WriteFields, body: Body) -> Result<UploadStep, UploadError> {
+fn append(write: &WriteFields, body: Body) -> Result<UploadStep, UploadRequestError> {
     let fields = &write.upload;
     let is_untyped = fields.interop_version == Some(UNTYPED_VERSION) && write.content_type.is_none();
     if !is_untyped && !write.has_content_type(MEDIA_TYPE) {
-        return Err(UploadError::MediaType);
+        return Err(UploadRequestError::MediaType);
     }
     if !matches!(write.content_range, Ok(None)) {
-        return Err(UploadError::ContentRange);
+        return Err(UploadRequestError::ContentRange);
     }
-    let offset = fields.offset.ok_or(UploadError::NoOffset)?;
-    let complete = fields.complete.ok_or(UploadError::NoComplete)?;
+    let offset = fields.offset.ok_or(UploadRequestError::NoOffset)?;
+    let complete = fields.complete.ok_or(UploadRequestError::NoComplete)?;
     Ok(UploadStep::Append { offset, complete, length: length(fields, offset, complete, body)? })
 }
 
@@ -300,18 +302,18 @@ fn length(
     offset: u64,
     complete: bool,
     body: Body,
-) -> Result<Option<u64>, UploadError> {
+) -> Result<Option<u64>, UploadRequestError> {
     let body_bytes = match body {
         Body::None => Some(0),
         Body::Length(length) => Some(length),
         Body::Chunked => None,
     };
     let end = offset.checked_add(body_bytes.unwrap_or(0)).filter(|&end| end <= INTEGER_MAX);
-    let end = end.ok_or(UploadError::TooLong)?;
+    let end = end.ok_or(UploadRequestError::TooLong)?;
     let is_the_end = complete && body_bytes.is_some();
     match fields.length {
         Some(stated) if stated < end || (is_the_end && stated != end) => {
-            Err(UploadError::InconsistentLength { stated, end })
+            Err(UploadRequestError::InconsistentLength { stated, end })
         }
         Some(stated) => Ok(Some(stated)),
         None => Ok(is_the_end.then_some(end)),

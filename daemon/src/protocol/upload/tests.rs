@@ -5,7 +5,7 @@ use proptest::prelude::*;
 const UPLOAD: &str = "/a/.streamd-uploads/0123456789abcdef0123456789abcdef";
 const PARTIAL: &str = "Content-Type: application/partial-upload\r\n";
 
-fn step(method: &str, path: &str, fields: &str) -> Result<UploadStep, UploadError> {
+fn step(method: &str, path: &str, fields: &str) -> Result<UploadStep, UploadRequestError> {
     let head = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
     match parse(head.as_bytes()) {
         Ok(Progress::Complete { request, .. }) => UploadStep::of(&request),
@@ -81,28 +81,28 @@ fn reads_and_removals_ask_nothing() {
 
 #[test]
 fn contradictions_are_refused() {
-    let inconsistent = |stated, end| UploadError::InconsistentLength { stated, end };
+    let inconsistent = |stated, end| UploadRequestError::InconsistentLength { stated, end };
     let creations = [
-        ("Upload-Complete: ?1\r\nUpload-Offset: 5\r\n", UploadError::Offset { offset: 5 }, 400),
+        ("Upload-Complete: ?1\r\nUpload-Offset: 5\r\n", UploadRequestError::Offset { offset: 5 }, 400),
         // A part that would be published as the whole.
-        ("Upload-Offset: 5\r\nContent-Length: 5\r\n", UploadError::Offset { offset: 5 }, 400),
-        ("Upload-Offset: 0\r\n", UploadError::Offset { offset: 0 }, 400),
+        ("Upload-Offset: 5\r\nContent-Length: 5\r\n", UploadRequestError::Offset { offset: 5 }, 400),
+        ("Upload-Offset: 0\r\n", UploadRequestError::Offset { offset: 0 }, 400),
         (
             "Content-Range: bytes 0-4/5\r\nUpload-Length: 99\r\nContent-Length: 5\r\n",
             inconsistent(99, 5),
             400,
         ),
         ("Upload-Length: 99\r\nContent-Length: 5\r\n", inconsistent(99, 5), 400),
-        ("Upload-Incomplete: ?1\r\nContent-Length: 5\r\n", UploadError::Obsolete, 400),
-        ("Upload-Complete: ?0\r\nUpload-Draft-Interop-Version: 4\r\n", UploadError::Obsolete, 400),
-        ("Upload-Complete: ?1\r\nContent-Range: bytes 0-4/9\r\n", UploadError::ContentRange, 400),
-        ("Upload-Complete: ?0\r\nContent-Range: nonsense\r\n", UploadError::ContentRange, 400),
-        ("Upload-Offset: 5\r\nContent-Range: bytes 5-8/9\r\n", UploadError::ContentRange, 400),
+        ("Upload-Incomplete: ?1\r\nContent-Length: 5\r\n", UploadRequestError::Obsolete, 400),
+        ("Upload-Complete: ?0\r\nUpload-Draft-Interop-Version: 4\r\n", UploadRequestError::Obsolete, 400),
+        ("Upload-Complete: ?1\r\nContent-Range: bytes 0-4/9\r\n", UploadRequestError::ContentRange, 400),
+        ("Upload-Complete: ?0\r\nContent-Range: nonsense\r\n", UploadRequestError::ContentRange, 400),
+        ("Upload-Offset: 5\r\nContent-Range: bytes 5-8/9\r\n", UploadRequestError::ContentRange, 400),
         ("Upload-Complete: ?1\r\nUpload-Length: 9\r\nContent-Length: 5\r\n", inconsistent(9, 5), 400),
         ("Upload-Complete: ?1\r\nUpload-Length: 4\r\nContent-Length: 5\r\n", inconsistent(4, 5), 400),
         ("Upload-Complete: ?0\r\nUpload-Length: 4\r\nContent-Length: 5\r\n", inconsistent(4, 5), 400),
         ("Upload-Complete: ?1\r\nUpload-Length: 4\r\n", inconsistent(4, 0), 400),
-        ("Upload-Complete: ?0\r\nContent-Length: 1000000000000000\r\n", UploadError::TooLong, 413),
+        ("Upload-Complete: ?0\r\nContent-Length: 1000000000000000\r\n", UploadRequestError::TooLong, 413),
     ];
     for (fields, error, status) in creations {
         for method in ["PUT", "POST"] {
@@ -111,10 +111,14 @@ fn contradictions_are_refused() {
         assert_eq!((error.status(), error.allow()), (status, None), "{fields:?}");
     }
     let appends = [
-        ("", UploadError::NoOffset, 400),
-        ("Upload-Complete: ?1\r\n", UploadError::NoOffset, 400),
-        ("Upload-Offset: 5\r\n", UploadError::NoComplete, 400),
-        ("Upload-Offset: 5\r\nUpload-Complete: ?1\r\nContent-Range: x\r\n", UploadError::ContentRange, 400),
+        ("", UploadRequestError::NoOffset, 400),
+        ("Upload-Complete: ?1\r\n", UploadRequestError::NoOffset, 400),
+        ("Upload-Offset: 5\r\n", UploadRequestError::NoComplete, 400),
+        (
+            "Upload-Offset: 5\r\nUpload-Complete: ?1\r\nContent-Range: x\r\n",
+            UploadRequestError::ContentRange,
+            400,
+        ),
         ("Upload-Offset: 5\r\nUpload-Complete: ?0\r\nUpload-Length: 4\r\n", inconsistent(4, 5), 400),
         ("Upload-Offset: 5\r\nUpload-Complete: ?1\r\nUpload-Length: 9\r\n", inconsistent(9, 5), 400),
         (
@@ -124,12 +128,12 @@ fn contradictions_are_refused() {
         ),
         (
             "Upload-Offset: 999999999999999\r\nUpload-Complete: ?0\r\nContent-Length: 1\r\n",
-            UploadError::TooLong,
+            UploadRequestError::TooLong,
             413,
         ),
         (
             "Upload-Offset: 1\r\nUpload-Complete: ?0\r\nContent-Length: 9223372036854775807\r\n",
-            UploadError::TooLong,
+            UploadRequestError::TooLong,
             413,
         ),
     ];
@@ -138,7 +142,7 @@ fn contradictions_are_refused() {
         assert_eq!((error.status(), error.allow()), (status, None), "{fields:?}");
     }
     assert_eq!(inconsistent(4, 5).kind(), Kind::InconsistentLength);
-    assert_eq!(UploadError::NoOffset.kind(), Kind::AboutBlank);
+    assert_eq!(UploadRequestError::NoOffset.kind(), Kind::AboutBlank);
 }
 
 /// Were they ignored, a part would be published as the whole.
@@ -157,7 +161,7 @@ fn values_that_a_field_cannot_have_are_refused() {
                 let error = step(method, path, &lines).unwrap_err();
                 assert_eq!(
                     (error, error.status()),
-                    (UploadError::Malformed { field }, 400),
+                    (UploadRequestError::Malformed { field }, 400),
                     "{method} {value:?}"
                 );
                 assert!(error.to_string().contains(field));
@@ -170,9 +174,9 @@ fn values_that_a_field_cannot_have_are_refused() {
 fn the_first_version_that_is_known_has_no_media_type() {
     let fields = "Upload-Offset: 5\r\nUpload-Complete: ?1\r\nUpload-Draft-Interop-Version: ";
     assert!(step("PATCH", UPLOAD, &format!("{fields}5\r\n")).is_ok());
-    assert_eq!(step("PATCH", UPLOAD, &format!("{fields}6\r\n")), Err(UploadError::MediaType));
+    assert_eq!(step("PATCH", UPLOAD, &format!("{fields}6\r\n")), Err(UploadRequestError::MediaType));
     let other = format!("Content-Type: text/plain\r\n{fields}5\r\n");
-    assert_eq!(step("PATCH", UPLOAD, &other), Err(UploadError::MediaType));
+    assert_eq!(step("PATCH", UPLOAD, &other), Err(UploadRequestError::MediaType));
 }
 
 #[test]
@@ -182,7 +186,7 @@ fn a_media_type_that_is_no_part_is_415() {
         ["", "Content-Type: application/octet-stream\r\n", "Content-Type: application/partial-uploads\r\n"]
     {
         let error = step("PATCH", UPLOAD, &format!("{media_type}{fields}")).unwrap_err();
-        assert_eq!((error, error.status()), (UploadError::MediaType, 415), "{media_type:?}");
+        assert_eq!((error, error.status()), (UploadRequestError::MediaType, 415), "{media_type:?}");
     }
 }
 
@@ -256,7 +260,7 @@ proptest! {
                 length
             }
             Ok(UploadStep::Neither) => return Err(TestCaseError::fail("no upload")),
-            Err(UploadError::InconsistentLength { stated: found, end }) => {
+            Err(UploadRequestError::InconsistentLength { stated: found, end }) => {
                 prop_assert_eq!((Some(found), end), (stated, offset + body.unwrap_or(0)));
                 prop_assert!(found < end || (is_complete && body.is_some() && found != end));
                 return Ok(());

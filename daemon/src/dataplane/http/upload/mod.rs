@@ -273,7 +273,7 @@ impl Call<'_> {
     fn step(&self) -> Result<UploadStep, Stop> {
         UploadStep::of(self.request).map_err(|error| {
             let answer = Answer::problem_of(error.kind(), error.status(), &error.to_string(), &[]);
-            let is_part = error == upload::UploadError::MediaType;
+            let is_part = error == upload::UploadRequestError::MediaType;
             let accepted = is_part.then(|| upload::MEDIA_TYPE.to_owned());
             let answer = answer.field_if("Allow", error.allow().map(str::to_owned));
             self.limited(answer.field_if("Accept-Patch", accepted)).into()
