@@ -42,7 +42,7 @@ use tokio::sync::watch;
 
 use self::lookup::Lookups;
 use self::refusal_log::RefusalLog;
-use self::registry::Registry;
+use self::registry::StreamRegistry;
 use self::shared::Shared;
 use self::target::OwnDataPlane;
 use crate::config::{Live, thread_remedy};
@@ -115,7 +115,7 @@ pub fn start(context: ControlContext) -> Result<ControlPlane, ControlError> {
     };
     let shared = Arc::new(Shared {
         live: context.live,
-        registry: Registry::new(Arc::clone(&context.telemetry)),
+        registry: StreamRegistry::new(Arc::clone(&context.telemetry)),
         telemetry: context.telemetry,
         mailboxes: context.mailboxes,
         own: OwnDataPlane::new(context.data_address),

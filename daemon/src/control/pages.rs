@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::Either;
 use hyper::body::{Body, Frame};
 
-use super::registry::Registry;
+use super::registry::StreamRegistry;
 use crate::limits::Reserved;
 use crate::protocol::http1::request::HEAD_BYTES_MAX;
 
@@ -23,7 +23,7 @@ pub(super) const PAGES_BYTES_MAX: usize = HEAD_BYTES_MAX + 2 * PAGE_BYTES;
 
 /// A list of streams that is sent in pages.
 pub(super) struct StreamPages {
-    registry: Arc<Registry>,
+    registry: Arc<StreamRegistry>,
     room: Arc<Reserved>,
     /// Written before the head was.
     first: Option<Vec<u8>>,
@@ -33,7 +33,7 @@ pub(super) struct StreamPages {
 
 impl StreamPages {
     /// All streams: as the one page that they fit, or as several.
-    pub(super) fn of(registry: Arc<Registry>, room: Reserved) -> Either<Bytes, StreamPages> {
+    pub(super) fn of(registry: Arc<StreamRegistry>, room: Reserved) -> Either<Bytes, StreamPages> {
         let mut page = vec![b'['];
         let end = write(&registry, u64::MAX, &mut page);
         let room = Arc::new(room);
@@ -77,7 +77,7 @@ impl Body for StreamPages {
 
 /// Appends streams whose numbers are below `end` to `page` until it is long enough, and the end of the list behind the
 /// last. Says where it goes on.
-fn write(registry: &Registry, end: u64, page: &mut Vec<u8>) -> Option<u64> {
+fn write(registry: &StreamRegistry, end: u64, page: &mut Vec<u8>) -> Option<u64> {
     let begun_bytes = page.len();
     let end = registry.show_below(end, |stream| {
         if page.len() > begun_bytes {
@@ -115,11 +115,11 @@ mod tests {
     use http_body_util::Either;
 
     use super::{PAGE_BYTES, PAGES_BYTES_MAX, StreamPages};
-    use crate::control::registry::{ENDED_STREAMS_MAX, Registry};
+    use crate::control::registry::{ENDED_STREAMS_MAX, StreamRegistry};
     use crate::limits::{Budget, Plane, Shares};
     use crate::telemetry::{LogQueue, Telemetry};
 
-    fn end_streams(registry: &Arc<Registry>, numbers: std::ops::Range<usize>) {
+    fn end_streams(registry: &Arc<StreamRegistry>, numbers: std::ops::Range<usize>) {
         for number in numbers {
             let share = Arc::<Shares>::default().take(None, 1, 1).unwrap();
             let slot = registry.reserve(usize::MAX, share).unwrap();
@@ -150,7 +150,7 @@ mod tests {
     fn a_list_goes_on_where_it_was_whatever_ends_meanwhile() {
         let budget = Arc::<Budget>::default();
         let room = || budget.reserve(Plane::Control, PAGES_BYTES_MAX as u64, u64::MAX).unwrap();
-        let registry = Registry::new(Telemetry::new(0, "epoll", LogQueue::nowhere()));
+        let registry = StreamRegistry::new(Telemetry::new(0, "epoll", LogQueue::nowhere()));
         end_streams(&registry, 0..100);
         let mut one = several(StreamPages::of(Arc::clone(&registry), room()));
         let mut other = several(StreamPages::of(Arc::clone(&registry), room()));

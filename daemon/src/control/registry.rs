@@ -56,7 +56,7 @@ pub(super) enum StreamState {
 }
 
 /// All streams that can be asked about.
-pub(super) struct Registry {
+pub(super) struct StreamRegistry {
     streams: Mutex<Streams>,
     telemetry: Arc<Telemetry>,
 }
@@ -92,7 +92,7 @@ pub(super) struct Eviction {
 
 /// The room for one stream below the limit; given back when dropped.
 pub(super) struct Slot {
-    registry: Arc<Registry>,
+    registry: Arc<StreamRegistry>,
     share: Share,
     eviction: Arc<Eviction>,
 }
@@ -104,10 +104,10 @@ pub(super) struct Running {
     has_ended: bool,
 }
 
-impl Registry {
+impl StreamRegistry {
     /// Without streams.
-    pub(super) fn new(telemetry: Arc<Telemetry>) -> Arc<Registry> {
-        Arc::new(Registry { streams: Mutex::default(), telemetry })
+    pub(super) fn new(telemetry: Arc<Telemetry>) -> Arc<StreamRegistry> {
+        Arc::new(StreamRegistry { streams: Mutex::default(), telemetry })
     }
 
     /// Whether so many streams are running.
@@ -309,7 +309,7 @@ fn bytes_per_s(bytes: u64, elapsed_us: u64) -> u64 {
 mod tests {
     use std::sync::Arc;
 
-    use super::{ENDED_STREAMS_MAX, Eviction, Registry, Running, StreamState, bytes_per_s};
+    use super::{ENDED_STREAMS_MAX, Eviction, Running, StreamRegistry, StreamState, bytes_per_s};
     use crate::job::{Progress, StreamError};
     use crate::limits::{AddressGroup, Share, Shares};
     use crate::telemetry::{LogQueue, Outcome, Telemetry};
@@ -319,12 +319,12 @@ mod tests {
         Arc::<Shares>::default().take(group, 1, 1).unwrap()
     }
 
-    fn start(registry: &Arc<Registry>, id: &str) -> Running {
+    fn start(registry: &Arc<StreamRegistry>, id: &str) -> Running {
         let slot = registry.reserve(usize::MAX, share("127.0.0.1")).unwrap();
         slot.start(id.to_owned(), "synthetic", "127.0.0.1:1".parse().unwrap(), Arc::default())
     }
 
-    fn ids(registry: &Registry) -> Vec<String> {
+    fn ids(registry: &StreamRegistry) -> Vec<String> {
         let mut ids = Vec::new();
         let mut end = Some(u64::MAX);
         // One by one, as the pages of a slow reader would.
@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn slots_are_given_back_however_the_stream_ends() {
         let telemetry = Telemetry::new(0, "epoll", LogQueue::nowhere());
-        let registry = Registry::new(Arc::clone(&telemetry));
+        let registry = StreamRegistry::new(Arc::clone(&telemetry));
         let first = registry.reserve(2, share("127.0.0.1")).unwrap();
         let second = start(&registry, "b");
         assert!(registry.reserve(2, share("127.0.0.1")).is_none());
@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn the_slowest_of_an_address_gives_its_place_away_once() {
-        let registry = Registry::new(Telemetry::new(0, "epoll", LogQueue::nowhere()));
+        let registry = StreamRegistry::new(Telemetry::new(0, "epoll", LogQueue::nowhere()));
         let run = |id: &str, address: &str, bytes| {
             let slot = registry.reserve(3, share(address)).unwrap();
             let progress = Arc::new(Progress::default());
@@ -386,7 +386,7 @@ mod tests {
 
     #[test]
     fn the_youngest_comes_first_and_each_end_shows() {
-        let registry = Registry::new(Telemetry::new(0, "epoll", LogQueue::nowhere()));
+        let registry = StreamRegistry::new(Telemetry::new(0, "epoll", LogQueue::nowhere()));
         let (first, second, third) = (start(&registry, "a"), start(&registry, "b"), start(&registry, "c"));
         second.end(&Err(StreamError::TargetSilent(7))).unwrap();
         first.end(&Ok("copy")).unwrap();
@@ -404,7 +404,7 @@ mod tests {
 
     #[test]
     fn only_the_last_ends_are_remembered() {
-        let registry = Registry::new(Telemetry::new(0, "epoll", LogQueue::nowhere()));
+        let registry = StreamRegistry::new(Telemetry::new(0, "epoll", LogQueue::nowhere()));
         let oldest = start(&registry, "oldest");
         for number in 0..=ENDED_STREAMS_MAX {
             start(&registry, &number.to_string()).end(&Ok("copy")).unwrap();

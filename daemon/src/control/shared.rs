@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::error::ApiError;
 use super::lookup::Lookups;
 use super::refusal_log::RefusalLog;
-use super::registry::Registry;
+use super::registry::StreamRegistry;
 use super::target::OwnDataPlane;
 use crate::config::Live;
 use crate::job::Mailboxes;
@@ -18,7 +18,7 @@ use crate::telemetry::{RequestId, RequestIds, Telemetry};
 pub(super) struct Shared {
     pub(super) live: watch::Receiver<Arc<Live>>,
     pub(super) telemetry: Arc<Telemetry>,
-    pub(super) registry: Arc<Registry>,
+    pub(super) registry: Arc<StreamRegistry>,
     pub(super) mailboxes: Mailboxes,
     pub(super) own: OwnDataPlane,
     pub(super) shares: AddressShares,
