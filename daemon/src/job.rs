@@ -1,5 +1,5 @@
 //! The vocabulary between the planes: the control plane hands a [`StreamJob`] to a worker through its mailbox,
-//! watches its [`Progress`], and gets one [`JobEnd`] back.
+//! watches its [`StreamProgress`], and gets one [`JobEnd`] back.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -50,13 +50,13 @@ pub enum TargetProtocol {
 
 /// How far a stream has come; written by its worker, read by the control plane.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct StreamProgress {
     bytes_requested: AtomicU64,
     bytes_sent: AtomicU64,
     is_evicted: AtomicBool,
 }
 
-impl Progress {
+impl StreamProgress {
     /// Bytes that the stream will send in all; 0 until its file is open.
     pub fn bytes_requested(&self) -> u64 {
         self.bytes_requested.load(Ordering::Relaxed)
@@ -107,7 +107,7 @@ pub struct StreamJob {
     /// What the target speaks.
     pub protocol: TargetProtocol,
     /// How far it has come.
-    pub progress: Arc<Progress>,
+    pub progress: Arc<StreamProgress>,
     /// Told once how it ended. Its receiver going away cancels the stream.
     pub end: oneshot::Sender<JobEnd>,
 }
@@ -115,7 +115,7 @@ pub struct StreamJob {
 /// How a stream ended: the engine that moved its bytes, or why it failed.
 pub type JobEnd = Result<&'static str, StreamError>;
 
-/// Why a stream failed. Bytes sent so far stand in its [`Progress`].
+/// Why a stream failed. Bytes sent so far stand in its [`StreamProgress`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
     /// No such file below the root, or no root.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::error::outcome_of;
-use crate::job::{JobEnd, Progress, StreamError};
+use crate::job::{JobEnd, StreamError, StreamProgress};
 use crate::limits::{AddressGroup, Holder, Share};
 use crate::protocol::problem::shortened;
 use crate::telemetry::{Outcome, Telemetry};
@@ -77,7 +77,7 @@ struct RunningStream {
     source: String,
     target: SocketAddr,
     started: Instant,
-    progress: Arc<Progress>,
+    progress: Arc<StreamProgress>,
     holder: Holder,
     eviction: Arc<Eviction>,
 }
@@ -221,7 +221,7 @@ impl Slot {
         id: String,
         source: &str,
         target: SocketAddr,
-        progress: Arc<Progress>,
+        progress: Arc<StreamProgress>,
     ) -> Running {
         // A copy of its own length: what the request was cut from goes with it.
         let source = shortened(source, SOURCE_BYTES_MAX).into_owned();
@@ -310,7 +310,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::{ENDED_STREAMS_MAX, Eviction, Running, StreamRegistry, StreamState, bytes_per_s};
-    use crate::job::{Progress, StreamError};
+    use crate::job::{StreamError, StreamProgress};
     use crate::limits::{AddressGroup, Share, Shares};
     use crate::telemetry::{LogQueue, Outcome, Telemetry};
 
@@ -359,7 +359,7 @@ mod tests {
         let registry = StreamRegistry::new(Telemetry::new(0, "epoll", LogQueue::nowhere()));
         let run = |id: &str, address: &str, bytes| {
             let slot = registry.reserve(3, share(address)).unwrap();
-            let progress = Arc::new(Progress::default());
+            let progress = Arc::new(StreamProgress::default());
             progress.add_bytes_sent(bytes);
             let eviction = slot.eviction();
             (eviction, slot.start(id.to_owned(), "synthetic", "127.0.0.1:1".parse().unwrap(), progress))

@@ -17,7 +17,7 @@ use super::response::{self, Answer};
 use super::shared::Shared;
 use super::target::{self, Target};
 use crate::config::Live;
-use crate::job::{Progress, StreamError, StreamJob, TargetProtocol};
+use crate::job::{StreamError, StreamJob, StreamProgress, TargetProtocol};
 use crate::limits::Holder;
 use crate::telemetry::Limit;
 
@@ -59,7 +59,7 @@ pub(super) async fn run(
     drop(live);
 
     let id = random_id()?;
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(StreamProgress::default());
     progress.set_bytes_requested(query.bytes_requested().unwrap_or(0));
     let eviction = slot.eviction();
     let running = slot.start(id.clone(), &query.source_name, target, Arc::clone(&progress));
@@ -139,7 +139,7 @@ fn done(running: Running, engine: &'static str) -> Result<Answer, ApiError> {
     Ok(response::json(&Done { stream: running.end(&Ok(engine)), message: "Data processed successfully" }))
 }
 
-fn fail(running: Running, id: String, progress: &Progress, error: StreamError) -> ApiError {
+fn fail(running: Running, id: String, progress: &StreamProgress, error: StreamError) -> ApiError {
     running.end(&Err(error.clone()));
     ApiError::Stream { id, bytes_sent: progress.bytes_sent(), error }
 }

@@ -7,7 +7,7 @@ use super::registry::Connection;
 use super::worker::Worker;
 use crate::config::ProxyProtocolChoice;
 use crate::protocol::http1::forwarded::{self, ForwardedError};
-use crate::protocol::proxy_header::{self, Progress, ProxyHeaderError};
+use crate::protocol::proxy_header::{self, HeaderProgress, ProxyHeaderError};
 use crate::telemetry::ProxyRefusal;
 
 /// Why a connection is refused for its header.
@@ -59,7 +59,7 @@ pub(super) async fn introduce(
     }
     loop {
         match proxy_header::parse(input.bytes()) {
-            Ok(Progress::Complete { origin, header_bytes }) => {
+            Ok(HeaderProgress::Complete { origin, header_bytes }) => {
                 input.consume(header_bytes);
                 let proxy = connection.client();
                 let live = worker.live();
@@ -72,11 +72,11 @@ pub(super) async fn introduce(
                 }
                 return Ok(());
             }
-            Ok(Progress::Absent) if is_required => {
+            Ok(HeaderProgress::Absent) if is_required => {
                 return Err(refuse(worker, connection, &HeaderError::Missing));
             }
-            Ok(Progress::Absent) => return Ok(()),
-            Ok(Progress::Incomplete) => {}
+            Ok(HeaderProgress::Absent) => return Ok(()),
+            Ok(HeaderProgress::Incomplete) => {}
             Err(error) => return Err(refuse(worker, connection, &error.into())),
         }
         let received = patience.receive(worker, connection, input).await;

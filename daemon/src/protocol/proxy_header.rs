@@ -37,7 +37,7 @@ pub enum Origin {
 
 /// What the bytes received so far amount to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum HeaderProgress {
     /// A header has begun, or may have.
     Incomplete,
     /// What came is no header.
@@ -103,29 +103,29 @@ pub fn begins(bytes: &[u8]) -> Option<bool> {
 }
 
 /// Reads the header at the start of `buffer`. To be called again, with the buffer from its start, when more bytes have
-/// come after [`Progress::Incomplete`].
+/// come after [`HeaderProgress::Incomplete`].
 ///
 /// # Errors
 /// [`ProxyHeaderError`] as soon as no further bytes could mend it.
-pub fn parse(buffer: &[u8]) -> Result<Progress, ProxyHeaderError> {
+pub fn parse(buffer: &[u8]) -> Result<HeaderProgress, ProxyHeaderError> {
     match begins(buffer) {
-        None => Ok(Progress::Incomplete),
-        Some(false) => Ok(Progress::Absent),
+        None => Ok(HeaderProgress::Incomplete),
+        Some(false) => Ok(HeaderProgress::Absent),
         Some(true) if buffer.starts_with(V1_NAME) => parse_v1(buffer),
         Some(true) => parse_v2(buffer),
     }
 }
 
-fn parse_v1(buffer: &[u8]) -> Result<Progress, ProxyHeaderError> {
+fn parse_v1(buffer: &[u8]) -> Result<HeaderProgress, ProxyHeaderError> {
     let window = &buffer[..buffer.len().min(V1_BYTES_MAX)];
     let Some(line_feed) = memchr::memchr(b'\n', window) else {
         let is_over = window.len() == V1_BYTES_MAX;
-        return if is_over { Err(ProxyHeaderError::LineTooLong) } else { Ok(Progress::Incomplete) };
+        return if is_over { Err(ProxyHeaderError::LineTooLong) } else { Ok(HeaderProgress::Incomplete) };
     };
     let line = &window[..line_feed];
     let origin = line.strip_suffix(b"\r").and_then(v1_origin);
     let origin = origin.ok_or_else(|| ProxyHeaderError::Line { line: escape_for_log(line) })?;
-    Ok(Progress::Complete { origin, header_bytes: line_feed + 1 })
+    Ok(HeaderProgress::Complete { origin, header_bytes: line_feed + 1 })
 }
 
 /// Whom the line without its break names; `None` where it isn't what it must be.
@@ -155,12 +155,12 @@ fn port(text: &str) -> Option<u16> {
     if is_number && !has_leading_zero { text.parse().ok() } else { None }
 }
 
-fn parse_v2(buffer: &[u8]) -> Result<Progress, ProxyHeaderError> {
+fn parse_v2(buffer: &[u8]) -> Result<HeaderProgress, ProxyHeaderError> {
     let signature = &buffer[..buffer.len().min(V2_SIGNATURE.len())];
     if !V2_SIGNATURE.starts_with(signature) {
         return Err(ProxyHeaderError::Signature);
     }
-    let Some(fixed) = buffer.first_chunk::<V2_FIXED_BYTES>() else { return Ok(Progress::Incomplete) };
+    let Some(fixed) = buffer.first_chunk::<V2_FIXED_BYTES>() else { return Ok(HeaderProgress::Incomplete) };
     let [.., command, family, length_high, length_low] = *fixed;
     let bytes = usize::from(u16::from_be_bytes([length_high, length_low]));
     let header_bytes = V2_FIXED_BYTES + bytes;
@@ -172,10 +172,10 @@ fn parse_v2(buffer: &[u8]) -> Result<Progress, ProxyHeaderError> {
         0x21 => false,
         other => return Err(ProxyHeaderError::Command(other)),
     };
-    let Some(block) = buffer.get(V2_FIXED_BYTES..header_bytes) else { return Ok(Progress::Incomplete) };
+    let Some(block) = buffer.get(V2_FIXED_BYTES..header_bytes) else { return Ok(HeaderProgress::Incomplete) };
     // The family of a proxy's own connection means nothing (2.2).
     let origin = if is_local { Origin::Itself } else { v2_origin(family, block)? };
-    Ok(Progress::Complete { origin, header_bytes })
+    Ok(HeaderProgress::Complete { origin, header_bytes })
 }
 
 fn v2_origin(family: u8, block: &[u8]) -> Result<Origin, ProxyHeaderError> {

@@ -15,7 +15,7 @@ use super::super::error::TransferError;
 use super::super::registry::{Connection, Phase};
 use super::super::worker::Worker;
 use crate::files::{SourceFile, Witnesses};
-use crate::job::{JobEnd, Progress};
+use crate::job::{JobEnd, StreamProgress};
 use crate::limits::Reserved;
 use crate::telemetry::EngineLabel;
 
@@ -35,12 +35,12 @@ const TURN_PARTS: u64 = 32;
 
 /// Who asked for a stream: told of its progress and its end, and free to lose interest.
 pub(in super::super) struct Asker {
-    pub(in super::super) progress: Arc<Progress>,
+    pub(in super::super) progress: Arc<StreamProgress>,
     end: RefCell<oneshot::Sender<JobEnd>>,
 }
 
 impl Asker {
-    pub(in super::super) fn new(progress: Arc<Progress>, end: oneshot::Sender<JobEnd>) -> Asker {
+    pub(in super::super) fn new(progress: Arc<StreamProgress>, end: oneshot::Sender<JobEnd>) -> Asker {
         Asker { progress, end: RefCell::new(end) }
     }
 

@@ -2,7 +2,9 @@ use std::net::SocketAddr;
 
 use proptest::prelude::*;
 
-use super::{LOCAL_HEADER, Origin, Progress, ProxyHeaderError, V1_BYTES_MAX, V2_BYTES_MAX, begins, parse};
+use super::{
+    HeaderProgress, LOCAL_HEADER, Origin, ProxyHeaderError, V1_BYTES_MAX, V2_BYTES_MAX, begins, parse,
+};
 use crate::protocol::frame::{FRAME_BYTES_LIMIT, encode_header};
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -31,12 +33,12 @@ fn client(text: &str) -> Origin {
 #[track_caller]
 fn assert_reads(header: &[u8], origin: Origin) {
     let sent = [header, b"GET / HTTP/1.1\r\n\r\n"].concat();
-    let expected = Progress::Complete { origin, header_bytes: header.len() };
+    let expected = HeaderProgress::Complete { origin, header_bytes: header.len() };
     assert_eq!(parse(&sent), Ok(expected), "{}", sent.escape_ascii());
     for cut in 0..header.len() {
         assert_eq!(
             parse(&header[..cut]),
-            Ok(Progress::Incomplete),
+            Ok(HeaderProgress::Incomplete),
             "{cut} bytes of {}",
             header.escape_ascii()
         );
@@ -85,12 +87,12 @@ fn lines_that_are_no_headers_are_refused() {
         let result = parse(line.as_bytes());
         let is_header = begins(line.as_bytes()) == Some(true);
         let expected = if is_header { matches!(result, Err(ProxyHeaderError::Line { .. })) } else { true };
-        assert!(expected && !matches!(result, Ok(Progress::Complete { .. })), "{line:?}: {result:?}");
+        assert!(expected && !matches!(result, Ok(HeaderProgress::Complete { .. })), "{line:?}: {result:?}");
     }
     let endless = format!("PROXY UNKNOWN {}\r\n", "x".repeat(V1_BYTES_MAX - 15));
     assert_eq!(endless.len(), V1_BYTES_MAX + 1);
     assert_eq!(parse(endless.as_bytes()), Err(ProxyHeaderError::LineTooLong));
-    assert_eq!(parse(&endless.as_bytes()[..V1_BYTES_MAX - 1]), Ok(Progress::Incomplete));
+    assert_eq!(parse(&endless.as_bytes()[..V1_BYTES_MAX - 1]), Ok(HeaderProgress::Incomplete));
 }
 
 #[test]
@@ -152,24 +154,24 @@ fn what_is_no_header_is_told_from_one_by_eight_bytes() {
         b"\x16\x03\x01\x02\x00\x01\x00\x01",
         &[0; 8],
     ] {
-        assert_eq!(parse(bytes), Ok(Progress::Absent), "{}", bytes.escape_ascii());
+        assert_eq!(parse(bytes), Ok(HeaderProgress::Absent), "{}", bytes.escape_ascii());
     }
-    assert_eq!(parse(b""), Ok(Progress::Incomplete));
-    assert_eq!(parse(b"\r\n\r\n"), Ok(Progress::Incomplete));
+    assert_eq!(parse(b""), Ok(HeaderProgress::Incomplete));
+    assert_eq!(parse(b"\r\n\r\n"), Ok(HeaderProgress::Incomplete));
 }
 
 proptest! {
     #[test]
     fn any_bytes_are_read_without_a_panic_and_as_in_pieces(bytes in any_bytes()) {
         let whole = parse(&bytes);
-        if let Ok(Progress::Complete { header_bytes, .. }) = whole {
+        if let Ok(HeaderProgress::Complete { header_bytes, .. }) = whole {
             prop_assert!(header_bytes <= bytes.len() && header_bytes <= V2_BYTES_MAX);
             prop_assert_eq!(parse(&bytes[..header_bytes]), whole.clone());
         }
         // What is told once stays so, however many bytes follow.
         for cut in 0..bytes.len().min(64) {
             let early = parse(&bytes[..cut]);
-            if early != Ok(Progress::Incomplete) {
+            if early != Ok(HeaderProgress::Incomplete) {
                 prop_assert!(early == whole || matches!((&early, &whole), (Err(_), Err(_))), "{:?} {:?}", early, whole);
             }
         }
@@ -186,14 +188,14 @@ proptest! {
         let expected = Origin::Client(SocketAddr::new(source.ip().to_canonical(), source.port()));
         let family = if source.is_ipv4() { 0x11 } else { 0x21 };
         let header = v2(0x21, family, &[block(plain, target), more].concat());
-        prop_assert_eq!(parse(&header), Ok(Progress::Complete { origin: expected, header_bytes: header.len() }));
+        prop_assert_eq!(parse(&header), Ok(HeaderProgress::Complete { origin: expected, header_bytes: header.len() }));
         let name = if source.is_ipv4() { "TCP4" } else { "TCP6" };
         let (from, to) = (source.ip(), target.ip());
         let line = format!("PROXY {name} {from} {to} {} {}\r\n", source.port(), target.port());
         prop_assert!(line.len() <= V1_BYTES_MAX);
         prop_assert_eq!(
             parse(line.as_bytes()),
-            Ok(Progress::Complete { origin: expected, header_bytes: line.len() })
+            Ok(HeaderProgress::Complete { origin: expected, header_bytes: line.len() })
         );
     }
 
