@@ -21,12 +21,12 @@ const NOTHING: u64 = u64::MAX;
 
 /// Since when each buffer holds lines that nobody has got yet.
 #[derive(Clone, Default)]
-pub(super) struct Buffers(Arc<Mutex<Vec<Arc<AtomicU64>>>>);
+pub(super) struct LineBuffers(Arc<Mutex<Vec<Arc<AtomicU64>>>>);
 
 /// One buffer's entry, which is for its owner to keep true.
 pub(super) struct Oldest(Arc<AtomicU64>);
 
-impl Buffers {
+impl LineBuffers {
     /// Of one buffer more.
     pub(super) fn add(&self) -> Oldest {
         let oldest = Arc::new(AtomicU64::new(NOTHING));
@@ -94,9 +94,9 @@ impl Lines {
     }
 
     /// Takes those lines out that nothing can come before any more, or all, in their order.
-    pub(super) fn take(&mut self, buffers: Option<&Buffers>) -> Vec<u8> {
+    pub(super) fn take(&mut self, buffers: Option<&LineBuffers>) -> Vec<u8> {
         let Some(last) = self.places.last() else { return Vec::new() };
-        let until = buffers.and_then(Buffers::safe_until);
+        let until = buffers.and_then(LineBuffers::safe_until);
         let is_safe = |text: &[u8], place: &Range<usize>| {
             until.as_deref().is_none_or(|until| time_of(&text[place.clone()]) <= until.as_bytes())
         };
@@ -129,7 +129,7 @@ fn time_of(line: &[u8]) -> &[u8] {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::{Buffers, HELD_TIME_MAX, Lines};
+    use super::{HELD_TIME_MAX, LineBuffers, Lines};
 
     /// A line of text or of JSON, so long after some moment of today.
     fn line(is_json: bool, moment: SystemTime, after: Duration, name: &str) -> String {
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_batch_that_comes_late_goes_where_its_times_belong() {
         for is_json in [false, true] {
-            let (buffers, now) = (Buffers::default(), SystemTime::now());
+            let (buffers, now) = (LineBuffers::default(), SystemTime::now());
             let oldest = buffers.add();
             let at = |ms: u64, name: &str| line(is_json, now, Duration::from_millis(ms), name);
             oldest.began((now + Duration::from_millis(2)).duration_since(SystemTime::UNIX_EPOCH).unwrap());
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_is_stuck_holds_nothing_back_for_long() {
-        let (buffers, now) = (Buffers::default(), SystemTime::now());
+        let (buffers, now) = (LineBuffers::default(), SystemTime::now());
         let oldest = buffers.add();
         let long_ago = now - 4 * HELD_TIME_MAX;
         oldest.began(long_ago.duration_since(SystemTime::UNIX_EPOCH).unwrap());

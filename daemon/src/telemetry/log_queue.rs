@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::labels::{Label, LogLoss};
-use super::log_order::{Buffers, Lines, Oldest};
+use super::log_order::{LineBuffers, Lines, Oldest};
 
 /// Bytes that wait for their reader before more lines are dropped: a second or so at the access rate of one core.
 const BYTES_WAITING_MAX: usize = 16 << 20;
@@ -45,7 +45,7 @@ struct Queue {
     messages: mpsc::Sender<Message>,
     bytes_waiting: Arc<AtomicUsize>,
     losses: Arc<Losses>,
-    buffers: Buffers,
+    buffers: LineBuffers,
 }
 
 /// Lines that were lost, by why.
@@ -71,7 +71,7 @@ impl LogQueue {
     ) -> io::Result<LogQueue> {
         let (messages, receiver) = mpsc::channel();
         let bytes_waiting = Arc::new(AtomicUsize::new(0));
-        let buffers = Buffers::default();
+        let buffers = LineBuffers::default();
         let losses = Arc::<Losses>::default();
         let writer = Writer {
             bytes_waiting: Arc::clone(&bytes_waiting),
@@ -134,7 +134,7 @@ impl LogQueue {
 /// The thread: what waits goes out in one write, in the order of its times.
 struct Writer {
     bytes_waiting: Arc<AtomicUsize>,
-    buffers: Buffers,
+    buffers: LineBuffers,
     lines: Lines,
 }
 

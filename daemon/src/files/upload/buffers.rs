@@ -22,15 +22,15 @@ const MEMORY_PART: u64 = 8;
 
 /// Buffers that may still be lent.
 #[derive(Debug)]
-pub(super) struct Buffers {
+pub(super) struct DirectBuffers {
     left: Arc<AtomicUsize>,
 }
 
-impl Buffers {
+impl DirectBuffers {
     /// As many as fit into a process that may have so much memory; none where a body's wouldn't.
-    pub(super) fn within(memory_bytes: u64) -> Buffers {
+    pub(super) fn within(memory_bytes: u64) -> DirectBuffers {
         let fitting = usize::try_from(memory_bytes / MEMORY_PART).unwrap_or(usize::MAX) / BUFFER_BYTES;
-        Buffers { left: Arc::new(AtomicUsize::new(BUFFERS_MAX.min(fitting))) }
+        DirectBuffers { left: Arc::new(AtomicUsize::new(BUFFERS_MAX.min(fitting))) }
     }
 
     /// The buffers of a body, of which the first gets `head` bytes less than it could hold; None where all are lent or
@@ -93,11 +93,11 @@ impl DirectBuffer {
 
 #[cfg(test)]
 mod tests {
-    use super::{BUFFER_BYTES, BUFFERS_MAX, Buffers};
+    use super::{BUFFER_BYTES, BUFFERS_MAX, DirectBuffers};
 
     #[test]
     fn so_many_bodies_have_buffers_and_no_more() {
-        let buffers = Buffers::within(u64::MAX);
+        let buffers = DirectBuffers::within(u64::MAX);
         let mut lent: Vec<_> = (0..BUFFERS_MAX / 2).map(|_| buffers.lend(0).unwrap()).collect();
         assert!(buffers.lend(0).is_none());
         lent.pop();
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn buffers_fit_into_the_memory_that_there_is() {
         for (memory_mib, bodies) in [(512, 8), (511, 7), (64, 1), (63, 0), (0, 0)] {
-            let buffers = Buffers::within(memory_mib << 20);
+            let buffers = DirectBuffers::within(memory_mib << 20);
             let lent: Vec<_> = std::iter::from_fn(|| buffers.lend(0)).collect();
             assert_eq!(lent.len(), bodies, "{memory_mib} MiB");
         }
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_buffer_holds_what_it_was_filled_with() {
-        let [mut first, mut second] = Buffers::within(u64::MAX).lend(1000).unwrap();
+        let [mut first, mut second] = DirectBuffers::within(u64::MAX).lend(1000).unwrap();
         assert_eq!((first.room().len(), second.room().len()), (BUFFER_BYTES - 1000, BUFFER_BYTES));
         first.room()[..3].copy_from_slice(b"abc");
         first.fill(3);

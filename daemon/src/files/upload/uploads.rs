@@ -6,7 +6,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::super::root::Root;
 use super::admitted::Admitted;
-use super::buffers::Buffers;
+use super::buffers::DirectBuffers;
 use super::error::UploadError;
 use super::ids::Temporaries;
 use super::limits::UploadLimits;
@@ -23,7 +23,7 @@ pub struct Uploads {
     pub(super) storage: Arc<Storage>,
     pub(super) partials: Partials,
     pub(super) names: Names,
-    pub(super) buffers: Buffers,
+    pub(super) buffers: DirectBuffers,
     pub(super) temporaries: Temporaries,
     /// RLIMIT_FSIZE: a write beyond it would end the process by SIGXFSZ.
     pub(super) file_bytes_max: u64,
@@ -37,7 +37,7 @@ impl Uploads {
             partials: Partials::new(Arc::clone(&storage)),
             names: Names::new(Arc::clone(&storage)),
             storage,
-            buffers: Buffers::within(memory_limit_bytes()),
+            buffers: DirectBuffers::within(memory_limit_bytes()),
             temporaries: Temporaries::new()?,
             file_bytes_max: getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX),
         })
