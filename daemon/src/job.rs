@@ -160,7 +160,7 @@ pub enum StreamError {
     },
     /// The target went away before the stream was whole and acknowledged.
     #[error("the target broke off: {0}")]
-    TargetBrokeOff(String),
+    TargetBrokeOff(BrokeOff),
     /// The target made no progress in time.
     #[error("the target was silent for {0} ms")]
     TargetSilent(u64),
@@ -175,7 +175,35 @@ pub enum StreamError {
     Cancelled,
     /// The daemon stops, or the worker doesn't take jobs.
     #[error("the data plane takes no streams: {0}")]
-    Unavailable(&'static str),
+    Unavailable(Unavailable),
+}
+
+/// How a target broke a stream off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BrokeOff {
+    /// It closed or reset the connection.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// It answered a frame with something else than its acknowledgement.
+    #[error("the target's answer is no `done`")]
+    NotAcknowledged,
+}
+
+/// Why the data plane takes a stream no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// No worker takes one more job.
+    #[error("every worker's mailbox is full or closed")]
+    MailboxesFull,
+    /// Nothing new begins any more.
+    #[error("the daemon drains")]
+    Draining,
+    /// The time for what was under way is over.
+    #[error("the daemon stopped before the end")]
+    Stopped,
+    /// The worker that had it is no more.
+    #[error("the worker ended before the stream")]
+    WorkerEnded,
 }
 
 /// The workers' mailboxes, used in turn.
@@ -204,6 +232,6 @@ impl Mailboxes {
                 }
             }
         }
-        Err(StreamError::Unavailable("every worker's mailbox is full or closed"))
+        Err(StreamError::Unavailable(Unavailable::MailboxesFull))
     }
 }

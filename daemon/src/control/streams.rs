@@ -17,7 +17,7 @@ use super::response::{self, Answer};
 use super::shared::Shared;
 use super::target::{self, Target};
 use crate::config::Live;
-use crate::job::{StreamError, StreamJob, StreamProgress, TargetProtocol};
+use crate::job::{StreamError, StreamJob, StreamProgress, TargetProtocol, Unavailable};
 use crate::limits::Holder;
 use crate::telemetry::Limit;
 
@@ -83,9 +83,7 @@ pub(super) async fn run(
         Ok(Ok(engine)) => done(running, engine),
         Ok(Err(error)) => Err(fail(running, id, &progress, error)),
         // The worker drops its side unanswered only when it ends.
-        Err(_) => {
-            Err(fail(running, id, &progress, StreamError::Unavailable("the worker ended before the stream")))
-        }
+        Err(_) => Err(fail(running, id, &progress, StreamError::Unavailable(Unavailable::WorkerEnded))),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Each status, with what its answer says.
 
 use super::harness::{Plane, wait_until};
-use crate::job::StreamError;
+use crate::job::{BrokeOff, StreamError, Unavailable};
 use crate::telemetry::{Outcome, Status};
 
 #[test]
@@ -61,9 +61,9 @@ fn each_stream_error_has_its_status() {
         (StreamError::SourceFailed(reason()), 500, Outcome::SourceFailed),
         (StreamError::TargetRefused(reason()), 502, Outcome::PeerClosed),
         (StreamError::NoLocalPort { target: "127.0.0.1:9".parse().unwrap() }, 503, Outcome::NoLocalPort),
-        (StreamError::TargetBrokeOff(reason()), 502, Outcome::PeerClosed),
+        (StreamError::TargetBrokeOff(BrokeOff::Closed), 502, Outcome::PeerClosed),
         (StreamError::TargetSilent(60_000), 504, Outcome::TimedOut),
-        (StreamError::Unavailable("it stops"), 503, Outcome::Refused),
+        (StreamError::Unavailable(Unavailable::Draining), 503, Outcome::Refused),
     ];
     for (error, status, outcome) in ends {
         let counted = plane.telemetry.control.streams.get(outcome);

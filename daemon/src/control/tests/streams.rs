@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::harness::{DATA_ADDRESS, Plane, connect, wait_until};
 use crate::config::TargetRule;
-use crate::job::{Source, StreamError, TargetProtocol};
+use crate::job::{BrokeOff, Source, StreamError, TargetProtocol};
 use crate::telemetry::Outcome;
 
 #[test]
@@ -175,7 +175,7 @@ fn a_name_without_an_address_is_a_bad_gateway() {
 fn streams_can_be_watched_and_looked_up() {
     let mut plane = Plane::start(|_| {});
     assert_eq!(plane.ask("GET /streams", "").body, "[]\n");
-    plane.stream("POST /stream?size=7", 3, Err(StreamError::TargetBrokeOff("reset".to_owned())));
+    plane.stream("POST /stream?size=7", 3, Err(StreamError::TargetBrokeOff(BrokeOff::Closed)));
     let client = plane.ask_aside("POST /stream?size=9");
     let job = plane.next_job();
     job.progress.add_bytes_sent(4);
@@ -185,7 +185,7 @@ fn streams_can_be_watched_and_looked_up() {
     assert_eq!(list[0]["id"], job.id.as_str());
     assert_eq!((&list[0]["state"], &list[0]["bytes_sent"]), (&"running".into(), &4.into()));
     assert_eq!((&list[1]["state"], &list[1]["bytes_sent"]), (&"failed".into(), &3.into()));
-    assert_eq!(list[1]["error"], "the target broke off: reset");
+    assert_eq!(list[1]["error"], "the target broke off: the peer closed the connection");
 
     let path = format!("GET /streams/{}", job.id);
     let running = plane.ask(&path, "").json();

@@ -16,7 +16,7 @@ use super::http::find;
 use super::registry::{Connection, Registered};
 use super::worker::Worker;
 use crate::files::{FileError, Found, SourceFile};
-use crate::job::{JobEnd, Source, StreamError, StreamJob, TargetProtocol};
+use crate::job::{BrokeOff, JobEnd, Source, StreamError, StreamJob, TargetProtocol, Unavailable};
 use crate::protocol::frame::encode_header;
 use crate::protocol::name::Name;
 use crate::protocol::range::ByteRange;
@@ -49,7 +49,7 @@ async fn run(worker: Rc<Worker>, job: StreamJob) {
     let StreamJob { id, source, target, is_own, protocol, progress, end } = job;
     let stream = Stream { source, target, is_own, protocol, asker: Asker::new(progress, end) };
     let (tally, result) = if worker.is_draining() {
-        let error = StreamError::Unavailable("the daemon drains");
+        let error = StreamError::Unavailable(Unavailable::Draining);
         (Tally::default(), Err(Failure::Before(error, TransferError::Drained)))
     } else {
         tracing::debug!(id, %target, source = ?stream.source, "stream begins");
@@ -98,14 +98,13 @@ fn split(result: Result<(), Failure>, tally: &Tally) -> (Result<(), TransferErro
         Err(Failure::Before(error, outcome)) => (Err(outcome), Err(error)),
         Err(Failure::During(error, timeout_ms)) => {
             let told = match &error {
-                TransferError::PeerGone | TransferError::NotAcknowledged => {
-                    StreamError::TargetBrokeOff(error.to_string())
-                }
+                TransferError::PeerGone => StreamError::TargetBrokeOff(BrokeOff::Closed),
+                TransferError::NotAcknowledged => StreamError::TargetBrokeOff(BrokeOff::NotAcknowledged),
                 TransferError::TimedOut => StreamError::TargetSilent(timeout_ms),
                 TransferError::TooSlow => StreamError::TargetSlow,
                 TransferError::Evicted => StreamError::Evicted,
                 TransferError::Cancelled => StreamError::Cancelled,
-                TransferError::Drained => StreamError::Unavailable("the daemon stopped before the end"),
+                TransferError::Drained => StreamError::Unavailable(Unavailable::Stopped),
                 other => StreamError::SourceFailed(other.to_string()),
             };
             (Err(error), Err(told))

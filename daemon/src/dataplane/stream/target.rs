@@ -14,7 +14,7 @@ use super::super::socket::Socket;
 use super::super::worker::Worker;
 use super::{Stream, discard_now};
 use crate::config::ProxyProtocolChoice;
-use crate::job::{StreamError, TargetProtocol};
+use crate::job::{StreamError, TargetProtocol, Unavailable};
 use crate::protocol::frame::ACKNOWLEDGEMENT;
 use crate::protocol::proxy_header::LOCAL_HEADER;
 
@@ -72,7 +72,7 @@ async fn await_connected(worker: &Worker, connection: Registered) -> Result<Regi
     let timeout_ms = worker.live().settings.connect_timeout_ms;
     match connection.writable(worker.clock.deadline(timeout_ms)).await {
         Err(TransferError::TimedOut) => return Err(StreamError::TargetSilent(timeout_ms)),
-        Err(TransferError::Drained) => return Err(StreamError::Unavailable("the daemon drains")),
+        Err(TransferError::Drained) => return Err(StreamError::Unavailable(Unavailable::Draining)),
         // A failed connect is ready too; the socket knows why.
         Ok(()) | Err(_) => {}
     }
