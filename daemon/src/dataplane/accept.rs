@@ -14,9 +14,9 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use super::connection;
 use super::room::Want;
 use super::socket::Socket;
-use super::worker::{TICK, Worker};
+use super::worker::Worker;
 use crate::config::TrustedProxies;
-use crate::limits::{AddressGroup, Holder};
+use crate::limits::{AddressGroup, Holder, TICK};
 use crate::sys;
 use crate::telemetry::{Limit, shown_address};
 

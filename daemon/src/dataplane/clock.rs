@@ -5,9 +5,21 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use super::registry::Deadline;
 use crate::protocol::date::http_date;
 use crate::protocol::http1::response::FieldBlock;
+
+/// Until when a wait may last, in ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Deadline {
+    pub(super) tick: u64,
+    /// Ticks that progress of the peer adds.
+    pub(super) timeout_ticks: u64,
+}
+
+impl Deadline {
+    /// Of what isn't waited for.
+    pub(super) const NONE: Deadline = Deadline { tick: u64::MAX, timeout_ticks: 0 };
+}
 
 /// Advanced by the worker once a tick.
 pub(super) struct Clock {

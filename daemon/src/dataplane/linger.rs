@@ -3,7 +3,8 @@
 
 use super::error::TransferError;
 use super::registry::{Connection, Phase};
-use super::worker::{TICK, Worker};
+use super::worker::Worker;
+use crate::limits::TICK;
 use crate::sys;
 
 /// Time that a peer gets to take its last answer and close, in milliseconds: a few round trips.

@@ -28,4 +28,3 @@ mod stream;
 mod worker;
 
 pub use plane::{DataPlane, DataPlaneError, Driver, Resources, Served, WorkerEnded};
-pub use worker::TICK;

@@ -16,10 +16,10 @@ use std::task::{Poll, Waker};
 use slab::Slab;
 
 use super::client::Client;
+use super::clock::Deadline;
 use super::error::{PeerGone, TransferError};
 use super::socket::Socket;
-use super::worker::TICK;
-use crate::limits::{AddressGroup, Holder, Pace, PaceMinimum, Share, Shares};
+use crate::limits::{AddressGroup, Holder, Pace, PaceMinimum, Share, Shares, TICK};
 use crate::sys;
 
 /// What a connection waits for.
@@ -42,14 +42,6 @@ enum Interrupt {
     TooSlow,
     Evicted,
     Drained,
-}
-
-/// Until when a wait may last, in ticks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Deadline {
-    pub(super) tick: u64,
-    /// Ticks that progress of the peer adds.
-    pub(super) timeout_ticks: u64,
 }
 
 /// Names a connection: its place in the registry, and in the upper half a number that tells it from others that had or
@@ -78,8 +70,6 @@ pub(super) struct Connection {
     is_evicted: Cell<bool>,
     waker: Cell<Option<Waker>>,
 }
-
-const NO_DEADLINE: Deadline = Deadline { tick: u64::MAX, timeout_ticks: 0 };
 
 impl Connection {
     /// Who is served.
@@ -179,14 +169,14 @@ impl Connection {
         })
         .await;
         self.phase.set(Phase::Working);
-        self.deadline.set(NO_DEADLINE);
+        self.deadline.set(Deadline::NONE);
         // An interrupt that came too late concerns nobody any more.
         self.interrupt.set(None);
         result
     }
 
     fn interrupt(&self, interrupt: Interrupt) {
-        self.deadline.set(NO_DEADLINE);
+        self.deadline.set(Deadline::NONE);
         self.interrupt.set(Some(interrupt));
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -291,7 +281,7 @@ impl Registry {
             socket,
             token: u64::from(self.added.get()) << u32::BITS | key as u64,
             phase: Cell::new(Phase::Working),
-            deadline: Cell::new(NO_DEADLINE),
+            deadline: Cell::new(Deadline::NONE),
             unacknowledged_bytes: Cell::new(None),
             pace: Cell::default(),
             paced_phase: Cell::new(Phase::Working),

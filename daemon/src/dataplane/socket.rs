@@ -21,7 +21,7 @@ use rustix::net::{
 };
 
 use super::error::PeerGone;
-use super::worker::TICK;
+use crate::limits::TICK;
 use crate::sys;
 
 /// Bytes of a long body that gather before its worker is woken: dropping frames costs 0.47 of the CPU that it does at

@@ -26,13 +26,9 @@ use super::{accept, pacing, stream};
 use crate::config::Live;
 use crate::files::FileCache;
 use crate::job::StreamJob;
-use crate::limits::{Descriptors, PaceMinimum, Plane, Reserved};
+use crate::limits::{Descriptors, PaceMinimum, Plane, Reserved, TICK};
 use crate::sys::uring;
 use crate::telemetry::{AccessLog, Limit, RequestIds, Telemetry, WorkerCounters};
-
-/// How often a worker looks at its deadlines, its settings and whether to drain, and says that it is alive:
-/// the resolution of every time-out, for ten wake-ups a second of an idle worker.
-pub const TICK: Duration = Duration::from_millis(100);
 
 /// Time after which a connection without a request counts as idle when the daemon drains or needs its place, in
 /// milliseconds. Whoever has just connected, or has just been answered, may have sent one by then (an intercontinental

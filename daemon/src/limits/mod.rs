@@ -7,6 +7,7 @@ mod heap;
 mod memory;
 mod pace;
 mod shares;
+mod tick;
 
 pub use address_group::AddressGroup;
 pub use budget::{Budget, Plane, Reserved};
@@ -15,3 +16,4 @@ pub use heap::Heap;
 pub use memory::memory_limit_bytes;
 pub use pace::{Pace, PaceMinimum};
 pub use shares::{AddressShares, Holder, Share, Shares};
+pub use tick::{TICK, TICK_MS};

@@ -97,12 +97,9 @@ fn milliseconds(time: Duration) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::{Pace, PaceMinimum};
     use crate::config::Settings;
-
-    const TICK: Duration = Duration::from_millis(100);
+    use crate::limits::TICK;
 
     /// After how many seconds, at most 200, a peer that moves `bytes_each` every `seconds` is too slow.
     fn ends_after(minimum: PaceMinimum, bytes_each: u64, seconds: u64) -> Option<u64> {

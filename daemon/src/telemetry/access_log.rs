@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::log_order::Oldest;
 use super::log_queue::LogQueue;
 use crate::config::LogFormat;
+use crate::limits::TICK;
 
 /// Bytes of lines after which they are handed over: some two hundred. Fewer would wake the writer more often, more
 /// would leave the core's first cache.
@@ -21,7 +22,7 @@ const LINE_BYTES: usize = 512;
 const SECOND_BYTES: usize = 19;
 
 /// Time for which the wall clock is taken to go as the monotonic one does: a clock that was set shows within a tick.
-const WALL_CLOCK_AGE_MAX: Duration = Duration::from_millis(100);
+const WALL_CLOCK_AGE_MAX: Duration = TICK;
 
 /// What a line says.
 pub struct AccessLine<'a> {

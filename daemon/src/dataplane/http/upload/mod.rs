@@ -33,6 +33,7 @@ use super::{After, send};
 use crate::files::MountId;
 use crate::files::digest::{Algorithms, Digests};
 use crate::files::upload::{MayRepeat, UploadError, UploadLimits, Uploads, Writer};
+use crate::limits::TICK_MS;
 use crate::protocol::digest::{self, Digest};
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::{Body, Request, Version, WriteFields};
@@ -51,8 +52,8 @@ use receive::BodyError;
 /// trips, retransmissions included.
 const DELIVERY_MS: u64 = 1_000;
 
-/// How often the socket is asked for it, in milliseconds: as often as deadlines are looked at.
-const ACKNOWLEDGED_MS: u64 = 100;
+/// How often the socket is asked for it, in milliseconds.
+const ACKNOWLEDGED_MS: u64 = TICK_MS;
 
 /// Whether a request is one for this module, uploads being on.
 pub(super) fn concerns(request: &Request) -> bool {

@@ -3,10 +3,10 @@
 
 use super::super::super::registry::Connection;
 use super::super::super::room::Want;
-use super::super::super::worker::{TICK, Worker};
+use super::super::super::worker::Worker;
 use super::Call;
 use super::answer::Answer;
-use crate::limits::Share;
+use crate::limits::{Share, TICK};
 use crate::telemetry::Limit;
 
 /// Time that an upload which was ended gets to give its place back, in milliseconds: another worker looks once a tick,
