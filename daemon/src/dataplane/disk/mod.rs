@@ -8,6 +8,7 @@
 //! disk. So a task of which nobody wants to hear any more stays in its queue, of which those that
 //! [refuse](Disk::run_or_refuse) have a limit, and the others one task for each connection.
 
+mod lane;
 mod queue;
 mod shares;
 mod task;
@@ -23,44 +24,10 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use crate::files::{FileError, KnownFile, MountId, SourceFile};
-use crate::limits::AddressGroup;
-use crate::telemetry::LANE_NAMES;
+pub(in crate::dataplane) use lane::{Lane, Owner};
 use task::{Awaited, Awaiting, Slot, Unawaited};
 pub(super) use threads::DiskThreads;
 use threads::Pool;
-
-/// A share of the disk threads for one kind of work. In the order of [`LANE_NAMES`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dataplane) enum Lane {
-    /// Names to open files.
-    LookUp,
-    /// Windows of files that aren't in memory.
-    Read,
-    /// Uploads and stored frames, and closing what takes long to close.
-    Write,
-    /// Digests of whole files.
-    Digest,
-    /// Directories.
-    Listing,
-}
-
-impl Lane {
-    const ALL: [Lane; 5] = [Lane::LookUp, Lane::Read, Lane::Write, Lane::Digest, Lane::Listing];
-
-    /// Its name in metrics.
-    fn name(self) -> &'static str {
-        LANE_NAMES[self as usize]
-    }
-}
-
-/// Whose share of a lane a task takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dataplane) struct Owner {
-    /// What it may wait for.
-    pub(in crate::dataplane) mount: MountId,
-    /// Whom it is for; None for everybody on this host.
-    pub(in crate::dataplane) group: Option<AddressGroup>,
-}
 
 /// Why work wasn't done, or nobody waited for its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::lane::{Lane, Owner};
 use super::shares::{Kind, Shares};
-use super::{Lane, Owner};
 use crate::files::MountId;
 use crate::limits::AddressGroup;
 

@@ -1,6 +1,6 @@
 //! How many threads each lane has for itself, and how many it may take.
 
-use super::Lane;
+use super::lane::Lane;
 
 /// Of so many threads a quarter, but two at least, are for long work alone; fewer threads do everything by turns.
 const THREADS_TO_DIVIDE_MIN: usize = 5;

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::nice;
 
+use super::lane::{Lane, Owner};
 use super::queue::Queue;
 use super::shares::{Kind, Shares};
 use super::task::Task;
-use super::{Lane, Owner};
 use crate::files::{MountId, Mounts};
 use crate::telemetry::{DiskState, LaneState, SilentMount};
 
