@@ -18,6 +18,7 @@ mod input;
 mod linger;
 mod listener;
 mod pacing;
+mod pipe_pool;
 mod plane;
 mod proxy;
 mod publications;

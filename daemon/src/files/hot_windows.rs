@@ -1,11 +1,15 @@
 //! Which windows of a file were found in memory a moment ago: what is asked for again and again needn't be probed again
 //! and again.
 
+/// Bytes that one residency question covers, and that one cold read brings in: long enough for a disk to
+/// stream, short enough that the first byte doesn't wait long for the last.
+pub const WINDOW_BYTES: u64 = 1 << 20;
+
 /// Bits of a word.
 const WORD_BITS: u64 = u64::BITS as u64;
 
-/// Windows that are noted of a file: 8 KiB of bits, for 64 GiB in windows of 1 MiB.
-const HOT_WINDOWS_MAX: u64 = 64 << 10;
+/// Windows that are noted of a file: 8 KiB of bits, for the first 64 GiB.
+const HOT_WINDOWS_MAX: u64 = (64 << 30) / WINDOW_BYTES;
 
 /// Notes of one file, all of about the same time.
 #[derive(Clone, Debug, Default)]

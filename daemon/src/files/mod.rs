@@ -31,7 +31,7 @@ pub use digester::Digester;
 pub use directory::{Beginning, Begun, Entry, Listing, Listings, Terms};
 pub use error::{FileError, SpoolError};
 pub use free_space::Shortage;
-pub use hot_windows::HotWindows;
+pub use hot_windows::{HotWindows, WINDOW_BYTES};
 pub use mounts::{MountId, Mounts};
 pub use random::Random;
 pub use root::{Found, Root, Standing, Step};

@@ -97,10 +97,10 @@ mod tests {
     use rustix::fs::{Advice, fadvise};
 
     use super::super::file_system::FileSystem;
+    use super::super::hot_windows::WINDOW_BYTES;
     use super::super::place::Place;
     use super::{Extent, Random, Residency, glance, probe, read_whole};
 
-    const WINDOW_BYTES: u64 = 1 << 20;
     const PAGES: usize = 256;
 
     /// A file of a window, and a descriptor of it through which nothing is read ahead.

@@ -10,9 +10,9 @@ use super::super::disk::Lane;
 use super::super::error::TransferError;
 use super::doubts::Belief;
 use super::waits::Care;
-use super::{Transfer, WINDOW_BYTES, Window};
-use crate::files::SourceFile;
+use super::{Transfer, Window};
 use crate::files::residency::Residency;
+use crate::files::{SourceFile, WINDOW_BYTES};
 
 /// Bytes that a warming read copies at a time; they are thrown away, the page cache is what counts.
 const WARM_READ_BYTES: usize = 128 << 10;

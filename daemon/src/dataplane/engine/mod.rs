@@ -12,7 +12,6 @@ mod unchanged;
 mod waits;
 
 pub(super) use sendfile::send_synthetic;
-pub(super) use splice::PipePool;
 pub(super) use transfer::{Asker, Transfer};
 pub(super) use unchanged::check;
 pub(super) use waits::DiskWaits;
@@ -22,13 +21,9 @@ use cold::Found;
 use super::error::TransferError;
 use crate::config::EngineChoice;
 use crate::files::residency::Residency;
-use crate::files::{CONTENT_BYTES_MAX, SourceFile};
+use crate::files::{CONTENT_BYTES_MAX, SourceFile, WINDOW_BYTES};
 use crate::protocol::range::ByteRange;
 use crate::telemetry::EngineLabel;
-
-/// Bytes that one residency question covers, and that one cold read brings in: long enough for a disk to
-/// stream, short enough that the first byte doesn't wait long for the last.
-pub(super) const WINDOW_BYTES: u64 = 1 << 20;
 
 /// Transfers up to this length are read and sent in one piece with their head: two system calls in all.
 pub(super) const COPY_BYTES_MAX: u64 = CONTENT_BYTES_MAX;

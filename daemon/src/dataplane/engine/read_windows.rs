@@ -3,14 +3,13 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use super::WINDOW_BYTES;
-use crate::files::{FileId, HotWindows};
+use crate::files::{FileId, HotWindows, WINDOW_BYTES};
 
 /// Files that are remembered, by each worker; of more, what is read isn't.
 const FILES_MAX: usize = 1024;
 
-/// Windows that are remembered of one file: 512 bytes, 4 GiB.
-const WINDOWS_MAX: u64 = 4096;
+/// Windows that are remembered of one file: 512 bytes of bits, for the first 4 GiB.
+const WINDOWS_MAX: u64 = (4 << 30) / WINDOW_BYTES;
 
 /// Of one worker.
 #[derive(Debug, Default)]
