@@ -10,6 +10,7 @@ mod client;
 mod clock;
 mod connection;
 mod disk;
+mod disk_waits;
 mod engine;
 mod error;
 mod frames;

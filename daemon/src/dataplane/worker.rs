@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use super::arrivals::Arrivals;
 use super::clock::Clock;
 use super::disk::{Disk, DiskThreads};
-use super::engine::DiskWaits;
+use super::disk_waits::DiskWaits;
 use super::pipe_pool::PipePool;
 use super::plane::{Drain, Driver, Resources, Served};
 use super::publications::Publications;
@@ -180,7 +180,7 @@ async fn serve(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Resul
     let counters = assignment.telemetry.workers.get(assignment.number).cloned().unwrap_or_default();
     let worker = Rc::new(Worker {
         number: assignment.number,
-        counters,
+        counters: Arc::clone(&counters),
         driver: assignment.driver,
         served_changes: RefCell::new(assignment.resources.served.clone()),
         resources: assignment.resources,
@@ -190,7 +190,7 @@ async fn serve(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Resul
         clock: Clock::new(TICK),
         pipes: PipePool::default(),
         disk: Disk::new(&assignment.disk_threads),
-        waits: DiskWaits::new(),
+        waits: DiskWaits::new(assignment.number, counters),
         publications: Publications::default(),
         files: FileCache::of(descriptors.known_files_max),
         idle_targets: IdleTargets::default(),
@@ -365,7 +365,7 @@ impl Worker {
 
     fn tick(&self) {
         self.clock.advance();
-        self.waits.tick(self);
+        self.waits.tick(&self.clock);
         self.access_log.flush();
         self.telemetry.beat(self.number);
         let minimum = PaceMinimum::of(&self.live.borrow().settings);

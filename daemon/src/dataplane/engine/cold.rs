@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 use rustix::io::{Errno, pread};
 
 use super::super::disk::Lane;
+use super::super::disk_waits::{Belief, Care};
 use super::super::error::TransferError;
-use super::doubts::Belief;
-use super::waits::Care;
 use super::{Transfer, Window};
 use crate::files::residency::Residency;
 use crate::files::{SourceFile, WINDOW_BYTES};
@@ -73,8 +72,8 @@ fn ask(
         return Found::Hot(worker.waits.care(Care::Least, now));
     }
     let residency = match whole_since {
-        Some(_) if file.tells_residency() => worker.waits.read_whole(worker, file, offset, length),
-        _ => worker.waits.probe(worker, file, offset, length),
+        Some(_) if file.tells_residency() => worker.waits.read_whole(&worker.clock, file, offset, length),
+        _ => worker.waits.probe(&worker.clock, file, offset, length),
     };
     match residency {
         Residency::Unknown if file.lives_in_memory() => {}
@@ -148,7 +147,7 @@ pub(super) fn was_dropped(
     length: u64,
 ) -> bool {
     let worker = transfer.worker;
-    if care != Care::Most || worker.waits.glance(worker, file, offset, length) != Residency::Cold {
+    if care != Care::Most || worker.waits.glance(&worker.clock, file, offset, length) != Residency::Cold {
         return false;
     }
     file.forget_hot();
@@ -167,7 +166,7 @@ pub(super) async fn warm(
     let worker = transfer.worker;
     let read = move || timed(|| read_through(&descriptor, window));
     let (read, took) = worker.disk.run(Lane::Read, transfer.owner(file), read).await?;
-    worker.waits.note_read(worker, file, took);
+    worker.waits.note_read(&worker.clock, file, took);
     read?;
     was_read(transfer, file, window);
     Ok(())

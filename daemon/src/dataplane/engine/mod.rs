@@ -3,18 +3,14 @@
 
 mod cold;
 mod copy;
-mod doubts;
-mod read_windows;
 mod sendfile;
 mod splice;
 mod transfer;
 mod unchanged;
-mod waits;
 
 pub(super) use sendfile::send_synthetic;
 pub(super) use transfer::{Asker, Transfer};
 pub(super) use unchanged::check;
-pub(super) use waits::DiskWaits;
 
 use cold::Found;
 

@@ -5,10 +5,10 @@ use std::os::fd::AsFd;
 use rustix::fs::sendfile;
 use rustix::io::Errno;
 
+use super::super::disk_waits::Care;
 use super::super::error::TransferError;
 use super::cold::{self, Found};
 use super::unchanged::check_window;
-use super::waits::Care;
 use super::{Transfer, Window};
 use crate::files::{SourceFile, Synthetic};
 use crate::telemetry::EngineLabel;
@@ -49,9 +49,9 @@ pub(super) async fn send_window(
         }
         let look = worker.waits.begin(care, piece.bytes as u64);
         let sent = piece.send(transfer, file);
-        let waited = worker.waits.end(&look, worker);
+        let waited = worker.waits.end(&look, &worker.clock);
         if let Some(waited) = waited {
-            worker.waits.add(worker, file, offset, waited);
+            worker.waits.add(&worker.clock, file, offset, waited);
         }
         let look = |transfer: &mut Transfer<'_>, end| transfer.witnesses.look(file, piece.offset, end);
         offset = piece.settle(transfer, sent, look).await?;

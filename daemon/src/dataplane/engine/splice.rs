@@ -63,8 +63,8 @@ async fn fill(
         let count = count.min(usize::try_from(care.call_bytes_max()).unwrap_or(usize::MAX));
         let look = worker.waits.begin(care, count as u64);
         let filled = fill_now(&file.descriptor(), pipe, offset, count);
-        if let Some(waited) = worker.waits.end(&look, worker) {
-            worker.waits.add(worker, file, offset, waited);
+        if let Some(waited) = worker.waits.end(&look, &worker.clock) {
+            worker.waits.add(&worker.clock, file, offset, waited);
         }
         filled
     } else {
@@ -72,7 +72,7 @@ async fn fill(
         let (descriptor, pipe) = (file.descriptor(), Arc::clone(pipe));
         let fill = move || timed(|| fill_now(&descriptor, &pipe, offset, count));
         let (filled, took) = worker.disk.run(Lane::Read, transfer.owner(file), fill).await?;
-        worker.waits.note_read(worker, file, took);
+        worker.waits.note_read(&worker.clock, file, took);
         filled
     };
     filled.map_err(|errno| TransferError::SourceFailed { offset, errno })

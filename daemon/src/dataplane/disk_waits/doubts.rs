@@ -25,7 +25,7 @@ const DEVICE_FILES_NOT_BELIEVED: u32 = 5;
 
 /// What it takes to believe that a window is in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Belief {
+pub(in crate::dataplane) enum Belief {
     /// A look at a few places.
     Places,
     /// A read of all of it, at tick `since` or later.

@@ -13,7 +13,7 @@ const WINDOWS_MAX: u64 = (4 << 30) / WINDOW_BYTES;
 
 /// Of one worker.
 #[derive(Debug, Default)]
-pub(super) struct ReadWindows(RefCell<HashMap<FileId, Read>>);
+pub(in crate::dataplane) struct ReadWindows(RefCell<HashMap<FileId, Read>>);
 
 #[derive(Debug, Default)]
 struct Read {
@@ -24,7 +24,14 @@ struct Read {
 
 impl ReadWindows {
     /// Whether all windows that a range touches were read at tick `since` or later, and that still counts at `now`.
-    pub(super) fn covers(&self, id: FileId, offset: u64, length: u64, since: u64, now: u64) -> bool {
+    pub(in crate::dataplane) fn covers(
+        &self,
+        id: FileId,
+        offset: u64,
+        length: u64,
+        since: u64,
+        now: u64,
+    ) -> bool {
         let files = self.0.borrow();
         let Some(read) = files.get(&id).filter(|_| length > 0) else { return false };
         let (first, last) = (offset / WINDOW_BYTES, (offset + length - 1) / WINDOW_BYTES);
@@ -33,7 +40,15 @@ impl ReadWindows {
 
     /// A window was read, or its beginning where the file ends; that counts until tick `end`, for the first of a file
     /// and all that follow until then.
-    pub(super) fn note(&self, id: FileId, offset: u64, length: u64, since: u64, now: u64, end: u64) {
+    pub(in crate::dataplane) fn note(
+        &self,
+        id: FileId,
+        offset: u64,
+        length: u64,
+        since: u64,
+        now: u64,
+        end: u64,
+    ) {
         let window = offset / WINDOW_BYTES;
         if !offset.is_multiple_of(WINDOW_BYTES) || length > WINDOW_BYTES || window >= WINDOWS_MAX {
             return;
@@ -51,7 +66,7 @@ impl ReadWindows {
     }
 
     /// What was read of a file may not be there any more.
-    pub(super) fn forget(&self, id: FileId) {
+    pub(in crate::dataplane) fn forget(&self, id: FileId) {
         self.0.borrow_mut().remove(&id);
     }
 }

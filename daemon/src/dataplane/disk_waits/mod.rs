@@ -1,16 +1,22 @@
 //! Whether a worker waited for a disk all the same: no question put before a window is sent is sure, since its pages
 //! may be dropped before they are, and few of them were looked at. What the thread read and slept in the call is.
 
+mod doubts;
+mod read_windows;
+
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::worker::Worker;
-use super::doubts::{Belief, Doubts};
-use super::read_windows::ReadWindows;
+use super::clock::Clock;
 use crate::files::residency::{Extent, Residency, glance, probe, read_whole};
 use crate::files::{Random, SourceFile};
 use crate::sys::ThreadUsage;
+use crate::telemetry::WorkerCounters;
+pub(super) use doubts::Belief;
+use doubts::Doubts;
+use read_windows::ReadWindows;
 
 /// For how long a file or a disk is doubted, and all calls are looked at closely, after something was waited for.
 const DOUBT_MS: u64 = 10_000;
@@ -66,12 +72,15 @@ pub(super) struct Look {
 }
 
 /// What one worker has waited for, and so doubts.
-pub(in super::super) struct DiskWaits {
+pub(super) struct DiskWaits {
+    /// Of the worker.
+    number: usize,
+    counters: Arc<WorkerCounters>,
     /// As of the last look.
     usage: Cell<ThreadUsage>,
     /// The first tick at which calls needn't be looked at closely any more.
     close_end: Cell<u64>,
-    pub(super) doubts: Doubts,
+    doubts: Doubts,
     /// What disk threads have read of files that can't tell.
     pub(super) read: ReadWindows,
     random: RefCell<Random>,
@@ -81,9 +90,11 @@ pub(in super::super) struct DiskWaits {
 }
 
 impl DiskWaits {
-    /// Of the calling thread.
-    pub(in super::super) fn new() -> DiskWaits {
+    /// Of the worker of this number, which is the calling thread.
+    pub(super) fn new(number: usize, counters: Arc<WorkerCounters>) -> DiskWaits {
         DiskWaits {
+            number,
+            counters,
             usage: Cell::new(ThreadUsage::now()),
             close_end: Cell::new(0),
             doubts: Doubts::default(),
@@ -95,10 +106,10 @@ impl DiskWaits {
     }
 
     /// Once a tick: whether the thread has read anything, for whatever reason.
-    pub(in super::super) fn tick(&self, worker: &Worker) {
+    pub(super) fn tick(&self, clock: &Clock) {
         let usage = ThreadUsage::now();
         if self.usage.replace(usage).block_inputs != usage.block_inputs {
-            self.look_closely(worker);
+            self.look_closely(clock);
         }
     }
 
@@ -115,7 +126,7 @@ impl DiskWaits {
     }
 
     /// After it: for how long it waited for a disk, if it did.
-    pub(super) fn end(&self, look: &Look, worker: &Worker) -> Option<Duration> {
+    pub(super) fn end(&self, look: &Look, clock: &Clock) -> Option<Duration> {
         let elapsed = look.began?.elapsed();
         let is_slow = elapsed >= SLOW_CALL;
         if look.care == Care::Least && !is_slow {
@@ -126,7 +137,7 @@ impl DiskWaits {
         let has_read = usage.block_inputs != look.before.block_inputs;
         let has_slept = usage.sleeps != look.before.sleeps;
         if has_read || elapsed >= STRANGE_CALL {
-            self.look_closely(worker);
+            self.look_closely(clock);
         }
         let has_waited = match look.care {
             // What comes after the call may be read ahead in it, which isn't waited for; and what others read is waited
@@ -139,14 +150,14 @@ impl DiskWaits {
     }
 
     /// From now on, and for a while.
-    fn look_closely(&self, worker: &Worker) {
-        self.close_end.set(worker.clock.deadline(DOUBT_MS).tick);
+    fn look_closely(&self, clock: &Clock) {
+        self.close_end.set(clock.deadline(DOUBT_MS).tick);
     }
 
     /// A question found something cold, and thereby may have begun to read it: that is no wait.
-    fn note_cold(&self, worker: &Worker) {
+    fn note_cold(&self, clock: &Clock) {
         self.usage.set(ThreadUsage::now());
-        self.look_closely(worker);
+        self.look_closely(clock);
     }
 
     /// What it takes to believe that a window of `file` is in memory.
@@ -155,67 +166,61 @@ impl DiskWaits {
     }
 
     /// Looks at a few places of a range.
-    pub(super) fn probe(&self, worker: &Worker, file: &SourceFile, offset: u64, length: u64) -> Residency {
+    pub(super) fn probe(&self, clock: &Clock, file: &SourceFile, offset: u64, length: u64) -> Residency {
         let residency = probe(file, offset, length, &mut self.random.borrow_mut());
-        self.noting(worker, residency)
+        self.noting(clock, residency)
     }
 
     /// Looks at one place of a range.
-    pub(super) fn glance(&self, worker: &Worker, file: &SourceFile, offset: u64, length: u64) -> Residency {
+    pub(super) fn glance(&self, clock: &Clock, file: &SourceFile, offset: u64, length: u64) -> Residency {
         let residency = glance(file, offset, length, &mut self.random.borrow_mut());
-        self.noting(worker, residency)
+        self.noting(clock, residency)
     }
 
     /// Reads all of a range that is in memory; where the file system can't tell, none is.
-    pub(super) fn read_whole(
-        &self,
-        worker: &Worker,
-        file: &SourceFile,
-        offset: u64,
-        length: u64,
-    ) -> Residency {
+    pub(super) fn read_whole(&self, clock: &Clock, file: &SourceFile, offset: u64, length: u64) -> Residency {
         match read_whole(file, offset, length, &mut self.buffer.borrow_mut()) {
             Extent::Whole => return Residency::Hot,
             Extent::Part => {
-                let term = worker.clock.deadline(DOUBT_MS).timeout_ticks;
-                self.doubts.note_part(file.id().device, worker.clock.ticks(), term);
+                let term = clock.deadline(DOUBT_MS).timeout_ticks;
+                self.doubts.note_part(file.id().device, clock.ticks(), term);
             }
             Extent::Nothing => {}
         }
-        self.noting(worker, Residency::Cold)
+        self.noting(clock, Residency::Cold)
     }
 
-    fn noting(&self, worker: &Worker, residency: Residency) -> Residency {
+    fn noting(&self, clock: &Clock, residency: Residency) -> Residency {
         if residency == Residency::Cold {
-            self.note_cold(worker);
+            self.note_cold(clock);
         }
         residency
     }
 
     /// A disk thread took so long to read of `file`.
-    pub(super) fn note_read(&self, worker: &Worker, file: &SourceFile, took: Duration) {
+    pub(super) fn note_read(&self, clock: &Clock, file: &SourceFile, took: Duration) {
         if took >= LONG_WAIT {
-            let term = worker.clock.deadline(DOUBT_MS).timeout_ticks;
-            self.doubts.note_slow(file.id(), worker.clock.ticks(), term);
+            let term = clock.deadline(DOUBT_MS).timeout_ticks;
+            self.doubts.note_slow(file.id(), clock.ticks(), term);
         }
     }
 
     /// The worker waited so long for `file`, from which it sent the bytes behind `offset`.
-    pub(super) fn add(&self, worker: &Worker, file: &SourceFile, offset: u64, waited: Duration) {
-        let (now, end) = (worker.clock.ticks(), worker.clock.deadline(DOUBT_MS));
+    pub(super) fn add(&self, clock: &Clock, file: &SourceFile, offset: u64, waited: Duration) {
+        let (now, end) = (clock.ticks(), clock.deadline(DOUBT_MS));
         file.forget_hot();
         self.read.forget(file.id());
         let is_unbelieved = self.doubts.add(file.id(), waited >= LONG_WAIT, now, end.timeout_ticks);
-        worker.counters.disk_waits.add(1);
+        self.counters.disk_waits.add(1);
         let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
-        let longest = &worker.counters.disk_wait_longest_us;
+        let longest = &self.counters.disk_wait_longest_us;
         longest.set(longest.get().max(waited_us));
         if !is_unbelieved || now < self.log_again.get() {
             return;
         }
         self.log_again.set(end.tick);
         tracing::warn!(
-            worker = worker.number,
+            worker = self.number,
             waited_ms = waited_us / 1000,
             file = name_of(file),
             offset,
