@@ -27,12 +27,11 @@ pub(super) const LINGER_BYTES_MAX: u64 = 64 << 10;
 pub(super) async fn linger(worker: &Worker, connection: &Connection, bytes_max: u64) {
     connection.socket.finish();
     let end = End::after(worker, connection, LINGER_MS);
-    let mut left = usize::try_from(bytes_max.min(LINGER_BYTES_MAX)).unwrap_or(0);
+    let mut left = bytes_max.min(LINGER_BYTES_MAX);
     while left > 0 && !end.is_there() {
-        let result = connection.socket.try_discard(&mut worker.discard.borrow_mut()[..left]);
-        match result {
+        match worker.discard(&connection.socket, left) {
             Ok(Some(0)) | Err(_) => return,
-            Ok(Some(count)) => left -= count.min(left),
+            Ok(Some(count)) => left = left.saturating_sub(count as u64),
             // Not for all of the time at once, since there may be no room for others by then.
             Ok(None) => {
                 match connection.readable(Phase::Receiving, worker.clock.deadline(PRESSED_MS)).await {

@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod frames;
 mod http;
+mod idle_targets;
 mod input;
 mod linger;
 mod listener;

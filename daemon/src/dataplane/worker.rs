@@ -17,12 +17,14 @@ use super::arrivals::Arrivals;
 use super::clock::Clock;
 use super::disk::{Disk, DiskThreads};
 use super::disk_waits::DiskWaits;
+use super::error::PeerGone;
+use super::idle_targets::IdleTargets;
 use super::pipe_pool::PipePool;
 use super::plane::{Drain, Driver, Resources, Served};
 use super::publications::Publications;
 use super::registry::{Connection, Registry};
 use super::room::Asked;
-use super::stream::IdleTargets;
+use super::socket::Socket;
 use super::{accept, pacing, stream};
 use crate::config::Live;
 use crate::files::FileCache;
@@ -93,7 +95,8 @@ pub(super) struct Worker {
     pub(super) publications: Publications,
     pub(super) files: FileCache,
     pub(super) idle_targets: IdleTargets,
-    pub(super) discard: RefCell<Vec<u8>>,
+    /// Lent to receives whose bytes are dropped.
+    scratch: RefCell<Vec<u8>>,
     /// Where requests are received, to be copied away or used up before the next wait.
     pub(super) received: RefCell<Box<[u8]>>,
     /// Where responses are written, taken by one at a time and put back once it is sent.
@@ -194,7 +197,7 @@ async fn serve(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Resul
         publications: Publications::default(),
         files: FileCache::of(descriptors.known_files_max),
         idle_targets: IdleTargets::default(),
-        discard: RefCell::new(vec![0; DISCARD_BYTES]),
+        scratch: RefCell::new(vec![0; DISCARD_BYTES]),
         received: RefCell::new(vec![0; RECEIVE_BYTES].into_boxed_slice()),
         response: Cell::default(),
         streams_running: Cell::new(0),
@@ -321,6 +324,14 @@ impl Worker {
             }
         }
         is_admitted
+    }
+
+    /// Drops up to `bytes_max` bytes that have arrived, inside the kernel, and says how many: None where there are none
+    /// now, 0 where the peer has ended.
+    pub(super) fn discard(&self, socket: &Socket, bytes_max: u64) -> Result<Option<usize>, PeerGone> {
+        let mut scratch = self.scratch.borrow_mut();
+        let length = usize::try_from(bytes_max).unwrap_or(usize::MAX).min(scratch.len());
+        socket.try_discard(&mut scratch[..length])
     }
 
     /// Lets every other task that is ready run before this one goes on.

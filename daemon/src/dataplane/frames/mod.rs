@@ -156,9 +156,7 @@ impl Frames<'_> {
 
     /// Drops what is there of the next `bytes_max` bytes, and says how much that was.
     fn discard_now(&self, bytes_max: u64) -> Result<u64, TransferError> {
-        let mut scratch = self.worker.discard.borrow_mut();
-        let length = usize::try_from(bytes_max).unwrap_or(usize::MAX).min(scratch.len());
-        match self.connection.socket.try_discard(&mut scratch[..length])? {
+        match self.worker.discard(&self.connection.socket, bytes_max)? {
             Some(0) => Err(TransferError::PeerGone),
             count => Ok(count.unwrap_or(0) as u64),
         }

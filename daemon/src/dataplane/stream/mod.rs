@@ -1,9 +1,7 @@
 //! Streams that the control plane asks for: this worker is the client, the target takes a frame or bare bytes.
 
-mod idle;
 mod target;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -11,17 +9,16 @@ use tokio::sync::mpsc;
 
 use super::account::{Access, Caller, Tally};
 use super::engine::{self, Asker, Transfer, UNCORKED_BYTES_MAX};
-use super::error::{PeerGone, TransferError};
+use super::error::TransferError;
 use super::http::find;
-use super::registry::{Connection, Registered};
+use super::registry::Registered;
 use super::worker::Worker;
 use crate::files::{FileError, Found, SourceFile};
 use crate::job::{BrokeOff, JobEnd, Source, StreamError, StreamJob, TargetProtocol, Unavailable};
 use crate::protocol::frame::encode_header;
 use crate::protocol::name::Name;
 use crate::protocol::range::ByteRange;
-
-pub(super) use idle::IdleTargets;
+use target::Target;
 
 /// A stream says first how long it will be, and what isn't known to be whole can't be taken for it.
 const NO_LENGTH: &str = "the file doesn't say how long it is (/proc, or direct I/O of FUSE): fetch it by GET";
@@ -37,22 +34,20 @@ pub(super) async fn take_jobs(worker: Rc<Worker>, mut jobs: mpsc::Receiver<Strea
 /// A stream and who asked for it.
 struct Stream {
     source: Source,
-    target: SocketAddr,
-    /// Whether that is the own data plane.
-    is_own: bool,
-    protocol: TargetProtocol,
+    target: Target,
     asker: Asker,
 }
 
 async fn run(worker: Rc<Worker>, job: StreamJob) {
     let started = Instant::now();
     let StreamJob { id, source, target, is_own, protocol, progress, end } = job;
-    let stream = Stream { source, target, is_own, protocol, asker: Asker::new(progress, end) };
+    let target = Target { address: target, is_own, protocol };
+    let stream = Stream { source, target, asker: Asker::new(progress, end) };
     let (tally, result) = if worker.is_draining() {
         let error = StreamError::Unavailable(Unavailable::Draining);
         (Tally::default(), Err(Failure::Before(error, TransferError::Drained)))
     } else {
-        tracing::debug!(id, %target, source = ?stream.source, "stream begins");
+        tracing::debug!(id, target = %stream.target.address, source = ?stream.source, "stream begins");
         run_stream(&worker, &stream).await
     };
     let (result, end) = split(result, &tally);
@@ -76,8 +71,8 @@ fn account(
     };
     let reason = end.as_ref().err().map(ToString::to_string);
     let access = Access {
-        peer: stream.target,
-        protocol: if stream.protocol == TargetProtocol::Frame { "frame" } else { "raw" },
+        peer: stream.target.address,
+        protocol: if stream.target.protocol == TargetProtocol::Frame { "frame" } else { "raw" },
         method: "STREAM",
         path: path.as_bytes(),
         status: 0,
@@ -151,14 +146,14 @@ async fn run_stream(worker: &Rc<Worker>, stream: &Stream) -> (Tally, Result<(), 
 /// Sends on a connection that was kept, or on a new one. Whoever keeps one may close it at any time, and the stream
 /// that meets the close loses nothing: what no byte of an acknowledgement came for goes over a new connection, once.
 async fn send_body(worker: &Rc<Worker>, stream: &Stream, body: &Body) -> (Tally, Result<(), Failure>) {
-    if let Some(connection) = target::kept(worker, stream) {
+    if let Some(connection) = target::kept(worker, &stream.target) {
         let (tally, result) = send_on(worker, stream, body, connection).await;
         match result {
             Err(Failure::During(TransferError::PeerGone, _)) => stream.asker.progress.restart(),
             result => return (tally, result),
         }
     }
-    match target::connect(worker, stream).await {
+    match target::connect(worker, &stream.target).await {
         Ok(connection) => send_on(worker, stream, body, connection).await,
         Err(error) => (Tally::default(), Err(before(error))),
     }
@@ -176,10 +171,10 @@ async fn send_on(
     let timeout_ms = worker.live().settings.target_timeout_ms;
     match result {
         Ok(()) => {
-            if stream.protocol == TargetProtocol::Raw {
+            if stream.target.protocol == TargetProtocol::Raw {
                 connection.socket.end_in_order();
             }
-            keep(worker, stream, connection);
+            target::keep(worker, &stream.target, connection);
             (tally, Ok(()))
         }
         Err(error) => {
@@ -202,20 +197,13 @@ fn before(error: StreamError) -> Failure {
     Failure::Before(error, outcome)
 }
 
-/// A connection on which a frame was acknowledged can carry the next.
-fn keep(worker: &Worker, stream: &Stream, connection: Registered) {
-    if stream.protocol == TargetProtocol::Frame && !worker.is_draining() {
-        worker.idle_targets.keep(worker, stream.target, connection);
-    }
-}
-
 async fn send(transfer: &mut Transfer<'_>, stream: &Stream, body: &Body) -> Result<(), TransferError> {
     let length = body.length();
     let corked = length > UNCORKED_BYTES_MAX;
     if corked {
         transfer.connection.socket.set_cork(true);
     }
-    if stream.protocol == TargetProtocol::Frame {
+    if stream.target.protocol == TargetProtocol::Frame {
         transfer.send_all(&encode_header(length), length > 0).await?;
     }
     match body {
@@ -227,7 +215,7 @@ async fn send(transfer: &mut Transfer<'_>, stream: &Stream, body: &Body) -> Resu
     if corked {
         transfer.connection.socket.set_cork(false);
     }
-    target::await_end(transfer, stream.protocol).await
+    target::await_end(transfer, stream.target.protocol).await
 }
 
 /// Opens the source and checks the range against it.
@@ -267,9 +255,4 @@ fn range_of(file: &SourceFile, offset: u64, length: Option<u64>) -> Result<ByteR
         Some(end) if end <= size => Ok(ByteRange { start: offset, length }),
         _ => Err(StreamError::BeyondEnd { offset, length, size }),
     }
-}
-
-/// Drops what a target has sent so far: how many bytes, 0 at its end, None if nothing is there now.
-fn discard_now(worker: &Worker, connection: &Connection) -> Result<Option<usize>, PeerGone> {
-    connection.socket.try_discard(&mut worker.discard.borrow_mut()[..])
 }

@@ -1,5 +1,6 @@
 //! The other end of a stream: connecting to it, and waiting for it to say that it has everything.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,53 +13,68 @@ use super::super::pacing;
 use super::super::registry::Registered;
 use super::super::socket::Socket;
 use super::super::worker::Worker;
-use super::{Stream, discard_now};
 use crate::config::ProxyProtocolChoice;
 use crate::job::{StreamError, TargetProtocol, Unavailable};
 use crate::protocol::frame::ACKNOWLEDGEMENT;
 use crate::protocol::proxy_header::LOCAL_HEADER;
 
+/// Where a stream goes.
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    /// Whether that is the own data plane.
+    pub(super) is_own: bool,
+    pub(super) protocol: TargetProtocol,
+}
+
 /// A connection to the target that was kept, where there is one that it hasn't closed by now.
-pub(super) fn kept(worker: &Worker, stream: &Stream) -> Option<Registered> {
-    if stream.protocol == TargetProtocol::Raw {
+pub(super) fn kept(worker: &Worker, target: &Target) -> Option<Registered> {
+    if target.protocol == TargetProtocol::Raw {
         return None;
     }
-    worker.idle_targets.take(worker, stream.target)
+    let is_silent = |connection: &Registered| worker.discard(&connection.socket, u64::MAX) == Ok(None);
+    worker.idle_targets.take(target.address, is_silent)
+}
+
+/// A connection on which a frame was acknowledged can carry the next.
+pub(super) fn keep(worker: &Worker, target: &Target, connection: Registered) {
+    if target.protocol == TargetProtocol::Frame && !worker.is_draining() {
+        worker.idle_targets.keep(&worker.clock, target.address, connection);
+    }
 }
 
 /// A new connection to the target.
-pub(super) async fn connect(worker: &Rc<Worker>, stream: &Stream) -> Result<Registered, StreamError> {
+pub(super) async fn connect(worker: &Rc<Worker>, target: &Target) -> Result<Registered, StreamError> {
     let refused = |errno: Errno| match errno {
-        Errno::ADDRNOTAVAIL => StreamError::NoLocalPort { target: stream.target },
+        Errno::ADDRNOTAVAIL => StreamError::NoLocalPort { target: target.address },
         errno => StreamError::TargetRefused(errno.to_string()),
     };
-    let family = if stream.target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let family = if target.address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let descriptor = socket_with(family, SocketType::STREAM, flags, None).map_err(refused)?;
     // The header goes with the payload by MSG_MORE; nothing else of ours is small.
     sockopt::set_tcp_nodelay(&descriptor, true).map_err(refused)?;
-    if stream.protocol == TargetProtocol::Raw {
+    if target.protocol == TargetProtocol::Raw {
         // Bare bytes have no end but the connection's: whatever closes this socket before they are whole, the end of
         // the process too, resets it (socket(7), SO_LINGER of 0).
         sockopt::set_socket_linger(&descriptor, Some(Duration::ZERO)).map_err(refused)?;
     }
-    pacing::avoid(&descriptor, stream.target)
+    pacing::avoid(&descriptor, target.address)
         .map_err(|error| StreamError::TargetRefused(error.to_string()))?;
-    match start_connect(&descriptor, &stream.target) {
+    match start_connect(&descriptor, &target.address) {
         Ok(()) | Err(Errno::INPROGRESS) => {}
         Err(errno) => return Err(refused(errno)),
     }
-    let socket = Socket::new(descriptor, stream.target)
+    let socket = Socket::new(descriptor, target.address)
         .map_err(|error| StreamError::TargetRefused(error.to_string()))?;
     let connection = worker.registry.add(socket, false);
     let connection = await_connected(worker, connection).await?;
-    introduce(worker, stream, &connection)?;
+    introduce(worker, target, &connection)?;
     Ok(connection)
 }
 
 /// Tells the own data plane, where it takes nobody without a PROXY header, that nobody else is meant.
-fn introduce(worker: &Worker, stream: &Stream, connection: &Registered) -> Result<(), StreamError> {
-    if !stream.is_own || worker.live().settings.proxy_protocol != ProxyProtocolChoice::Required {
+fn introduce(worker: &Worker, target: &Target, connection: &Registered) -> Result<(), StreamError> {
+    if !target.is_own || worker.live().settings.proxy_protocol != ProxyProtocolChoice::Required {
         return Ok(());
     }
     // Into a socket in which nothing is yet: it has room. Where it fails the target is gone.
@@ -115,7 +131,7 @@ async fn await_acknowledgement(transfer: &mut Transfer<'_>) -> Result<(), Transf
 async fn await_close(transfer: &mut Transfer<'_>) -> Result<(), TransferError> {
     loop {
         transfer.wait_readable().await?;
-        if discard_now(transfer.worker, transfer.connection)? == Some(0) {
+        if transfer.worker.discard(&transfer.connection.socket, u64::MAX)? == Some(0) {
             return Ok(());
         }
     }

@@ -4,9 +4,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use super::super::registry::Registered;
-use super::super::worker::Worker;
-use super::discard_now;
+use super::clock::Clock;
+use super::registry::Registered;
 
 /// Idle connections kept to one target; as many as streams run at once by default.
 const KEPT_PER_TARGET_MAX: usize = 64;
@@ -17,7 +16,7 @@ const KEPT_MS: u64 = 5_000;
 
 /// The idle connections of a worker.
 #[derive(Default)]
-pub(in super::super) struct IdleTargets(RefCell<HashMap<SocketAddr, Vec<Idle>>>);
+pub(super) struct IdleTargets(RefCell<HashMap<SocketAddr, Vec<Idle>>>);
 
 struct Idle {
     connection: Registered,
@@ -26,27 +25,31 @@ struct Idle {
 
 impl IdleTargets {
     /// Keeps a connection on which nothing is under way.
-    pub(super) fn keep(&self, worker: &Worker, target: SocketAddr, connection: Registered) {
+    pub(super) fn keep(&self, clock: &Clock, target: SocketAddr, connection: Registered) {
         let mut targets = self.0.borrow_mut();
         let kept = targets.entry(target).or_default();
         if kept.len() < KEPT_PER_TARGET_MAX {
-            kept.push(Idle { connection, expires_tick: worker.clock.deadline(KEPT_MS).tick });
+            kept.push(Idle { connection, expires_tick: clock.deadline(KEPT_MS).tick });
         }
     }
 
-    /// A connection to `target` that hasn't been closed meanwhile.
-    pub(super) fn take(&self, worker: &Worker, target: SocketAddr) -> Option<Registered> {
+    /// A connection to `target` that `is_silent`: nothing may have come meanwhile, neither its end nor bytes that
+    /// nobody asked for.
+    pub(super) fn take(
+        &self,
+        target: SocketAddr,
+        is_silent: impl Fn(&Registered) -> bool,
+    ) -> Option<Registered> {
         loop {
             let idle = self.0.borrow_mut().get_mut(&target)?.pop()?;
-            // Nothing may have come: neither its end nor bytes that nobody asked for.
-            if discard_now(worker, &idle.connection) == Ok(None) {
+            if is_silent(&idle.connection) {
                 return Some(idle.connection);
             }
         }
     }
 
     /// Closes what has been kept long enough.
-    pub(in super::super) fn expire(&self, ticks: u64) {
+    pub(super) fn expire(&self, ticks: u64) {
         self.0.borrow_mut().retain(|_, kept| {
             kept.retain(|idle| idle.expires_tick > ticks);
             !kept.is_empty()
@@ -54,7 +57,7 @@ impl IdleTargets {
     }
 
     /// Closes all.
-    pub(in super::super) fn clear(&self) {
+    pub(super) fn clear(&self) {
         self.0.borrow_mut().clear();
     }
 }
