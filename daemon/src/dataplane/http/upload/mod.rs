@@ -9,6 +9,7 @@ mod conditions;
 mod direct;
 mod permission;
 mod place;
+mod publish;
 mod receive;
 mod resource;
 mod short;

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use super::super::super::disk::Lane;
 use super::super::super::error::TransferError;
-use super::super::super::publications;
 use super::super::super::registry::Phase;
 use super::answer::Answer;
 use super::conditions::Conditions;
 use super::receive::BodyError;
-use super::{Algorithms, BodyState, Call, Digests, Stop};
+use super::{Algorithms, BodyState, Call, Digests, Stop, publish};
 use crate::files::upload::{Admitted, Plan, Publication, Published, UploadError, Whole};
 use crate::protocol::http1::request::Body;
 
@@ -141,7 +140,7 @@ impl Call<'_> {
             // mount that doesn't answer holds up nobody else's.
             self.worker.disk.run(Lane::Write, self.owner(), work).await
         } else {
-            publications::publish(self.worker, work).await
+            publish::publish(self.worker, work).await
         };
         let result = published.map_err(|error| Answer::of_disk_error(&error))?;
         self.conclude(result)
