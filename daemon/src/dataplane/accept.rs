@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{SocketFlags, acceptfrom_with};
 
-use super::connection;
+use super::dispatch;
 use super::room::Want;
 use super::socket::Socket;
 use super::worker::Worker;
@@ -251,7 +251,7 @@ impl Acceptor {
                 self.worker.counters.connections_accepted.add(1);
                 let is_proxy = self.worker.live().proxies.contain(peer.ip());
                 let registered = self.worker.registry.add(socket, is_proxy);
-                monoio::spawn(connection::run(Rc::clone(&self.worker), registered));
+                monoio::spawn(dispatch::run(Rc::clone(&self.worker), registered));
             }
             Err(error) => tracing::warn!(%peer, %error, "a connection could not be watched"),
         }

@@ -15,7 +15,8 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
-use super::registry::{Connection, Registry};
+use super::connection::Connection;
+use super::registry::Registry;
 use crate::sys;
 
 /// Events taken from the kernel in one call; what is left is there at the next.

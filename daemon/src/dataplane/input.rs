@@ -1,8 +1,8 @@
 //! What has been received of a connection and not been used yet.
 
 use super::clock::Deadline;
+use super::connection::{Connection, Phase};
 use super::error::TransferError;
-use super::registry::{Connection, Phase};
 use super::worker::{RECEIVE_BYTES, Worker};
 use crate::limits::Reserved;
 use crate::protocol::http1::request::HEAD_BYTES_MAX;

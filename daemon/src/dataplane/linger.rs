@@ -1,8 +1,8 @@
 //! The orderly end of a connection. Closing a socket with unread bytes resets it, and the reset throws away what
 //! is still on its way to the peer.
 
+use super::connection::{Connection, Phase};
 use super::error::TransferError;
-use super::registry::{Connection, Phase};
 use super::worker::Worker;
 use crate::limits::TICK;
 use crate::sys;

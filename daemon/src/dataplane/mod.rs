@@ -11,6 +11,7 @@ mod clock;
 mod connection;
 mod disk;
 mod disk_waits;
+mod dispatch;
 mod engine;
 mod error;
 mod frames;

@@ -1,9 +1,9 @@
 //! What trusted proxies say of whom they stand for: ahead of a connection's first byte, and in the fields of requests.
 
+use super::connection::Connection;
 use super::error::TransferError;
 use super::input::{Input, Patience};
 use super::linger::settle;
-use super::registry::Connection;
 use super::worker::Worker;
 use crate::config::ProxyProtocolChoice;
 use crate::protocol::http1::forwarded::{self, ForwardedError};

@@ -1,266 +1,13 @@
-//! The open connections of a worker, each with what it waits for and until when.
-//!
-//! A connection has a deadline only while it waits, and waits only through [`Connection::readable`] and
-//! [`Connection::writable`]. Deadlines are swept once a tick instead of armed one by one: to begin a wait costs a
-//! few stores. The sweep interrupts a wait by waking its task, never by touching the socket, so what the kernel
-//! still has to deliver is delivered.
+//! The open connections of a worker.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::net::SocketAddr;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Poll, Waker};
 
 use slab::Slab;
 
-use super::client::Client;
-use super::clock::Deadline;
-use super::error::{PeerGone, TransferError};
+use super::connection::{Connection, Token};
 use super::socket::Socket;
-use crate::limits::{AddressGroup, Holder, Pace, PaceMinimum, Share, Shares, TICK};
-use crate::sys;
-
-/// What a connection waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Its next request or frame, of which nothing has come.
-    Idle,
-    /// The rest of a request head, a body or a frame.
-    Receiving,
-    /// The peer to take what was sent: any byte that it acknowledges is progress.
-    Sending,
-    /// Nothing of the peer: something of ours, such as a disk.
-    Working,
-}
-
-/// Why the sweep interrupted a wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Interrupt {
-    TimedOut,
-    TooSlow,
-    Evicted,
-    Drained,
-}
-
-/// Names a connection: its place in the registry, and in the upper half a number that tells it from others that had or
-/// will have the place.
-type Token = u64;
-
-/// A connection and what it waits for.
-pub(super) struct Connection {
-    pub(super) socket: Socket,
-    pub(super) who: Client,
-    token: Token,
-    phase: Cell<Phase>,
-    deadline: Cell<Deadline>,
-    /// Bytes that the peer had not acknowledged when the sweep last looked, within the same wait.
-    unacknowledged_bytes: Cell<Option<u32>>,
-    /// What the peer has moved while it was waited for in `paced_phase`.
-    pace: Cell<Pace>,
-    paced_phase: Cell<Phase>,
-    /// What it takes of its address's share; None for connections that the daemon made itself.
-    share: RefCell<Option<Share>>,
-    is_uploading: Cell<bool>,
-    interrupt: Cell<Option<Interrupt>>,
-    /// The daemon broke it off at the end of its drain.
-    is_broken_off: Cell<bool>,
-    /// It was ended for others.
-    is_evicted: Cell<bool>,
-    waker: Cell<Option<Waker>>,
-}
-
-impl Connection {
-    /// Who is served.
-    pub(super) fn client(&self) -> SocketAddr {
-        self.who.address()
-    }
-
-    /// Whom limits for each address count it as.
-    pub(super) fn group(&self) -> Option<AddressGroup> {
-        self.who.group()
-    }
-
-    /// What names it in its registry.
-    pub(super) fn token(&self) -> u64 {
-        self.token
-    }
-
-    /// Counts it for its client, and for whom it was counted before no longer. False: that address holds
-    /// `connections_max` already.
-    pub(super) fn take_share(&self, shares: &Arc<Shares>, connections_max: u64) -> bool {
-        let mut share = self.share.borrow_mut();
-        *share = None;
-        *share = shares.take(self.group(), 1, connections_max);
-        share.is_some()
-    }
-
-    /// For whom it is counted; None where it isn't.
-    pub(super) fn holder(&self) -> Option<Holder> {
-        self.share.borrow().as_ref().map(Share::holder)
-    }
-
-    /// Whether an upload is under way on it.
-    pub(super) fn is_uploading(&self) -> bool {
-        self.is_uploading.get()
-    }
-
-    pub(super) fn set_uploading(&self, is_uploading: bool) {
-        self.is_uploading.set(is_uploading);
-    }
-
-    /// Whether it was ended to make room for others.
-    pub(super) fn is_evicted(&self) -> bool {
-        self.is_evicted.get()
-    }
-
-    /// `error`, or who broke the connection off: what was just working sees only that it is gone.
-    pub(super) fn blame(&self, error: TransferError) -> TransferError {
-        match error {
-            TransferError::PeerGone if self.is_broken_off.get() => TransferError::Drained,
-            error => error,
-        }
-    }
-
-    /// Waits until there is something to receive, or nothing ever will be.
-    pub(super) fn readable(
-        &self,
-        phase: Phase,
-        deadline: Deadline,
-    ) -> impl Future<Output = Result<(), TransferError>> {
-        self.begin_wait(phase, deadline);
-        async { self.wait(pin!(self.socket.readable())).await }
-    }
-
-    /// Waits until the peer has taken enough for more to be sent.
-    pub(super) fn writable(&self, deadline: Deadline) -> impl Future<Output = Result<(), TransferError>> {
-        self.begin_wait(Phase::Sending, deadline);
-        async { self.wait(pin!(self.socket.writable())).await }
-    }
-
-    /// Not part of the futures, in each of which it would take up room.
-    fn begin_wait(&self, phase: Phase, deadline: Deadline) {
-        self.phase.set(phase);
-        self.deadline.set(deadline);
-        self.unacknowledged_bytes.set(None);
-    }
-
-    /// Waits for `readiness`, until the deadline or the end of the daemon. A readiness wait that is dropped loses
-    /// nothing; what is ready in the same turn as an interrupt wins.
-    async fn wait(
-        &self,
-        mut readiness: Pin<&mut impl Future<Output = Result<(), PeerGone>>>,
-    ) -> Result<(), TransferError> {
-        let result = poll_fn(|context| {
-            if let Poll::Ready(result) = readiness.as_mut().poll(context) {
-                return Poll::Ready(result.map_err(TransferError::from));
-            }
-            match self.interrupt.take() {
-                Some(Interrupt::TimedOut) => Poll::Ready(Err(TransferError::TimedOut)),
-                Some(Interrupt::TooSlow) => Poll::Ready(Err(TransferError::TooSlow)),
-                Some(Interrupt::Evicted) => Poll::Ready(Err(TransferError::Evicted)),
-                Some(Interrupt::Drained) => Poll::Ready(Err(TransferError::Drained)),
-                None => {
-                    self.waker.set(Some(context.waker().clone()));
-                    Poll::Pending
-                }
-            }
-        })
-        .await;
-        self.phase.set(Phase::Working);
-        self.deadline.set(Deadline::NONE);
-        // An interrupt that came too late concerns nobody any more.
-        self.interrupt.set(None);
-        result
-    }
-
-    fn interrupt(&self, interrupt: Interrupt) {
-        self.deadline.set(Deadline::NONE);
-        self.interrupt.set(Some(interrupt));
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-
-    /// Ticks since the present wait began; 0 where it has no deadline.
-    fn ticks_waited(&self, ticks: u64) -> u64 {
-        let Deadline { tick, timeout_ticks } = self.deadline.get();
-        ticks.saturating_sub(tick.saturating_sub(timeout_ticks))
-    }
-
-    /// Ticks that it has waited for its next request; None where it waits for something else, or is ended already.
-    pub(super) fn idle_ticks(&self, ticks: u64) -> Option<u64> {
-        (self.phase.get() == Phase::Idle && self.interrupt.get().is_none()).then(|| self.ticks_waited(ticks))
-    }
-
-    /// Whether its peer has to move something now, and isn't given up yet.
-    pub(super) fn is_waited_for(&self) -> bool {
-        matches!(self.phase.get(), Phase::Receiving | Phase::Sending) && self.interrupt.get().is_none()
-    }
-
-    /// What its peer moves while it is waited for; None where that is too short.
-    pub(super) fn bytes_a_second(&self) -> Option<u64> {
-        self.pace.get().bytes_a_second(|| self.moved())
-    }
-
-    /// Whether that is less than the minimum, for so long that others may have its place.
-    pub(super) fn is_below(&self, minimum: &PaceMinimum) -> bool {
-        self.pace.get().is_below(minimum, || self.moved())
-    }
-
-    fn moved(&self) -> u64 {
-        sys::transferred_bytes(&self.socket)
-    }
-
-    /// True: its peer was given up for being too slow.
-    fn sweep(&self, ticks: u64, minimum: &PaceMinimum) -> bool {
-        let is_too_slow = match self.phase.get() {
-            Phase::Idle => self.end_pace(),
-            Phase::Receiving => self.note_pace(minimum),
-            // Where all has been taken, nobody knows how fast more would be.
-            Phase::Sending if self.note_progress(ticks) == 0 => self.end_pace(),
-            Phase::Sending => self.note_pace(minimum),
-            // Ours to end.
-            Phase::Working => false,
-        };
-        if is_too_slow {
-            self.interrupt(Interrupt::TooSlow);
-        } else if self.deadline.get().tick <= ticks {
-            self.interrupt(Interrupt::TimedOut);
-        }
-        is_too_slow
-    }
-
-    /// The peer has been waited for, for a tick more. True: it is too slow.
-    fn note_pace(&self, minimum: &PaceMinimum) -> bool {
-        let phase = self.phase.get();
-        let mut pace =
-            if self.paced_phase.replace(phase) == phase { self.pace.get() } else { Pace::default() };
-        let is_too_slow = pace.wait(TICK, minimum, || self.moved());
-        self.pace.set(pace);
-        is_too_slow
-    }
-
-    fn end_pace(&self) -> bool {
-        if !self.pace.get().is_new() {
-            self.pace.set(Pace::default());
-        }
-        false
-    }
-
-    /// A socket becomes writable only when a third of its send buffer is free (sk_stream_is_writeable), which a
-    /// slow peer may take long for; each byte that it acknowledges meanwhile is progress. Says how many it hasn't.
-    fn note_progress(&self, ticks: u64) -> u32 {
-        let now = sys::unacknowledged_bytes(&self.socket);
-        let before = self.unacknowledged_bytes.replace(Some(now));
-        if before.is_some_and(|before| now < before) {
-            let Deadline { timeout_ticks, .. } = self.deadline.get();
-            self.deadline.set(Deadline { tick: ticks.saturating_add(timeout_ticks), timeout_ticks });
-        }
-        now
-    }
-}
+use crate::limits::PaceMinimum;
 
 /// All connections of a worker.
 #[derive(Default)]
@@ -276,22 +23,8 @@ impl Registry {
         let place = connections.vacant_entry();
         let key = place.key();
         self.added.set(self.added.get().wrapping_add(1));
-        let connection = Rc::new(Connection {
-            who: Client::of_peer(socket.peer(), is_proxy),
-            socket,
-            token: u64::from(self.added.get()) << u32::BITS | key as u64,
-            phase: Cell::new(Phase::Working),
-            deadline: Cell::new(Deadline::NONE),
-            unacknowledged_bytes: Cell::new(None),
-            pace: Cell::default(),
-            paced_phase: Cell::new(Phase::Working),
-            share: RefCell::new(None),
-            is_uploading: Cell::new(false),
-            interrupt: Cell::new(None),
-            is_broken_off: Cell::new(false),
-            is_evicted: Cell::new(false),
-            waker: Cell::new(None),
-        });
+        let token = u64::from(self.added.get()) << u32::BITS | key as u64;
+        let connection = Rc::new(Connection::new(socket, is_proxy, token));
         place.insert(Rc::clone(&connection));
         drop(connections);
         Registered { connection, registry: Rc::clone(self), key }
@@ -299,17 +32,7 @@ impl Registry {
 
     /// Tells the connection that `token` names of an arrival, if it is still there.
     pub(super) fn tell(&self, token: Token, is_end: bool) {
-        let connections = self.connections.borrow();
-        let key = usize::try_from(token & u64::from(u32::MAX)).unwrap_or(usize::MAX);
-        if let Some(connection) = connections.get(key).filter(|connection| connection.token == token) {
-            connection.socket.arrived(is_end);
-            // Whoever sends has a wait of its own.
-            if matches!(connection.phase.get(), Phase::Idle | Phase::Receiving)
-                && let Some(waker) = connection.waker.take()
-            {
-                waker.wake();
-            }
-        }
+        self.with(token, |connection| connection.arrived(is_end));
     }
 
     /// How many there are.
@@ -331,36 +54,26 @@ impl Registry {
 
     /// Ends the connection that `token` names for others, if it is still there.
     pub(super) fn evict(&self, token: Token) {
-        if let Some(connection) = self.named(token) {
-            connection.is_evicted.set(true);
-            connection.interrupt(Interrupt::Evicted);
-        }
+        self.with(token, Connection::evict);
     }
 
-    fn named(&self, token: Token) -> Option<Rc<Connection>> {
+    /// Shows the connection that `token` names, if it is still there.
+    fn with(&self, token: Token, look: impl FnOnce(&Connection)) {
         let connections = self.connections.borrow();
         let key = usize::try_from(token & u64::from(u32::MAX)).unwrap_or(usize::MAX);
-        connections.get(key).filter(|connection| connection.token == token).cloned()
+        if let Some(connection) = connections.get(key).filter(|connection| connection.token() == token) {
+            look(connection);
+        }
     }
 
     /// Interrupts all that have waited for their next request for `ticks_min`.
     pub(super) fn close_idle(&self, ticks: u64, ticks_min: u64) {
-        for (_, connection) in self.connections.borrow().iter() {
-            if connection.phase.get() == Phase::Idle && connection.ticks_waited(ticks) >= ticks_min {
-                connection.interrupt(Interrupt::Drained);
-            }
-        }
+        self.each(|connection| connection.close_if_idle(ticks, ticks_min));
     }
 
     /// Interrupts all that wait, and breaks all connections off.
     pub(super) fn abort_all(&self) {
-        for (_, connection) in self.connections.borrow().iter() {
-            connection.is_broken_off.set(true);
-            if connection.phase.get() != Phase::Working {
-                connection.interrupt(Interrupt::Drained);
-            }
-            connection.socket.abort();
-        }
+        self.each(Connection::break_off);
     }
 }
 

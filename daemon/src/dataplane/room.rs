@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::registry::Connection;
+use super::connection::Connection;
 use super::worker::{IDLE_GRACE_MS, Worker};
 use crate::limits::{Holder, PaceMinimum};
 use crate::telemetry::Limit;

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::arrivals::Arrivals;
 use super::clock::Clock;
+use super::connection::Connection;
 use super::disk::{Disk, DiskThreads};
 use super::disk_waits::DiskWaits;
 use super::error::PeerGone;
@@ -22,7 +23,7 @@ use super::idle_targets::IdleTargets;
 use super::pipe_pool::PipePool;
 use super::plane::{Drain, Driver, Resources, Served};
 use super::publications::Publications;
-use super::registry::{Connection, Registry};
+use super::registry::Registry;
 use super::room::Asked;
 use super::socket::Socket;
 use super::{accept, pacing, stream};

@@ -10,9 +10,9 @@ use std::task::Poll;
 use tokio::sync::oneshot;
 
 use super::super::account::Tally;
+use super::super::connection::{Connection, Phase};
 use super::super::disk::Owner;
 use super::super::error::TransferError;
-use super::super::registry::{Connection, Phase};
 use super::super::worker::Worker;
 use crate::files::{SourceFile, Witnesses};
 use crate::job::{JobEnd, StreamProgress};

@@ -8,10 +8,10 @@ use std::time::Instant;
 use rustix::io::ioctl_fionread;
 
 use super::account::{Access, Caller};
+use super::connection::{Connection, Phase};
 use super::error::{TransferError, spool_refusal};
 use super::input::{Input, Patience};
 use super::linger::{LINGER_BYTES_MAX, linger, settle};
-use super::registry::{Connection, Phase};
 use super::socket::GATHERED_BYTES;
 use super::worker::Worker;
 use crate::config::SinkChoice;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::super::connection::Connection;
 use super::super::disk::{Lane, Owner};
-use super::super::registry::Connection;
 use super::super::worker::Worker;
 use crate::files::SourceFile;
 use crate::files::digest::{Algorithms, Computation, Step};

@@ -4,9 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::super::connection::Connection;
 use super::super::disk::{DiskError, Lane, Owner};
 use super::super::engine::{self, Facts};
-use super::super::registry::Connection;
 use super::super::worker::Worker;
 use super::content::of_file;
 use super::exchange::Exchange;

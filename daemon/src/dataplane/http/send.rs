@@ -1,9 +1,9 @@
 //! Sends a prepared response.
 
 use super::super::account::Tally;
+use super::super::connection::Connection;
 use super::super::engine::{self, Transfer, UNCORKED_BYTES_MAX};
 use super::super::error::{PeerGone, TransferError};
-use super::super::registry::Connection;
 use super::super::worker::Worker;
 use super::listing;
 use super::response::{FileBody, Response};

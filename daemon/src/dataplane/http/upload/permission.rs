@@ -1,6 +1,6 @@
 //! Who may write: the holder of the token where there is one, else this host alone, and no web page.
 
-use super::super::super::registry::Connection;
+use super::super::super::connection::Connection;
 use super::super::super::worker::Worker;
 use super::answer::Answer;
 use crate::protocol::http1::error::RequestError;

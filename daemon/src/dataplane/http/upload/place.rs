@@ -1,7 +1,7 @@
 //! A place among the uploads that are written at once: one of its address's, and one of the node's, where the slowest
 //! upload of an address with more of them makes room.
 
-use super::super::super::registry::Connection;
+use super::super::super::connection::Connection;
 use super::super::super::room::Want;
 use super::super::super::worker::Worker;
 use super::Call;

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
+use super::super::super::connection::Phase;
 use super::super::super::disk::Lane;
 use super::super::super::error::TransferError;
-use super::super::super::registry::Phase;
 use super::answer::Answer;
 use super::conditions::Conditions;
 use super::receive::BodyError;
