@@ -11,10 +11,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{SocketFlags, acceptfrom_with};
 
+use super::context::Worker;
 use super::dispatch;
-use super::room::Want;
+use super::room_requests::Want;
 use super::socket::Socket;
-use super::worker::Worker;
 use crate::config::TrustedProxies;
 use crate::limits::{AddressGroup, Holder, TICK};
 use crate::sys;

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::context::Worker;
 use super::error::TransferError;
-use super::worker::Worker;
 use crate::protocol::http1::caller::AGENT_BYTES_MAX;
 use crate::protocol::name::{escaped_for_log, escaped_up_to, sentence_up_to};
 use crate::telemetry::{AccessLine, EngineLabel, Label, Outcome, Status};

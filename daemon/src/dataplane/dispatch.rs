@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
+use super::context::Worker;
 use super::error::TransferError;
 use super::input::{Input, Patience};
 use super::linger::{LINGER_BYTES_MAX, linger, settle};
 use super::registry::Registered;
-use super::worker::Worker;
 use super::{frames, http, proxy};
 use crate::protocol::detect::{PREFIX_BYTES, Protocol, TLS_ALERT, TLS_ON_PLAIN_PORT, detect};
 use crate::protocol::frame::decode_header;

@@ -2,8 +2,8 @@
 
 use super::clock::Deadline;
 use super::connection::{Connection, Phase};
+use super::context::{RECEIVE_BYTES, Worker};
 use super::error::TransferError;
-use super::worker::{RECEIVE_BYTES, Worker};
 use crate::limits::Reserved;
 use crate::protocol::http1::request::HEAD_BYTES_MAX;
 

@@ -2,8 +2,8 @@
 //! is still on its way to the peer.
 
 use super::connection::{Connection, Phase};
+use super::context::Worker;
 use super::error::TransferError;
-use super::worker::Worker;
 use crate::limits::TICK;
 use crate::sys;
 

@@ -10,67 +10,16 @@ use std::time::{Duration, Instant};
 use rustix::thread::{CpuSet, sched_getaffinity};
 use tokio::sync::{mpsc, watch};
 
+use super::context::{Drain, Driver, Resources, Setup};
 use super::disk::DiskThreads;
 use super::listener;
-use super::room::Asked;
+use super::room_requests::RoomRequests;
 use super::worker::{self, Assignment};
 use crate::config::{Live, Settings, listen_remedy, thread_remedy};
-use crate::files::upload::Uploads;
-use crate::files::{Digester, Listings, Mounts, Root, Spool, Synthetic};
+use crate::files::Mounts;
 use crate::job::{MAILBOX_JOBS_MAX, Mailboxes, StreamJob};
-use crate::limits::AddressShares;
-use crate::sys::uring::{self, RingFeatures};
+use crate::sys::uring;
 use crate::telemetry::Telemetry;
-
-/// What drives the workers' event loops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Driver {
-    /// io_uring.
-    Uring(RingFeatures),
-    /// epoll.
-    Epoll,
-}
-
-impl Driver {
-    /// Its name in logs and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Driver::Uring(_) => "io_uring",
-            Driver::Epoll => "epoll",
-        }
-    }
-}
-
-/// The served directory and what belongs to it: a reload puts another in its place as a whole, and what runs goes on
-/// with the one that it began with.
-#[derive(Clone, Default)]
-pub struct Served {
-    /// The directory, where one is configured.
-    pub root: Option<Arc<Root>>,
-    /// Who makes digests of its files, where entity tags follow from them.
-    pub digester: Option<Digester>,
-    /// What is uploaded below it, where that is allowed.
-    pub uploads: Option<Arc<Uploads>>,
-    /// How many there were before.
-    pub number: u64,
-}
-
-/// What all workers share for reading and writing files.
-#[derive(Clone)]
-pub struct Resources {
-    /// What is served now.
-    pub served: watch::Receiver<Arc<Served>>,
-    /// The listings of its directories.
-    pub listings: Arc<Listings>,
-    /// The directory of stored frames, where frames are stored.
-    pub spool: Option<Arc<Spool>>,
-    /// Random bytes for streams.
-    pub synthetic: Synthetic,
-    /// What each address holds, of both planes.
-    pub shares: AddressShares,
-    /// How many descriptors the process may have.
-    pub descriptors_max: Option<u64>,
-}
 
 /// Why the data plane could not start.
 #[derive(Debug, thiserror::Error)]
@@ -144,14 +93,6 @@ pub struct Bound {
     is_passed: bool,
 }
 
-/// That the daemon stops.
-#[derive(Clone, Copy)]
-pub(super) struct Drain {
-    pub(super) began: Instant,
-    /// When what still runs is broken off.
-    pub(super) deadline: Instant,
-}
-
 /// Time beyond the drain's own that a worker gets to end before it is given up as stuck.
 const JOIN_GRACE: Duration = Duration::from_secs(5);
 
@@ -192,24 +133,27 @@ impl DataPlane {
         telemetry.watch_disk(move || pool.report());
         let cores = cores_for(bound.listeners.len());
         let drain: Arc<OnceLock<Drain>> = Arc::default();
-        let asked: Arc<Asked> = Arc::default();
+        let room_requests: Arc<RoomRequests> = Arc::default();
         let (mut workers, mut mailboxes, mut ready) = (Vec::new(), Vec::new(), Vec::new());
         for (number, listener) in bound.listeners.into_iter().enumerate() {
             let (sender, jobs) = mpsc::channel::<StreamJob>(MAILBOX_JOBS_MAX);
             mailboxes.push(sender);
-            let assignment = Assignment {
+            let setup = Setup {
                 number,
-                core: cores.as_ref().and_then(|cores| cores.get(number).copied()),
                 driver,
-                listener,
-                is_listener_passed: bound.is_passed,
-                jobs,
                 live: live.clone(),
                 telemetry: Arc::clone(telemetry),
                 resources: resources.clone(),
-                disk_threads: disk_threads.clone(),
-                asked: Arc::clone(&asked),
+                room_requests: Arc::clone(&room_requests),
                 drain: Arc::clone(&drain),
+            };
+            let assignment = Assignment {
+                core: cores.as_ref().and_then(|cores| cores.get(number).copied()),
+                listener,
+                is_listener_passed: bound.is_passed,
+                jobs,
+                disk_threads: disk_threads.clone(),
+                setup,
             };
             let (thread, started) = spawn(assignment, ended.clone())
                 .map_err(|reason| DataPlaneError::Thread { number, reason })?;
@@ -298,7 +242,7 @@ fn spawn(
     assignment: Assignment,
     supervisor: mpsc::UnboundedSender<WorkerEnded>,
 ) -> io::Result<(WorkerThread, Ready)> {
-    let number = assignment.number;
+    let number = assignment.setup.number;
     let (sender, ready) = channel();
     let (end, ended) = channel();
     let thread = std::thread::Builder::new().name(format!("streamd-{number}")).spawn(move || {

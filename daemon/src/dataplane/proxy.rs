@@ -1,10 +1,10 @@
 //! What trusted proxies say of whom they stand for: ahead of a connection's first byte, and in the fields of requests.
 
 use super::connection::Connection;
+use super::context::Worker;
 use super::error::TransferError;
 use super::input::{Input, Patience};
 use super::linger::settle;
-use super::worker::Worker;
 use crate::config::ProxyProtocolChoice;
 use crate::protocol::http1::forwarded::{self, ForwardedError};
 use crate::protocol::proxy_header::{self, HeaderProgress, ProxyHeaderError};

@@ -57,15 +57,6 @@ impl Registry {
         self.with(token, Connection::evict);
     }
 
-    /// Shows the connection that `token` names, if it is still there.
-    fn with(&self, token: Token, look: impl FnOnce(&Connection)) {
-        let connections = self.connections.borrow();
-        let key = usize::try_from(token & u64::from(u32::MAX)).unwrap_or(usize::MAX);
-        if let Some(connection) = connections.get(key).filter(|connection| connection.token() == token) {
-            look(connection);
-        }
-    }
-
     /// Interrupts all that have waited for their next request for `ticks_min`.
     pub(super) fn close_idle(&self, ticks: u64, ticks_min: u64) {
         self.each(|connection| connection.close_if_idle(ticks, ticks_min));
@@ -74,6 +65,15 @@ impl Registry {
     /// Interrupts all that wait, and breaks all connections off.
     pub(super) fn abort_all(&self) {
         self.each(Connection::break_off);
+    }
+
+    /// Shows the connection that `token` names, if it is still there.
+    fn with(&self, token: Token, look: impl FnOnce(&Connection)) {
+        let connections = self.connections.borrow();
+        let key = usize::try_from(token & u64::from(u32::MAX)).unwrap_or(usize::MAX);
+        if let Some(connection) = connections.get(key).filter(|connection| connection.token() == token) {
+            look(connection);
+        }
     }
 }
 

@@ -11,9 +11,9 @@ use tokio::sync::oneshot;
 
 use super::super::account::Tally;
 use super::super::connection::{Connection, Phase};
+use super::super::context::Worker;
 use super::super::disk::Owner;
 use super::super::error::TransferError;
-use super::super::worker::Worker;
 use crate::files::{SourceFile, Witnesses};
 use crate::job::{JobEnd, StreamProgress};
 use crate::limits::Reserved;

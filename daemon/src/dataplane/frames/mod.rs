@@ -9,11 +9,11 @@ use rustix::io::ioctl_fionread;
 
 use super::account::{Access, Caller};
 use super::connection::{Connection, Phase};
+use super::context::Worker;
 use super::error::{TransferError, spool_refusal};
 use super::input::{Input, Patience};
 use super::linger::{LINGER_BYTES_MAX, linger, settle};
 use super::socket::GATHERED_BYTES;
-use super::worker::Worker;
 use crate::config::SinkChoice;
 use crate::protocol::frame::{ACKNOWLEDGEMENT, FrameError, HEADER_BYTES, decode_header};
 use crate::telemetry::FrameRefusal;

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
+use super::super::context::Worker;
 use super::super::disk::{Lane, Owner};
 use super::super::error::TransferError;
-use super::super::worker::Worker;
 use super::Frames;
 use crate::files::{SpoolError, SpoolFile, SpoolLimits};
 

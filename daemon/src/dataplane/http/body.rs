@@ -1,10 +1,10 @@
 //! Request bodies that nobody wants.
 
 use super::super::connection::Connection;
+use super::super::context::Worker;
 use super::super::error::TransferError;
 use super::super::input::{Input, Patience};
 use super::super::linger::LINGER_BYTES_MAX;
-use super::super::worker::Worker;
 use crate::protocol::http1::chunked::ChunkedDecoder;
 use crate::protocol::http1::request::{Body, Request};
 

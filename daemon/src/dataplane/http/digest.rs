@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::super::connection::Connection;
+use super::super::context::Worker;
 use super::super::disk::{Lane, Owner};
-use super::super::worker::Worker;
 use crate::files::SourceFile;
 use crate::files::digest::{Algorithms, Computation, Step};
 use crate::protocol::digest;

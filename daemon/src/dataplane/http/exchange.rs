@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use super::super::account::{Access, Caller, Tally};
+use super::super::context::Worker;
 use super::super::error::TransferError;
 use super::super::input::Input;
 use super::super::linger::LINGER_BYTES_MAX;
 use super::super::registry::Registered;
-use super::super::worker::Worker;
 use super::After;
 use super::body::Drained;
 use super::response::Response;

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::super::connection::Connection;
+use super::super::context::Worker;
 use super::super::disk::{Lane, Owner};
 use super::super::engine::Transfer;
 use super::super::error::TransferError;
-use super::super::worker::Worker;
 use super::chunks::Framing;
 use super::response::{Asked, Response};
 use crate::files::{Beginning, Begun, FileError, Listing, Listings, MountId, Terms};

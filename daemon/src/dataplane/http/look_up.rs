@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::super::connection::Connection;
+use super::super::context::Worker;
 use super::super::disk::{DiskError, Lane, Owner};
 use super::super::engine::{self, Facts};
-use super::super::worker::Worker;
 use super::content::of_file;
 use super::exchange::Exchange;
 use super::response::{Asked, Response};

@@ -17,12 +17,12 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::account::Tally;
+use super::context::Worker;
 use super::error::TransferError;
 use super::input::{Input, Patience};
 use super::linger::{LINGER_BYTES_MAX, linger, settle};
 use super::proxy;
 use super::registry::Registered;
-use super::worker::Worker;
 use crate::protocol::http1::authority::Authority;
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::method::Method;

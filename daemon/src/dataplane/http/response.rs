@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::super::account::Tally;
+use super::super::context::Worker;
 use super::super::disk::{DiskError, SILENT_RETRY_AFTER};
 use super::super::error::TransferError;
-use super::super::worker::Worker;
 use super::chunks::Framing;
 use super::exchange::{Exchange, Unread};
 use super::has_body;

@@ -2,9 +2,9 @@
 
 use super::super::account::Tally;
 use super::super::connection::Connection;
+use super::super::context::Worker;
 use super::super::engine::{self, Transfer, UNCORKED_BYTES_MAX};
 use super::super::error::{PeerGone, TransferError};
-use super::super::worker::Worker;
 use super::listing;
 use super::response::{FileBody, Response};
 use super::unsized_body;

@@ -8,11 +8,11 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use super::account::{Access, Caller, Tally};
+use super::context::Worker;
 use super::engine::{self, Asker, Transfer, UNCORKED_BYTES_MAX};
 use super::error::TransferError;
 use super::http::find;
 use super::registry::Registered;
-use super::worker::Worker;
 use crate::files::{FileError, Found, SourceFile};
 use crate::job::{BrokeOff, JobEnd, Source, StreamError, StreamJob, TargetProtocol, Unavailable};
 use crate::protocol::frame::encode_header;

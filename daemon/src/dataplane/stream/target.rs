@@ -7,12 +7,12 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect as start_connect, socket_with, sockopt};
 
+use super::super::context::Worker;
 use super::super::engine::Transfer;
 use super::super::error::{PeerGone, TransferError};
 use super::super::pacing;
 use super::super::registry::Registered;
 use super::super::socket::Socket;
-use super::super::worker::Worker;
 use crate::config::ProxyProtocolChoice;
 use crate::job::{StreamError, TargetProtocol, Unavailable};
 use crate::protocol::frame::ACKNOWLEDGEMENT;

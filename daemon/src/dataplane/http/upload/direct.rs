@@ -8,9 +8,9 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
 use super::super::super::connection::{Connection, Phase};
+use super::super::super::context::Worker;
 use super::super::super::disk::{DiskError, Lane, Owner};
 use super::super::super::error::TransferError;
-use super::super::super::worker::Worker;
 use super::receive::{BodyError, Framing, GATHER_MS, Pause, Turn};
 use crate::files::upload::{DirectBuffer, Writer};
 

@@ -21,12 +21,12 @@ use std::time::Instant;
 
 use super::super::account::Tally;
 use super::super::connection::Phase;
+use super::super::context::Worker;
 use super::super::disk::{DiskError, Lane, Owner};
 use super::super::engine::Transfer;
 use super::super::error::{TransferError, space_refusal};
 use super::super::input::Input;
 use super::super::registry::Registered;
-use super::super::worker::Worker;
 use super::body::{self, Drained};
 use super::exchange::{Exchange, Sent};
 use super::look_up::mount_of_directory;

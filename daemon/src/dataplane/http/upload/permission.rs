@@ -1,7 +1,7 @@
 //! Who may write: the holder of the token where there is one, else this host alone, and no web page.
 
 use super::super::super::connection::Connection;
-use super::super::super::worker::Worker;
+use super::super::super::context::Worker;
 use super::answer::Answer;
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::request::WriteFields;

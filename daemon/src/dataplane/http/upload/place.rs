@@ -2,8 +2,8 @@
 //! upload of an address with more of them makes room.
 
 use super::super::super::connection::Connection;
-use super::super::super::room::Want;
-use super::super::super::worker::Worker;
+use super::super::super::context::Worker;
+use super::super::super::room_requests::Want;
 use super::Call;
 use super::answer::Answer;
 use crate::limits::{Share, TICK};

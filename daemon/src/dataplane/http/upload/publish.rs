@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use tokio::sync::oneshot;
 
+use super::super::super::context::Worker;
 use super::super::super::disk::{DiskError, Lane, Owner};
 use super::super::super::publications::Outcome;
-use super::super::super::worker::Worker;
 use crate::files::MountId;
 
 /// Publishes a file with the next trip.

@@ -11,11 +11,11 @@ use rustix::net::{RecvFlags, recv};
 
 use super::super::super::clock::Deadline;
 use super::super::super::connection::{Connection, Phase};
+use super::super::super::context::Worker;
 use super::super::super::disk::{DiskError, Lane, Owner};
 use super::super::super::error::TransferError;
 use super::super::super::input::Input;
 use super::super::super::socket::GATHERED_BYTES;
-use super::super::super::worker::Worker;
 use super::direct;
 use crate::files::upload::{DirectBuffer, UploadError, Writer};
 use crate::protocol::http1::chunked::{ChunkError, ChunkedDecoder, Piece};

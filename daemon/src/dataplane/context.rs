@@ -1,0 +1,352 @@
+//! What all tasks of a worker share: its connections, its clock, its access to files and disks, its counters, and the
+//! settings that are in force.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::arrivals::Arrivals;
+use super::clock::Clock;
+use super::connection::Connection;
+use super::disk::Disk;
+use super::disk_waits::DiskWaits;
+use super::error::PeerGone;
+use super::idle_targets::IdleTargets;
+use super::pipe_pool::PipePool;
+use super::publications::Publications;
+use super::registry::Registry;
+use super::room_requests::RoomRequests;
+use super::socket::Socket;
+use crate::config::Live;
+use crate::files::upload::Uploads;
+use crate::files::{Digester, FileCache, Listings, Root, Spool, Synthetic};
+use crate::limits::{AddressShares, Descriptors, Plane, Reserved, TICK};
+use crate::sys::uring::RingFeatures;
+use crate::telemetry::{AccessLog, Limit, RequestIds, Telemetry, WorkerCounters};
+
+/// Time after which a connection without a request counts as idle when the daemon drains or needs its place, in
+/// milliseconds. Whoever has just connected, or has just been answered, may have sent one by then (an intercontinental
+/// round trip takes 300 ms); that one is answered, as the last. Others must reckon with a close at any time (RFC 9112
+/// 9.5).
+pub(super) const IDLE_GRACE_MS: u64 = 500;
+
+/// Bits of a generation that count what uploads have changed: enough for a million a second in three years.
+const PUBLICATIONS_BITS: u32 = 48;
+
+/// Least time between two lines about connections that were refused, in milliseconds: whoever connects must not write
+/// the log.
+const REFUSAL_LINE_MS: u64 = 1_000;
+
+/// Length lent to receives whose bytes are dropped; never touched, so it costs address space only.
+const DISCARD_BYTES: usize = 4 << 20;
+
+/// Bytes asked for in one receive: a head of any length, or many pipelined ones.
+pub(super) const RECEIVE_BYTES: usize = 16 << 10;
+
+/// Longest host that is remembered as admitted: a name of the longest kind (RFC 1035 2.3.4), and a port.
+const ADMITTED_HOST_BYTES_MAX: usize = 253 + 6;
+
+/// What drives the workers' event loops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// io_uring.
+    Uring(RingFeatures),
+    /// epoll.
+    Epoll,
+}
+
+impl Driver {
+    /// Its name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Driver::Uring(_) => "io_uring",
+            Driver::Epoll => "epoll",
+        }
+    }
+}
+
+/// The served directory and what belongs to it: a reload puts another in its place as a whole, and what runs goes on
+/// with the one that it began with.
+#[derive(Clone, Default)]
+pub struct Served {
+    /// The directory, where one is configured.
+    pub root: Option<Arc<Root>>,
+    /// Who makes digests of its files, where entity tags follow from them.
+    pub digester: Option<Digester>,
+    /// What is uploaded below it, where that is allowed.
+    pub uploads: Option<Arc<Uploads>>,
+    /// How many there were before.
+    pub number: u64,
+}
+
+/// What all workers share for reading and writing files.
+#[derive(Clone)]
+pub struct Resources {
+    /// What is served now.
+    pub served: watch::Receiver<Arc<Served>>,
+    /// The listings of its directories.
+    pub listings: Arc<Listings>,
+    /// The directory of stored frames, where frames are stored.
+    pub spool: Option<Arc<Spool>>,
+    /// Random bytes for streams.
+    pub synthetic: Synthetic,
+    /// What each address holds, of both planes.
+    pub shares: AddressShares,
+    /// How many descriptors the process may have.
+    pub descriptors_max: Option<u64>,
+}
+
+/// That the daemon stops.
+#[derive(Clone, Copy)]
+pub(super) struct Drain {
+    pub(super) began: Instant,
+    /// When what still runs is broken off.
+    pub(super) deadline: Instant,
+}
+
+/// What a worker is made of.
+pub(super) struct Setup {
+    pub(super) number: usize,
+    pub(super) driver: Driver,
+    pub(super) live: watch::Receiver<Arc<Live>>,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) resources: Resources,
+    pub(super) room_requests: Arc<RoomRequests>,
+    pub(super) drain: Arc<OnceLock<Drain>>,
+}
+
+/// The state that all tasks of a worker share.
+pub(super) struct Worker {
+    pub(super) number: usize,
+    pub(super) counters: Arc<WorkerCounters>,
+    driver: Driver,
+    pub(super) resources: Resources,
+    /// Whether TCP paces accepted connections.
+    pub(super) is_paced: bool,
+    pub(super) registry: Rc<Registry>,
+    pub(super) arrivals: Arrivals,
+    pub(super) clock: Clock,
+    pub(super) pipes: PipePool,
+    pub(super) disk: Disk,
+    pub(super) waits: DiskWaits,
+    pub(super) publications: Publications,
+    pub(super) files: FileCache,
+    pub(super) idle_targets: IdleTargets,
+    /// Lent to receives whose bytes are dropped.
+    scratch: RefCell<Vec<u8>>,
+    /// Where requests are received, to be copied away or used up before the next wait.
+    pub(super) received: RefCell<Box<[u8]>>,
+    /// Where responses are written, taken by one at a time and put back once it is sent.
+    pub(super) response: Cell<Vec<u8>>,
+    /// Streams that have been taken and not ended.
+    pub(super) streams_running: Cell<usize>,
+    pub(super) access_log: AccessLog,
+    pub(super) request_ids: RequestIds,
+    began: Instant,
+    /// What `Host` said in the last request that was admitted by it: most that follow say the same.
+    pub(super) admitted_host: RefCell<Vec<u8>>,
+    served: RefCell<Rc<Served>>,
+    live: RefCell<Rc<Live>>,
+    live_changes: RefCell<watch::Receiver<Arc<Live>>>,
+    served_changes: RefCell<watch::Receiver<Arc<Served>>>,
+    pub(super) telemetry: Arc<Telemetry>,
+    /// What workers ask of each other where they are full.
+    pub(super) room_requests: Arc<RoomRequests>,
+    descriptors: Cell<Descriptors>,
+    /// The tick before which no further refused connection is told of.
+    refusals_silent_until: Cell<u64>,
+    drain: Arc<OnceLock<Drain>>,
+    pub(super) accepting: Cell<bool>,
+}
+
+impl Worker {
+    /// Of the calling thread, whose event loop waits for `arrivals`.
+    pub(super) fn new(setup: Setup, disk: Disk, arrivals: Arrivals, is_paced: bool) -> Worker {
+        let Setup { number, driver, live: live_changes, telemetry, resources, .. } = setup;
+        let live = Rc::new(Live::clone(&live_changes.borrow()));
+        let served = Rc::new(Served::clone(&resources.served.borrow()));
+        let descriptors = Descriptors::divide(resources.descriptors_max, &live.settings);
+        let counters = telemetry.workers.get(number).cloned().unwrap_or_default();
+        Worker {
+            number,
+            counters: Arc::clone(&counters),
+            driver,
+            served_changes: RefCell::new(resources.served.clone()),
+            resources,
+            is_paced,
+            registry: Rc::default(),
+            arrivals,
+            clock: Clock::new(TICK),
+            pipes: PipePool::default(),
+            disk,
+            waits: DiskWaits::new(number, counters),
+            publications: Publications::default(),
+            files: FileCache::of(descriptors.known_files_max),
+            idle_targets: IdleTargets::default(),
+            scratch: RefCell::new(vec![0; DISCARD_BYTES]),
+            received: RefCell::new(vec![0; RECEIVE_BYTES].into_boxed_slice()),
+            response: Cell::default(),
+            streams_running: Cell::new(0),
+            access_log: AccessLog::new(telemetry.log.clone(), live.settings.log_format),
+            request_ids: RequestIds::default(),
+            began: Instant::now(),
+            admitted_host: RefCell::default(),
+            served: RefCell::new(served),
+            live: RefCell::new(live),
+            live_changes: RefCell::new(live_changes),
+            telemetry,
+            room_requests: setup.room_requests,
+            descriptors: Cell::new(descriptors),
+            refusals_silent_until: Cell::new(0),
+            drain: setup.drain,
+            accepting: Cell::new(true),
+        }
+    }
+
+    /// What is in force: the worker's own copy, since several are asked for in each request.
+    pub(super) fn live(&self) -> Rc<Live> {
+        Rc::clone(&self.live.borrow())
+    }
+
+    /// Requests for `host` are admitted, until the settings change.
+    pub(super) fn note_admitted(&self, host: &[u8]) {
+        let mut admitted = self.admitted_host.borrow_mut();
+        admitted.clear();
+        if host.len() <= ADMITTED_HOST_BYTES_MAX {
+            admitted.extend_from_slice(host);
+        }
+    }
+
+    /// When a request that comes now began, for its access line; where none is written the time doesn't matter.
+    pub(super) fn request_began(&self) -> Instant {
+        if self.live.borrow().settings.writes_access_lines() { Instant::now() } else { self.began }
+    }
+
+    /// What is served: the worker's own copy. Whoever asks for several things of one root asks once.
+    pub(super) fn served(&self) -> Rc<Served> {
+        Rc::clone(&self.served.borrow())
+    }
+
+    /// Whether uploads are taken, which no reload changes.
+    pub(super) fn takes_uploads(&self) -> bool {
+        self.served.borrow().uploads.is_some()
+    }
+
+    /// What uploads have changed so far below the root: what is known of a file from before may not be so any more.
+    pub(super) fn generation(&self) -> u64 {
+        let served = self.served.borrow();
+        let published = served.uploads.as_ref().map_or(0, |uploads| uploads.generation());
+        (served.number << PUBLICATIONS_BITS) | published
+    }
+
+    /// Room for memory that waits for a peer. None where too much of it does.
+    pub(super) fn reserve(&self, bytes: usize) -> Option<Reserved> {
+        let bytes_max = self.live.borrow().settings.waiting_bytes_max;
+        self.telemetry.budget.reserve(Plane::Data, bytes as u64, bytes_max)
+    }
+
+    /// Goes by the settings and the root that a reload has put in place of those of before.
+    pub(super) fn follow_changes(&self) {
+        let mut served = self.served_changes.borrow_mut();
+        if served.has_changed().unwrap_or(false) {
+            *self.served.borrow_mut() = Rc::new(Served::clone(&served.borrow_and_update()));
+        }
+        let mut changes = self.live_changes.borrow_mut();
+        if changes.has_changed().unwrap_or(false) {
+            let live = Rc::new(Live::clone(&changes.borrow_and_update()));
+            let generation = live.generation;
+            self.descriptors.set(Descriptors::divide(self.resources.descriptors_max, &live.settings));
+            *self.live.borrow_mut() = live;
+            self.admitted_host.borrow_mut().clear();
+            self.counters.settings_generation.set(generation);
+        }
+    }
+
+    /// How the daemon stops, once it does.
+    pub(super) fn drain(&self) -> Option<Drain> {
+        self.drain.get().copied()
+    }
+
+    /// Whether the daemon stops: nothing new is begun.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain.get().is_some()
+    }
+
+    /// Whether it has been stopping for so long that clients could have stopped sending of their own.
+    pub(super) fn is_past_idle_grace(&self) -> bool {
+        self.drain.get().is_some_and(|drain| drain.began.elapsed() > Duration::from_millis(IDLE_GRACE_MS))
+    }
+
+    /// Whether the daemon has as many connections as it may.
+    pub(super) fn is_full(&self) -> bool {
+        self.telemetry.connections_open() >= self.descriptors().connections_max as u64
+    }
+
+    /// Why there is no room for further connections.
+    pub(super) fn full_reason(&self) -> &'static str {
+        if self.descriptors().connections_max < self.live.borrow().settings.connections_max {
+            "connections_max is reached, as the limit of open files lowers it: raise LimitNOFILE= (or ulimit -n)"
+        } else {
+            "connections_max is reached"
+        }
+    }
+
+    /// What the settings say as far as there are descriptors for it.
+    pub(super) fn descriptors(&self) -> Descriptors {
+        self.descriptors.get()
+    }
+
+    /// How many workers there are.
+    pub(super) fn workers(&self) -> usize {
+        self.telemetry.workers.len()
+    }
+
+    /// Counts a connection for its client. False: its address holds as many as it may, and it has to go.
+    pub(super) fn admit(&self, connection: &Connection) -> bool {
+        let connections_max = self.live.borrow().settings.address_connections_max as u64;
+        let is_admitted = connection.take_share(&self.resources.shares.connections, connections_max);
+        if !is_admitted {
+            self.counters.limited.add(Limit::AddressConnections, 1);
+            if self.clock.ticks() >= self.refusals_silent_until.get() {
+                self.refusals_silent_until.set(self.clock.deadline(REFUSAL_LINE_MS).tick);
+                let error = format!("its address holds {connections_max}, which is address_connections_max");
+                tracing::info!(peer = %connection.client(), error, "connection refused");
+            }
+        }
+        is_admitted
+    }
+
+    /// Drops up to `bytes_max` bytes that have arrived, inside the kernel, and says how many: None where there are none
+    /// now, 0 where the peer has ended.
+    pub(super) fn discard(&self, socket: &Socket, bytes_max: u64) -> Result<Option<usize>, PeerGone> {
+        let mut scratch = self.scratch.borrow_mut();
+        let length = usize::try_from(bytes_max).unwrap_or(usize::MAX).min(scratch.len());
+        socket.try_discard(&mut scratch[..length])
+    }
+
+    /// Lets every other task that is ready run before this one goes on.
+    pub(super) async fn let_others_turn(&self) {
+        match self.driver {
+            // Whoever waits for a completion goes once through the ring anyway. A task that woke itself would keep
+            // completions from being reaped: with DEFER_TASKRUN only a waiting enter does that.
+            Driver::Uring(_) => {}
+            // Readiness that is there already is returned without a look at epoll; a task that wakes itself is
+            // queued behind the others, and monoio polls epoll between two rounds of its queue.
+            Driver::Epoll => {
+                let mut is_queued = false;
+                std::future::poll_fn(|context| {
+                    if std::mem::replace(&mut is_queued, true) {
+                        return Poll::Ready(());
+                    }
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                })
+                .await;
+            }
+        }
+    }
+}
