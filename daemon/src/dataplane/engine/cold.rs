@@ -9,7 +9,8 @@ use rustix::io::{Errno, pread};
 use super::super::disk::Lane;
 use super::super::disk_waits::{Belief, Care};
 use super::super::error::TransferError;
-use super::{Transfer, Window};
+use super::transfer::Transfer;
+use super::window::{Found, Window};
 use crate::files::residency::Residency;
 use crate::files::{SourceFile, WINDOW_BYTES};
 
@@ -23,22 +24,6 @@ const ANSWER_TICKS: u64 = 10;
 /// For how long what a disk thread has read is believed to be in memory, where the file system can't tell: on a host
 /// that has enough of it what is used stays longer. What is gone before is seen by the first call that waits.
 const READ_BELIEVED_MS: u64 = 60_000;
-
-/// What was found out of a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// It is in memory, and calls that send it are looked at with this care.
-    Hot(Care),
-    /// It isn't, or it can't be known.
-    Cold,
-}
-
-impl Found {
-    /// As the choice of an engine takes it.
-    pub(super) fn residency(self) -> Residency {
-        if self == Found::Cold { Residency::Cold } else { Residency::Hot }
-    }
-}
 
 /// Finds out where a window is.
 pub(super) fn find(transfer: &Transfer<'_>, file: &SourceFile, offset: u64, length: u64) -> Found {

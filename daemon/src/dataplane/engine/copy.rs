@@ -7,7 +7,9 @@ use rustix::io::{Errno, pread};
 
 use super::super::disk::Lane;
 use super::super::error::TransferError;
-use super::{Transfer, Window, check};
+use super::transfer::Transfer;
+use super::unchanged::check;
+use super::window::Window;
 use crate::files::SourceFile;
 
 /// Bytes read and sent at a time: large enough that the calls don't matter, small enough for the L2 cache.

@@ -7,12 +7,13 @@ mod sendfile;
 mod splice;
 mod transfer;
 mod unchanged;
+mod window;
 
 pub(super) use sendfile::send_synthetic;
 pub(super) use transfer::{Asker, Transfer};
 pub(super) use unchanged::check;
 
-use cold::Found;
+use window::{Found, Window};
 
 use super::error::TransferError;
 use crate::config::EngineChoice;
@@ -50,25 +51,6 @@ pub(super) fn choose(facts: Facts) -> EngineLabel {
         EngineChoice::Auto if facts.residency == Residency::Hot => EngineLabel::Sendfile,
         // A disk thread fills a pipe with the pages that it waited for: they are read and handed over in one.
         EngineChoice::Auto => EngineLabel::Splice,
-    }
-}
-
-/// A part of a range.
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    offset: u64,
-    length: u64,
-    /// Whether reading it may wait for a disk. The copy engine finds out by itself.
-    found: Found,
-    /// Whether nothing of the response follows: its last bytes are held back until the file is known to be what it was
-    /// when the first were sent.
-    is_last: bool,
-}
-
-impl Window {
-    /// What is left of it from `offset` on, which isn't believed to be in memory if there is any.
-    fn from(self, offset: u64) -> Window {
-        Window { offset, length: self.length - (offset - self.offset), found: Found::Cold, ..self }
     }
 }
 

@@ -7,9 +7,10 @@ use rustix::io::Errno;
 
 use super::super::disk_waits::Care;
 use super::super::error::TransferError;
-use super::cold::{self, Found};
+use super::cold;
+use super::transfer::Transfer;
 use super::unchanged::check_window;
-use super::{Transfer, Window};
+use super::window::{Found, Window};
 use crate::files::{SourceFile, Synthetic};
 use crate::telemetry::EngineLabel;
 

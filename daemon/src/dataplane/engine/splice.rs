@@ -10,10 +10,11 @@ use rustix::pipe::{SpliceFlags, splice};
 use super::super::disk::Lane;
 use super::super::error::TransferError;
 use super::super::pipe_pool::Pipe;
-use super::cold::{self, Found, timed};
+use super::cold::{self, timed};
 use super::sendfile::failure;
+use super::transfer::Transfer;
 use super::unchanged::check_window;
-use super::{Transfer, Window};
+use super::window::{Found, Window};
 use crate::files::SourceFile;
 use crate::telemetry::EngineLabel;
 

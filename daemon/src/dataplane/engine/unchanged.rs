@@ -6,7 +6,8 @@
 
 use super::super::disk::Lane;
 use super::super::error::TransferError;
-use super::{Transfer, Window};
+use super::transfer::Transfer;
+use super::window::Window;
 use crate::files::SourceFile;
 
 /// Before a further part of a window goes to the socket: in a response's last window the file is looked at, if there
