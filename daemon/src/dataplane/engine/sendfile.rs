@@ -7,12 +7,12 @@ use rustix::io::Errno;
 
 use super::super::disk_waits::Care;
 use super::super::error::TransferError;
+use super::choice::Engine;
 use super::cold;
 use super::transfer::Transfer;
 use super::unchanged::check_window;
 use super::window::{Found, Window};
 use crate::files::{SourceFile, Synthetic};
-use crate::telemetry::EngineLabel;
 
 /// Sends a window, and returns the offset that it came to: before the window's end where the rest can't be believed to
 /// be in memory any more. A cold window is brought in first, since sendfile waits for the disk even on a non-blocking
@@ -121,14 +121,14 @@ impl Piece {
                 // Most likely the socket is full: asking costs less than a call that gives its pages back. Where it
                 // isn't, the wait ends at once.
                 if sent < self.bytes {
-                    transfer.count(EngineLabel::Sendfile, sent as u64);
+                    transfer.count(Engine::Sendfile, sent as u64);
                     before_wait(transfer, next);
                     transfer.wait_writable().await?;
                 } else {
                     if transfer.ends_turn(sent as u64) {
                         before_wait(transfer, next);
                     }
-                    transfer.sent(EngineLabel::Sendfile, sent as u64).await?;
+                    transfer.sent(Engine::Sendfile, sent as u64).await?;
                 }
                 Ok(next)
             }

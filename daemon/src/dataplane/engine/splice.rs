@@ -10,13 +10,13 @@ use rustix::pipe::{SpliceFlags, splice};
 use super::super::disk::Lane;
 use super::super::error::TransferError;
 use super::super::pipe_pool::Pipe;
+use super::choice::Engine;
 use super::cold::{self, timed};
 use super::sendfile::failure;
 use super::transfer::Transfer;
 use super::unchanged::check_window;
 use super::window::{Found, Window};
 use crate::files::SourceFile;
-use crate::telemetry::EngineLabel;
 
 /// Sends a window, after `head`. That isn't sent before the first bytes behind it are there: where the disk doesn't
 /// give them the answer is another.
@@ -124,7 +124,7 @@ async fn empty(
             Ok(0) => return Err(TransferError::PeerGone),
             Ok(sent) => {
                 rest -= sent as u64;
-                transfer.sent(EngineLabel::Splice, sent as u64).await?;
+                transfer.sent(Engine::Splice, sent as u64).await?;
             }
             // The pipe isn't empty: it is the socket that is full.
             Err(Errno::AGAIN) => transfer.wait_writable().await?,

@@ -14,10 +14,10 @@ use super::super::connection::{Connection, Phase};
 use super::super::context::Worker;
 use super::super::disk::Owner;
 use super::super::error::TransferError;
+use super::choice::Engine;
 use crate::files::{SourceFile, Witnesses};
 use crate::job::{JobEnd, StreamProgress};
 use crate::limits::Reserved;
-use crate::telemetry::EngineLabel;
 
 /// Bytes that a transfer may hand to the kernel in one call and before others get their turn: about 100 µs of work.
 /// More turns cost throughput (in turns of 128 KiB: a quarter of it).
@@ -179,7 +179,7 @@ impl<'a> Transfer<'a> {
         self.tally.begin();
         let of_payload = sent.end.min(payload.end).saturating_sub(sent.start.max(payload.start));
         if of_payload > 0 {
-            self.count(EngineLabel::Copy, of_payload as u64);
+            self.count(Engine::Copy, of_payload as u64);
         }
     }
 
@@ -222,7 +222,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// Counts payload that `engine` handed to the kernel, and gives up the turn when it is used up.
-    pub(super) async fn sent(&mut self, engine: EngineLabel, bytes: u64) -> Result<(), TransferError> {
+    pub(super) async fn sent(&mut self, engine: Engine, bytes: u64) -> Result<(), TransferError> {
         self.count(engine, bytes);
         self.spend(bytes).await
     }
@@ -249,9 +249,9 @@ impl<'a> Transfer<'a> {
     }
 
     /// Counts payload that was handed to the kernel.
-    pub(in super::super) fn count(&mut self, engine: EngineLabel, bytes: u64) {
-        self.tally.add(engine, bytes);
-        self.worker.counters.bytes_sent.add(engine, bytes);
+    pub(in super::super) fn count(&mut self, engine: Engine, bytes: u64) {
+        self.tally.add(engine.label(), bytes);
+        self.worker.counters.bytes_sent.add(engine.label(), bytes);
         if let Some(asker) = self.asker {
             asker.progress.add_bytes_sent(bytes);
         }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::super::engine::{self, Facts};
+use super::super::engine::{self, Engine, Facts};
 use super::chunks::Framing;
 use super::has_body;
 use super::response::{Asked, FileBody, Response};
@@ -15,7 +15,6 @@ use crate::protocol::http1::request::Request;
 use crate::protocol::http1::response::ResponseHead;
 use crate::protocol::multipart::{self, Segment};
 use crate::protocol::range::{ByteRange, Selection, select};
-use crate::telemetry::EngineLabel;
 
 /// Bodies up to this length are copied behind their head: that costs less than sending two pieces in one call.
 const JOINED_BYTES_MAX: usize = 4 << 10;
@@ -177,7 +176,7 @@ impl Content<'_> {
         let content = self.known.content()?;
         let choice = self.asked.worker.live().settings.engine;
         let facts = Facts { choice, transfer_bytes: range.length, residency: Residency::Hot };
-        if engine::choose(facts) != EngineLabel::Copy {
+        if engine::choose(facts) != Engine::Copy {
             return None;
         }
         let (start, length) = (usize::try_from(range.start).ok()?, usize::try_from(range.length).ok()?);

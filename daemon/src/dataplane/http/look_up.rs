@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::super::connection::Connection;
 use super::super::context::Worker;
 use super::super::disk::{DiskError, Lane, Owner};
-use super::super::engine::{self, Facts};
+use super::super::engine::{self, Engine, Facts};
 use super::content::of_file;
 use super::exchange::Exchange;
 use super::response::{Asked, Response};
@@ -18,7 +18,7 @@ use crate::limits::AddressGroup;
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::Request;
 use crate::protocol::name::Name;
-use crate::telemetry::{EngineLabel, Limit};
+use crate::telemetry::Limit;
 
 /// What answers a request for a file that is known.
 pub(super) fn of_known_file(worker: &Worker, exchange: &Exchange) -> Option<Response> {
@@ -83,7 +83,7 @@ fn wants_content(worker: &Worker, request: &Request, known: &KnownFile) -> bool 
     }
     let choice = worker.live().settings.engine;
     let facts = Facts { choice, transfer_bytes: known.file.size(), residency: Residency::Cold };
-    engine::choose(facts) == EngineLabel::Copy
+    engine::choose(facts) == Engine::Copy
 }
 
 /// Reads a short file that isn't in memory, so that this request and those that follow are answered from there.

@@ -3,13 +3,12 @@
 use super::super::account::Tally;
 use super::super::connection::Connection;
 use super::super::context::Worker;
-use super::super::engine::{self, Transfer, UNCORKED_BYTES_MAX};
+use super::super::engine::{self, Engine, Transfer, UNCORKED_BYTES_MAX};
 use super::super::error::{PeerGone, TransferError};
 use super::listing;
 use super::response::{FileBody, Response};
 use super::unsized_body;
 use crate::protocol::multipart::Segment;
-use crate::telemetry::EngineLabel;
 
 /// Sends a response that is in memory, if the socket takes all of it now; what it doesn't take stays in `response`.
 /// None: there is something left to send.
@@ -32,8 +31,8 @@ pub(super) fn send_at_once(
     let body_left = body_bytes.min(left as u64);
     response.sent.begin();
     if body_bytes > body_left {
-        response.sent.add(EngineLabel::Copy, body_bytes - body_left);
-        worker.counters.bytes_sent.add(EngineLabel::Copy, body_bytes - body_left);
+        response.sent.add(Engine::Copy.label(), body_bytes - body_left);
+        worker.counters.bytes_sent.add(Engine::Copy.label(), body_bytes - body_left);
     }
     if left == 0 {
         return Ok(Some(response.sent));
@@ -130,7 +129,7 @@ async fn send_segments(
             Segment::Text(text) => {
                 // Sent with what follows, like a head.
                 head.extend_from_slice(text);
-                transfer.count(EngineLabel::Copy, text.len() as u64);
+                transfer.count(Engine::Copy, text.len() as u64);
             }
             Segment::File(range) => {
                 let head = std::mem::take(&mut head);
