@@ -21,6 +21,7 @@ mod idle_targets;
 mod input;
 mod linger;
 mod listener;
+mod look_up;
 mod pacing;
 mod pipe_pool;
 mod plane;

@@ -1,12 +1,12 @@
 //! HTTP/1.1 on a connection: requests one after the other, each answered once.
 
+mod answer;
 mod body;
 mod chunks;
 mod content;
 mod digest;
 mod exchange;
 mod listing;
-mod look_up;
 mod response;
 mod send;
 mod unsized_body;
@@ -30,7 +30,6 @@ use crate::protocol::http1::request::{Body, Progress, Request, parse_knowing};
 use crate::protocol::name::escape_for_log;
 use body::{Cut, Drained};
 use exchange::{Exchange, Sent, Unread};
-pub(super) use look_up::find;
 use response::{Asked, Response};
 
 /// Answers after which a connection is told of arrivals: to be registered costs as much as a wait through the ring, and
@@ -139,7 +138,7 @@ fn begin(worker: &Worker, connection: &Registered, input: &mut Input) -> Begun {
         return Begun::Request(request);
     }
     let exchange = Exchange::new(worker, request, Drained::NOTHING_LEFT, worker.request_began());
-    let Some(mut response) = look_up::of_known_file(worker, &exchange) else {
+    let Some(mut response) = answer::of_known_file(worker, &exchange) else {
         return Begun::Request(exchange.into_request());
     };
     exchange.tell();
@@ -306,7 +305,7 @@ async fn prepare(
     let exchange = Exchange::since(worker, request, drained, started);
     let asked = Asked::new(worker, &exchange);
     let response = match cut {
-        None => look_up::prepare(worker, connection, &exchange.request, &asked).await,
+        None => answer::prepare(worker, connection, &exchange.request, &asked).await,
         Some(TransferError::TimedOut) => {
             Response::problem(&asked, 408, "the request body was not complete in time")
         }

@@ -11,7 +11,7 @@ use super::account::{Access, Caller, Tally};
 use super::context::Worker;
 use super::engine::{self, Asker, Transfer, UNCORKED_BYTES_MAX};
 use super::error::TransferError;
-use super::http::find;
+use super::look_up::find;
 use super::registry::Registered;
 use crate::files::{FileError, Found, SourceFile};
 use crate::job::{BrokeOff, JobEnd, Source, StreamError, StreamJob, TargetProtocol, Unavailable};

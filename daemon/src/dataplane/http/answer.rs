@@ -1,34 +1,28 @@
-//! Which file answers a request: one that is known, or what its name leads to.
+//! What answers a request: a file, a listing, or why there is none.
 
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::super::connection::Connection;
 use super::super::context::Worker;
-use super::super::disk::{DiskError, Lane, Owner};
+use super::super::disk::{Lane, Owner};
 use super::super::engine::{self, Engine, Facts};
+use super::super::look_up;
 use super::content::of_file;
 use super::exchange::Exchange;
 use super::response::{Asked, Response};
 use super::{digest, listing};
 use crate::files::residency::Residency;
-use crate::files::{CONTENT_BYTES_MAX, FileError, Found, KnownFile, MountId, Root, SourceFile, Step, Term};
-use crate::limits::AddressGroup;
+use crate::files::{CONTENT_BYTES_MAX, FileError, Found, KnownFile};
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::Request;
-use crate::protocol::name::Name;
 use crate::telemetry::Limit;
 
 /// What answers a request for a file that is known.
 pub(super) fn of_known_file(worker: &Worker, exchange: &Exchange) -> Option<Response> {
     let request = &exchange.request;
-    let known = known_file(worker, request).filter(|known| !wants_content(worker, request, known))?;
+    let known =
+        look_up::known_file(worker, &request.name).filter(|known| !wants_content(worker, request, known))?;
     Some(of_file(request, &Asked::new(worker, exchange), &known, None))
-}
-
-fn known_file(worker: &Worker, request: &Request) -> Option<Rc<KnownFile>> {
-    worker.files.get(&request.name, worker.clock.ticks(), worker.generation())
 }
 
 /// Finds out what answers a request.
@@ -38,7 +32,7 @@ pub(super) async fn prepare(
     request: &Request,
     asked: &Asked<'_>,
 ) -> Response {
-    if let Some(known) = known_file(worker, request) {
+    if let Some(known) = look_up::known_file(worker, &request.name) {
         return of_found(worker, connection, request, asked, &known).await;
     }
     let served = worker.served();
@@ -46,9 +40,9 @@ pub(super) async fn prepare(
         return Response::problem(asked, 404, "no files are served: start streamd with --root DIR");
     };
     let generation = worker.generation();
-    match find(worker, root, &request.name, connection.group()).await {
+    match look_up::find(worker, root, &request.name, connection.group()).await {
         Ok(Found::File(file)) => {
-            let known = keep(worker, &request.name, file, generation);
+            let known = look_up::keep(worker, &request.name, file, generation);
             let response = of_found(worker, connection, request, asked, &known).await;
             worker.disk.release(known);
             response
@@ -123,66 +117,4 @@ async fn of_found(
         body.may_have_changed = true;
     }
     response
-}
-
-/// Keeps a file that was just opened for the requests that follow; `generation` is the one before the opening.
-fn keep(worker: &Worker, name: &Name, file: SourceFile, generation: u64) -> Rc<KnownFile> {
-    let served = worker.served();
-    if let Some(digester) = served.digester.as_ref().filter(|_| file.lacks_digest(SystemTime::now())) {
-        digester.want(name);
-    }
-    if file.is_modified_after(worker.clock.newest()) {
-        // Of this very moment, most likely, which the next answer's date shouldn't be older than.
-        worker.clock.look();
-    }
-    let now = worker.clock.ticks();
-    let valid_ms = worker.live().settings.cache_valid_ms;
-    let end = now + worker.clock.ticks_within(valid_ms);
-    worker.files.add(name, file, &Term { now, end, generation, date: worker.clock.newest() })
-}
-
-/// Resolves a name for somebody of this group, at once where that needs no disk.
-pub(in super::super) async fn find(
-    worker: &Worker,
-    root: &Arc<Root>,
-    name: &Name,
-    group: Option<AddressGroup>,
-) -> Result<Found, FileError> {
-    if let Some(found) = root.find_cached(name) {
-        return found;
-    }
-    // The mount that it would lead to without links, and then those that links lead to.
-    let mut mounts = vec![root.mounts().of_name(name)];
-    loop {
-        let owner = Owner { mount: mounts.last().copied().unwrap_or_default(), group };
-        let (root, name, known) = (Arc::clone(root), name.clone(), mounts.clone());
-        let find = move || root.find_within(&name, &known);
-        match worker.disk.run_or_refuse(Lane::LookUp, owner, find).await?? {
-            Step::Found(found) => return Ok(found),
-            Step::Elsewhere(mount) => mounts.push(mount),
-        }
-    }
-}
-
-/// The mount that the directory of a name is on, for somebody of this group who writes there.
-pub(super) async fn mount_of_directory(
-    worker: &Worker,
-    root: &Arc<Root>,
-    name: &Name,
-    group: Option<AddressGroup>,
-) -> Result<MountId, DiskError> {
-    if let Some(mount) = root.mount_of_directory_now(name) {
-        return Ok(mount);
-    }
-    let mut mount = root.mounts().of_name(name);
-    let mut mounts = vec![mount];
-    loop {
-        let (root, name, known) = (Arc::clone(root), name.clone(), mounts.clone());
-        let lead = move || root.directory_leads_to(&name, &known);
-        match worker.disk.run_or_refuse(Lane::LookUp, Owner { mount, group }, lead).await? {
-            Some(next) => mount = next,
-            None => return Ok(mount),
-        }
-        mounts.push(mount);
-    }
 }
