@@ -1,5 +1,6 @@
 //! What answers a request: a file, a listing, or why there is none.
 
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::super::connection::Connection;
@@ -8,9 +9,10 @@ use super::super::disk::{Lane, Owner};
 use super::super::engine::{self, Engine, Facts};
 use super::super::look_up;
 use super::content::of_file;
+use super::digest;
 use super::exchange::Exchange;
+use super::listing::{self, ListingBody};
 use super::response::{Asked, Response};
-use super::{digest, listing};
 use crate::files::residency::Residency;
 use crate::files::{CONTENT_BYTES_MAX, FileError, Found, KnownFile};
 use crate::protocol::http1::method::Method;
@@ -22,7 +24,7 @@ pub(super) fn of_known_file(worker: &Worker, exchange: &Exchange) -> Option<Resp
     let request = &exchange.request;
     let known =
         look_up::known_file(worker, &request.name).filter(|known| !wants_content(worker, request, known))?;
-    Some(of_file(request, &Asked::new(worker, exchange), &known, None))
+    Some(of_file(request, &exchange.asked(worker), &known, None))
 }
 
 /// Finds out what answers a request.
@@ -48,18 +50,45 @@ pub(super) async fn prepare(
             response
         }
         Ok(Found::Directory(directory)) if worker.live().settings.listing => {
-            let listings_max = worker.live().settings.address_listings_max;
-            let share = worker.resources.shares.listings.take(connection.group(), 1, listings_max as u64);
-            let Some(share) = share else { return too_many_listings(asked, listings_max) };
-            // Boxed: files need no room for this.
-            let response = Box::pin(listing::respond(worker, connection, request, asked, directory))
-                .await
-                .unwrap_or_else(|error| Response::of_file_error(asked, error));
-            Response { _share: Some(Box::new(share)), ..response }
+            of_directory(worker, connection, request, asked, directory).await
         }
         Ok(Found::Directory(_)) => Response::of_file_error(asked, FileError::NotFound),
         Err(error) => Response::of_file_error(asked, error),
     }
+}
+
+/// Lists a directory.
+async fn of_directory(
+    worker: &Worker,
+    connection: &Connection,
+    request: &Request,
+    asked: &Asked<'_>,
+    directory: OwnedFd,
+) -> Response {
+    let listings_max = worker.live().settings.address_listings_max;
+    let share = worker.resources.shares.listings.take(connection.group(), 1, listings_max as u64);
+    let Some(share) = share else { return too_many_listings(asked, listings_max) };
+    // Boxed: files need no room for this.
+    let response = match Box::pin(listing::read(worker, connection, request, directory)).await {
+        Ok(body) => of_listing(asked, body),
+        Err(error) => Response::of_file_error(asked, error),
+    };
+    Response { _share: Some(Box::new(share)), ..response }
+}
+
+fn of_listing(asked: &Asked<'_>, body: ListingBody) -> Response {
+    let mut response = Response::in_pieces(asked, body.media_type(), body.framing(), |head| {
+        head.field("Vary", "Accept").field("Cache-Control", "no-cache");
+        if !body.is_sorted() {
+            head.field("X-Listing", "unsorted");
+        }
+    });
+    if asked.has_body() {
+        response.listing = Some(Box::new(body));
+    } else {
+        body.give_up(asked.worker);
+    }
+    response
 }
 
 fn too_many_listings(asked: &Asked<'_>, listings_max: usize) -> Response {

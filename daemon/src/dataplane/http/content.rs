@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use super::super::engine::{self, Engine, Facts};
 use super::chunks::Framing;
-use super::has_body;
 use super::response::{Asked, FileBody, Response};
 use crate::files::KnownFile;
 use crate::files::residency::Residency;
@@ -67,7 +66,7 @@ fn of_unsized_file(request: &Request, asked: &Asked<'_>, known: &Rc<KnownFile>) 
     let mut out = asked.buffer();
     let mut head = asked.head(&mut out, 200);
     head.field("Content-Type", &known.media_type);
-    if !has_body(asked.method) {
+    if !asked.has_body() {
         head.finish(asked.keep_alive, asked.version);
         return Response::bare(200, out);
     }
@@ -163,7 +162,7 @@ impl Content<'_> {
     }
 
     fn has_body(&self, content_length: u64) -> bool {
-        has_body(self.asked.method) && content_length > 0
+        self.asked.has_body() && content_length > 0
     }
 
     fn body(&self, segments: Vec<Segment>, content_length: u64, kept: Option<Range<usize>>) -> FileBody {

@@ -8,11 +8,11 @@ use super::super::error::TransferError;
 use super::super::input::Input;
 use super::super::linger::LINGER_BYTES_MAX;
 use super::super::registry::Registered;
-use super::After;
 use super::body::Drained;
-use super::response::Response;
+use super::response::{Asked, Response};
 use crate::protocol::http1::glimpse::Glimpse;
-use crate::protocol::http1::request::Request;
+use crate::protocol::http1::method::Method;
+use crate::protocol::http1::request::{Request, Version};
 use crate::protocol::name::escaped_for_log;
 use crate::telemetry::RequestId;
 
@@ -23,10 +23,21 @@ const CLIENT_LEFT: u16 = 499;
 /// either.
 const NOT_ANSWERED: u16 = 503;
 
+/// What becomes of a connection after an answer.
+pub(super) enum After {
+    /// So many bytes of the request's body are still to come before the next.
+    NextRequest { left: u64 },
+    /// The client sends nothing more, so closing costs no byte of the answer; or there is nothing left to close. With
+    /// the reason, for the log.
+    Close(&'static str),
+    /// The client may be sending still, of which no more than so many bytes are taken.
+    Linger { bytes_max: u64 },
+}
+
 /// A request that is being answered.
 pub(super) struct Exchange {
     pub(super) request: Request,
-    pub(super) id: RequestId,
+    id: RequestId,
     started: Instant,
     /// What became of the request's body, if any.
     drained: Drained,
@@ -121,8 +132,8 @@ impl Sent {
 
 /// What was refused, or broke off, before it was a request.
 pub(super) struct Unread<'i> {
-    pub(super) glimpse: Glimpse<'i>,
-    pub(super) id: RequestId,
+    glimpse: Glimpse<'i>,
+    id: RequestId,
     started: Instant,
 }
 
@@ -132,6 +143,12 @@ impl<'i> Unread<'i> {
         let mut glimpse = Glimpse::of(input.bytes());
         let id = worker.request_ids.name(glimpse.caller.as_mut().and_then(|caller| caller.id.take()));
         Unread { glimpse, id, started }
+    }
+
+    /// For answers to what could not be read as a request.
+    pub(super) fn asked<'w>(&'w self, worker: &'w Worker) -> Asked<'w> {
+        let method = if self.glimpse.is_head() { Method::Head } else { Method::Get };
+        Asked { worker, method, version: Version::Http11, keep_alive: false, id: &self.id }
     }
 }
 
@@ -170,6 +187,12 @@ impl Exchange {
     /// Of one that brought `received_bytes` of an upload.
     pub(super) fn of_upload(self, received_bytes: u64) -> Exchange {
         Exchange { received_bytes, ..self }
+    }
+
+    /// What of it shapes every answer.
+    pub(super) fn asked<'w>(&'w self, worker: &'w Worker) -> Asked<'w> {
+        let Exchange { request, keep_alive, id, .. } = self;
+        Asked { worker, method: request.method, version: request.version, keep_alive: *keep_alive, id }
     }
 
     /// The request, as if nothing had been done.

@@ -13,7 +13,6 @@ use super::super::disk::{Lane, Owner};
 use super::super::engine::Transfer;
 use super::super::error::TransferError;
 use super::chunks::Framing;
-use super::response::{Asked, Response};
 use crate::files::{Beginning, Begun, FileError, Listing, Listings, MountId, Terms};
 use crate::limits::Reserved;
 use crate::protocol::http1::request::Request;
@@ -43,17 +42,16 @@ struct Page {
     is_sorted: bool,
 }
 
-/// Lists `directory`, whose name is the request's. What is told in one piece has a length, like any short answer.
-pub(super) async fn respond(
+/// Reads `directory`, whose name is the request's, up to the first piece. What is told in one piece has a length, like
+/// any short answer.
+pub(super) async fn read(
     worker: &Worker,
     connection: &Connection,
     request: &Request,
-    asked: &Asked<'_>,
     directory: OwnedFd,
-) -> Result<Response, FileError> {
+) -> Result<ListingBody, FileError> {
     let name = request.name.as_str().trim_end_matches('/').to_owned();
     let form = Form::new(request.accepts_json, &name);
-    let media_type = form.media_type();
     let owner = Owner { mount: MountId::of(&directory), group: connection.group() };
     let waiting_bytes_max = worker.live().settings.waiting_bytes_max;
     let terms = Terms { waiting_bytes_max, generation: worker.generation() };
@@ -70,21 +68,12 @@ pub(super) async fn respond(
             Step::Written(first) => break first,
         }
     };
-    let length = page.is_ended().then_some(piece.len() as u64);
-    let is_sorted = page.is_sorted;
-    let (mut response, framing) = Response::in_pieces(asked, media_type, length, |head| {
-        head.field("Vary", "Accept").field("Cache-Control", "no-cache");
-        if !is_sorted {
-            head.field("X-Listing", "unsorted");
-        }
-    });
-    let body = ListingBody { page, piece, framing, room: Some(room), owner };
-    if asked.has_body() {
-        response.listing = Some(Box::new(body));
+    let framing = if page.is_ended() {
+        Framing::Length(piece.len() as u64)
     } else {
-        body.give_up(worker);
-    }
-    Ok(response)
+        Framing::of_unknown_length(request.version)
+    };
+    Ok(ListingBody { page, piece, framing, room: Some(room), owner })
 }
 
 /// A listing whose names are being read.
@@ -174,6 +163,21 @@ async fn send_piece(
 }
 
 impl ListingBody {
+    /// What it is to a client.
+    pub(super) fn media_type(&self) -> &'static str {
+        self.page.form.media_type()
+    }
+
+    /// What tells its end.
+    pub(super) fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// Whether its entries are in the order of their names.
+    pub(super) fn is_sorted(&self) -> bool {
+        self.page.is_sorted
+    }
+
     /// Nobody reads on. The directory is closed on a disk thread, since a server may have to be asked.
     pub(super) fn give_up(self, worker: &Worker) {
         if let Some(listing) = self.page.listing {

@@ -25,12 +25,11 @@ use super::proxy;
 use super::registry::Registered;
 use crate::protocol::http1::authority::Authority;
 use crate::protocol::http1::error::RequestError;
-use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::{Body, Progress, Request, parse_knowing};
 use crate::protocol::name::escape_for_log;
 use body::{Cut, Drained};
-use exchange::{Exchange, Sent, Unread};
-use response::{Asked, Response};
+use exchange::{After, Exchange, Sent, Unread};
+use response::Response;
 
 /// Answers after which a connection is told of arrivals: to be registered costs as much as a wait through the ring, and
 /// many connections bring one request alone.
@@ -54,17 +53,6 @@ enum Begun {
     Request(Request),
     /// The rest of its answer doesn't fit into the socket, or comes from a file.
     Response(Box<(Exchange, Response)>),
-}
-
-/// What becomes of a connection after an answer.
-enum After {
-    /// So many bytes of the request's body are still to come before the next.
-    NextRequest { left: u64 },
-    /// The client sends nothing more, so closing costs no byte of the answer; or there is nothing left to close. With
-    /// the reason, for the log.
-    Close(&'static str),
-    /// The client may be sending still, of which no more than so many bytes are taken.
-    Linger { bytes_max: u64 },
 }
 
 /// Serves requests until either side ends the connection, and says why that is. `patience` is that of the first,
@@ -186,7 +174,7 @@ async fn go_on(
         Ok(Next::Request(request)) => return Box::pin(answer(worker, connection, request, input)).await,
         Ok(Next::Refused(error)) => {
             let unread = Unread::new(worker, input, started);
-            let response = Response::refused(&Asked::unread(worker, &unread), &error);
+            let response = Response::refused(&unread.asked(worker), &error);
             refuse(worker, connection, &unread, response).await;
             return After::Close("a request was refused");
         }
@@ -212,7 +200,7 @@ async fn go_on(
         }
     };
     let unread = Unread::new(worker, input, started);
-    let response = Response::problem(&Asked::unread(worker, &unread), status, detail);
+    let response = Response::problem(&unread.asked(worker), status, detail);
     refuse(worker, connection, &unread, response).await;
     After::Close("a request was refused")
 }
@@ -303,7 +291,7 @@ async fn prepare(
         Err(Cut { bytes, error }) => (Drained::partly(bytes), Some(error)),
     };
     let exchange = Exchange::since(worker, request, drained, started);
-    let asked = Asked::new(worker, &exchange);
+    let asked = exchange.asked(worker);
     let response = match cut {
         None => answer::prepare(worker, connection, &exchange.request, &asked).await,
         Some(TransferError::TimedOut) => {
@@ -353,7 +341,7 @@ async fn tell_unread(
     error: Box<TransferError>,
 ) -> Sent {
     connection.socket.set_cork(false);
-    let mut response = Response::of_unread_source(&Asked::new(worker, exchange), &error);
+    let mut response = Response::of_unread_source(&exchange.asked(worker), &error);
     let sent = Sent::of(&mut response, Tally::default(), Ok(())).telling(error);
     sent.ended(send::send(worker, connection, response).await)
 }
@@ -364,9 +352,4 @@ async fn refuse(worker: &Rc<Worker>, connection: &Registered, unread: &Unread<'_
     let sent = sent.ended(send::send(worker, connection, response).await);
     sent.account_unread(worker, connection, unread);
     linger(worker, connection, LINGER_BYTES_MAX).await;
-}
-
-/// Whether an answer to `method` has a body.
-fn has_body(method: Method) -> bool {
-    method != Method::Head
 }

@@ -8,8 +8,6 @@ use super::super::context::Worker;
 use super::super::disk::{DiskError, SILENT_RETRY_AFTER};
 use super::super::error::TransferError;
 use super::chunks::Framing;
-use super::exchange::{Exchange, Unread};
-use super::has_body;
 use super::listing::ListingBody;
 use crate::files::{FileError, KnownFile};
 use crate::limits::Share;
@@ -27,24 +25,13 @@ pub(super) struct Asked<'w> {
     pub(super) method: Method,
     pub(super) version: Version,
     pub(super) keep_alive: bool,
-    id: &'w RequestId,
+    pub(super) id: &'w RequestId,
 }
 
-impl<'w> Asked<'w> {
-    pub(super) fn new(worker: &'w Worker, exchange: &'w Exchange) -> Asked<'w> {
-        let Exchange { request, keep_alive, id, .. } = exchange;
-        Asked { worker, method: request.method, version: request.version, keep_alive: *keep_alive, id }
-    }
-
-    /// For answers to what could not be read as a request.
-    pub(super) fn unread(worker: &'w Worker, unread: &'w Unread<'_>) -> Asked<'w> {
-        let method = if unread.glimpse.is_head() { Method::Head } else { Method::Get };
-        Asked { worker, method, version: Version::Http11, keep_alive: false, id: &unread.id }
-    }
-
+impl Asked<'_> {
     /// Whether the answer has a body.
     pub(super) fn has_body(&self) -> bool {
-        has_body(self.method)
+        self.method != Method::Head
     }
 
     /// An empty buffer for the answer, with room for a usual head.
@@ -176,20 +163,19 @@ impl Response {
         more_fields(&mut head);
         head.finish(asked.keep_alive, asked.version);
         let mut response = Response::bare(status, out);
-        if has_body(asked.method) {
+        if asked.has_body() {
             response.append(text);
         }
         response
     }
 
-    /// The head of a body that is sent in pieces, and what tells the client their end.
+    /// The head of a body that is sent in pieces, with what tells the client their end.
     pub(super) fn in_pieces(
         asked: &Asked<'_>,
         content_type: &str,
-        length: Option<u64>,
+        framing: Framing,
         more_fields: impl FnOnce(&mut ResponseHead<'_>),
-    ) -> (Response, Framing) {
-        let framing = length.map_or_else(|| Framing::of_unknown_length(asked.version), Framing::Length);
+    ) -> Response {
         let mut out = asked.buffer();
         let mut head = asked.head(&mut out, 200);
         head.field("Content-Type", content_type);
@@ -201,7 +187,7 @@ impl Response {
         more_fields(&mut head);
         let is_last = framing == Framing::Connection;
         head.finish(asked.keep_alive && !is_last, asked.version);
-        (Response { is_last, ..Response::bare(200, out) }, framing)
+        Response { is_last, ..Response::bare(200, out) }
     }
 
     /// An answer to a request that wrote: these fields, and a problem document where there is one.

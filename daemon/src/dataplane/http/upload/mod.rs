@@ -29,9 +29,8 @@ use super::super::input::Input;
 use super::super::look_up::mount_of_directory;
 use super::super::registry::Registered;
 use super::body::{self, Drained};
-use super::exchange::{Exchange, Sent};
-use super::response::Asked;
-use super::{After, send};
+use super::exchange::{After, Exchange, Sent};
+use super::send;
 use crate::files::MountId;
 use crate::files::digest::{Algorithms, Digests};
 use crate::files::upload::{MayRepeat, UploadError, UploadLimits, Uploads, Writer};
@@ -165,7 +164,7 @@ pub(super) async fn serve(
             .unwrap_or_else(|cut| Drained::partly(cut.bytes)),
     };
     let exchange = Exchange::since(worker, request, drained, started).of_upload(received_bytes);
-    let mut response = answer.respond(&Asked::new(worker, &exchange));
+    let mut response = answer.respond(&exchange.asked(worker));
     let sent = Sent::of(&mut response, Tally::default(), Ok(()));
     let (tally, result) = send::send(worker, connection, response).await;
     if let Some(client) = may_repeat
