@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::context::Worker;
 use super::super::disk::{Lane, Owner};
 use super::super::error::TransferError;
-use super::Frames;
+use super::receive::Frames;
 use crate::files::{SpoolError, SpoolFile, SpoolLimits};
 
 /// Bytes gathered before a disk thread is asked to write them: few hand-overs for a large frame, little memory
