@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::super::disk::DiskError;
 use super::super::response::{Asked, Response};
-use super::receive::BodyError;
+use super::error::BodyError;
 use crate::files::upload::UploadError;
 use crate::protocol::digest::Digest;
 use crate::protocol::problem::{self, Kind};

@@ -11,7 +11,9 @@ use super::super::super::connection::{Connection, Phase};
 use super::super::super::context::Worker;
 use super::super::super::disk::{DiskError, Lane, Owner};
 use super::super::super::error::TransferError;
-use super::receive::{BodyError, Framing, GATHER_MS, Pause, Turn};
+use super::error::BodyError;
+use super::framing::Framing;
+use super::turn::{GATHER_MS, Pause, Turn};
 use crate::files::upload::{DirectBuffer, Writer};
 
 /// Receives and writes the `left` bytes to come, until they are there, or none comes for so long that those that have

@@ -7,12 +7,15 @@
 mod answer;
 mod conditions;
 mod direct;
+mod error;
+mod framing;
 mod permission;
 mod place;
 mod publish;
 mod receive;
 mod resource;
 mod short;
+mod turn;
 mod whole;
 
 use std::rc::Rc;
@@ -47,7 +50,7 @@ use crate::sys;
 use crate::telemetry::UploadOutcome;
 use answer::{Answer, CONTENT_DIGEST};
 use conditions::Conditions;
-use receive::BodyError;
+use error::BodyError;
 
 /// Time that a client's acknowledgement of an answer may take that it would ask for again, in milliseconds: some round
 /// trips, retransmissions included.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::answer::Answer;
 use super::conditions::Conditions;
-use super::{BodyError, Call, Digests, Stop};
+use super::error::BodyError;
+use super::{Call, Digests, Stop};
 use crate::files::upload::{Plan, UploadError, Writer};
 use crate::protocol::http1::request::Body;
 use crate::protocol::name::UploadResource;

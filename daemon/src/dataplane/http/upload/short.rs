@@ -8,7 +8,7 @@ use super::super::super::disk::Lane;
 use super::super::super::error::TransferError;
 use super::answer::Answer;
 use super::conditions::Conditions;
-use super::receive::BodyError;
+use super::error::BodyError;
 use super::{Algorithms, BodyState, Call, Digests, Stop, publish};
 use crate::files::upload::{Admitted, Plan, Publication, Published, UploadError, Whole};
 use crate::protocol::http1::request::Body;

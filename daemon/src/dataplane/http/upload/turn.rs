@@ -1,0 +1,165 @@
+//! One turn of a disk thread with an upload: it receives and writes what is there.
+
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
+use super::error::BodyError;
+use super::framing::Framing;
+use crate::files::upload::{DirectBuffer, Writer};
+use crate::protocol::http1::chunked::Piece;
+
+/// Bytes received and written at a time: few calls, and they stay in the second-level cache between the two copies.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Bytes of one turn, after which other uploads get the disk thread: some milliseconds of it.
+const TURN_BYTES: usize = 8 << 20;
+
+/// Time after which what has gathered is taken, however little it is, in milliseconds: whoever asks for an upload sees
+/// that it goes on.
+pub(super) const GATHER_MS: u64 = 1_000;
+
+/// Bytes that go through the page cache before it is asked again whether the rest can go past it: a sender that was
+/// slow may be fast by then, and buffers may be back.
+const CACHED_BYTES: u64 = 16 << 20;
+
+/// Longest piece of a chunked body that is gathered with others instead of being written by itself: copying so much
+/// costs less than a write does.
+const GATHERED_PIECE_BYTES_MAX: usize = 16 << 10;
+
+/// What a disk thread has for one turn at a time.
+struct Buffers {
+    received: Vec<u8>,
+    /// Payload of short chunks, to be written together.
+    gathered: Vec<u8>,
+}
+
+thread_local! {
+    static BUFFERS: RefCell<Buffers> = const { RefCell::new(Buffers { received: Vec::new(), gathered: Vec::new() }) };
+}
+
+/// Why a disk thread gave a turn back.
+pub(super) enum Pause {
+    Whole,
+    NothingThere,
+    TurnOver,
+    PeerEnded,
+}
+
+/// What a disk thread needs for a turn.
+pub(super) struct Turn {
+    pub(super) writer: Writer,
+    pub(super) socket: Arc<OwnedFd>,
+    pub(super) framing: Framing,
+    /// Received before: at first with the head, at last of the next request.
+    pub(super) ahead: Vec<u8>,
+    pub(super) bytes: u64,
+    /// So many bytes go through the page cache in any case.
+    pub(super) cached_until: u64,
+}
+
+impl Turn {
+    /// How much is left and buffers for it, where it can go past the page cache. Waits for the disk.
+    pub(super) fn direct_buffers(&mut self) -> Option<(u64, [DirectBuffer; 2])> {
+        let Framing::Length(left) = self.framing else { return None };
+        if self.bytes < self.cached_until {
+            return None;
+        }
+        self.cached_until = self.bytes + CACHED_BYTES;
+        Some((left, self.writer.direct_buffers(left)?))
+    }
+
+    /// Receives and writes what is there. Waits for the disk, not for the peer.
+    pub(super) fn run(&mut self) -> Result<Pause, BodyError> {
+        BUFFERS.with_borrow_mut(|Buffers { received, gathered }| {
+            received.resize(BUFFER_BYTES, 0);
+            let result = self.receive(received, gathered);
+            // Also before a chunk that is none: all before belongs to the body.
+            let written = self.write_gathered(gathered);
+            result.and_then(|pause| written.map(|()| pause))
+        })
+    }
+
+    fn receive(&mut self, buffer: &mut [u8], gathered: &mut Vec<u8>) -> Result<Pause, BodyError> {
+        let ahead = std::mem::take(&mut self.ahead);
+        let used = self.take(&ahead, gathered)?;
+        if self.framing.is_whole() {
+            self.ahead = ahead[used..].to_vec();
+            return Ok(Pause::Whole);
+        }
+        let mut received = 0;
+        while received < TURN_BYTES {
+            let wanted = self.framing.wanted(buffer.len());
+            match recv(&self.socket, &mut buffer[..wanted], RecvFlags::DONTWAIT).map(|(_, count)| count) {
+                Ok(0) => return Ok(Pause::PeerEnded),
+                Ok(count) => {
+                    received += count;
+                    let used = self.take(&buffer[..count], gathered)?;
+                    if self.framing.is_whole() {
+                        self.ahead = buffer[used..count].to_vec();
+                        return Ok(Pause::Whole);
+                    }
+                }
+                Err(Errno::AGAIN) => return Ok(Pause::NothingThere),
+                Err(Errno::INTR) => {}
+                Err(_) => return Ok(Pause::PeerEnded),
+            }
+        }
+        Ok(Pause::TurnOver)
+    }
+
+    /// Writes or gathers what of `bytes` belongs to the body, and says how many of them do.
+    fn take(&mut self, bytes: &[u8], gathered: &mut Vec<u8>) -> Result<usize, BodyError> {
+        match &mut self.framing {
+            Framing::Length(left) => {
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= count as u64;
+                if count > 0 {
+                    self.write(&bytes[..count])?;
+                }
+                Ok(count)
+            }
+            Framing::Chunked { .. } => self.take_chunks(bytes, gathered),
+        }
+    }
+
+    fn take_chunks(&mut self, bytes: &[u8], gathered: &mut Vec<u8>) -> Result<usize, BodyError> {
+        let mut rest = bytes;
+        while let Framing::Chunked { decoder, is_whole } = &mut self.framing {
+            match decoder.next_piece(&mut rest)? {
+                Piece::Payload(payload) if payload.len() <= GATHERED_PIECE_BYTES_MAX => {
+                    gathered.extend_from_slice(payload);
+                    if gathered.len() >= BUFFER_BYTES {
+                        self.write_gathered(gathered)?;
+                    }
+                }
+                Piece::Payload(payload) => {
+                    self.write_gathered(gathered)?;
+                    self.write(payload)?;
+                }
+                Piece::Incomplete => break,
+                Piece::Ended => {
+                    *is_whole = true;
+                    break;
+                }
+            }
+        }
+        Ok(bytes.len() - rest.len())
+    }
+
+    /// Writes what has gathered. Where that fails it is gone, as the upload is.
+    fn write_gathered(&mut self, gathered: &mut Vec<u8>) -> Result<(), BodyError> {
+        let result = if gathered.is_empty() { Ok(()) } else { self.write(gathered) };
+        gathered.clear();
+        result
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
+        self.writer.write(bytes)?;
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+}
