@@ -4,8 +4,8 @@
 use super::super::super::connection::Connection;
 use super::super::super::context::Worker;
 use super::super::super::room_requests::Want;
-use super::Call;
 use super::answer::Answer;
+use super::call::Call;
 use crate::limits::{Share, TICK};
 use crate::telemetry::Limit;
 

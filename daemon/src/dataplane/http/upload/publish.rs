@@ -1,46 +1,83 @@
-//! Publishes short files in trips to a disk thread, each with all that wait by then.
+//! What becomes of a body that has come: it is compared with its digests, kept to be gone on with, or published.
 
-use std::rc::Rc;
+use super::answer::Answer;
+use super::call::{Call, Stop, malformed_digest};
+use super::conditions::Conditions;
+use crate::files::digest::Digests;
+use crate::files::upload::{Publication, Writer};
+use crate::protocol::http1::method::Method;
+use crate::protocol::http1::trailers::Trailers;
+use crate::telemetry::UploadOutcome;
 
-use tokio::sync::oneshot;
-
-use super::super::super::context::Worker;
-use super::super::super::disk::{DiskError, Lane, Owner};
-use super::super::super::publications::Outcome;
-use crate::files::MountId;
-
-/// Publishes a file with the next trip.
-///
-/// # Errors
-/// Where the disk threads took too long to come to it.
-pub(super) async fn publish(
-    worker: &Rc<Worker>,
-    work: impl FnOnce() -> Outcome + Send + 'static,
-) -> Result<Outcome, DiskError> {
-    let (sender, outcome) = oneshot::channel();
-    if worker.publications.add(Box::new(work), sender) {
-        // It begins after the tasks that are awake by now, whose files it takes along.
-        drop(monoio::spawn(take_trips(Rc::clone(worker))));
-    }
-    // The trip that had it was given up.
-    outcome.await.map_err(|_| DiskError::Busy(Lane::Write))
-}
-
-/// Makes one trip after the other, until nothing waits.
-async fn take_trips(worker: Rc<Worker>) {
-    while let Some(files) = worker.publications.next_trip() {
-        // Only files on the root's own mount go together, so that no other holds them up. They are of several clients.
-        let served = worker.served();
-        let mount = served.root.as_ref().map_or(MountId::UNKNOWN, |root| root.mounts().home());
-        let publish = move || {
-            // Whoever waits is told on the worker, which isn't woken for each.
-            files.into_iter().map(|(work, sender)| (work(), sender)).collect::<Vec<_>>()
-        };
-        let done = worker.disk.run(Lane::Write, Owner { mount, group: None }, publish);
-        // Where it was refused the senders are gone, which tells.
-        for (outcome, sender) in done.await.unwrap_or_default() {
-            // Who waits no more was told that the daemon ends.
-            let _ = sender.send(outcome);
+impl Call<'_> {
+    /// Compares what came with the digests of this body, in its head and behind it, which takes it back where they
+    /// differ.
+    pub(super) async fn check_content(&self, writer: Writer, content: Digests) -> Result<Writer, Stop> {
+        let Trailers { repr_digest, content_digest } = &self.trailers;
+        if let Some(error) = content_digest.as_ref().err().or(repr_digest.as_ref().err()) {
+            let answer = malformed_digest(error);
+            self.on_disk(move || {
+                let mut writer = writer;
+                writer.take_back()
+            })
+            .await?;
+            return Err(answer.into());
         }
+        let trailing = Digests::from_fields(content_digest.as_deref().unwrap_or_default());
+        if content.algorithms().union(trailing.algorithms()).is_empty() {
+            return Ok(writer);
+        }
+        self.on_disk(move || {
+            let mut writer = writer;
+            writer.check_content(&content)?;
+            writer.check_content(&trailing)?;
+            Ok(writer)
+        })
+        .await
+    }
+
+    /// The digests of the whole file that came behind the body; each one that came before is compared as well.
+    fn trailing_digests(&self) -> Digests {
+        Digests::from_fields(self.trailers.repr_digest.as_deref().unwrap_or_default())
+    }
+
+    /// Keeps what has come, and says how much that is. What came behind it of digests of the whole is noted.
+    pub(super) async fn keep(&mut self, writer: Writer) -> Result<u64, Stop> {
+        let trailing = self.trailing_digests();
+        let kept = self.on_disk(move || {
+            let mut writer = writer;
+            writer.promise(&trailing)?;
+            writer.keep()
+        });
+        let kept = kept.await?;
+        self.outcome = Some(UploadOutcome::Kept);
+        Ok(kept.offset)
+    }
+
+    /// Gives a whole upload its name, if it has `digests` and those that were noted of it, and if the conditions of its
+    /// first request and of this one hold.
+    pub(super) async fn publish(&mut self, writer: Writer, digests: Digests) -> Result<Answer, Stop> {
+        let recorded = self.wanted_digests();
+        let trailing = self.trailing_digests();
+        let own = match self.request.method {
+            // Its conditions are none of the file's: draft section 4.4.
+            Method::Patch => Conditions::default(),
+            _ => Conditions::of(&self.request.preconditions),
+        };
+        let conditions = [Conditions::from_note(writer.note()), own];
+        let published = self
+            .on_disk(move || {
+                let permits = |current: Option<&_>| conditions.iter().all(|those| those.permit(current));
+                let are_none = conditions.iter().all(Conditions::are_none);
+                let publication = Publication {
+                    is_new: conditions.iter().any(Conditions::want_new),
+                    precondition: if are_none { None } else { Some(&permits) },
+                    digests: [digests, trailing],
+                    recorded,
+                };
+                writer.publish(&publication)
+            })
+            .await?;
+        Ok(self.note_published(&published))
     }
 }

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use super::answer::Answer;
+use super::call::{Call, Stop};
 use super::conditions::Conditions;
 use super::error::BodyError;
-use super::{Call, Digests, Stop};
+use crate::files::digest::Digests;
 use crate::files::upload::{Plan, UploadError, Writer};
 use crate::protocol::http1::request::Body;
 use crate::protocol::name::UploadResource;

@@ -7,9 +7,11 @@ use super::super::super::connection::Phase;
 use super::super::super::disk::Lane;
 use super::super::super::error::TransferError;
 use super::answer::Answer;
+use super::call::{BodyState, Call, Stop};
 use super::conditions::Conditions;
 use super::error::BodyError;
-use super::{Algorithms, BodyState, Call, Digests, Stop, publish};
+use super::trips;
+use crate::files::digest::{Algorithms, Digests};
 use crate::files::upload::{Admitted, Plan, Publication, Published, UploadError, Whole};
 use crate::protocol::http1::request::Body;
 
@@ -140,7 +142,7 @@ impl Call<'_> {
             // mount that doesn't answer holds up nobody else's.
             self.worker.disk.run(Lane::Write, self.owner(), work).await
         } else {
-            publish::publish(self.worker, work).await
+            trips::publish(self.worker, work).await
         };
         let result = published.map_err(|error| Answer::of_disk_error(&error))?;
         self.conclude(result)

@@ -3,16 +3,13 @@
 use std::sync::Arc;
 
 use super::answer::Answer;
+use super::call::{Call, Stop};
 use super::conditions::Conditions;
 use super::short::Arrived;
-use super::{Algorithms, Call, Digests, Stop, Trailers, malformed_digest};
-use crate::files::upload::{Admitted, Part, Plan, Publication, Published, UploadError, Writer};
+use crate::files::digest::{Algorithms, Digests};
+use crate::files::upload::{Admitted, Part, Plan, UploadError, Writer};
 use crate::protocol::content_range::ContentRange;
-use crate::protocol::digest;
-use crate::protocol::http1::method::Method;
-use crate::protocol::http1::request::Body;
 use crate::protocol::name::UploadId;
-use crate::telemetry::UploadOutcome;
 
 /// How a body begins.
 enum Beginning {
@@ -141,95 +138,5 @@ impl Call<'_> {
             Ok(writer)
         })
         .await
-    }
-
-    /// Compares what came with the digests of this body, in its head and behind it, which takes it back where they
-    /// differ.
-    pub(super) async fn check_content(&self, writer: Writer, content: Digests) -> Result<Writer, Stop> {
-        let Trailers { repr_digest, content_digest } = &self.trailers;
-        if let Some(error) = content_digest.as_ref().err().or(repr_digest.as_ref().err()) {
-            let answer = malformed_digest(error);
-            self.on_disk(move || {
-                let mut writer = writer;
-                writer.take_back()
-            })
-            .await?;
-            return Err(answer.into());
-        }
-        let trailing = Digests::from_fields(content_digest.as_deref().unwrap_or_default());
-        if content.algorithms().union(trailing.algorithms()).is_empty() {
-            return Ok(writer);
-        }
-        self.on_disk(move || {
-            let mut writer = writer;
-            writer.check_content(&content)?;
-            writer.check_content(&trailing)?;
-            Ok(writer)
-        })
-        .await
-    }
-
-    /// The digests of the whole file that came behind the body; each one that came before is compared as well.
-    fn trailing_digests(&self) -> Digests {
-        Digests::from_fields(self.trailers.repr_digest.as_deref().unwrap_or_default())
-    }
-
-    /// Keeps what has come, and says how much that is. What came behind it of digests of the whole is noted.
-    pub(super) async fn keep(&mut self, writer: Writer) -> Result<u64, Stop> {
-        let trailing = self.trailing_digests();
-        let kept = self.on_disk(move || {
-            let mut writer = writer;
-            writer.promise(&trailing)?;
-            writer.keep()
-        });
-        let kept = kept.await?;
-        self.outcome = Some(UploadOutcome::Kept);
-        Ok(kept.offset)
-    }
-
-    /// Gives a whole upload its name, if it has `digests` and those that were noted of it, and if the conditions of its
-    /// first request and of this one hold.
-    pub(super) async fn publish(&mut self, writer: Writer, digests: Digests) -> Result<Answer, Stop> {
-        let recorded = self.wanted_digests();
-        let trailing = self.trailing_digests();
-        let own = match self.request.method {
-            // Its conditions are none of the file's: draft section 4.4.
-            Method::Patch => Conditions::default(),
-            _ => Conditions::of(&self.request.preconditions),
-        };
-        let conditions = [Conditions::from_note(writer.note()), own];
-        let published = self
-            .on_disk(move || {
-                let permits = |current: Option<&_>| conditions.iter().all(|those| those.permit(current));
-                let are_none = conditions.iter().all(Conditions::are_none);
-                let publication = Publication {
-                    is_new: conditions.iter().any(Conditions::want_new),
-                    precondition: if are_none { None } else { Some(&permits) },
-                    digests: [digests, trailing],
-                    recorded,
-                };
-                writer.publish(&publication)
-            })
-            .await?;
-        Ok(self.note_published(&published))
-    }
-
-    /// The answer to what was published.
-    pub(super) fn note_published(&mut self, published: &Published) -> Answer {
-        self.outcome = Some(UploadOutcome::Published);
-        self.published_bytes = published.size;
-        let status = if published.created { 201 } else { 204 };
-        Answer::new(status)
-            .field("ETag", published.etag.clone())
-            .field_if("Repr-Digest", digest::format(&published.digests.to_fields()))
-    }
-
-    /// The body's length, where its head says it.
-    pub(super) fn body_bytes(&self) -> Option<u64> {
-        match self.request.body {
-            Body::None => Some(0),
-            Body::Length(length) => Some(length),
-            Body::Chunked => None,
-        }
     }
 }

@@ -1,0 +1,322 @@
+//! A request that writes, while it is served: what it says of itself, and its calls of the storage.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::super::super::context::Worker;
+use super::super::super::disk::{DiskError, Lane, Owner};
+use super::super::super::engine::Transfer;
+use super::super::super::error::{TransferError, space_refusal};
+use super::super::super::input::Input;
+use super::super::super::look_up::mount_of_directory;
+use super::super::super::registry::Registered;
+use super::answer::{Answer, CONTENT_DIGEST};
+use super::error::BodyError;
+use super::receive;
+use crate::files::MountId;
+use crate::files::digest::Algorithms;
+use crate::files::upload::{MayRepeat, Published, UploadError, UploadLimits, Uploads, Writer};
+use crate::protocol::digest::{self, Digest};
+use crate::protocol::http1::request::{Body, Request, Version, WriteFields};
+use crate::protocol::http1::response::{CONTINUE, ResponseHead};
+use crate::protocol::http1::trailers::Trailers;
+use crate::protocol::name::UploadResource;
+use crate::protocol::problem::Kind;
+use crate::protocol::upload::{self, UploadStep};
+use crate::telemetry::UploadOutcome;
+
+/// How much of a request's body was received.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum BodyState {
+    Untouched,
+    Partly,
+    Whole,
+}
+
+/// Why a request stays without the answer that it would have had.
+pub(super) enum Stop {
+    /// Answered with an error.
+    Refused(Answer),
+    /// Nobody is there to be answered, or the daemon stops.
+    Ended(TransferError),
+}
+
+impl From<Answer> for Stop {
+    fn from(answer: Answer) -> Stop {
+        Stop::Refused(answer)
+    }
+}
+
+/// A request that is being served.
+pub(super) struct Call<'a> {
+    pub(super) worker: &'a Rc<Worker>,
+    pub(super) connection: &'a Registered,
+    pub(super) input: &'a mut Input,
+    pub(super) request: &'a Request,
+    pub(super) uploads: Arc<Uploads>,
+    pub(super) body: BodyState,
+    /// Whether disk threads received of the connection.
+    pub(super) is_received_elsewhere: bool,
+    pub(super) received_bytes: u64,
+    /// Bytes of a body that was all there before it was found that nobody wants it.
+    pub(super) dropped_bytes: u64,
+    /// Bytes received that went past the page cache.
+    pub(super) direct_bytes: u64,
+    /// What became of what it brought; None where that was nothing, or is nothing now.
+    pub(super) outcome: Option<UploadOutcome>,
+    /// Bytes of the file that it published.
+    pub(super) published_bytes: u64,
+    /// What came behind the body.
+    pub(super) trailers: Trailers,
+    /// Who published it, and may not get the answer.
+    pub(super) may_repeat: Option<MayRepeat>,
+    /// Where it writes, once that is known.
+    pub(super) mount: Option<MountId>,
+}
+
+impl Call<'_> {
+    /// Its fields that are for writes.
+    pub(super) fn fields(&self) -> Result<&WriteFields, Stop> {
+        self.request.write.as_deref().ok_or_else(|| Answer::problem(400, "the request writes nothing").into())
+    }
+
+    /// Coded bytes would be served as if they were the file.
+    pub(super) fn check_content_encoding(&self) -> Result<(), Stop> {
+        let is_coded = self.fields()?.content_encoding.as_deref().is_some_and(|coding| {
+            !coding.trim_ascii().is_empty() && !coding.trim_ascii().eq_ignore_ascii_case(b"identity")
+        });
+        if is_coded {
+            return Err(Answer::problem(415, "bodies with a Content-Encoding are not taken").into());
+        }
+        Ok(())
+    }
+
+    /// What the request asks of a resumable upload.
+    pub(super) fn step(&self) -> Result<UploadStep, Stop> {
+        UploadStep::of(self.request).map_err(|error| {
+            let answer = Answer::problem_of(error.kind(), error.status(), &error.to_string(), &[]);
+            let is_part = error == upload::UploadRequestError::MediaType;
+            let accepted = is_part.then(|| upload::MEDIA_TYPE.to_owned());
+            let answer = answer.field_if("Allow", error.allow().map(str::to_owned));
+            self.limited(answer.field_if("Accept-Patch", accepted)).into()
+        })
+    }
+
+    /// What uploads may take, as far as there are descriptors for it.
+    pub(super) fn limits(&self) -> UploadLimits {
+        let limits = UploadLimits::of(&self.worker.live().settings);
+        let uploads_max = limits.uploads_max.min(self.worker.descriptors().uploads_max);
+        UploadLimits { uploads_max, ..limits }
+    }
+
+    /// `Upload-Limit` of this daemon.
+    pub(super) fn upload_limit(&self) -> String {
+        let settings = &self.worker.live().settings;
+        upload::limit(settings.upload_bytes_max, settings.partial_ttl.0)
+    }
+
+    /// A 413 says what would have been taken (draft section 4.1.4).
+    fn limited(&self, answer: Answer) -> Answer {
+        if answer.status() == 413 { answer.field("Upload-Limit", self.upload_limit()) } else { answer }
+    }
+
+    /// The digests of the whole file that the request names.
+    pub(super) fn repr_digests(&self) -> Result<Vec<Digest>, Stop> {
+        let fields = self.fields()?;
+        fields.repr_digest.clone().map_err(|error| malformed_digest(&error).into())
+    }
+
+    /// The digests of the body that the request names.
+    pub(super) fn content_digests(&self) -> Result<Vec<Digest>, Stop> {
+        let fields = self.fields()?;
+        fields.content_digest.clone().map_err(|error| malformed_digest(&error).into())
+    }
+
+    /// What the request sent of digests, to be named where one doesn't fit.
+    pub(super) fn sent_digests(&self) -> Vec<(&'static str, Digest)> {
+        let Some(fields) = self.request.write.as_deref() else { return Vec::new() };
+        let of = |header, digests: &Result<Vec<Digest>, _>| {
+            digests.iter().flatten().map(move |digest| (header, *digest)).collect::<Vec<_>>()
+        };
+        [
+            of("Repr-Digest", &fields.repr_digest),
+            of(CONTENT_DIGEST, &fields.content_digest),
+            of("Repr-Digest", &self.trailers.repr_digest),
+            of(CONTENT_DIGEST, &self.trailers.content_digest),
+        ]
+        .concat()
+    }
+
+    /// The digests that the client wants to hear of, and those that entity tags follow from.
+    pub(super) fn wanted_digests(&self) -> Algorithms {
+        let wanted = self.request.want_repr_digest.as_deref().map(digest::wanted).unwrap_or_default();
+        let wanted = wanted.first().map_or(Algorithms::default(), |algorithm| Algorithms::of(&[*algorithm]));
+        let tagged = self.uploads.root().algorithms();
+        wanted.union(tagged)
+    }
+
+    /// Finds out where it writes, so that a mount to which links lead holds up nobody's uploads to another.
+    pub(super) async fn find_mount(&mut self) -> Result<(), Stop> {
+        let (root, group) = (self.uploads.root(), self.connection.group());
+        let found = mount_of_directory(self.worker, root, &self.request.name, group).await;
+        self.mount = Some(found.map_err(|error| Answer::of_disk_error(&error))?);
+        Ok(())
+    }
+
+    /// Whose share of the disk threads it takes.
+    pub(super) fn owner(&self) -> Owner {
+        let of_name = || self.uploads.root().mounts().of_name(&self.request.name);
+        Owner { mount: self.mount.unwrap_or_else(of_name), group: self.connection.group() }
+    }
+
+    /// Runs a call of the storage on a disk thread, or turns it away: for what has brought nothing yet.
+    pub(super) async fn on_disk_at_first<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<R, UploadError> + Send + 'static,
+    ) -> Result<R, Stop> {
+        let done = self.worker.disk.run_or_refuse(Lane::Write, self.owner(), work).await;
+        let result = done.map_err(|error| Answer::of_disk_error(&error))?;
+        result.map_err(|error| self.refusal(&error).into())
+    }
+
+    /// Runs a call of the storage on a disk thread.
+    pub(super) async fn on_disk<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<R, UploadError> + Send + 'static,
+    ) -> Result<R, Stop> {
+        let done = self.worker.disk.run(Lane::Write, self.owner(), work).await;
+        let result = done.map_err(|error| Answer::of_disk_error(&error))?;
+        result.map_err(|error| self.refusal(&error).into())
+    }
+
+    /// The answer to what the storage refused.
+    pub(super) fn refusal(&self, error: &UploadError) -> Answer {
+        if let UploadError::NoSpace(shortage) = error {
+            self.worker.counters.space_refusals.add(space_refusal(*shortage), 1);
+        }
+        self.limited(Answer::of_error(error, &self.sent_digests()))
+    }
+
+    /// Receives the body into `writer`, which comes back with it. A client that waits for a 100 gets it first.
+    pub(super) async fn receive(&mut self, writer: Writer) -> Result<Writer, Stop> {
+        if self.body == BodyState::Whole {
+            return Ok(writer);
+        }
+        if self.request.expects_continue
+            && self.input.is_empty()
+            && let Err(stop) = self.send_interim(CONTINUE).await
+        {
+            // Boxed, here and below: what is rare must not take up room in every upload.
+            Box::pin(self.put_aside(Some(writer), &BodyError::PeerGone)).await;
+            return Err(stop);
+        }
+        self.body = BodyState::Partly;
+        self.is_received_elsewhere = true;
+        // Boxed: the largest of what a request holds.
+        let (owner, body) = (self.owner(), self.request.body);
+        let received =
+            Box::pin(receive::receive(self.worker, self.connection, self.input, body, writer, owner)).await;
+        self.received_bytes = received.bytes;
+        self.trailers = received.trailers;
+        self.direct_bytes = received.writer.as_ref().map_or(0, Writer::direct_bytes);
+        match (received.result, received.writer) {
+            (Ok(()), Some(writer)) => {
+                self.body = BodyState::Whole;
+                Ok(writer)
+            }
+            (Ok(()), None) => Err(self.stop(&BodyError::Disk(DiskError::Busy(Lane::Write)))),
+            (Err(error), writer) => {
+                Box::pin(self.put_aside(writer, &error)).await;
+                Err(self.stop(&error))
+            }
+        }
+    }
+
+    /// What a body that did not become whole ends in.
+    pub(super) fn stop(&self, error: &BodyError) -> Stop {
+        if let BodyError::Upload(error) = error {
+            return self.refusal(error).into();
+        }
+        match (Answer::of_body_error(error, &self.sent_digests()), error) {
+            (Some(answer), _) => Stop::Refused(self.limited(answer)),
+            (None, BodyError::Drained) => Stop::Ended(TransferError::Drained),
+            (None, _) => Stop::Ended(TransferError::PeerGone),
+        }
+    }
+
+    /// Ends a writer whose body broke off: what can be gone on with stays, and what contradicts itself doesn't. An
+    /// upload with a name of its own outlives broken chunks, but no byte past its length (draft section 4.1.3).
+    pub(super) async fn put_aside(&mut self, writer: Option<Writer>, error: &BodyError) {
+        let Some(writer) = writer else { return };
+        let is_given_up = match error {
+            BodyError::Upload(UploadError::LengthConflict { .. }) => true,
+            BodyError::Malformed(_) => !self.is_resource(),
+            _ => false,
+        };
+        let ended = self.worker.disk.run(Lane::Write, self.owner(), move || {
+            if is_given_up {
+                writer.discard();
+                return Ok(false);
+            }
+            writer.keep().map(|kept| kept.is_resumable)
+        });
+        // Refused only where the daemon ends.
+        let Ok(kept) = ended.await else { return };
+        match kept {
+            Ok(true) => self.outcome = Some(UploadOutcome::Kept),
+            // Over by then, whoever ended it.
+            Ok(false) | Err(UploadError::TakenOver) => {}
+            Err(error) => tracing::warn!(%error, "an upload that was cut short could not be kept"),
+        }
+    }
+
+    /// Whether the request creates or continues an upload of the draft's.
+    fn is_resource(&self) -> bool {
+        !matches!(UploadStep::of(self.request), Ok(UploadStep::Neither))
+    }
+
+    /// Announces the upload's own name to a client that understands it, before its body is read.
+    pub(super) async fn announce(&mut self, resource: &UploadResource) -> Result<(), Stop> {
+        let Some(version) = self.fields()?.upload.announced() else { return Ok(()) };
+        // A client of HTTP/1.0 knows no interim answers (RFC 9110 15.2).
+        if self.request.version == Version::Http10 {
+            return Ok(());
+        }
+        let mut out = Vec::new();
+        ResponseHead::interim(&mut out, 104)
+            .field("Location", &resource.path())
+            .field("Upload-Limit", &self.upload_limit())
+            .field_number("Upload-Draft-Interop-Version", version)
+            .finish_interim();
+        self.send_interim(&out).await
+    }
+
+    async fn send_interim(&self, bytes: &[u8]) -> Result<(), Stop> {
+        let mut transfer = Transfer::new(self.worker, self.connection);
+        transfer.send_all(bytes, false).await.map_err(Stop::Ended)
+    }
+
+    /// The body's length, where its head says it.
+    pub(super) fn body_bytes(&self) -> Option<u64> {
+        match self.request.body {
+            Body::None => Some(0),
+            Body::Length(length) => Some(length),
+            Body::Chunked => None,
+        }
+    }
+
+    /// The answer to what was published.
+    pub(super) fn note_published(&mut self, published: &Published) -> Answer {
+        self.outcome = Some(UploadOutcome::Published);
+        self.published_bytes = published.size;
+        let status = if published.created { 201 } else { 204 };
+        Answer::new(status)
+            .field("ETag", published.etag.clone())
+            .field_if("Repr-Digest", digest::format(&published.digests.to_fields()))
+    }
+}
+
+/// The answer to a digest that can't be read.
+pub(super) fn malformed_digest(error: &digest::DigestError) -> Answer {
+    Answer::problem_of(Kind::InvalidDigest, 400, &error.to_string(), &[])
+}
