@@ -5,7 +5,8 @@ use std::hint::black_box;
 use std::time::SystemTime;
 
 use divan::{Bencher, counter::ItemsCount};
-use streamd::files::{FileCache, Found, Root, Term};
+use streamd::files::{FileCache, Found, Generation, Root, Term};
+use streamd::limits::Tick;
 use streamd::protocol::http1::request::{Version, parse};
 use streamd::protocol::http1::response::{FieldBlock, ResponseHead};
 use streamd::protocol::name::Name;
@@ -50,7 +51,9 @@ fn range_selection(bencher: Bencher<'_, '_>, field: &str) {
 #[divan::bench]
 fn cache_look_up(bencher: Bencher<'_, '_>) {
     let Some((cache, name, _directory)) = cache_of_one() else { return };
-    bencher.bench_local(|| cache.get(black_box(&name), black_box(0), black_box(0)));
+    bencher.bench_local(|| {
+        cache.get(black_box(&name), black_box(Tick::FIRST), black_box(Generation::default()))
+    });
 }
 
 fn cache_of_one() -> Option<(FileCache, Name, tempfile::TempDir)> {
@@ -59,7 +62,16 @@ fn cache_of_one() -> Option<(FileCache, Name, tempfile::TempDir)> {
     let (root, name) = (Root::open(directory.path()).ok()?, Name::parse(b"/file").ok()?);
     let cache = FileCache::default();
     if let Ok(Found::File(file)) = root.find(&name) {
-        cache.add(&name, file, &Term { now: 0, end: 1, generation: 0, date: SystemTime::now() });
+        cache.add(
+            &name,
+            file,
+            &Term {
+                now: Tick::FIRST,
+                end: Tick::NEVER,
+                generation: Generation::default(),
+                date: SystemTime::now(),
+            },
+        );
     }
     Some((cache, name, directory))
 }

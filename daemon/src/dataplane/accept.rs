@@ -16,7 +16,7 @@ use super::dispatch;
 use super::room_requests::Want;
 use super::socket::Socket;
 use crate::config::TrustedProxies;
-use crate::limits::{AddressGroup, Holder, TICK};
+use crate::limits::{AddressGroup, Holder, TICK, Tick};
 use crate::sys;
 use crate::telemetry::{Limit, shown_address};
 
@@ -100,8 +100,8 @@ struct Acceptor {
     listener: TcpListener,
     batch: usize,
     has_paused: bool,
-    /// When the log was last told that there is no room, in ticks.
-    last_said: Option<u64>,
+    /// When the log was last told that there is no room.
+    last_said: Option<Tick>,
     /// Taken from the queue while there was no room, and served once there is some.
     newcomers: VecDeque<Newcomer>,
 }
@@ -192,7 +192,7 @@ impl Acceptor {
             tracing::warn!(worker, reason, "connections are closed for newcomers");
         }
         let end = self.worker.clock.deadline(ROOM_MS).tick;
-        while self.worker.is_full() && self.worker.clock.ticks() < end {
+        while self.worker.is_full() && self.worker.clock.now() < end {
             monoio::time::sleep(ROOM_LOOK).await;
         }
     }
@@ -271,7 +271,7 @@ impl Acceptor {
 
     /// Whether the log may be told that there is no room: not if it was just before, since newcomers must not write it.
     fn may_say(&mut self) -> bool {
-        let (now, pause) = (self.worker.clock.ticks(), self.worker.clock.deadline(SAID_MS).timeout_ticks);
+        let (now, pause) = (self.worker.clock.now(), self.worker.clock.deadline(SAID_MS).timeout_ticks);
         let may_say = self.last_said.is_none_or(|last| now >= last + pause);
         if may_say {
             self.last_said = Some(now);

@@ -5,26 +5,27 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use crate::limits::Tick;
 use crate::protocol::date::http_date;
 use crate::protocol::http1::response::FieldBlock;
 
 /// Until when a wait may last, in ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Deadline {
-    pub(super) tick: u64,
+    pub(super) tick: Tick,
     /// Ticks that progress of the peer adds.
     pub(super) timeout_ticks: u64,
 }
 
 impl Deadline {
     /// Of what isn't waited for.
-    pub(super) const NONE: Deadline = Deadline { tick: u64::MAX, timeout_ticks: 0 };
+    pub(super) const NONE: Deadline = Deadline { tick: Tick::NEVER, timeout_ticks: 0 };
 }
 
 /// Advanced by the worker once a tick.
 pub(super) struct Clock {
     tick: Duration,
-    ticks: Cell<u64>,
+    now: Cell<Tick>,
     beginning: RefCell<Rc<FieldBlock>>,
     newest: Cell<SystemTime>,
 }
@@ -33,12 +34,12 @@ impl Clock {
     pub(super) fn new(tick: Duration) -> Clock {
         let now = SystemTime::now();
         let (beginning, newest) = (RefCell::new(beginning(now)), Cell::new(end_of_second(now)));
-        Clock { tick, ticks: Cell::new(0), beginning, newest }
+        Clock { tick, now: Cell::new(Tick::FIRST), beginning, newest }
     }
 
     /// One tick has passed.
     pub(super) fn advance(&self) {
-        self.ticks.set(self.ticks.get() + 1);
+        self.now.set(self.now.get() + 1);
         self.look();
     }
 
@@ -53,7 +54,7 @@ impl Clock {
     pub(super) fn deadline(&self, timeout_ms: u64) -> Deadline {
         // One more: the current tick is partly over.
         let timeout_ticks = timeout_ms.div_ceil(self.tick_ms()).saturating_add(1);
-        Deadline { tick: self.ticks.get().saturating_add(timeout_ticks), timeout_ticks }
+        Deadline { tick: self.now.get() + timeout_ticks, timeout_ticks }
     }
 
     /// Ticks that begin and end within `time_ms` from now: the current one is partly over, and a busy worker's are
@@ -66,9 +67,9 @@ impl Clock {
         u64::try_from(self.tick.as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
-    /// Ticks so far.
-    pub(super) fn ticks(&self) -> u64 {
-        self.ticks.get()
+    /// The present moment.
+    pub(super) fn now(&self) -> Tick {
+        self.now.get()
     }
 
     /// What every answer begins with. Its Date (RFC 9110 6.6.1) is at most one tick old.
@@ -95,7 +96,7 @@ fn end_of_second(time: SystemTime) -> SystemTime {
 mod tests {
     use std::time::Duration;
 
-    use super::{Clock, beginning};
+    use super::{Clock, Tick, beginning};
 
     #[test]
     fn the_newest_time_is_the_last_of_the_second_that_the_date_names() {
@@ -108,9 +109,9 @@ mod tests {
     fn a_deadline_is_never_early() {
         let clock = Clock::new(Duration::from_millis(100));
         // 150 ms are over after two whole ticks, and the first tick may be nearly over already.
-        assert_eq!(clock.deadline(150).tick, 3);
+        assert_eq!(clock.deadline(150).tick, Tick::number(3));
         clock.advance();
-        assert_eq!(clock.deadline(100).tick, 3);
-        assert_eq!(clock.deadline(u64::MAX).tick, u64::MAX / 100 + 1 + 1 + 1);
+        assert_eq!(clock.deadline(100).tick, Tick::number(3));
+        assert_eq!(clock.deadline(u64::MAX).tick, Tick::number(u64::MAX / 100 + 1 + 1 + 1));
     }
 }

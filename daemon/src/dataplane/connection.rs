@@ -16,7 +16,7 @@ use super::client::Client;
 use super::clock::Deadline;
 use super::error::{PeerGone, TransferError};
 use super::socket::Socket;
-use crate::limits::{AddressGroup, Holder, Pace, PaceMinimum, Share, Shares, TICK};
+use crate::limits::{AddressGroup, Holder, Pace, PaceMinimum, Share, Shares, TICK, Tick};
 use crate::sys;
 
 /// What a connection waits for.
@@ -210,8 +210,8 @@ impl Connection {
     }
 
     /// Interrupts it if it has waited for its next request for `ticks_min`.
-    pub(super) fn close_if_idle(&self, ticks: u64, ticks_min: u64) {
-        if self.phase.get() == Phase::Idle && self.ticks_waited(ticks) >= ticks_min {
+    pub(super) fn close_if_idle(&self, now: Tick, ticks_min: u64) {
+        if self.phase.get() == Phase::Idle && self.ticks_waited(now) >= ticks_min {
             self.interrupt(Interrupt::Drained);
         }
     }
@@ -234,14 +234,14 @@ impl Connection {
     }
 
     /// Ticks since the present wait began; 0 where it has no deadline.
-    fn ticks_waited(&self, ticks: u64) -> u64 {
+    fn ticks_waited(&self, now: Tick) -> u64 {
         let Deadline { tick, timeout_ticks } = self.deadline.get();
-        ticks.saturating_sub(tick.saturating_sub(timeout_ticks))
+        now.since(tick.earlier_by(timeout_ticks))
     }
 
     /// Ticks that it has waited for its next request; None where it waits for something else, or is ended already.
-    pub(super) fn idle_ticks(&self, ticks: u64) -> Option<u64> {
-        (self.phase.get() == Phase::Idle && self.interrupt.get().is_none()).then(|| self.ticks_waited(ticks))
+    pub(super) fn idle_ticks(&self, now: Tick) -> Option<u64> {
+        (self.phase.get() == Phase::Idle && self.interrupt.get().is_none()).then(|| self.ticks_waited(now))
     }
 
     /// Whether its peer has to move something now, and isn't given up yet.
@@ -264,19 +264,19 @@ impl Connection {
     }
 
     /// Looks at its deadline and its pace, once a tick. True: its peer was given up for being too slow.
-    pub(super) fn sweep(&self, ticks: u64, minimum: &PaceMinimum) -> bool {
+    pub(super) fn sweep(&self, now: Tick, minimum: &PaceMinimum) -> bool {
         let is_too_slow = match self.phase.get() {
             Phase::Idle => self.end_pace(),
             Phase::Receiving => self.note_pace(minimum),
             // Where all has been taken, nobody knows how fast more would be.
-            Phase::Sending if self.note_progress(ticks) == 0 => self.end_pace(),
+            Phase::Sending if self.note_progress(now) == 0 => self.end_pace(),
             Phase::Sending => self.note_pace(minimum),
             // Ours to end.
             Phase::Working => false,
         };
         if is_too_slow {
             self.interrupt(Interrupt::TooSlow);
-        } else if self.deadline.get().tick <= ticks {
+        } else if self.deadline.get().tick <= now {
             self.interrupt(Interrupt::TimedOut);
         }
         is_too_slow
@@ -301,13 +301,13 @@ impl Connection {
 
     /// A socket becomes writable only when a third of its send buffer is free (sk_stream_is_writeable), which a
     /// slow peer may take long for; each byte that it acknowledges meanwhile is progress. Says how many it hasn't.
-    fn note_progress(&self, ticks: u64) -> u32 {
-        let now = sys::unacknowledged_bytes(&self.socket);
-        let before = self.unacknowledged_bytes.replace(Some(now));
-        if before.is_some_and(|before| now < before) {
+    fn note_progress(&self, now: Tick) -> u32 {
+        let bytes = sys::unacknowledged_bytes(&self.socket);
+        let before = self.unacknowledged_bytes.replace(Some(bytes));
+        if before.is_some_and(|before| bytes < before) {
             let Deadline { timeout_ticks, .. } = self.deadline.get();
-            self.deadline.set(Deadline { tick: ticks.saturating_add(timeout_ticks), timeout_ticks });
+            self.deadline.set(Deadline { tick: now + timeout_ticks, timeout_ticks });
         }
-        now
+        bytes
     }
 }

@@ -23,8 +23,8 @@ use super::room_requests::RoomRequests;
 use super::socket::Socket;
 use crate::config::Live;
 use crate::files::upload::Uploads;
-use crate::files::{Digester, FileCache, Listings, Root, Spool, Synthetic};
-use crate::limits::{AddressShares, Descriptors, Plane, Reserved, TICK};
+use crate::files::{Digester, FileCache, Generation, Listings, Root, Spool, Synthetic};
+use crate::limits::{AddressShares, Descriptors, Plane, Reserved, TICK, Tick};
 use crate::sys::uring::RingFeatures;
 use crate::telemetry::{AccessLog, Limit, RequestIds, Telemetry, WorkerCounters};
 
@@ -33,9 +33,6 @@ use crate::telemetry::{AccessLog, Limit, RequestIds, Telemetry, WorkerCounters};
 /// round trip takes 300 ms); that one is answered, as the last. Others must reckon with a close at any time (RFC 9112
 /// 9.5).
 pub(super) const IDLE_GRACE_MS: u64 = 500;
-
-/// Bits of a generation that count what uploads have changed: enough for a million a second in three years.
-const PUBLICATIONS_BITS: u32 = 48;
 
 /// Least time between two lines about connections that were refused, in milliseconds: whoever connects must not write
 /// the log.
@@ -158,7 +155,7 @@ pub(super) struct Worker {
     pub(super) room_requests: Arc<RoomRequests>,
     descriptors: Cell<Descriptors>,
     /// The tick before which no further refused connection is told of.
-    refusals_silent_until: Cell<u64>,
+    refusals_silent_until: Cell<Tick>,
     drain: Arc<OnceLock<Drain>>,
     pub(super) accepting: Cell<bool>,
 }
@@ -201,7 +198,7 @@ impl Worker {
             telemetry,
             room_requests: setup.room_requests,
             descriptors: Cell::new(descriptors),
-            refusals_silent_until: Cell::new(0),
+            refusals_silent_until: Cell::new(Tick::FIRST),
             drain: setup.drain,
             accepting: Cell::new(true),
         }
@@ -237,10 +234,10 @@ impl Worker {
     }
 
     /// What uploads have changed so far below the root: what is known of a file from before may not be so any more.
-    pub(super) fn generation(&self) -> u64 {
+    pub(super) fn generation(&self) -> Generation {
         let served = self.served.borrow();
         let published = served.uploads.as_ref().map_or(0, |uploads| uploads.generation());
-        (served.number << PUBLICATIONS_BITS) | published
+        Generation::of(served.number, published)
     }
 
     /// Room for memory that waits for a peer. None where too much of it does.
@@ -311,7 +308,7 @@ impl Worker {
         let is_admitted = connection.take_share(&self.resources.shares.connections, connections_max);
         if !is_admitted {
             self.counters.limited.add(Limit::AddressConnections, 1);
-            if self.clock.ticks() >= self.refusals_silent_until.get() {
+            if self.clock.now() >= self.refusals_silent_until.get() {
                 self.refusals_silent_until.set(self.clock.deadline(REFUSAL_LINE_MS).tick);
                 let error = format!("its address holds {connections_max}, which is address_connections_max");
                 tracing::info!(peer = %connection.client(), error, "connection refused");

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::clock::Clock;
 use super::registry::Registered;
+use crate::limits::Tick;
 
 /// Idle connections kept to one target; as many as streams run at once by default.
 const KEPT_PER_TARGET_MAX: usize = 64;
@@ -20,7 +21,7 @@ pub(super) struct IdleTargets(RefCell<HashMap<SocketAddr, Vec<Idle>>>);
 
 struct Idle {
     connection: Registered,
-    expires_tick: u64,
+    expires: Tick,
 }
 
 impl IdleTargets {
@@ -29,7 +30,7 @@ impl IdleTargets {
         let mut targets = self.0.borrow_mut();
         let kept = targets.entry(target).or_default();
         if kept.len() < KEPT_PER_TARGET_MAX {
-            kept.push(Idle { connection, expires_tick: clock.deadline(KEPT_MS).tick });
+            kept.push(Idle { connection, expires: clock.deadline(KEPT_MS).tick });
         }
     }
 
@@ -49,9 +50,9 @@ impl IdleTargets {
     }
 
     /// Closes what has been kept long enough.
-    pub(super) fn expire(&self, ticks: u64) {
+    pub(super) fn expire(&self, now: Tick) {
         self.0.borrow_mut().retain(|_, kept| {
-            kept.retain(|idle| idle.expires_tick > ticks);
+            kept.retain(|idle| idle.expires > now);
             !kept.is_empty()
         });
     }

@@ -4,7 +4,7 @@
 use super::connection::{Connection, Phase};
 use super::context::Worker;
 use super::error::TransferError;
-use crate::limits::TICK;
+use crate::limits::{TICK, Tick};
 use crate::sys;
 
 /// Time that a peer gets to take its last answer and close, in milliseconds: a few round trips.
@@ -55,7 +55,7 @@ pub(super) async fn settle(worker: &Worker, connection: &Connection) {
     let end = End::after(worker, connection, SETTLE_MS_MAX);
     let mut unacknowledged_bytes = sys::unacknowledged_bytes(&connection.socket);
     let mut patience = worker.clock.deadline(LINGER_MS);
-    while unacknowledged_bytes > 0 && worker.clock.ticks() < patience.tick && !end.is_there() {
+    while unacknowledged_bytes > 0 && worker.clock.now() < patience.tick && !end.is_there() {
         monoio::time::sleep(TICK).await;
         let left_bytes = sys::unacknowledged_bytes(&connection.socket);
         if left_bytes < unacknowledged_bytes {
@@ -69,8 +69,8 @@ pub(super) async fn settle(worker: &Worker, connection: &Connection) {
 struct End<'a> {
     worker: &'a Worker,
     connection: &'a Connection,
-    tick: u64,
-    tick_pressed: u64,
+    tick: Tick,
+    tick_pressed: Tick,
 }
 
 impl<'a> End<'a> {
@@ -80,7 +80,7 @@ impl<'a> End<'a> {
     }
 
     fn is_there(&self) -> bool {
-        let now = self.worker.clock.ticks();
+        let now = self.worker.clock.now();
         let is_pressed = || self.connection.is_evicted() || self.worker.is_full();
         now >= self.tick || (now >= self.tick_pressed && is_pressed())
     }

@@ -6,13 +6,13 @@ use std::time::SystemTime;
 
 use super::context::Worker;
 use super::disk::{DiskError, Lane, Owner};
-use crate::files::{FileError, Found, KnownFile, MountId, Root, SourceFile, Step, Term};
+use crate::files::{FileError, Found, Generation, KnownFile, MountId, Root, SourceFile, Step, Term};
 use crate::limits::AddressGroup;
 use crate::protocol::name::Name;
 
 /// What is known of the file of this name.
 pub(super) fn known_file(worker: &Worker, name: &Name) -> Option<Rc<KnownFile>> {
-    worker.files.get(name, worker.clock.ticks(), worker.generation())
+    worker.files.get(name, worker.clock.now(), worker.generation())
 }
 
 /// Resolves a name for somebody of this group, at once where that needs no disk.
@@ -39,7 +39,7 @@ pub(super) async fn find(
 }
 
 /// Keeps a file that was just opened for the requests that follow; `generation` is the one before the opening.
-pub(super) fn keep(worker: &Worker, name: &Name, file: SourceFile, generation: u64) -> Rc<KnownFile> {
+pub(super) fn keep(worker: &Worker, name: &Name, file: SourceFile, generation: Generation) -> Rc<KnownFile> {
     let served = worker.served();
     if let Some(digester) = served.digester.as_ref().filter(|_| file.lacks_digest(SystemTime::now())) {
         digester.want(name);
@@ -48,7 +48,7 @@ pub(super) fn keep(worker: &Worker, name: &Name, file: SourceFile, generation: u
         // Of this very moment, most likely, which the next answer's date shouldn't be older than.
         worker.clock.look();
     }
-    let now = worker.clock.ticks();
+    let now = worker.clock.now();
     let valid_ms = worker.live().settings.cache_valid_ms;
     let end = now + worker.clock.ticks_within(valid_ms);
     worker.files.add(name, file, &Term { now, end, generation, date: worker.clock.newest() })

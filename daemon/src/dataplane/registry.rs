@@ -7,7 +7,7 @@ use slab::Slab;
 
 use super::connection::{Connection, Token};
 use super::socket::Socket;
-use crate::limits::PaceMinimum;
+use crate::limits::{PaceMinimum, Tick};
 
 /// All connections of a worker.
 #[derive(Default)]
@@ -42,9 +42,9 @@ impl Registry {
 
     /// Interrupts all that missed their deadline, and all whose peers move less than `minimum`: says how many those
     /// are.
-    pub(super) fn sweep(&self, ticks: u64, minimum: &PaceMinimum) -> u64 {
+    pub(super) fn sweep(&self, now: Tick, minimum: &PaceMinimum) -> u64 {
         let connections = self.connections.borrow();
-        connections.iter().map(|(_, connection)| u64::from(connection.sweep(ticks, minimum))).sum()
+        connections.iter().map(|(_, connection)| u64::from(connection.sweep(now, minimum))).sum()
     }
 
     /// Shows each connection.
@@ -58,8 +58,8 @@ impl Registry {
     }
 
     /// Interrupts all that have waited for their next request for `ticks_min`.
-    pub(super) fn close_idle(&self, ticks: u64, ticks_min: u64) {
-        self.each(|connection| connection.close_if_idle(ticks, ticks_min));
+    pub(super) fn close_idle(&self, now: Tick, ticks_min: u64) {
+        self.each(|connection| connection.close_if_idle(now, ticks_min));
     }
 
     /// Interrupts all that wait, and breaks all connections off.

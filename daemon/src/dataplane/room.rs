@@ -55,12 +55,12 @@ impl Worker {
 
     /// Closes those of the holders with most connections that have been idle for longest.
     fn close_idle_for_others(&self) -> usize {
-        let ticks = self.clock.ticks();
+        let now = self.clock.now();
         let idle_min = self.clock.deadline(IDLE_GRACE_MS).timeout_ticks;
         let held: HashMap<Holder, u64> = self.resources.shares.connections.counts();
         let mut idle = Vec::new();
         self.registry.each(|connection| {
-            if let (Some(idle_ticks), Some(holder)) = (connection.idle_ticks(ticks), connection.holder())
+            if let (Some(idle_ticks), Some(holder)) = (connection.idle_ticks(now), connection.holder())
                 && idle_ticks >= idle_min
             {
                 idle.push((held.get(&holder).copied().unwrap_or(0), idle_ticks, connection.token()));

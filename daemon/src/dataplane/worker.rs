@@ -120,7 +120,7 @@ impl Worker {
             self.tick();
             let Some(drain) = self.drain() else { continue };
             self.idle_targets.clear();
-            self.registry.close_idle(self.clock.ticks(), self.clock.deadline(IDLE_GRACE_MS).timeout_ticks);
+            self.registry.close_idle(self.clock.now(), self.clock.deadline(IDLE_GRACE_MS).timeout_ticks);
             let past_deadline = Instant::now() >= drain.deadline;
             if !self.has_ended() && past_deadline {
                 self.break_off().await;
@@ -138,11 +138,11 @@ impl Worker {
         self.access_log.flush();
         self.telemetry.beat(self.number);
         let minimum = PaceMinimum::of(&self.live().settings);
-        let too_slow = self.registry.sweep(self.clock.ticks(), &minimum);
+        let too_slow = self.registry.sweep(self.clock.now(), &minimum);
         self.counters.limited.add(Limit::Progress, too_slow);
         self.make_room_for_others();
-        self.idle_targets.expire(self.clock.ticks());
-        self.files.expire(self.clock.ticks()).into_iter().for_each(|file| self.disk.release(file));
+        self.idle_targets.expire(self.clock.now());
+        self.files.expire(self.clock.now()).into_iter().for_each(|file| self.disk.release(file));
         self.disk.sweep(self.live().settings.disk_timeout_ms);
         self.follow_changes();
     }

@@ -13,8 +13,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::SystemTime;
 
+use super::generation::Generation;
 use super::source::SourceFile;
-use crate::limits::KNOWN_FILES_MAX;
+use crate::limits::{KNOWN_FILES_MAX, Tick};
 use crate::protocol::conditional::Validators;
 use crate::protocol::date::http_date;
 use crate::protocol::http1::response::{FieldBlock, ResponseHead};
@@ -118,11 +119,11 @@ pub struct FileCache {
 #[derive(Clone, Copy, Debug)]
 pub struct Term {
     /// The current tick.
-    pub now: u64,
+    pub now: Tick,
     /// The first tick at which it is too old; may be `now`.
-    pub end: u64,
+    pub end: Tick,
     /// The generation of a moment before the opening: what was published since then may not be what was opened.
-    pub generation: u64,
+    pub generation: Generation,
     /// The latest time that the next answer's date says.
     pub date: SystemTime,
 }
@@ -131,9 +132,9 @@ pub struct Term {
 struct Kept {
     file: Rc<KnownFile>,
     /// The first tick at which it is too old.
-    end: u64,
+    end: Tick,
     /// What had been published before it was opened.
-    generation: u64,
+    generation: Generation,
 }
 
 impl Default for FileCache {
@@ -154,7 +155,7 @@ impl FileCache {
     }
 
     /// What is known of `name` and not too old, at tick `now` and in this generation.
-    pub fn get(&self, name: &Name, now: u64, generation: u64) -> Option<Rc<KnownFile>> {
+    pub fn get(&self, name: &Name, now: Tick, generation: Generation) -> Option<Rc<KnownFile>> {
         // `file/` names no file, and `file` is what is known.
         if name.is_directory() {
             return None;
@@ -204,7 +205,7 @@ impl FileCache {
     }
 
     /// Forgets what is too old at tick `now`, and returns it: closing a file may wait for a disk.
-    pub fn expire(&self, now: u64) -> Vec<Rc<KnownFile>> {
+    pub fn expire(&self, now: Tick) -> Vec<Rc<KnownFile>> {
         let mut expired = Vec::new();
         self.entries.borrow_mut().retain(|_, kept| {
             if kept.end <= now {
@@ -240,7 +241,12 @@ mod tests {
     }
 
     fn term(now: u64, end: u64, generation: u64) -> Term {
-        Term { now, end, generation, date: SystemTime::now() }
+        let (now, end) = (Tick::number(now), Tick::number(end));
+        Term { now, end, generation: Generation::of(0, generation), date: SystemTime::now() }
+    }
+
+    fn get(cache: &FileCache, name: &Name, now: u64, generation: u64) -> Option<Rc<KnownFile>> {
+        cache.get(name, Tick::number(now), Generation::of(0, generation))
     }
 
     fn name(text: &str) -> Name {
@@ -255,13 +261,13 @@ mod tests {
             let name = name(path);
             let added = cache.add(&name, open(&root, &name), &term(5, 8, 0));
             assert_eq!(added.content().map(<[u8]>::len), content_bytes);
-            let known = cache.get(&name, 7, 0).unwrap();
+            let known = get(&cache, &name, 7, 0).unwrap();
             assert!(Rc::ptr_eq(&known, &added));
-            assert!(cache.get(&name, 8, 0).is_none(), "{path} at its end");
+            assert!(get(&cache, &name, 8, 0).is_none(), "{path} at its end");
         }
-        assert!(cache.get(&name("/small/"), 7, 0).is_none());
-        assert!(cache.expire(7).is_empty());
-        assert_eq!(cache.expire(8).len(), 2);
+        assert!(get(&cache, &name("/small/"), 7, 0).is_none());
+        assert!(cache.expire(Tick::number(7)).is_empty());
+        assert_eq!(cache.expire(Tick::number(8)).len(), 2);
         assert_eq!(cache.content_bytes.get(), 0);
     }
 
@@ -271,13 +277,13 @@ mod tests {
         let cache = FileCache::default();
         let file = name("/file");
         cache.add(&file, open(&root, &file), &term(0, 2, 7));
-        assert!(cache.get(&file, 1, 7).is_some());
-        assert!(cache.get(&file, 1, 8).is_none());
+        assert!(get(&cache, &file, 1, 7).is_some());
+        assert!(get(&cache, &file, 1, 8).is_none());
         // Opened before the publication, and added after it by another request's look.
         cache.add(&file, open(&root, &file), &term(1, 2, 7));
-        assert!(cache.get(&file, 1, 8).is_none());
+        assert!(get(&cache, &file, 1, 8).is_none());
         cache.add(&file, open(&root, &file), &term(1, 2, 8));
-        assert!(cache.get(&file, 1, 8).is_some());
+        assert!(get(&cache, &file, 1, 8).is_some());
     }
 
     #[test]
@@ -286,12 +292,12 @@ mod tests {
         let cache = FileCache::of(10);
         let file = name("/file");
         let known = cache.add(&file, open(&root, &file), &term(5, 5, 0));
-        assert!(cache.get(&file, 5, 0).is_none());
+        assert!(get(&cache, &file, 5, 0).is_none());
         assert!(!known.lacks_content(), "it may well be in memory");
         for number in 0..20_u64 {
             cache.add(&name(&format!("/{number}")), open(&root, &file), &term(0, 1, 0));
         }
-        assert_eq!(cache.expire(1).len(), 10);
+        assert_eq!(cache.expire(Tick::number(1)).len(), 10);
     }
 
     #[test]
@@ -334,7 +340,7 @@ mod tests {
         let paths = ["/written", "/replaced", "/removed"].map(name);
         for path in &paths {
             cache.add(path, open(&root, path), &term(0, 1, 0));
-            assert!(cache.get(path, 0, 0).is_some());
+            assert!(get(&cache, path, 0, 0).is_some());
         }
         let at = |name: &str| directory.path().join(name);
         std::fs::write(at("written"), [8; 1000]).unwrap();
@@ -342,7 +348,7 @@ mod tests {
         std::fs::rename(at("new"), at("replaced")).unwrap();
         std::fs::remove_file(at("removed")).unwrap();
         for path in &paths {
-            assert!(cache.get(path, 0, 0).is_none(), "{path:?}");
+            assert!(get(&cache, path, 0, 0).is_none(), "{path:?}");
         }
     }
 
@@ -355,7 +361,7 @@ mod tests {
         cache.add(&file, open(&root, &file), &term(0, 1, 0));
         cache.add(&file, open(&root, &file), &term(0, 1, 0));
         assert_eq!(cache.content_bytes.get(), 10);
-        cache.expire(1);
+        cache.expire(Tick::number(1));
         assert_eq!(cache.content_bytes.get(), 0);
     }
 }

@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, FileType, RawDir, SeekFrom, fstat, seek, statat};
 use rustix::io::Errno;
 
 use super::error::FileError;
+use super::generation::Generation;
 use crate::limits::{Budget, Plane, Reserved};
 use crate::protocol::name::is_reserved_segment;
 use names::Names;
@@ -62,7 +63,7 @@ pub struct Terms {
     /// Most bytes that wait for readers, over all of them.
     pub waiting_bytes_max: u64,
     /// What uploads have changed so far below the root.
-    pub generation: u64,
+    pub generation: Generation,
 }
 
 /// A listing of which not all names are read.

@@ -1,6 +1,8 @@
 //! Which windows of a file were found in memory a moment ago: what is asked for again and again needn't be probed again
 //! and again.
 
+use crate::limits::Tick;
+
 /// Bytes that one residency question covers, and that one cold read brings in: long enough for a disk to
 /// stream, short enough that the first byte doesn't wait long for the last.
 pub const WINDOW_BYTES: u64 = 1 << 20;
@@ -15,16 +17,16 @@ const HOT_WINDOWS_MAX: u64 = (64 << 30) / WINDOW_BYTES;
 #[derive(Clone, Debug, Default)]
 pub struct HotWindows {
     /// The tick of the first note.
-    began: u64,
+    began: Tick,
     /// The first tick at which none of it counts any more.
-    end: u64,
+    end: Tick,
     /// A bit for each window.
     found: Vec<u64>,
 }
 
 impl HotWindows {
     /// Whether the window of this number was found in memory at tick `since` or later, and that still counts at `now`.
-    pub fn has(&self, window: u64, since: u64, now: u64) -> bool {
+    pub fn has(&self, window: u64, since: Tick, now: Tick) -> bool {
         let word = usize::try_from(window / WORD_BITS).ok().and_then(|index| self.found.get(index));
         since <= self.began
             && now < self.end
@@ -33,7 +35,7 @@ impl HotWindows {
 
     /// The window of this number was found in memory at tick `now`; what is noted counts until tick `end`, counted from
     /// the first note. Notes from before `since` don't count any more.
-    pub fn note(&mut self, window: u64, since: u64, now: u64, end: u64) {
+    pub fn note(&mut self, window: u64, since: Tick, now: Tick, end: Tick) {
         if window >= HOT_WINDOWS_MAX {
             return;
         }
@@ -50,45 +52,53 @@ impl HotWindows {
 
     /// Nothing of it counts any more.
     pub fn forget(&mut self) {
-        self.end = 0;
+        self.end = Tick::FIRST;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{HOT_WINDOWS_MAX, HotWindows};
+    use super::{HOT_WINDOWS_MAX, HotWindows, Tick};
+
+    fn has(hot: &HotWindows, window: u64, since: u64, now: u64) -> bool {
+        hot.has(window, Tick::number(since), Tick::number(now))
+    }
+
+    fn note(hot: &mut HotWindows, window: u64, since: u64, now: u64, end: u64) {
+        hot.note(window, Tick::number(since), Tick::number(now), Tick::number(end));
+    }
 
     #[test]
     fn a_window_is_known_hot_from_its_note_to_the_end_of_the_first() {
         let mut hot = HotWindows::default();
-        assert!(!hot.has(0, 0, 0));
-        hot.note(0, 0, 5, 15);
-        hot.note(1000, 0, 14, 24);
-        assert!(hot.has(0, 0, 14) && hot.has(1000, 0, 14));
-        assert!(!hot.has(1, 0, 14) && !hot.has(999, 0, 14));
-        assert!(!hot.has(0, 0, 15) && !hot.has(1000, 0, 15));
-        hot.note(1, 0, 15, 25);
-        assert!(hot.has(1, 0, 24) && !hot.has(0, 0, 24));
+        assert!(!has(&hot, 0, 0, 0));
+        note(&mut hot, 0, 0, 5, 15);
+        note(&mut hot, 1000, 0, 14, 24);
+        assert!(has(&hot, 0, 0, 14) && has(&hot, 1000, 0, 14));
+        assert!(!has(&hot, 1, 0, 14) && !has(&hot, 999, 0, 14));
+        assert!(!has(&hot, 0, 0, 15) && !has(&hot, 1000, 0, 15));
+        note(&mut hot, 1, 0, 15, 25);
+        assert!(has(&hot, 1, 0, 24) && !has(&hot, 0, 0, 24));
         hot.forget();
-        assert!(!hot.has(1, 0, 16));
+        assert!(!has(&hot, 1, 0, 16));
     }
 
     #[test]
     fn notes_from_before_a_doubt_do_not_count() {
         let mut hot = HotWindows::default();
-        hot.note(0, 0, 5, 15);
-        assert!(hot.has(0, 5, 6) && !hot.has(0, 6, 6));
-        hot.note(1, 6, 7, 17);
-        assert!(hot.has(1, 6, 16) && !hot.has(0, 0, 8));
+        note(&mut hot, 0, 0, 5, 15);
+        assert!(has(&hot, 0, 5, 6) && !has(&hot, 0, 6, 6));
+        note(&mut hot, 1, 6, 7, 17);
+        assert!(has(&hot, 1, 6, 16) && !has(&hot, 0, 0, 8));
     }
 
     #[test]
     fn notes_are_bounded_and_may_not_count_at_all() {
         let mut hot = HotWindows::default();
-        hot.note(HOT_WINDOWS_MAX, 0, 0, 10);
-        assert!(!hot.has(HOT_WINDOWS_MAX, 0, 0));
+        note(&mut hot, HOT_WINDOWS_MAX, 0, 0, 10);
+        assert!(!has(&hot, HOT_WINDOWS_MAX, 0, 0));
         // `cache_valid_ms = 0`: the end is now.
-        hot.note(3, 0, 7, 7);
-        assert!(!hot.has(3, 0, 7));
+        note(&mut hot, 3, 0, 7, 7);
+        assert!(!has(&hot, 3, 0, 7));
     }
 }

@@ -16,6 +16,7 @@ use super::mounts::MountId;
 use super::place::Place;
 use super::unpublished::DESCRIPTION;
 use crate::config::EtagChoice;
+use crate::limits::Tick;
 use crate::protocol::conditional::Validators;
 
 /// Smallest unlinked file whose last close is handed over: freeing fewer blocks than this takes no longer than
@@ -147,13 +148,13 @@ impl SourceFile {
 
     /// Whether the window of this number was found in memory at tick `since` or later, and that still counts at tick
     /// `now`.
-    pub fn is_known_hot(&self, window: u64, since: u64, now: u64) -> bool {
+    pub fn is_known_hot(&self, window: u64, since: Tick, now: Tick) -> bool {
         self.hot.borrow().has(window, since, now)
     }
 
     /// The window of this number was found in memory at tick `now`; what is noted counts until tick `end`, counted
     /// from the first note since `since`.
-    pub fn note_hot(&self, window: u64, since: u64, now: u64, end: u64) {
+    pub fn note_hot(&self, window: u64, since: Tick, now: Tick, end: Tick) {
         self.hot.borrow_mut().note(window, since, now, end);
     }
 

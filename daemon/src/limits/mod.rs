@@ -16,4 +16,4 @@ pub use heap::Heap;
 pub use memory::memory_limit_bytes;
 pub use pace::{Pace, PaceMinimum};
 pub use shares::{AddressShares, Holder, Share, Shares};
-pub use tick::{TICK, TICK_MS};
+pub use tick::{TICK, TICK_MS, Tick};

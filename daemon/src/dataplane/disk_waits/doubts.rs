@@ -9,6 +9,7 @@
 use std::cell::{Cell, RefCell};
 
 use crate::files::FileId;
+use crate::limits::Tick;
 
 /// Files that are doubted at once; of more the first is believed again. Their disk is doubted long before.
 const FILES_MAX: usize = 64;
@@ -31,7 +32,7 @@ pub(in crate::dataplane) enum Belief {
     /// A read of all of it, at tick `since` or later.
     Whole {
         /// When that began.
-        since: u64,
+        since: Tick,
     },
     /// Nothing: a disk thread reads it.
     Nothing,
@@ -41,7 +42,7 @@ pub(in crate::dataplane) enum Belief {
 #[derive(Debug, Default)]
 pub(super) struct Doubts {
     /// The first tick at which nothing is doubted any more.
-    end: Cell<u64>,
+    end: Cell<Tick>,
     lists: RefCell<Lists>,
 }
 
@@ -57,19 +58,19 @@ struct Lists {
 struct FileDoubt {
     id: FileId,
     /// When reads of whole windows began to be what it takes.
-    since: u64,
-    nothing_end: u64,
+    since: Tick,
+    nothing_end: Tick,
     /// The first tick at which it is believed again.
-    end: u64,
+    end: Tick,
 }
 
 #[derive(Debug)]
 struct SlowFile {
     id: FileId,
     /// When reads of whole windows began to be what it takes.
-    since: u64,
+    since: Tick,
     /// The first tick at which they aren't any more.
-    end: u64,
+    end: Tick,
 }
 
 #[derive(Debug)]
@@ -78,16 +79,16 @@ struct DeviceDoubt {
     /// Files that were waited for.
     files: u32,
     /// The first tick at which they don't count any more.
-    files_end: u64,
+    files_end: Tick,
     /// When reads of whole windows began to be what it takes.
-    since: u64,
-    whole_end: u64,
-    nothing_end: u64,
+    since: Tick,
+    whole_end: Tick,
+    nothing_end: Tick,
 }
 
 impl Doubts {
     /// What it takes to believe that a window of this file is in memory at tick `now`.
-    pub(super) fn belief(&self, id: FileId, now: u64) -> Belief {
+    pub(super) fn belief(&self, id: FileId, now: Tick) -> Belief {
         if now >= self.end.get() {
             return Belief::Places;
         }
@@ -110,7 +111,7 @@ impl Doubts {
 
     /// A disk thread read slowly of this file at tick `now`: for `term` ticks its windows are read whole before they
     /// are believed.
-    pub(super) fn note_slow(&self, id: FileId, now: u64, term: u64) {
+    pub(super) fn note_slow(&self, id: FileId, now: Tick, term: u64) {
         let slow = &mut self.lists.borrow_mut().slow;
         slow.retain(|slow| now < slow.end);
         let end = now + term;
@@ -123,7 +124,7 @@ impl Doubts {
 
     /// The worker waited for this file at tick `now`: it is doubted for `term` ticks. After a long wait so is its disk,
     /// which has so much to do that the next may be as long. True: nothing of the file is believed any more.
-    pub(super) fn add(&self, id: FileId, is_long: bool, now: u64, term: u64) -> bool {
+    pub(super) fn add(&self, id: FileId, is_long: bool, now: Tick, term: u64) -> bool {
         let Lists { files, devices, .. } = &mut *self.lists.borrow_mut();
         files.retain(|doubt| now < doubt.end);
         devices.retain(|doubt| now < doubt.files_end.max(doubt.whole_end));
@@ -143,13 +144,13 @@ impl Doubts {
             });
         }
         let ends = devices.iter().map(|doubt| doubt.whole_end).chain([end]);
-        self.end.set(ends.fold(self.end.get(), u64::max));
+        self.end.set(ends.fold(self.end.get(), Tick::max));
         is_unbelieved
     }
 
     /// A window of this disk began in memory at tick `now` and wasn't all there: a disk that is doubted is so for
     /// `term` ticks more.
-    pub(super) fn note_part(&self, device: u64, now: u64, term: u64) {
+    pub(super) fn note_part(&self, device: u64, now: Tick, term: u64) {
         let devices = &mut self.lists.borrow_mut().devices;
         for doubt in devices.iter_mut().filter(|doubt| doubt.device == device && now < doubt.whole_end) {
             doubt.whole_end = doubt.whole_end.max(now + term);
@@ -160,11 +161,18 @@ impl Doubts {
 
 impl DeviceDoubt {
     fn new(device: u64) -> DeviceDoubt {
-        DeviceDoubt { device, files: 0, files_end: 0, since: 0, whole_end: 0, nothing_end: 0 }
+        DeviceDoubt {
+            device,
+            files: 0,
+            files_end: Tick::FIRST,
+            since: Tick::FIRST,
+            whole_end: Tick::FIRST,
+            nothing_end: Tick::FIRST,
+        }
     }
 
     /// One more of its files was waited for.
-    fn add(&mut self, is_long: bool, now: u64, term: u64) {
+    fn add(&mut self, is_long: bool, now: Tick, term: u64) {
         let files = if now < self.files_end { self.files + 1 } else { 1 };
         self.files = if is_long { DEVICE_FILES_NOT_BELIEVED } else { files };
         if self.files >= DEVICE_FILES_READ_WHOLE && now >= self.whole_end {
@@ -200,67 +208,75 @@ mod tests {
         FileId { device, inode }
     }
 
+    fn belief(doubts: &Doubts, id: FileId, now: u64) -> Belief {
+        doubts.belief(id, Tick::number(now))
+    }
+
+    fn whole_since(since: u64) -> Belief {
+        Belief::Whole { since: Tick::number(since) }
+    }
+
     #[test]
     fn a_file_is_doubted_after_one_wait_and_for_its_term() {
         let doubts = Doubts::default();
-        assert_eq!(doubts.belief(file(1, 1), 0), Belief::Places);
-        assert!(!doubts.add(file(1, 1), false, 5, TERM));
-        assert_eq!(doubts.belief(file(1, 1), 104), Belief::Whole { since: 5 });
-        assert_eq!(doubts.belief(file(1, 2), 5), Belief::Places);
-        assert_eq!(doubts.belief(file(2, 1), 5), Belief::Places);
-        assert_eq!(doubts.belief(file(1, 1), 105), Belief::Places);
+        assert_eq!(belief(&doubts, file(1, 1), 0), Belief::Places);
+        assert!(!doubts.add(file(1, 1), false, Tick::number(5), TERM));
+        assert_eq!(belief(&doubts, file(1, 1), 104), whole_since(5));
+        assert_eq!(belief(&doubts, file(1, 2), 5), Belief::Places);
+        assert_eq!(belief(&doubts, file(2, 1), 5), Belief::Places);
+        assert_eq!(belief(&doubts, file(1, 1), 105), Belief::Places);
         // What was read whole was gone again: no more of it is believed.
-        assert!(!doubts.add(file(1, 1), false, 105, TERM));
-        assert!(doubts.add(file(1, 1), false, 110, TERM));
-        assert!(doubts.add(file(1, 1), false, 111, TERM));
-        assert_eq!(doubts.belief(file(1, 1), 210), Belief::Nothing);
-        assert_eq!(doubts.belief(file(1, 2), 111), Belief::Places);
+        assert!(!doubts.add(file(1, 1), false, Tick::number(105), TERM));
+        assert!(doubts.add(file(1, 1), false, Tick::number(110), TERM));
+        assert!(doubts.add(file(1, 1), false, Tick::number(111), TERM));
+        assert_eq!(belief(&doubts, file(1, 1), 210), Belief::Nothing);
+        assert_eq!(belief(&doubts, file(1, 2), 111), Belief::Places);
     }
 
     #[test]
     fn a_disk_is_doubted_after_waits_for_several_files_and_more_after_more() {
         let doubts = Doubts::default();
-        doubts.add(file(1, 1), false, 0, TERM);
-        assert_eq!(doubts.belief(file(1, 9), 99), Belief::Places);
-        doubts.add(file(1, 3), false, 99, TERM);
-        assert_eq!(doubts.belief(file(1, 9), 99), Belief::Whole { since: 99 });
-        doubts.add(file(1, 3), false, 150, TERM);
-        assert_eq!(doubts.belief(file(1, 9), 150), Belief::Whole { since: 99 });
-        assert_eq!(doubts.belief(file(1, 3), 150), Belief::Nothing);
-        assert_eq!(doubts.belief(file(2, 9), 150), Belief::Places);
-        doubts.add(file(1, 4), false, 160, TERM);
-        doubts.add(file(1, 5), false, 160, TERM);
-        assert_eq!(doubts.belief(file(1, 9), 200), Belief::Whole { since: 99 });
-        doubts.add(file(1, 6), false, 200, TERM);
-        assert_eq!(doubts.belief(file(1, 9), 299), Belief::Nothing);
-        assert_eq!(doubts.belief(file(1, 9), 300), Belief::Whole { since: 99 });
-        assert_eq!(doubts.belief(file(1, 9), 399), Belief::Whole { since: 99 });
-        assert_eq!(doubts.belief(file(1, 9), 400), Belief::Places);
+        doubts.add(file(1, 1), false, Tick::number(0), TERM);
+        assert_eq!(belief(&doubts, file(1, 9), 99), Belief::Places);
+        doubts.add(file(1, 3), false, Tick::number(99), TERM);
+        assert_eq!(belief(&doubts, file(1, 9), 99), whole_since(99));
+        doubts.add(file(1, 3), false, Tick::number(150), TERM);
+        assert_eq!(belief(&doubts, file(1, 9), 150), whole_since(99));
+        assert_eq!(belief(&doubts, file(1, 3), 150), Belief::Nothing);
+        assert_eq!(belief(&doubts, file(2, 9), 150), Belief::Places);
+        doubts.add(file(1, 4), false, Tick::number(160), TERM);
+        doubts.add(file(1, 5), false, Tick::number(160), TERM);
+        assert_eq!(belief(&doubts, file(1, 9), 200), whole_since(99));
+        doubts.add(file(1, 6), false, Tick::number(200), TERM);
+        assert_eq!(belief(&doubts, file(1, 9), 299), Belief::Nothing);
+        assert_eq!(belief(&doubts, file(1, 9), 300), whole_since(99));
+        assert_eq!(belief(&doubts, file(1, 9), 399), whole_since(99));
+        assert_eq!(belief(&doubts, file(1, 9), 400), Belief::Places);
     }
 
     #[test]
     fn a_disk_is_not_believed_at_all_after_one_long_wait() {
         let doubts = Doubts::default();
-        doubts.add(file(1, 1), true, 5, TERM);
-        assert_eq!(doubts.belief(file(1, 9), 104), Belief::Nothing);
-        assert_eq!(doubts.belief(file(1, 9), 105), Belief::Whole { since: 5 });
-        assert_eq!(doubts.belief(file(1, 9), 205), Belief::Places);
+        doubts.add(file(1, 1), true, Tick::number(5), TERM);
+        assert_eq!(belief(&doubts, file(1, 9), 104), Belief::Nothing);
+        assert_eq!(belief(&doubts, file(1, 9), 105), whole_since(5));
+        assert_eq!(belief(&doubts, file(1, 9), 205), Belief::Places);
     }
 
     #[test]
     fn what_a_disk_thread_read_slowly_is_read_whole_before_it_is_believed() {
         let doubts = Doubts::default();
-        doubts.note_slow(file(1, 1), 5, TERM);
-        doubts.note_slow(file(1, 1), 50, TERM);
-        assert_eq!(doubts.belief(file(1, 1), 149), Belief::Whole { since: 5 });
-        assert_eq!(doubts.belief(file(1, 2), 50), Belief::Places);
-        assert_eq!(doubts.belief(file(1, 1), 150), Belief::Places);
+        doubts.note_slow(file(1, 1), Tick::number(5), TERM);
+        doubts.note_slow(file(1, 1), Tick::number(50), TERM);
+        assert_eq!(belief(&doubts, file(1, 1), 149), whole_since(5));
+        assert_eq!(belief(&doubts, file(1, 2), 50), Belief::Places);
+        assert_eq!(belief(&doubts, file(1, 1), 150), Belief::Places);
         // A long wait weighs more, and is forgotten by none of these.
-        assert!(doubts.add(file(1, 1), true, 160, TERM));
+        assert!(doubts.add(file(1, 1), true, Tick::number(160), TERM));
         for number in 0..2 * FILES_MAX as u64 {
-            doubts.note_slow(file(1, number), 160, TERM);
+            doubts.note_slow(file(1, number), Tick::number(160), TERM);
         }
-        assert_eq!(doubts.belief(file(1, 1), 160), Belief::Nothing);
+        assert_eq!(belief(&doubts, file(1, 1), 160), Belief::Nothing);
         assert_eq!(doubts.lists.borrow().slow.len(), FILES_MAX);
     }
 
@@ -268,34 +284,34 @@ mod tests {
     fn waits_far_apart_are_no_pattern() {
         let doubts = Doubts::default();
         for number in 0..20 {
-            doubts.add(file(1, number), false, number * TERM, TERM);
-            assert_eq!(doubts.belief(file(1, 99), number * TERM), Belief::Places);
+            doubts.add(file(1, number), false, Tick::number(number * TERM), TERM);
+            assert_eq!(belief(&doubts, file(1, 99), number * TERM), Belief::Places);
         }
     }
 
     #[test]
     fn what_goes_on_is_doubted_on() {
         let doubts = Doubts::default();
-        doubts.note_part(1, 0, TERM);
-        assert_eq!(doubts.belief(file(1, 9), 0), Belief::Places);
+        doubts.note_part(1, Tick::number(0), TERM);
+        assert_eq!(belief(&doubts, file(1, 9), 0), Belief::Places);
         for number in 0..3 {
-            doubts.add(file(1, number), false, 0, TERM);
+            doubts.add(file(1, number), false, Tick::number(0), TERM);
         }
         for now in (50..500).step_by(50) {
-            doubts.note_part(1, now, TERM);
+            doubts.note_part(1, Tick::number(now), TERM);
         }
-        assert_eq!(doubts.belief(file(1, 9), 549), Belief::Whole { since: 0 });
-        assert_eq!(doubts.belief(file(1, 9), 550), Belief::Places);
+        assert_eq!(belief(&doubts, file(1, 9), 549), whole_since(0));
+        assert_eq!(belief(&doubts, file(1, 9), 550), Belief::Places);
     }
 
     #[test]
     fn so_many_are_doubted_and_the_last_among_them() {
         let doubts = Doubts::default();
         for number in 0..10_000 {
-            doubts.add(file(number, number), false, 0, TERM);
+            doubts.add(file(number, number), false, Tick::number(0), TERM);
         }
-        assert_eq!(doubts.belief(file(9999, 9999), 0), Belief::Whole { since: 0 });
-        assert_eq!(doubts.belief(file(0, 0), 0), Belief::Places);
+        assert_eq!(belief(&doubts, file(9999, 9999), 0), whole_since(0));
+        assert_eq!(belief(&doubts, file(0, 0), 0), Belief::Places);
         let lists = doubts.lists.borrow();
         assert_eq!((lists.files.len(), lists.devices.len()), (FILES_MAX, DEVICES_MAX));
     }

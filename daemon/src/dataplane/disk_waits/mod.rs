@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::clock::Clock;
 use crate::files::residency::{Extent, Residency, glance, probe, read_whole};
 use crate::files::{Random, SourceFile};
+use crate::limits::Tick;
 use crate::sys::ThreadUsage;
 use crate::telemetry::WorkerCounters;
 pub(super) use doubts::Belief;
@@ -79,14 +80,14 @@ pub(super) struct DiskWaits {
     /// As of the last look.
     usage: Cell<ThreadUsage>,
     /// The first tick at which calls needn't be looked at closely any more.
-    close_end: Cell<u64>,
+    close_end: Cell<Tick>,
     doubts: Doubts,
     /// What disk threads have read of files that can't tell.
     pub(super) read: ReadWindows,
     random: RefCell<Random>,
     buffer: RefCell<Box<[u8]>>,
     /// The first tick at which a wait is logged again.
-    log_again: Cell<u64>,
+    log_again: Cell<Tick>,
 }
 
 impl DiskWaits {
@@ -96,12 +97,12 @@ impl DiskWaits {
             number,
             counters,
             usage: Cell::new(ThreadUsage::now()),
-            close_end: Cell::new(0),
+            close_end: Cell::new(Tick::FIRST),
             doubts: Doubts::default(),
             read: ReadWindows::default(),
             random: RefCell::default(),
             buffer: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),
-            log_again: Cell::new(0),
+            log_again: Cell::new(Tick::FIRST),
         }
     }
 
@@ -114,7 +115,7 @@ impl DiskWaits {
     }
 
     /// How closely a call is to be looked at that otherwise takes `care`.
-    pub(super) fn care(&self, care: Care, now: u64) -> Care {
+    pub(super) fn care(&self, care: Care, now: Tick) -> Care {
         if now < self.close_end.get() { Care::Most } else { care }
     }
 
@@ -161,7 +162,7 @@ impl DiskWaits {
     }
 
     /// What it takes to believe that a window of `file` is in memory.
-    pub(super) fn belief(&self, file: &SourceFile, now: u64) -> Belief {
+    pub(super) fn belief(&self, file: &SourceFile, now: Tick) -> Belief {
         self.doubts.belief(file.id(), now)
     }
 
@@ -183,7 +184,7 @@ impl DiskWaits {
             Extent::Whole => return Residency::Hot,
             Extent::Part => {
                 let term = clock.deadline(DOUBT_MS).timeout_ticks;
-                self.doubts.note_part(file.id().device, clock.ticks(), term);
+                self.doubts.note_part(file.id().device, clock.now(), term);
             }
             Extent::Nothing => {}
         }
@@ -201,13 +202,13 @@ impl DiskWaits {
     pub(super) fn note_read(&self, clock: &Clock, file: &SourceFile, took: Duration) {
         if took >= LONG_WAIT {
             let term = clock.deadline(DOUBT_MS).timeout_ticks;
-            self.doubts.note_slow(file.id(), clock.ticks(), term);
+            self.doubts.note_slow(file.id(), clock.now(), term);
         }
     }
 
     /// The worker waited so long for `file`, from which it sent the bytes behind `offset`.
     pub(super) fn add(&self, clock: &Clock, file: &SourceFile, offset: u64, waited: Duration) {
-        let (now, end) = (clock.ticks(), clock.deadline(DOUBT_MS));
+        let (now, end) = (clock.now(), clock.deadline(DOUBT_MS));
         file.forget_hot();
         self.read.forget(file.id());
         let is_unbelieved = self.doubts.add(file.id(), waited >= LONG_WAIT, now, end.timeout_ticks);

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use crate::files::{FileId, HotWindows, WINDOW_BYTES};
+use crate::limits::Tick;
 
 /// Files that are remembered, by each worker; of more, what is read isn't.
 const FILES_MAX: usize = 1024;
@@ -19,7 +20,7 @@ pub(in crate::dataplane) struct ReadWindows(RefCell<HashMap<FileId, Read>>);
 struct Read {
     windows: HotWindows,
     /// The first tick at which none of it counts any more, or a later one.
-    end: u64,
+    end: Tick,
 }
 
 impl ReadWindows {
@@ -29,8 +30,8 @@ impl ReadWindows {
         id: FileId,
         offset: u64,
         length: u64,
-        since: u64,
-        now: u64,
+        since: Tick,
+        now: Tick,
     ) -> bool {
         let files = self.0.borrow();
         let Some(read) = files.get(&id).filter(|_| length > 0) else { return false };
@@ -45,9 +46,9 @@ impl ReadWindows {
         id: FileId,
         offset: u64,
         length: u64,
-        since: u64,
-        now: u64,
-        end: u64,
+        since: Tick,
+        now: Tick,
+        end: Tick,
     ) {
         let window = offset / WINDOW_BYTES;
         if !offset.is_multiple_of(WINDOW_BYTES) || length > WINDOW_BYTES || window >= WINDOWS_MAX {
@@ -73,42 +74,52 @@ impl ReadWindows {
 
 #[cfg(test)]
 mod tests {
-    use super::{FILES_MAX, FileId, ReadWindows, WINDOW_BYTES, WINDOWS_MAX};
+    use super::{FILES_MAX, FileId, ReadWindows, Tick, WINDOW_BYTES, WINDOWS_MAX};
 
     fn file(inode: u64) -> FileId {
         FileId { device: 1, inode }
     }
 
+    fn covers(read: &ReadWindows, id: FileId, offset: u64, length: u64, since: u64, now: u64) -> bool {
+        read.covers(id, offset, length, Tick::number(since), Tick::number(now))
+    }
+
+    fn note(read: &ReadWindows, id: FileId, offset: u64, length: u64, since: u64, now: u64, end: u64) {
+        read.note(id, offset, length, Tick::number(since), Tick::number(now), Tick::number(end));
+    }
+
     #[test]
     fn a_range_is_covered_by_all_windows_that_it_touches() {
         let read = ReadWindows::default();
-        read.note(file(1), WINDOW_BYTES, WINDOW_BYTES, 0, 5, 605);
-        assert!(read.covers(file(1), WINDOW_BYTES, WINDOW_BYTES, 0, 604));
-        assert!(read.covers(file(1), WINDOW_BYTES + 7, 10, 5, 604));
-        assert!(!read.covers(file(1), WINDOW_BYTES, WINDOW_BYTES + 1, 0, 5));
-        assert!(!read.covers(file(1), WINDOW_BYTES - 1, 2, 0, 5));
-        assert!(!read.covers(file(1), WINDOW_BYTES, 1, 6, 7), "a doubt came later");
-        assert!(!read.covers(file(1), WINDOW_BYTES, 1, 0, 605), "it is too long ago");
-        assert!(!read.covers(file(2), WINDOW_BYTES, 1, 0, 5) && !read.covers(file(1), WINDOW_BYTES, 0, 0, 5));
-        read.note(file(1), 2 * WINDOW_BYTES, 10, 0, 6, 606);
-        assert!(read.covers(file(1), WINDOW_BYTES, WINDOW_BYTES + 10, 0, 604));
+        note(&read, file(1), WINDOW_BYTES, WINDOW_BYTES, 0, 5, 605);
+        assert!(covers(&read, file(1), WINDOW_BYTES, WINDOW_BYTES, 0, 604));
+        assert!(covers(&read, file(1), WINDOW_BYTES + 7, 10, 5, 604));
+        assert!(!covers(&read, file(1), WINDOW_BYTES, WINDOW_BYTES + 1, 0, 5));
+        assert!(!covers(&read, file(1), WINDOW_BYTES - 1, 2, 0, 5));
+        assert!(!covers(&read, file(1), WINDOW_BYTES, 1, 6, 7), "a doubt came later");
+        assert!(!covers(&read, file(1), WINDOW_BYTES, 1, 0, 605), "it is too long ago");
+        assert!(
+            !covers(&read, file(2), WINDOW_BYTES, 1, 0, 5) && !covers(&read, file(1), WINDOW_BYTES, 0, 0, 5)
+        );
+        note(&read, file(1), 2 * WINDOW_BYTES, 10, 0, 6, 606);
+        assert!(covers(&read, file(1), WINDOW_BYTES, WINDOW_BYTES + 10, 0, 604));
         read.forget(file(1));
-        assert!(!read.covers(file(1), WINDOW_BYTES, 1, 0, 5));
+        assert!(!covers(&read, file(1), WINDOW_BYTES, 1, 0, 5));
     }
 
     #[test]
     fn so_much_is_remembered_and_what_is_too_old_makes_room() {
         let read = ReadWindows::default();
-        read.note(file(0), WINDOWS_MAX * WINDOW_BYTES, 1, 0, 0, 10);
-        read.note(file(0), 1, 1, 0, 0, 10);
+        note(&read, file(0), WINDOWS_MAX * WINDOW_BYTES, 1, 0, 0, 10);
+        note(&read, file(0), 1, 1, 0, 0, 10);
         assert!(read.0.borrow().is_empty());
         for number in 0..FILES_MAX as u64 {
-            read.note(file(number), 0, 1, 0, 0, 10);
+            note(&read, file(number), 0, 1, 0, 0, 10);
         }
-        read.note(file(9999), 0, 1, 0, 9, 19);
-        assert!(!read.covers(file(9999), 0, 1, 0, 9));
-        read.note(file(9999), 0, 1, 0, 10, 20);
-        assert!(read.covers(file(9999), 0, 1, 0, 10));
+        note(&read, file(9999), 0, 1, 0, 9, 19);
+        assert!(!covers(&read, file(9999), 0, 1, 0, 9));
+        note(&read, file(9999), 0, 1, 0, 10, 20);
+        assert!(covers(&read, file(9999), 0, 1, 0, 10));
         assert_eq!(read.0.borrow().len(), 1);
     }
 }

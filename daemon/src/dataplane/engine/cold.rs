@@ -13,6 +13,7 @@ use super::transfer::Transfer;
 use super::window::{Found, Window};
 use crate::files::residency::Residency;
 use crate::files::{SourceFile, WINDOW_BYTES};
+use crate::limits::Tick;
 
 /// Bytes that a warming read copies at a time; they are thrown away, the page cache is what counts.
 const WARM_READ_BYTES: usize = 128 << 10;
@@ -28,7 +29,7 @@ const READ_BELIEVED_MS: u64 = 60_000;
 /// Finds out where a window is.
 pub(super) fn find(transfer: &Transfer<'_>, file: &SourceFile, offset: u64, length: u64) -> Found {
     let worker = transfer.worker;
-    let belief = worker.waits.belief(file, worker.clock.ticks());
+    let belief = worker.waits.belief(file, worker.clock.now());
     if belief != Belief::Places {
         worker.counters.windows_disbelieved.add(1);
     }
@@ -49,11 +50,12 @@ fn ask(
     file: &SourceFile,
     offset: u64,
     length: u64,
-    whole_since: Option<u64>,
+    whole_since: Option<Tick>,
 ) -> Found {
     let worker = transfer.worker;
-    let (number, now) = (offset / WINDOW_BYTES, worker.clock.ticks());
-    if offset.is_multiple_of(WINDOW_BYTES) && file.is_known_hot(number, whole_since.unwrap_or(0), now) {
+    let (number, now) = (offset / WINDOW_BYTES, worker.clock.now());
+    if offset.is_multiple_of(WINDOW_BYTES) && file.is_known_hot(number, whole_since.unwrap_or_default(), now)
+    {
         return Found::Hot(worker.waits.care(Care::Least, now));
     }
     let residency = match whole_since {
@@ -65,22 +67,23 @@ fn ask(
         Residency::Hot => {}
         Residency::Unknown => {
             file.note_mute();
-            let was_read = worker.waits.read.covers(file.id(), offset, length, whole_since.unwrap_or(0), now);
+            let was_read =
+                worker.waits.read.covers(file.id(), offset, length, whole_since.unwrap_or_default(), now);
             return if was_read { Found::Hot(Care::Most) } else { Found::Cold };
         }
         Residency::Cold => return Found::Cold,
     }
-    note_hot(transfer, file, offset, length, whole_since.unwrap_or(0));
+    note_hot(transfer, file, offset, length, whole_since.unwrap_or_default());
     Found::Hot(worker.waits.care(Care::Usual, now))
 }
 
 /// Notes a window that was found in memory. Ranges may begin anywhere, and then their windows are no one else's.
-fn note_hot(transfer: &Transfer<'_>, file: &SourceFile, offset: u64, length: u64, since: u64) {
+fn note_hot(transfer: &Transfer<'_>, file: &SourceFile, offset: u64, length: u64, since: Tick) {
     let worker = transfer.worker;
     let is_window = offset.is_multiple_of(WINDOW_BYTES)
         && (length == WINDOW_BYTES || Some(length) == file.size().checked_sub(offset));
     if is_window {
-        let now = worker.clock.ticks();
+        let now = worker.clock.now();
         let end = now + worker.clock.ticks_within(worker.live().settings.cache_valid_ms);
         file.note_hot(offset / WINDOW_BYTES, since, now, end);
     }
@@ -92,10 +95,10 @@ pub(super) fn was_read(transfer: &Transfer<'_>, file: &SourceFile, window: Windo
     if file.tells_residency() || file.is_elsewhere() {
         return;
     }
-    let now = worker.clock.ticks();
+    let now = worker.clock.now();
     let since = match worker.waits.belief(file, now) {
         Belief::Nothing => return,
-        Belief::Places => 0,
+        Belief::Places => Tick::FIRST,
         Belief::Whole { since } => since,
     };
     let end = worker.clock.deadline(READ_BELIEVED_MS).tick;
@@ -107,15 +110,15 @@ pub(super) fn was_read(transfer: &Transfer<'_>, file: &SourceFile, window: Windo
 pub(super) fn is_still_hot(
     transfer: &Transfer<'_>,
     file: &SourceFile,
-    asked: &mut u64,
+    asked: &mut Tick,
     offset: u64,
     end: u64,
 ) -> bool {
-    let now = transfer.worker.clock.ticks();
+    let now = transfer.worker.clock.now();
     if transfer.worker.waits.belief(file, now) == Belief::Nothing {
         return false;
     }
-    if now - *asked < ANSWER_TICKS {
+    if now.since(*asked) < ANSWER_TICKS {
         return true;
     }
     *asked = now;

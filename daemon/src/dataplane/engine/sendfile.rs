@@ -30,7 +30,7 @@ pub(super) async fn send_window(
         }
     };
     let worker = transfer.worker;
-    let mut asked = worker.clock.ticks();
+    let mut asked = worker.clock.now();
     let end = window.offset + window.length;
     let mut offset = window.offset;
     // Before anything of a long transfer is out: whatever is appended from then on is known to be that. A short one
@@ -43,7 +43,7 @@ pub(super) async fn send_window(
         if !cold::is_still_hot(transfer, file, &mut asked, offset, end) {
             break;
         }
-        let care = worker.waits.care(care, worker.clock.ticks());
+        let care = worker.waits.care(care, worker.clock.now());
         let piece = Piece::new(transfer, offset, end, care.call_bytes_max());
         if cold::was_dropped(transfer, file, care, offset, piece.bytes as u64) {
             break;

@@ -60,7 +60,7 @@ async fn fill(
     let worker = transfer.worker;
     let count = usize::try_from(bytes).unwrap_or(usize::MAX).min(pipe.capacity);
     let filled = if let Found::Hot(care) = found {
-        let care = worker.waits.care(care, worker.clock.ticks());
+        let care = worker.waits.care(care, worker.clock.now());
         let count = count.min(usize::try_from(care.call_bytes_max()).unwrap_or(usize::MAX));
         let look = worker.waits.begin(care, count as u64);
         let filled = fill_now(&file.descriptor(), pipe, offset, count);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::Stat;
 
+use super::Generation;
 use super::sorted::Sorted;
 
 /// Age from which a change time can't be that of a further change too: the coarsest clock of file systems (vfat).
@@ -20,7 +21,7 @@ const UNSETTLED_FOR: Duration = Duration::from_secs(1);
 pub(super) struct State {
     directory: (u64, u64),
     changed: (i64, u64),
-    generation: u64,
+    generation: Generation,
     is_settled: bool,
 }
 
@@ -37,7 +38,7 @@ struct Kept {
 
 impl State {
     /// By its fstat(2), asked before anything of it is read; `generation` is that of the uploads.
-    pub(super) fn of(stat: &Stat, generation: u64) -> State {
+    pub(super) fn of(stat: &Stat, generation: Generation) -> State {
         let changed = (stat.st_ctime, stat.st_ctime_nsec);
         let seconds = Duration::from_secs(u64::try_from(stat.st_ctime).unwrap_or(0));
         let settled_from = SystemTime::UNIX_EPOCH + seconds + SETTLED_AFTER;

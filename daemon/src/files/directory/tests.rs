@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Begun, Listing, Listings, Terms};
-use crate::files::FileError;
+use crate::files::{FileError, Generation};
 use crate::limits::Budget;
 
-const TERMS: Terms = Terms { waiting_bytes_max: 64 << 20, generation: 0 };
+const TERMS: Terms = Terms { waiting_bytes_max: 64 << 20, generation: Generation::of(0, 0) };
 
 fn open(path: &Path) -> OwnedFd {
     File::open(path).unwrap().into()
@@ -69,7 +69,8 @@ fn whoever_comes_after_a_change_sees_it() {
     assert_eq!(names(&mut after), ["0", "1", "2", "newer"]);
     // Even within a tick, where it was an upload.
     fs::remove_file(directory.path().join("newer")).unwrap();
-    let mut after_upload = begin(&listings, directory.path(), Terms { generation: 1, ..TERMS }).unwrap();
+    let mut after_upload =
+        begin(&listings, directory.path(), Terms { generation: Generation::of(0, 1), ..TERMS }).unwrap();
     assert_eq!(names(&mut after_upload), ["0", "1", "2"]);
     drop(before);
 }

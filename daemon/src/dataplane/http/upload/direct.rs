@@ -77,7 +77,7 @@ impl Filling {
             });
             let (back, pause) = done.await?;
             self = back;
-            if !matches!(pause, Pause::NothingThere) || worker.clock.ticks() >= patience.tick {
+            if !matches!(pause, Pause::NothingThere) || worker.clock.now() >= patience.tick {
                 return Ok((self, Ok(pause)));
             }
             connection.socket.gather_bytes(u32::try_from(self.wanted()).unwrap_or(u32::MAX));

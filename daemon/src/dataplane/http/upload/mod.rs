@@ -127,7 +127,7 @@ pub(super) async fn serve(
 async fn is_delivered(worker: &Worker, connection: &Registered) -> bool {
     let end = worker.clock.deadline(DELIVERY_MS);
     while sys::unacknowledged_bytes(&connection.socket) > 0 {
-        if worker.clock.ticks() >= end.tick {
+        if worker.clock.now() >= end.tick {
             return false;
         }
         match connection.readable(Phase::Receiving, worker.clock.deadline(ACKNOWLEDGED_MS)).await {

@@ -64,9 +64,9 @@ impl<'a> Call<'a> {
         let mut end = worker.clock.deadline(ROOM_MS).tick;
         if made == 0 {
             // Only others can have somebody to end.
-            end = worker.clock.ticks() + if worker.workers() > 1 { LOOKED_TICKS } else { 0 };
+            end = worker.clock.now() + if worker.workers() > 1 { LOOKED_TICKS } else { 0 };
         }
-        while self.is_above_limit() && worker.clock.ticks() < end {
+        while self.is_above_limit() && worker.clock.now() < end {
             monoio::time::sleep(TICK).await;
             if made == 0 && self.is_above_limit() {
                 made = worker.make_room(want);

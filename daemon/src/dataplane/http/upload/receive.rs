@@ -128,7 +128,7 @@ async fn arrival(
     };
     match connection.readable(Phase::Receiving, until).await {
         Ok(()) => Ok(false),
-        Err(TransferError::TimedOut) => Ok(worker.clock.ticks() >= patience.tick),
+        Err(TransferError::TimedOut) => Ok(worker.clock.now() >= patience.tick),
         Err(error) => Err(BodyError::of_wait(&error)),
     }
 }
