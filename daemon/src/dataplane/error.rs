@@ -79,6 +79,21 @@ pub(super) enum TransferError {
 }
 
 impl TransferError {
+    /// Of a call that reads a file at `offset` and writes to a socket: which of the two it was tells the error.
+    pub(super) fn of_two_ends(offset: u64, errno: Errno) -> TransferError {
+        match errno {
+            // What a file answers when it can't be read.
+            Errno::IO
+            | Errno::INVAL
+            | Errno::NOMEM
+            | Errno::OVERFLOW
+            | Errno::STALE
+            | Errno::NXIO
+            | Errno::NODEV => TransferError::SourceFailed { offset, errno },
+            _ => TransferError::PeerGone,
+        }
+    }
+
     /// The outcome as metrics and access lines show it.
     pub(super) fn outcome(&self) -> Outcome {
         match self {

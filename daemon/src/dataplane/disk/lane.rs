@@ -2,9 +2,8 @@
 
 use crate::files::MountId;
 use crate::limits::AddressGroup;
-use crate::telemetry::LANE_NAMES;
 
-/// A share of the disk threads for one kind of work. In the order of [`LANE_NAMES`].
+/// A share of the disk threads for one kind of work, in the order of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::dataplane) enum Lane {
     /// Names to open files.
@@ -24,7 +23,13 @@ impl Lane {
 
     /// Its name in metrics.
     pub(super) fn name(self) -> &'static str {
-        LANE_NAMES[self as usize]
+        match self {
+            Lane::LookUp => "lookup",
+            Lane::Read => "read",
+            Lane::Write => "write",
+            Lane::Digest => "digest",
+            Lane::Listing => "listing",
+        }
     }
 }
 
@@ -35,4 +40,18 @@ pub(in crate::dataplane) struct Owner {
     pub(in crate::dataplane) mount: MountId,
     /// Whom it is for; None for everybody on this host.
     pub(in crate::dataplane) group: Option<AddressGroup>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lane;
+    use crate::telemetry::LANE_NAMES;
+
+    #[test]
+    fn metrics_name_the_lanes_in_this_order() {
+        assert_eq!(Lane::ALL.map(Lane::name), LANE_NAMES);
+        for (place, lane) in Lane::ALL.into_iter().enumerate() {
+            assert_eq!(lane as usize, place, "{lane:?}");
+        }
+    }
 }

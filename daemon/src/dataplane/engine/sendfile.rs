@@ -134,22 +134,7 @@ impl Piece {
             }
             Err(Errno::AGAIN) => transfer.wait_writable().await.map(|()| offset),
             Err(Errno::INTR) => Ok(offset),
-            Err(errno) => Err(failure(offset, errno)),
+            Err(errno) => Err(TransferError::of_two_ends(offset, errno)),
         }
-    }
-}
-
-/// Whose fault an error of a call with two ends is.
-pub(super) fn failure(offset: u64, errno: Errno) -> TransferError {
-    match errno {
-        // What a file answers when it can't be read.
-        Errno::IO
-        | Errno::INVAL
-        | Errno::NOMEM
-        | Errno::OVERFLOW
-        | Errno::STALE
-        | Errno::NXIO
-        | Errno::NODEV => TransferError::SourceFailed { offset, errno },
-        _ => TransferError::PeerGone,
     }
 }

@@ -12,7 +12,6 @@ use super::super::error::TransferError;
 use super::super::pipe_pool::Pipe;
 use super::choice::Engine;
 use super::cold::{self, timed};
-use super::sendfile::failure;
 use super::transfer::Transfer;
 use super::unchanged::check_window;
 use super::window::{Found, Window};
@@ -129,7 +128,7 @@ async fn empty(
             // The pipe isn't empty: it is the socket that is full.
             Err(Errno::AGAIN) => transfer.wait_writable().await?,
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(failure(held.end - rest, errno)),
+            Err(errno) => return Err(TransferError::of_two_ends(held.end - rest, errno)),
         }
     }
     Ok(())
