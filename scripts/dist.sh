@@ -81,7 +81,7 @@ compile() {
     local flags=() separator=$'\x1f' package
     flags=(
         "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=$CARGO_NAME"
-        "--remap-path-prefix=$(rustc --print sysroot)=$RUST_NAME"
+        "--remap-path-prefix=$(sysroot)=$RUST_NAME"
         # The last one that fits wins.
         "--remap-path-prefix=$BUILD_DIR=$SOURCE_NAME/target"
         "--remap-path-prefix=$REPO_DIR=$SOURCE_NAME"
@@ -95,6 +95,11 @@ compile() {
     )
 }
 
+# rustup takes the toolchain of the directory that it is called in.
+rustc_here() { (cd "$REPO_DIR" && rustc "$@"); }
+
+sysroot() { rustc_here --print sysroot; }
+
 make_package() {
     (cd "$REPO_DIR" && CARGO_TARGET_DIR=$BUILD_DIR cargo deb -p streamd --no-build --output "$OUTPUT_DIR") >/dev/null
     dpkg-deb -x "$(package_path)" "$STAGE/package"
@@ -105,7 +110,7 @@ package_path() { printf '%s' "$OUTPUT_DIR"/streamd_*.deb; }
 check_no_paths() {
     local path name
     for name in "${BINARIES[@]}"; do
-        for path in "$REPO_DIR" "$BUILD_DIR" "${CARGO_HOME:-$HOME/.cargo}" "$(rustc --print sysroot)"; do
+        for path in "$REPO_DIR" "$BUILD_DIR" "${CARGO_HOME:-$HOME/.cargo}" "$(sysroot)"; do
             if strings -a "$STAGE/package/usr/bin/$name" | grep -F -m 1 -- "$path"; then
                 die "$name has the line above in it, which differs from one host to the next: remap $path"
             fi
@@ -116,9 +121,9 @@ check_no_paths() {
 # With the very binaries of the package, which are stripped.
 make_tarball() {
     local version target name directory
-    version=$(cargo metadata --manifest-path "$REPO_DIR/Cargo.toml" --no-deps --format-version 1 |
+    version=$(cd "$REPO_DIR" && cargo metadata --no-deps --format-version 1 |
         jq -r '.packages[] | select(.name == "streamd") | .version')
-    target=$(rustc -vV | sed -n 's/^host: \([^-]*\)-.*-linux-/\1-linux-/p')
+    target=$(rustc_here -vV | sed -n 's/^host: \([^-]*\)-.*-linux-/\1-linux-/p')
     name="streamd-$version-$target"
     directory="$STAGE/$name"
     fill "$directory"

@@ -66,9 +66,17 @@ end_suites() {
 }
 
 if ! command -v cargo >/dev/null; then
-    echo "test.sh: cargo is not on PATH: install Rust, at least the rust-version in Cargo.toml" >&2
+    echo "test.sh: cargo is not on PATH: install rustup, or Rust from the rust-version in Cargo.toml on" >&2
     exit 1
 fi
+
+# rustup installs these by rust-toolchain.toml; a cargo of a distribution has them in packages of their own.
+for tool in fmt clippy; do
+    if ! cargo "$tool" --version >/dev/null; then
+        echo "test.sh: cargo $tool is missing: install it, or rustup, which installs what rust-toolchain.toml names" >&2
+        exit 1
+    fi
+done
 
 [[ $install == no ]] || step 'installing what the tests need' ./scripts/install-deps.sh
 step 'format' cargo fmt --all --check
