@@ -140,8 +140,8 @@ fill() {
     cp "$REPO_DIR"/packaging/generated/man/* "$directory/man/"
     cp -r "$REPO_DIR/packaging/generated/completions" "$directory/"
     cp "$REPO_DIR"/{consul.hcl,nginx.conf,packaging/generated/streamd.toml} "$directory/examples/"
-    cp "$REPO_DIR"/docs/*.md "$directory/docs/"
-    cp "$REPO_DIR"/{README.md,CHANGELOG.md,LICENSE-APACHE,LICENSE-MIT} "$directory/"
+    cp "$REPO_DIR"/docs/*.{md,svg} "$directory/docs/"
+    cp "$REPO_DIR"/{README.md,CHANGELOG.md,SECURITY.md,LICENSE-APACHE,LICENSE-MIT} "$directory/"
 }
 
 # ---------------------------------------------------------------- twice
