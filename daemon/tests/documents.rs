@@ -1,5 +1,5 @@
-//! Holds the documents to each other: what a page links to is there, a page's contents list names its sections, the
-//! plot shows the figures of its table, and the changelog has the version.
+//! Holds the documents to each other and to the tree: what a page links to is there, and so are files that it names; a
+//! page's contents list names its sections, the plot shows the figures of its table, the changelog has the version.
 
 #![allow(
     clippy::unwrap_used,
@@ -57,6 +57,20 @@ fn prose(page: &str) -> Vec<(usize, String)> {
     lines
 }
 
+/// All files of the repository, by their paths from its root, and directories with a slash behind them.
+fn paths_below(directory: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let shown = path.strip_prefix(repository()).unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() {
+            found.push(format!("{shown}/"));
+            paths_below(&path, found);
+        } else {
+            found.push(shown);
+        }
+    }
+}
+
 /// Where the links and pictures of a line lead.
 fn targets(line: &str) -> Vec<&str> {
     let after = |opening: &str, end: char| -> Vec<&str> {
@@ -108,6 +122,41 @@ fn every_relative_link_leads_somewhere() {
     }
     assert!(count > 20, "{count} links were found");
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+/// Pages for whoever changes the code name its files in backquotes, from the root of the repository or shortened.
+#[test]
+fn files_that_are_named_are_there() {
+    let mut paths = Vec::new();
+    for directory in ["daemon", "bench", "packaging", "scripts", "docs"] {
+        paths.push(format!("{directory}/"));
+        paths_below(&repository().join(directory), &mut paths);
+    }
+    let is_there = |name: &str| {
+        let shortened = format!("/{name}");
+        paths.iter().any(|path| path == name || path.ends_with(&shortened) || *path == format!("{name}/"))
+    };
+    let mut faults = Vec::new();
+    let mut count = 0;
+    for page in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let text = fs::read_to_string(repository().join(page)).unwrap();
+        for name in
+            text.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).filter(|name| is_path(name))
+        {
+            count += 1;
+            if !is_there(name) {
+                faults.push(format!("{page}: there is no {name}"));
+            }
+        }
+    }
+    assert!(count > 30, "{count} files are named");
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+fn is_path(name: &str) -> bool {
+    let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "/_-.".contains(c));
+    let begins_with_name = name.starts_with(|c: char| c.is_ascii_lowercase());
+    is_plain && begins_with_name && name.contains('/') && !name.starts_with("target/")
 }
 
 fn fault_of(pages: &BTreeMap<PathBuf, String>, page: &Path, target: &str) -> Option<String> {
