@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::host::Host;
-use crate::judge::refuse;
 use crate::load::INTERRUPTED;
 use crate::peer::{self, RunningPeer, Setup, StartError, UploadSetup};
 use crate::progress::Progress;
 use crate::result::{Absent, FORMAT_VERSION, PeerFacts, Run, Sample, Scenario};
 use crate::scenario::{self, Client, Plan, Serving, Subject, Timing, UploadTo};
+use crate::usage::refuse;
 
 /// Bytes by which answer heads may differ in a fair comparison.
 const HEAD_BYTES_APART_MAX: u64 = 100;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -15,6 +15,8 @@ use crate::compare::ROUNDS_MAX;
 use crate::load::{CONNECTIONS_MAX, THREADS_MAX};
 use crate::peer::{self, is_running};
 use crate::scenario::Timing;
+use crate::single::cold_path;
+use crate::usage::refuse;
 
 /// Most requests a second of an open loop: far more than one client can begin, and the schedule's nanoseconds still
 /// tell starts apart.
@@ -28,17 +30,6 @@ const TIME_MAX_MINUTES: u64 = 24 * 60;
 
 /// Most bytes of a payload: what the signed length of a frame leaves below the byte that tells frames from HTTP.
 const PAYLOAD_BYTES_MAX: u64 = (1 << 56) - 1;
-
-/// The command line can't be carried out as it is: exit code 2.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct UsageError(pub String);
-
-/// Ends with a [`UsageError`].
-macro_rules! refuse {
-    ($($text:tt)*) => { ::anyhow::bail!($crate::judge::UsageError(format!($($text)*))) };
-}
-pub(crate) use refuse;
 
 /// Whether `command` can be carried out, as far as that can be told beforehand.
 pub fn judge(command: &Command) -> Result<()> {
@@ -206,14 +197,6 @@ fn judge_cores(option: &str, cores: &[usize]) -> Result<()> {
         Some(core) => refuse!("{option} {core}: there is no such core, or this process may not run on it"),
         None => Ok(()),
     }
-}
-
-/// Where a cold file lies on this host.
-pub fn cold_path(root: &Path, url_path: &str) -> Result<PathBuf> {
-    if url_path.contains(['%', '?']) {
-        refuse!("{url_path:?} can't be found below --cold-root: a path with escapes or a query");
-    }
-    Ok(root.join(url_path.trim_start_matches('/')))
 }
 
 fn inode_of(path: &Path) -> Result<(u64, u64)> {

@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`arguments`] | the command line |
+//! | [`judge`], [`usage`] | whether it can be carried out, and the error that says why not |
 //! | [`single`] | one measurement on a server that runs already |
 //! | [`compare`] | every peer in turn |
 //! | [`scenario`] | a piece of work, and the standard set |
@@ -12,6 +13,7 @@
 //! | [`result`] | what a run leaves behind as JSON |
 //! | [`statistics`] | medians, ratios pair by pair, noise |
 //! | [`report`] | tables and the page with plots |
+//! | [`output`] | the file that a result is written to |
 //! | [`host`], [`progress`] | where it ran, how far it is |
 
 pub mod arguments;
@@ -28,3 +30,4 @@ pub mod result;
 pub mod scenario;
 pub mod single;
 pub mod statistics;
+pub mod usage;

@@ -11,11 +11,12 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 
 use stream_bench::arguments::{Arguments, Command, Common, CompareArguments, ReportArguments, Set};
-use stream_bench::judge::{UsageError, judge};
+use stream_bench::judge::judge;
 use stream_bench::output::Output;
 use stream_bench::result::{Run, Sample};
 use stream_bench::scenario::standard::{self, PutDirectory};
 use stream_bench::scenario::{Client, Plan, Timing};
+use stream_bench::usage::UsageError;
 use stream_bench::{compare, load, peer, report, single};
 
 /// The command line can't be carried out, as clap says it too.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::judge::refuse;
+use crate::usage::refuse;
 
 /// What a run will write. Until it does, what has the name stays as it is.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ mod tests {
             [directory.path().join("no/such"), directory.path().to_owned(), "/proc/x".into(), "".into()]
         {
             let error = Output::prepare(&path).unwrap_err();
-            assert!(error.is::<crate::judge::UsageError>(), "{error}");
+            assert!(error.is::<crate::usage::UsageError>(), "{error}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One measurement on a server that runs already.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
@@ -10,13 +10,13 @@ use crate::arguments::{
     Common, ConnectionsArguments, MixedArguments, PullArguments, PushArguments, Server, StreamArguments,
 };
 use crate::host::Host;
-use crate::judge::cold_path;
 use crate::load::probe_length;
 use crate::peer::{Cost, Uploads, cost_of_tree};
 use crate::progress::Progress;
 use crate::result::{FORMAT_VERSION, PeerFacts, Run, Scenario, Work};
 use crate::scenario::standard::describe_bytes;
 use crate::scenario::{self, Client, File, NewNames, Plan, Subject, Timing, UploadTo};
+use crate::usage::refuse;
 
 /// The name of the server in the results.
 const SERVER: &str = "server";
@@ -115,6 +115,14 @@ fn locate(file: &mut File, root: &Path) -> Result<()> {
     }
     file.path = Some(path);
     Ok(())
+}
+
+/// Where a cold file lies on this host.
+pub(crate) fn cold_path(root: &Path, url_path: &str) -> Result<PathBuf> {
+    if url_path.contains(['%', '?']) {
+        refuse!("{url_path:?} can't be found below --cold-root: a path with escapes or a query");
+    }
+    Ok(root.join(url_path.trim_start_matches('/')))
 }
 
 fn plan(id: &str, title: String, work: Work, files: Vec<File>, cold_files: Vec<File>) -> Plan {

@@ -16,11 +16,11 @@ use anyhow::{Context, Result, bail};
 
 use crate::arguments::Common;
 use crate::fixture::Fixture;
-use crate::judge::refuse;
 use crate::load::{Answer, ClientMode, Load, Pace, Tally, Work as LoadWork};
 use crate::peer::{Cost, Uploads};
 use crate::progress::Progress;
 use crate::result::{Sample, Work};
+use crate::usage::refuse;
 
 pub(crate) use put::body_directory;
 pub use put::{NewNames, UploadTo, tidy, tidy_up};
