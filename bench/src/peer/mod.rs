@@ -11,6 +11,7 @@ mod h2o;
 mod lighttpd;
 mod nginx;
 mod process;
+pub(crate) mod staging;
 mod streamd;
 #[cfg(test)]
 mod tests;

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use rustix::process::geteuid;
 
 use super::{
-    Configuration, IDLE_TIMEOUT_S, Place, Recipe, StartError, UploadSetup, Uploads, VERSION_TIME_MAX, process,
+    Configuration, IDLE_TIMEOUT_S, Place, Recipe, StartError, UploadSetup, Uploads, VERSION_TIME_MAX,
+    process, staging,
 };
-use crate::scenario::body_directory;
 
 /// What nginx receives of a body before it writes it to its file.
 const BODY_BUFFER: &str = "1m";
@@ -112,7 +112,7 @@ fn upload_locations(place: &Place<'_>, uploads: &UploadSetup) -> String {
         }}
 "#,
             root = place.root,
-            own = body_directory(&name),
+            own = staging::directory_of(&name),
         )
     };
     uploads.directories.iter().map(location).collect()

@@ -22,7 +22,6 @@ use crate::progress::Progress;
 use crate::result::{Sample, Work};
 use crate::usage::refuse;
 
-pub(crate) use put::body_directory;
 pub use put::{NewNames, UploadTo, tidy, tidy_up};
 
 /// One piece of work, with the files that it needs.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::{Client, Plan, Subject, Timing, load, sample};
 use crate::load::{self, Body, Counted, Pace, Source, Tally, Upload, Work as LoadWork};
-use crate::peer::{Uploads, fetch, own_cost};
+use crate::peer::{Uploads, fetch, own_cost, staging};
 use crate::progress::Progress;
 use crate::result::{Sample, Work};
 
@@ -36,14 +36,6 @@ impl UploadTo {
 
 /// What the bench's uploads are called.
 const NAME: &str = "put";
-
-/// Where streamd keeps what has arrived of an upload, below the root or in the upload's own directory.
-const PARTIALS_DIRECTORY: &str = ".streamd-uploads";
-
-/// Where a peer of this name keeps what has arrived of an upload, in the upload's own directory.
-pub(crate) fn body_directory(peer: &str) -> String {
-    format!(".{peer}-body")
-}
 
 /// Bytes of the upload that shows whether a server takes any.
 const PROBE_BYTES: u64 = 4096;
@@ -178,7 +170,7 @@ pub fn tidy(root: &Path, to: &UploadTo) -> Result<()> {
     let directory = root.join(&to.directory);
     remove_files(&directory, |name| name.starts_with(&format!("{NAME}-")))?;
     for home in [root, &directory] {
-        remove_files(&home.join(PARTIALS_DIRECTORY), |_| true)?;
+        remove_files(&home.join(staging::STREAMD_DIRECTORY), |_| true)?;
     }
     Ok(())
 }
@@ -187,8 +179,8 @@ pub fn tidy(root: &Path, to: &UploadTo) -> Result<()> {
 pub fn tidy_up(root: &Path, to: &UploadTo, peers: &[&str]) -> Result<()> {
     tidy(root, to)?;
     let directory = root.join(&to.directory);
-    let own = peers.iter().map(|peer| directory.join(body_directory(peer)));
-    for directory in own.chain([root, &directory].map(|home| home.join(PARTIALS_DIRECTORY))) {
+    let own = peers.iter().map(|peer| directory.join(staging::directory_of(peer)));
+    for directory in own.chain([root, &directory].map(|home| home.join(staging::STREAMD_DIRECTORY))) {
         remove_files(&directory, |_| true)?;
         ignore_absence(fs::remove_dir(&directory)).with_context(|| directory.display().to_string())?;
     }
@@ -222,7 +214,8 @@ fn ignore_absence(result: io::Result<()>) -> io::Result<()> {
 mod tests {
     use std::fs;
 
-    use super::{UploadTo, body_directory, tidy, tidy_up};
+    use super::{UploadTo, tidy, tidy_up};
+    use crate::peer::staging;
 
     #[test]
     fn only_what_uploads_left_is_removed() {
@@ -249,7 +242,7 @@ mod tests {
             assert_eq!(at(name).exists(), is_there, "{name}");
         }
         assert!(tidy_up(root.path(), &to, &["nginx"]).is_err(), "a directory that nobody here made");
-        fs::remove_dir(at("d").join(body_directory("nginx")).join("1")).unwrap();
+        fs::remove_dir(at("d").join(staging::directory_of("nginx")).join("1")).unwrap();
         tidy_up(root.path(), &to, &["nginx", "streamd"]).unwrap();
         assert!(at("d/cold").exists() && !at("d/.nginx-body").exists() && !at(".streamd-uploads").exists());
         tidy_up(root.path(), &to, &["nginx"]).unwrap();
