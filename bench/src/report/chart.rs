@@ -4,43 +4,13 @@
 use super::ReportError;
 use super::analysis::{Analysis, ScenarioAnalysis};
 use super::axis::Axis;
+use super::figure::{Figure, LegendEntry, style_of};
 use super::metric::{Metric, Quantity};
-use super::plot::{self, CEILING_STYLE, LinePlot, PEER_STYLES, Row, RowPlot, Series};
+use super::plot::{self, LinePlot, Row, RowPlot, Series};
 use super::text;
 use super::uploads;
 use crate::result::Work;
 use crate::statistics::Spread;
-
-/// A plot with what a reader needs beside it.
-#[derive(Debug)]
-pub(crate) struct Figure {
-    /// What is shown.
-    pub(crate) title: String,
-    /// Under which conditions.
-    pub(crate) note: String,
-    /// What the marks mean.
-    pub(crate) legend: Vec<Key>,
-    /// The drawing.
-    pub(crate) svg: String,
-}
-
-/// One entry of a legend.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Key {
-    /// A peer's line or marks.
-    Peer {
-        /// Its name.
-        name: String,
-        /// Its colour and shape.
-        style: usize,
-    },
-    /// What hollow marks mean.
-    Hollow(&'static str),
-    /// What filled marks mean.
-    Filled(&'static str),
-    /// What the band means.
-    Band(String),
-}
 
 /// Figures that belong together.
 #[derive(Debug)]
@@ -73,17 +43,6 @@ pub(crate) fn groups(analysis: &Analysis) -> Result<Vec<Group>, ReportError> {
     ];
     let filled = groups.into_iter().filter(|(_, figures)| !figures.is_empty());
     Ok(filled.map(|(title, figures)| Group { title, figures }).collect())
-}
-
-/// The colour and shape of `peer`, the same in all plots of a run.
-pub(crate) fn style_of(analysis: &Analysis, peer: &str) -> usize {
-    if peer == "ceiling" {
-        return CEILING_STYLE;
-    }
-    // The reference has the first style wherever it stands in the list.
-    let mut order: Vec<&str> = analysis.reference.into_iter().chain(analysis.others()).collect();
-    order.retain(|name| *name != "ceiling");
-    order.iter().position(|name| *name == peer).unwrap_or(0) % PEER_STYLES
 }
 
 fn by_size(analysis: &Analysis) -> Result<Vec<Figure>, ReportError> {
@@ -223,10 +182,12 @@ fn line_figure<P: Fn(&str) -> Vec<(f64, Spread)>>(
     let axis_title = metric.axis_title();
     let y = if log { Axis::log(axis_title, &values, tick) } else { Axis::fitting(axis_title, &values, tick) };
     let style = |peer: &str| style_of(analysis, peer);
-    let mut legend: Vec<Key> =
-        drawn.iter().map(|(peer, _)| Key::Peer { name: (*peer).to_owned(), style: style(peer) }).collect();
+    let mut legend: Vec<LegendEntry> = drawn
+        .iter()
+        .map(|(peer, _)| LegendEntry::Peer { name: (*peer).to_owned(), style: style(peer) })
+        .collect();
     if let (true, Some(reference)) = (band.len() > 1, analysis.reference) {
-        legend.push(Key::Band(format!("noise around {reference}")));
+        legend.push(LegendEntry::Band(format!("noise around {reference}")));
     }
     let band_of = |peer: &str| if Some(peer) == analysis.reference { band.clone() } else { Vec::new() };
     let series =
@@ -276,13 +237,13 @@ fn loop_kind(work: &Work) -> String {
     }
 }
 
-/// What hot requests have beside them.
+/// The load that hot requests have beside them.
 struct Beside {
     /// The same requests with nothing beside them.
     twin: Work,
     /// Size and connections of the hot requests.
     hot: (u64, usize),
-    /// What it is and how many of it.
+    /// The kind of that load, and its count.
     note: String,
     /// Names for the two marks.
     without: &'static str,
@@ -332,8 +293,8 @@ fn mixed(analysis: &Analysis) -> Result<Vec<Figure>, ReportError> {
         let title = "Hot latency".to_owned();
         let size = text::size(beside.hot.0 as f64);
         let note = format!("{size} over {}, {}", connections_text(beside.hot.1), beside.note);
-        let hollow = without.map(|_| Key::Hollow(beside.without));
-        let legend = hollow.into_iter().chain([Key::Filled(beside.with)]).collect();
+        let hollow = without.map(|_| LegendEntry::Hollow(beside.without));
+        let legend = hollow.into_iter().chain([LegendEntry::Filled(beside.with)]).collect();
         let svg = plot::rows(&RowPlot { title: title.clone(), x, rows, neutral: None })?;
         figures.push(Figure { title, note, legend, svg });
     }

@@ -3,15 +3,11 @@
 use super::ReportError;
 use super::analysis::{Analysis, MetricRow, ScenarioAnalysis};
 use super::axis::Axis;
-use super::chart::{Figure, Key, style_of};
+use super::figure::{Figure, LegendEntry, row_label, style_of};
 use super::metric::{Metric, key_metrics};
 use super::plot::{self, Row, RowPlot};
-use super::text;
 use crate::result::Run;
 use crate::statistics::{Spread, Verdict, judge};
-
-/// Characters of a scenario's title beside a plot: what half the plot's width holds.
-const LABEL_CHARACTERS_MAX: usize = 32;
 
 /// One number of one scenario in two runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,11 +24,11 @@ pub(crate) struct Change<'a> {
     pub(crate) ratio: Spread,
     /// The wider noise of the two runs.
     pub(crate) noise: Option<Spread>,
-    /// What is left beyond the noise.
+    /// The difference that is left beyond the noise.
     pub(crate) verdict: Verdict,
 }
 
-/// What became of the first run's reference, for the scenarios that both runs have with the same work.
+/// The changes of the first run's reference, for the scenarios that both runs have with the same work.
 pub(crate) fn changes<'a>(before: &Analysis<'a>, after: &Analysis<'a>) -> Vec<Change<'a>> {
     let Some(peer) = before.reference else { return Vec::new() };
     let mut changes = Vec::new();
@@ -66,7 +62,7 @@ pub(crate) fn figures(before: &Analysis, changes: &[Change]) -> Result<Vec<Figur
     Ok(figures)
 }
 
-/// What differs between the hosts, which makes a change one of the hosts too.
+/// The facts in which the hosts differ, which makes a change one of the hosts too.
 pub(crate) fn host_differences(before: &Run, after: &Run) -> Vec<&'static str> {
     let (one, two) = (&before.host, &after.host);
     let facts = [
@@ -108,7 +104,7 @@ fn figure(peer: &str, style: usize, metric: Metric, changes: &[&Change]) -> Resu
     let values: Vec<f64> = ends.chain([0.8, 1.25]).collect();
     let better = if metric.more_is_better() { "more is better" } else { "less is better" };
     let rows = changes.iter().map(|change| Row {
-        label: shortened(change.title),
+        label: row_label(change.title),
         style,
         band: change.noise.map(|noise| (noise.min, noise.max)),
         hollow: None,
@@ -117,25 +113,16 @@ fn figure(peer: &str, style: usize, metric: Metric, changes: &[&Change]) -> Resu
     let title = metric.title().to_owned();
     let x = Axis::ratio(format!("After / before, {better}"), &values);
     let svg = plot::rows(&RowPlot { title: title.clone(), x, rows: rows.collect(), neutral: Some(1.0) })?;
-    let mut legend = vec![Key::Peer { name: peer.to_owned(), style }];
+    let mut legend = vec![LegendEntry::Peer { name: peer.to_owned(), style }];
     if changes.iter().any(|change| change.noise.is_some()) {
-        legend.push(Key::Band("noise".to_owned()));
+        legend.push(LegendEntry::Band("noise".to_owned()));
     }
     Ok(Figure { title, note: "whiskers: worst cases of both spreads".to_owned(), legend, svg })
 }
 
-pub(super) fn shortened(title: &str) -> String {
-    let title = text::printable(title);
-    if title.chars().count() <= LABEL_CHARACTERS_MAX {
-        return title;
-    }
-    let kept: String = title.chars().take(LABEL_CHARACTERS_MAX - 1).collect();
-    format!("{}…", kept.trim_end())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{changes, host_differences, shortened};
+    use super::{changes, host_differences};
     use crate::report::analysis::Analysis;
     use crate::report::made_up::{bare_run, peer, pull, sample};
     use crate::report::metric::Metric;
@@ -185,11 +172,5 @@ mod tests {
         after.host.server_cores = vec![3];
         assert_eq!(host_differences(&bare_run(), &after), ["kernel", "pinning"]);
         assert_eq!(host_differences(&after, &after), [""; 0]);
-    }
-
-    #[test]
-    fn long_titles_are_cut() {
-        assert_eq!(shortened("1 GiB hot"), "1 GiB hot");
-        assert_eq!(shortened(&"é".repeat(40)), format!("{}…", "é".repeat(31)));
     }
 }

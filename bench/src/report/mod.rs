@@ -6,6 +6,7 @@ mod analysis;
 mod axis;
 mod chart;
 mod comparison;
+mod figure;
 #[cfg(test)]
 pub(crate) mod made_up;
 mod metric;

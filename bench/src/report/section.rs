@@ -2,7 +2,7 @@
 
 use super::ReportError;
 use super::analysis::{Analysis, Cell, MetricRow, NoiseSource, ScenarioAnalysis};
-use super::chart::{Figure, Key, style_of};
+use super::figure::{Figure, LegendEntry, style_of};
 use super::metric::key_metrics;
 use super::plot;
 use super::text::{escaped, measured, ratio_range, ratio_spread, verdict};
@@ -86,8 +86,8 @@ pub(crate) fn figures(html: &mut String, figures: &[Figure]) -> Result<(), Repor
         html.push_str(&format!(
             "<figure>\n<figcaption>{title}<span>{note}</span></figcaption>\n<ul class=\"legend\">"
         ));
-        for key in &figure.legend {
-            html.push_str(&legend_entry(key)?);
+        for entry in &figure.legend {
+            html.push_str(&legend_entry(entry)?);
         }
         html.push_str("</ul>\n");
         html.push_str(&format!(
@@ -190,11 +190,11 @@ fn noise(row: &MetricRow) -> String {
     }
 }
 
-fn legend_entry(key: &Key) -> Result<String, ReportError> {
-    Ok(match key {
-        Key::Peer { name, style } => format!("<li>{}{}</li>", plot::swatch(*style)?, escaped(name)),
-        Key::Hollow(text) => format!("<li><span class=\"ring\"></span>{}</li>", escaped(text)),
-        Key::Filled(text) => format!("<li><span class=\"ring full\"></span>{}</li>", escaped(text)),
-        Key::Band(text) => format!("<li>{}{}</li>", plot::band_swatch()?, escaped(text)),
+fn legend_entry(entry: &LegendEntry) -> Result<String, ReportError> {
+    Ok(match entry {
+        LegendEntry::Peer { name, style } => format!("<li>{}{}</li>", plot::swatch(*style)?, escaped(name)),
+        LegendEntry::Hollow(text) => format!("<li><span class=\"ring\"></span>{}</li>", escaped(text)),
+        LegendEntry::Filled(text) => format!("<li><span class=\"ring full\"></span>{}</li>", escaped(text)),
+        LegendEntry::Band(text) => format!("<li>{}{}</li>", plot::band_swatch()?, escaped(text)),
     })
 }

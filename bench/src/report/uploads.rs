@@ -3,14 +3,13 @@
 use super::ReportError;
 use super::analysis::{Analysis, ScenarioAnalysis};
 use super::axis::Axis;
-use super::chart::{Figure, Key, style_of};
-use super::comparison::shortened;
+use super::figure::{Figure, LegendEntry, row_label, style_of};
 use super::metric::Metric;
 use super::plot::{self, Row, RowPlot};
 use super::text::printable;
 use crate::result::Work;
 
-/// What uploads are judged by.
+/// The numbers by which uploads are judged.
 const METRICS: [Metric; 2] = [Metric::ServerCpuPerGb, Metric::Throughput];
 
 /// A figure for each metric of which there are ratios.
@@ -34,15 +33,15 @@ fn figure(analysis: &Analysis, metric: Metric) -> Result<Option<Figure>, ReportE
     let bands = rows.iter().filter_map(|row| row.band).flat_map(|(low, high)| [low, high]);
     // The axis reaches from 0.8 to 1.25 at least, so that noise looks like noise.
     let values: Vec<f64> = marks.chain(bands).chain([0.8, 1.25]).collect();
-    let mut legend: Vec<Key> = Vec::new();
+    let mut legend: Vec<LegendEntry> = Vec::new();
     for peer in analysis.others() {
         let style = style_of(analysis, peer);
         if rows.iter().any(|row| row.style == style) {
-            legend.push(Key::Peer { name: peer.to_owned(), style });
+            legend.push(LegendEntry::Peer { name: peer.to_owned(), style });
         }
     }
     if rows.iter().any(|row| row.band.is_some()) {
-        legend.push(Key::Band("noise".to_owned()));
+        legend.push(LegendEntry::Band("noise".to_owned()));
     }
     let better = if metric.more_is_better() { "more is better" } else { "less is better" };
     let title = metric.title().to_owned();
@@ -57,7 +56,7 @@ fn rows(analysis: &Analysis, scenario: &ScenarioAnalysis, metric: Metric) -> Vec
     let Some(row) = scenario.row(metric) else { return rows };
     for peer in analysis.others() {
         let Some(against) = row.cell(peer).and_then(|cell| cell.against) else { continue };
-        let label = if rows.is_empty() { shortened(&scenario.scenario.title) } else { String::new() };
+        let label = if rows.is_empty() { row_label(&scenario.scenario.title) } else { String::new() };
         rows.push(Row {
             label,
             style: style_of(analysis, peer),
