@@ -1,9 +1,9 @@
 //! Which plots a run gets: whatever was measured at several sizes or connection counts, latencies, and what load
 //! on a slow device does to hot requests.
 
-use super::ReportError;
 use super::analysis::{Analysis, ScenarioAnalysis};
 use super::axis::Axis;
+use super::error::ReportError;
 use super::figure::{Figure, LegendEntry, style_of};
 use super::metric::{Metric, Quantity};
 use super::plot::{self, LinePlot, Row, RowPlot, Series};

@@ -1,8 +1,8 @@
 //! Before and after: the reference of two runs, scenario by scenario.
 
-use super::ReportError;
 use super::analysis::{Analysis, MetricRow, ScenarioAnalysis};
 use super::axis::Axis;
+use super::error::ReportError;
 use super::figure::{Figure, LegendEntry, row_label, style_of};
 use super::metric::{Metric, key_metrics};
 use super::plot::{self, Row, RowPlot};

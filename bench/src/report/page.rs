@@ -1,18 +1,23 @@
 //! One HTML file that needs nothing else: no script, no font, no picture from anywhere.
 
-use super::analysis::{Analysis, NoiseSource, PAIRS_MIN};
+use super::analysis::{Analysis, MetricRow, NoiseSource, PAIRS_MIN};
+use super::chart;
 use super::comparison::{self, Change};
+use super::error::ReportError;
 use super::metric::Metric;
+use super::read::check_version;
 use super::section::{self, details, figures};
 use super::text::{command, escaped, measured, ratio_range, ratio_spread, size, verdict};
-use super::{RUNS_MAX, ReportError, chart, check_version};
 use crate::result::Run;
 use crate::statistics::Verdict;
+
+/// The most runs on one page: each has its own tables and plots, and a browser has to lay them all out.
+const RUNS_MAX: usize = 16;
 
 /// Turns runs, oldest first, into one HTML page. Of several runs each later one is compared with the first.
 ///
 /// # Errors
-/// When there is no run, more than [`RUNS_MAX`], one of another format version, or a plot can't be drawn.
+/// When there is no run, more than 16, one of another format version, or a plot can't be drawn.
 pub fn page(runs: &[Run]) -> Result<String, ReportError> {
     check(runs)?;
     let analyses: Vec<Analysis> = runs.iter().map(Analysis::of).collect();
@@ -40,7 +45,7 @@ fn check(runs: &[Run]) -> Result<(), ReportError> {
         return Err(ReportError::NoRun);
     }
     if runs.len() > RUNS_MAX {
-        return Err(ReportError::TooManyRuns { found: runs.len() });
+        return Err(ReportError::TooManyRuns { found: runs.len(), max: RUNS_MAX });
     }
     runs.iter().try_for_each(|run| check_version(&run.started, u64::from(run.format_version)))
 }
@@ -98,7 +103,7 @@ fn cores(cores: &[usize]) -> String {
     }
 }
 
-/// What keeps the run from saying more.
+/// The circumstances that keep the run from saying more.
 fn notices(html: &mut String, analysis: &Analysis) {
     let run = analysis.run;
     let mut notices = Vec::new();
@@ -119,9 +124,7 @@ fn notices(html: &mut String, analysis: &Analysis) {
         notices.push(format!("No ratio rests on more than {pairs} pairs of rounds: {claim}."));
     }
     let rows = || analysis.scenarios.iter().flat_map(|scenario| &scenario.rows);
-    let borrowed = |row: &&super::analysis::MetricRow| {
-        row.noise.is_some_and(|noise| noise.source == NoiseSource::Widest)
-    };
+    let borrowed = |row: &&MetricRow| row.noise.is_some_and(|noise| noise.source == NoiseSource::Widest);
     if analysis.pairs_max().is_some() && rows().all(|row| row.noise.is_none()) {
         notices.push("Noise wasn’t measured: differences are judged by the pairs alone.".to_owned());
     } else if rows().any(|row| borrowed(&row)) {
@@ -212,7 +215,7 @@ fn change_table(html: &mut String, changes: &[Change]) {
     html.push_str("</tbody>\n</table></div>\n");
 }
 
-/// What the numbers mean, for those that are shown.
+/// The meaning of the numbers that are shown.
 fn words(html: &mut String, analyses: &[Analysis]) {
     html.push_str("<h2>What the numbers mean</h2>\n<dl class=\"words\">\n");
     let shown = |metric: &Metric| {

@@ -12,8 +12,8 @@ use plotters::element::{PathElement, Polygon};
 use plotters::style::{Color, IntoFont, RGBColor, ShapeStyle};
 use plotters_svg::SVGBackend;
 
-use super::ReportError;
 use super::axis::Axis;
+use super::error::ReportError;
 use crate::statistics::Spread;
 
 /// Grid and axes; the text; noise bands. The style sheet knows them.

@@ -1,7 +1,7 @@
 //! The parts of a run's page: overview, figures, the table of each scenario.
 
-use super::ReportError;
 use super::analysis::{Analysis, Cell, MetricRow, NoiseSource, ScenarioAnalysis};
+use super::error::ReportError;
 use super::figure::{Figure, LegendEntry, style_of};
 use super::metric::key_metrics;
 use super::plot;

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{FORMAT_VERSION, RESULT_BYTES_MAX, ReportError, made_up, page, read};
-use crate::result::Run;
+use super::read::RESULT_BYTES_MAX;
+use super::{ReportError, made_up, page, read};
+use crate::result::{FORMAT_VERSION, Run};
 
 /// The SVG elements of `html`.
 fn drawings(html: &str) -> Vec<&str> {
@@ -133,7 +134,7 @@ fn other_format_versions_are_refused() {
                     use the stream-bench that wrote it, or measure again";
     assert_eq!(told, expected);
     assert!(matches!(page(&[]), Err(ReportError::NoRun)));
-    assert!(matches!(page(&vec![made_up::bare_run(); 17]), Err(ReportError::TooManyRuns { found: 17 })));
+    assert!(matches!(page(&vec![made_up::bare_run(); 17]), Err(ReportError::TooManyRuns { found: 17, .. })));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Uploads of all sizes and file systems in one picture: every peer by the reference.
 
-use super::ReportError;
 use super::analysis::{Analysis, ScenarioAnalysis};
 use super::axis::Axis;
+use super::error::ReportError;
 use super::figure::{Figure, LegendEntry, row_label, style_of};
 use super::metric::Metric;
 use super::plot::{self, Row, RowPlot};
