@@ -8,19 +8,16 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio_uring::net::TcpStream;
 
+use super::client::Client;
 use super::exchange::Exchange;
 use super::frames;
 use super::operation::{self, pause};
-use super::plan::{Answer, Work};
-use super::thread::Client;
 use super::upload;
+use super::work::{Answer, Work};
 use crate::fixture::push_out;
 
 /// Wait after a failure before the next try, so that a dead server isn't hammered.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
-
-/// How long a connection waits for its next start before it looks whether the load has ended.
-const WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// Failures in a row after which a connection gives up.
 const FAILURES_MAX: usize = 20;
@@ -61,7 +58,7 @@ async fn serve(client: &Rc<Client>, index: usize, number: usize) -> io::Result<(
     let start = match &client.load.work {
         _ if is_first => Some(Instant::now()),
         // The connect belongs to the request where each request has one of its own.
-        Work::Requests { keep_alive: false, .. } => Some(wait_for_start(client).await?),
+        Work::Requests { keep_alive: false, .. } => Some(client.wait_for_start().await?),
         _ => None,
     };
     if client.phase.is_stopping() {
@@ -77,7 +74,7 @@ async fn serve(client: &Rc<Client>, index: usize, number: usize) -> io::Result<(
             while !client.phase.is_stopping() {
                 let begin = match start.take() {
                     Some(begin) => begin,
-                    None => wait_for_start(client).await?,
+                    None => client.wait_for_start().await?,
                 };
                 if client.phase.is_stopping() {
                     break;
@@ -115,19 +112,6 @@ async fn serve(client: &Rc<Client>, index: usize, number: usize) -> io::Result<(
     }
 }
 
-/// Waits for the intended start of the next request, and returns it.
-pub(super) async fn wait_for_start(client: &Client) -> io::Result<Instant> {
-    let start = client.schedule.next_start();
-    loop {
-        let early = start.saturating_duration_since(Instant::now());
-        if early.is_zero() || client.phase.is_stopping() {
-            return Ok(start);
-        }
-        // A load that ends doesn't wait for the next start of a slow schedule.
-        pause(early.min(WAIT_MAX)).await?;
-    }
-}
-
 /// An idle or slowly reading connection.
 async fn slow(
     client: &Rc<Client>,
@@ -159,7 +143,7 @@ fn source(client: &Client, number: usize) -> Option<IpAddr> {
 }
 
 async fn connect(client: &Client, number: usize) -> io::Result<TcpStream> {
-    let _turn = client.connects.acquire().await.map_err(io::Error::other)?;
+    let _permit = client.connects.acquire().await.map_err(io::Error::other)?;
     let address = client.load.address;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if !matches!(client.load.work, Work::Requests { keep_alive: false, .. }) {

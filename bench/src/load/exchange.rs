@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use tokio_uring::net::TcpStream;
 
+use super::client::Client;
 use super::operation::discard;
-use super::plan::{Answer, ClientMode};
-use super::thread::Client;
+use super::work::{Answer, ClientMode};
 
 /// Room for a response head and a short body: one receive brings both.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -31,7 +31,7 @@ pub(super) struct Exchange {
     is_warm: bool,
 }
 
-/// What a response head says.
+/// The head of a response.
 struct Head {
     status: u16,
     head_bytes: usize,

@@ -3,13 +3,12 @@
 use std::io;
 use std::sync::OnceLock;
 
-use super::connection::wait_for_start;
 use super::exchange::Exchange;
 
 /// Payload is sent again and again from one piece of memory.
 const PAYLOAD_BYTES: usize = 1 << 20;
 
-/// What a frame is answered with.
+/// The answer to a frame.
 const ACKNOWLEDGEMENT: &[u8] = b"done";
 
 fn payload() -> &'static [u8] {
@@ -20,7 +19,7 @@ fn payload() -> &'static [u8] {
 /// Sends frames of `bytes` bytes, each after the last was acknowledged, until told to end.
 pub(super) async fn send(exchange: &mut Exchange, bytes: u64) -> io::Result<()> {
     while !exchange.client().phase.is_stopping() {
-        let begin = wait_for_start(exchange.client()).await?;
+        let begin = exchange.client().wait_for_start().await?;
         let stream = exchange.stream().clone();
         let (result, _) = stream.write_all(bytes.to_le_bytes().to_vec()).await;
         result?;

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use super::plan::Pace;
+use super::work::Pace;
 
 /// The schedule of one thread's connections together.
 pub(super) struct Schedule {

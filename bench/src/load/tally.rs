@@ -1,4 +1,4 @@
-//! What the connections of a load counted.
+//! The counts of a load's connections.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,14 +28,14 @@ pub struct Tally {
     pub pulls_warm: u64,
     /// Bytes of each connection.
     pub connection_bytes: Vec<u64>,
-    /// What connections uploaded, by their numbers.
-    uploads: BTreeMap<usize, Uploads>,
+    /// The uploads of connections, by their numbers.
+    uploads: BTreeMap<usize, ConnectionUploads>,
     latency: Histogram<u64>,
 }
 
-/// What one connection uploaded, each time to the same name.
+/// The uploads of one connection, each to the same name.
 #[derive(Clone, Copy, Debug, Default)]
-struct Uploads {
+struct ConnectionUploads {
     begun: u64,
     /// The one whose body the name has; none while another is under way.
     stored: Option<u64>,

@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::body::Body;
+use super::client::Client;
 use super::exchange::Exchange;
 use super::operation::pause;
-use super::plan::{Counted, Source, Upload};
-use super::thread::Client;
-use super::{Phase, Turn};
+use super::phase::{InFlight, Phase};
+use super::work::{Counted, Source, Upload};
 
 /// How often a connection that is ready looks whether the clock runs.
 const CLOCK_CHECK: Duration = Duration::from_millis(1);
@@ -27,11 +27,11 @@ pub(super) async fn send(
     number: usize,
 ) -> io::Result<()> {
     let head = upload.head(client.load.address, number);
-    let mut turn = None;
+    let mut in_flight = None;
     while !client.phase.is_stopping() {
         if exchange.is_warm() && upload.counted == Counted::Whole {
-            turn = wait_for_clock(&client.phase).await?;
-            if turn.is_none() {
+            in_flight = wait_for_clock(&client.phase).await?;
+            if in_flight.is_none() {
                 break;
             }
         }
@@ -44,21 +44,21 @@ pub(super) async fn send(
         exchange.receive_stored().await?;
         client.tally.borrow_mut().stored(number, count);
         match upload.counted {
-            Counted::Whole if turn.is_some() => exchange.stored(begin, upload.bytes),
+            Counted::Whole if in_flight.is_some() => exchange.stored(begin, upload.bytes),
             Counted::Whole if count + 1 >= UPLOADS_UNCOUNTED => exchange.mark_warm(),
             Counted::Whole => {}
             Counted::Bytes => exchange.answered(begin),
         }
-        turn = None;
+        in_flight = None;
     }
     Ok(())
 }
 
 /// None: the load ends before the clock runs again.
-async fn wait_for_clock(phase: &Phase) -> io::Result<Option<Turn<'_>>> {
+async fn wait_for_clock(phase: &Phase) -> io::Result<Option<InFlight<'_>>> {
     while !phase.is_stopping() {
-        if let Some(turn) = phase.begin() {
-            return Ok(Some(turn));
+        if let Some(in_flight) = phase.begin_whole() {
+            return Ok(Some(in_flight));
         }
         pause(CLOCK_CHECK).await?;
     }
@@ -84,7 +84,7 @@ async fn send_body(exchange: &mut Exchange, mut body: Body, counted: Counted) ->
     Ok(())
 }
 
-/// What the server says to a body that it doesn't take to its end.
+/// The answer of a server that doesn't take a body to its end.
 async fn refusal(exchange: &mut Exchange) -> Option<io::Error> {
     match exchange.receive_stored().await {
         Ok(()) => Some(io::Error::other("an answer before the end of the body")),

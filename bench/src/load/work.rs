@@ -1,4 +1,4 @@
-//! What a load does.
+//! A load: its size, its pace, and the work of its connections.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ pub const THREADS_MAX: usize = 64;
 /// (net.ipv4.ip_local_port_range), less what is in TIME_WAIT.
 pub(super) const CONNECTIONS_PER_ADDRESS_MAX: usize = 20_000;
 
-/// What becomes of received bytes.
+/// The use that is made of received bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ClientMode {
     /// Dropped inside the kernel: the client costs next to nothing.
@@ -64,13 +64,13 @@ pub struct ColdPull {
 /// Bodies that are uploaded, each connection's to a name of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upload {
-    /// What the names begin with: `/put/file` becomes `/put/file-0` and so on, by the connections' numbers.
+    /// The beginning of the names: `/put/file` becomes `/put/file-0` and so on, by the connections' numbers.
     pub path: String,
     /// Bytes of each body.
     pub bytes: u64,
     /// Where they come from.
     pub source: Source,
-    /// What the clock counts.
+    /// The part of them that the clock counts.
     pub counted: Counted,
 }
 
@@ -83,7 +83,7 @@ pub enum Source {
     Server,
 }
 
-/// What of uploads the clock counts.
+/// The part of uploads that the clock counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
     /// Whole uploads: none is under way when the clock starts, and it stops when the last that has begun is answered.
@@ -114,7 +114,7 @@ impl Upload {
     }
 }
 
-/// What each connection does.
+/// The work of each connection.
 #[derive(Clone, Debug)]
 pub enum Work {
     /// HTTP requests; more than one kind are used in turn.

@@ -1,0 +1,74 @@
+//! The phase of a load, which all its threads look at: whether answers count, and whether connections end.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Tells threads when to count and when to end.
+#[derive(Debug, Default)]
+pub(super) struct Phase {
+    /// The clock runs.
+    counting: AtomicBool,
+    /// Connections end.
+    stopping: AtomicBool,
+    /// Pieces of work that have begun and count as a whole.
+    in_flight: AtomicUsize,
+    /// Threads that have ended, because they were told to or because all their connections have given up.
+    threads_ended: AtomicUsize,
+}
+
+/// A piece of work that counts as a whole, for which the clock waits. It ends when this is dropped.
+pub(super) struct InFlight<'a>(&'a Phase);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Phase {
+    /// From now on answers count.
+    pub(super) fn start_counting(&self) {
+        self.counting.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on no piece of work that begins counts.
+    pub(super) fn stop_counting(&self) {
+        self.counting.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_counting(&self) -> bool {
+        self.counting.load(Ordering::Relaxed)
+    }
+
+    /// Begins a piece of work that counts as a whole; None while the clock doesn't run. It is counted before the clock
+    /// is looked at, and who stops the clock does so before looking at the count: one of the two sees the other.
+    pub(super) fn begin_whole(&self) -> Option<InFlight<'_>> {
+        if !self.is_counting() {
+            return None;
+        }
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        let in_flight = InFlight(self);
+        self.counting.load(Ordering::SeqCst).then_some(in_flight)
+    }
+
+    /// Pieces of work that have begun and count as a whole.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::SeqCst)
+    }
+
+    /// From now on connections end.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn thread_ended(&self) {
+        self.threads_ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn threads_ended(&self) -> usize {
+        self.threads_ended.load(Ordering::Relaxed)
+    }
+}
