@@ -12,7 +12,7 @@ use crate::load::INTERRUPTED;
 use crate::peer::{self, RunningPeer, Setup, StartError, UploadSetup};
 use crate::progress::Progress;
 use crate::result::{Absent, FORMAT_VERSION, PeerFacts, Run, Sample, Scenario};
-use crate::scenario::{self, Client, Plan, Serving, Subject, Timing, UploadTo};
+use crate::scenario::{self, Client, Measurement, Plan, Serving, Subject, Timing, UploadTo};
 use crate::usage::refuse;
 
 /// Bytes by which answer heads may differ in a fair comparison.
@@ -236,7 +236,8 @@ fn measure(
     let digests_checked = if round == 0 { verify(plan, peer)? } else { 0 };
     peer.reset_memory_peak();
     let timing = plan.timing(options.timing);
-    let sample = scenario::measure(plan, subject, &options.client, timing, progress);
+    let measurement = Measurement { plan, subject, client: &options.client, timing, progress };
+    let sample = scenario::measure(&measurement);
     if let Some(to) = &plan.uploads {
         scenario::tidy(&options.setup.root, to)?;
     }

@@ -15,7 +15,7 @@ use crate::peer::{Cost, Uploads, cost_of_tree};
 use crate::progress::Progress;
 use crate::result::{FORMAT_VERSION, PeerFacts, Run, Scenario, Work};
 use crate::scenario::standard::describe_bytes;
-use crate::scenario::{self, Client, File, NewNames, Plan, Subject, Timing, UploadTo};
+use crate::scenario::{self, Client, File, Measurement, NewNames, Plan, Subject, Timing, UploadTo};
 use crate::usage::refuse;
 
 /// The name of the server in the results.
@@ -155,7 +155,10 @@ fn measure(server: &Server, common: &Common, plan: Plan) -> Result<Run> {
     };
     let progress = Progress::new(1);
     progress.say(&plan.title);
-    let sample = scenario::measure(&plan, &subject, &Client::of(common), Timing::of(common)?, &progress)?;
+    let (client, timing) = (Client::of(common), Timing::of(common)?);
+    let measurement =
+        Measurement { plan: &plan, subject: &subject, client: &client, timing, progress: &progress };
+    let sample = scenario::measure(&measurement)?;
     drop(progress);
     let facts = PeerFacts {
         name: SERVER.to_owned(),

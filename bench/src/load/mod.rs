@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::progress::Progress;
 use phase::Phase;
@@ -161,21 +161,4 @@ impl RunningLoad {
         }
         Ok(sum)
     }
-}
-
-/// Runs `load` for `warm_up` uncounted and then for `duration`. `sample` is asked twice, right when the clock
-/// starts and right when it stops, so that what it reads covers the same time.
-pub fn run<S>(
-    load: &Load,
-    warm_up: Duration,
-    duration: Duration,
-    progress: &Progress,
-    sample: impl Fn() -> S,
-) -> Result<(Tally, Duration, S, S)> {
-    let running = start(load).context("starting the load")?;
-    std::thread::park_timeout(warm_up);
-    let before = sample();
-    let elapsed = running.count(duration, progress);
-    let after = sample();
-    Ok((running.stop()?, elapsed, before, after))
 }

@@ -6,49 +6,41 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Result, bail};
 
-use super::{Client, Plan, Subject, Timing, get, hot_load, load, sample};
+use super::measurement::Measurement;
 use crate::load::{self, Answer, Load, Pace, Work as LoadWork};
-use crate::peer::own_cost;
-use crate::progress::Progress;
 use crate::result::{Sample, Work};
 
 /// Connections from one loopback address; the next come from the next address.
 const CONNECTIONS_PER_SOURCE: usize = 10_000;
 
-pub(super) fn measure(
-    plan: &Plan,
-    subject: &Subject<'_>,
-    client: &Client,
-    timing: Timing,
-    progress: &Progress,
-) -> Result<Sample> {
+pub(super) fn measure(measurement: &Measurement<'_>) -> Result<Sample> {
+    let Measurement { plan, subject, .. } = measurement;
     let Work::Connections { connections, read_bytes_per_s } = plan.work else {
         bail!("{} is no scenario of connections", plan.id)
     };
     let [small, ..] = plan.files.as_slice() else { bail!("{} needs a file", plan.id) };
     let file = if read_bytes_per_s.is_some() { plan.files.last().unwrap_or(small) } else { small };
-    let request = (get(subject.http, &file.url_path, true), Answer::Body { bytes: file.bytes });
+    let request = (measurement.get(&file.url_path, true), Answer::Body { bytes: file.bytes });
     let work = LoadWork::Slow { request, bytes_per_s: read_bytes_per_s.unwrap_or(0) };
     let many = Load {
         sources: sources(subject.http.ip(), connections),
-        ..load(subject.http, work, connections, client, Pace::Closed)
+        ..measurement.load(subject.http, work, connections, Pace::Closed)
     };
     let held = load::start(&many)?;
     let memory_after = (subject.cost)().memory_bytes;
 
-    let probe = hot_load(plan, subject, 1, client, Pace::Closed)?;
-    let costs = || ((subject.cost)(), own_cost());
-    let probed = load::run(&probe, timing.warm_up, timing.duration, progress, costs);
+    let probe = measurement.hot_load(1, Pace::Closed)?;
+    let probed = measurement.run(&probe);
     let held = held.stop()?;
-    let (mut tally, elapsed, before, after) = probed?;
+    let mut probed = probed?;
     for (what, count) in held.errors {
-        *tally.errors.entry(format!("held connection: {what}")).or_default() += count;
+        *probed.tally.errors.entry(format!("held connection: {what}")).or_default() += count;
     }
     let grown = memory_after.saturating_sub(subject.memory_at_start_bytes) as f64;
     Ok(Sample {
         memory_per_connection_bytes: Some(grown / connections as f64),
         fairness: None,
-        ..sample(&tally, elapsed, (before.0, after.0), (before.1, after.1))
+        ..probed.sample()
     })
 }
 

@@ -2,34 +2,28 @@
 
 use anyhow::{Result, bail};
 
-use super::{Client, Plan, SLOW_DURATION_FACTOR, Subject, Timing, hot_load, load, put, sample};
+use super::measurement::Measurement;
+use super::plan::{SLOW_DURATION_FACTOR, Timing};
+use super::put;
 use crate::load::{self, Counted, Pace, Work as LoadWork};
-use crate::peer::own_cost;
-use crate::progress::Progress;
 use crate::result::{Sample, Work};
 
-pub(super) fn measure(
-    plan: &Plan,
-    subject: &Subject<'_>,
-    client: &Client,
-    timing: Timing,
-    progress: &Progress,
-) -> Result<Sample> {
+pub(super) fn measure(measurement: &Measurement<'_>) -> Result<Sample> {
+    let Measurement { plan, subject, timing, .. } = *measurement;
     let Work::MixedPut { connections, uploads, upload_bytes, .. } = plan.work else {
         bail!("{} is not mixed", plan.id)
     };
-    let hot = hot_load(plan, subject, connections, client, Pace::Closed)?;
+    let hot = measurement.hot_load(connections, Pace::Closed)?;
     let measure = |duration| {
-        let costs = || ((subject.cost)(), own_cost());
-        let (tally, elapsed, before, after) = load::run(&hot, timing.warm_up, duration, progress, costs)?;
-        Ok::<_, anyhow::Error>(sample(&tally, elapsed, (before.0, after.0), (before.1, after.1)))
+        let timing = Timing { duration, ..timing };
+        Measurement { timing, ..*measurement }.run(&hot).map(|measured| measured.sample())
     };
     if uploads == 0 {
         return measure(timing.duration);
     }
     let without = measure(timing.duration / SLOW_DURATION_FACTOR)?;
     let upload = put::upload(plan, subject, upload_bytes, Counted::Bytes)?;
-    let uploads = load(subject.http, LoadWork::Upload(upload), uploads, client, Pace::Closed);
+    let uploads = measurement.load(subject.http, LoadWork::Upload(upload), uploads, Pace::Closed);
     let uploads = load::start(&uploads)?;
     let begin = uploads.start_clock();
     let with = measure(timing.duration);

@@ -4,41 +4,32 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use super::{Client, Plan, Subject, Timing, get, load, sample};
-use crate::load::{self, Answer, Load, Pace, Work as LoadWork};
-use crate::peer::own_cost;
-use crate::progress::Progress;
+use super::measurement::Measurement;
+use crate::load::{Answer, Load, Pace, Work as LoadWork};
 use crate::result::{Sample, Work};
 
-pub(super) fn measure(
-    plan: &Plan,
-    subject: &Subject<'_>,
-    client: &Client,
-    timing: Timing,
-    progress: &Progress,
-) -> Result<Sample> {
-    let load = load_of(plan, subject, client)?;
-    let costs = || ((subject.cost)(), own_cost());
-    let (tally, elapsed, before, after) = load::run(&load, timing.warm_up, timing.duration, progress, costs)?;
-    Ok(sample(&tally, elapsed, (before.0, after.0), (before.1, after.1)))
+pub(super) fn measure(measurement: &Measurement<'_>) -> Result<Sample> {
+    let load = load_of(measurement)?;
+    Ok(measurement.run(&load)?.sample())
 }
 
-fn load_of(plan: &Plan, subject: &Subject<'_>, client: &Client) -> Result<Load> {
+fn load_of(measurement: &Measurement<'_>) -> Result<Load> {
+    let Measurement { plan, subject, .. } = measurement;
     match plan.work {
         Work::Pull { connections, keep_alive, rate_per_s, .. } => {
             let files = plan.files.iter();
             let requests: Arc<[_]> = files
                 .map(|file| {
                     let answer = Answer::Body { bytes: file.bytes };
-                    (get(subject.http, &file.url_path, keep_alive), answer)
+                    (measurement.get(&file.url_path, keep_alive), answer)
                 })
                 .collect();
             let pace = rate_per_s.map_or(Pace::Closed, |rate_per_s| Pace::Open { rate_per_s });
-            Ok(load(subject.http, LoadWork::Requests { requests, keep_alive }, connections, client, pace))
+            Ok(measurement.load(subject.http, LoadWork::Requests { requests, keep_alive }, connections, pace))
         }
         Work::Push { body_bytes, connections } => {
             let Some(address) = subject.frames else { bail!("{} takes no frames", subject.name) };
-            Ok(load(address, LoadWork::Frames { bytes: body_bytes }, connections, client, Pace::Closed))
+            Ok(measurement.load(address, LoadWork::Frames { bytes: body_bytes }, connections, Pace::Closed))
         }
         Work::Stream { body_bytes, connections } => {
             let Some(address) = subject.control else { bail!("{} has no control plane", subject.name) };
@@ -47,7 +38,7 @@ fn load_of(plan: &Plan, subject: &Subject<'_>, client: &Client) -> Result<Load> 
             );
             let requests = Arc::new([(head.into_bytes(), Answer::Stream { bytes: body_bytes })]);
             let work = LoadWork::Requests { requests, keep_alive: true };
-            Ok(load(address, work, connections, client, Pace::Closed))
+            Ok(measurement.load(address, work, connections, Pace::Closed))
         }
         Work::Connections { .. } | Work::Mixed { .. } | Work::Put { .. } | Work::MixedPut { .. } => {
             bail!("{} is no single load", plan.id)

@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{statfs, statvfs};
 
-use super::{File, Plan, UploadTo};
+use super::plan::{File, Plan};
+use super::uploads::UploadTo;
 use crate::fixture::Fixture;
 use crate::result::Work;
 

@@ -8,7 +8,7 @@ use stream_bench::load::ClientMode;
 use stream_bench::peer::{Cost, Uploads};
 use stream_bench::progress::Progress;
 use stream_bench::result::Work;
-use stream_bench::scenario::{self, Client, File, Plan, Subject, Timing, UploadTo};
+use stream_bench::scenario::{self, Client, File, Measurement, Plan, Subject, Timing, UploadTo};
 
 use super::{Ceiling, Server, assert_worked, bench, measure, sample};
 
@@ -136,7 +136,10 @@ fn scenarios_of_uploads_in_quick_form() {
         scenario::can(&plan, &subject).unwrap();
         let client = Client { threads: 1, cores: Vec::new(), mode: ClientMode::Discard };
         let timing = Timing { warm_up: Duration::ZERO, duration: Duration::from_millis(200) };
-        let sample = scenario::measure(&plan, &subject, &client, timing, &Progress::new(1)).unwrap();
+        let progress = Progress::new(1);
+        let measurement =
+            Measurement { plan: &plan, subject: &subject, client: &client, timing, progress: &progress };
+        let sample = scenario::measure(&measurement).unwrap();
         assert!(sample.requests > 0 && sample.errors.is_empty(), "{sample:?}");
         match work {
             Work::Put { .. } => {
