@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::{Configuration, IDLE_TIMEOUT_S, Place, Recipe, Uploads};
+use super::place::Place;
+use super::recipe::{Configuration, IDLE_TIMEOUT_S, Recipe};
 
 pub(super) fn recipe(place: &Place<'_>, program: PathBuf) -> Recipe {
     let path = place.file("Caddyfile");
     Recipe {
-        program,
         arguments: ["run", "--adapter", "caddyfile", "--config", &path].map(str::to_owned).to_vec(),
         environment: vec![
             // What the other servers call workers.
@@ -17,10 +17,7 @@ pub(super) fn recipe(place: &Place<'_>, program: PathBuf) -> Recipe {
         ],
         configuration: Some(Configuration { path: PathBuf::from(path), text: configuration(place) }),
         version_arguments: &["version"],
-        connections_max: place.connections_max(),
-        control: None,
-        frames: None,
-        uploads: Uploads::Refused,
+        ..Recipe::new(place, program)
     }
 }
 

@@ -4,20 +4,15 @@ use std::path::PathBuf;
 
 use rustix::process::geteuid;
 
-use super::{Configuration, IDLE_TIMEOUT_S, Place, Recipe, Uploads};
+use super::place::Place;
+use super::recipe::{Configuration, IDLE_TIMEOUT_S, Recipe};
 
 pub(super) fn recipe(place: &Place<'_>, program: PathBuf) -> Recipe {
     let path = place.file("h2o.yaml");
     Recipe {
-        program,
         arguments: ["--mode", "worker", "--conf", &path].map(str::to_owned).to_vec(),
-        environment: Vec::new(),
         configuration: Some(Configuration { path: PathBuf::from(path), text: configuration(place) }),
-        version_arguments: &["--version"],
-        connections_max: place.connections_max(),
-        control: None,
-        frames: None,
-        uploads: Uploads::Refused,
+        ..Recipe::new(place, program)
     }
 }
 

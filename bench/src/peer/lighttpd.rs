@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{Configuration, IDLE_TIMEOUT_S, Place, Recipe, Uploads};
+use super::place::Place;
+use super::recipe::{Configuration, IDLE_TIMEOUT_S, Recipe};
 
 /// lighttpd keeps the setting in 16 bits; after so many requests it closes the connection.
 const KEEP_ALIVE_REQUESTS_MAX: u16 = u16::MAX;
@@ -10,15 +11,11 @@ const KEEP_ALIVE_REQUESTS_MAX: u16 = u16::MAX;
 pub(super) fn recipe(place: &Place<'_>, program: PathBuf) -> Recipe {
     let path = place.file("lighttpd.conf");
     Recipe {
-        program,
         arguments: ["-D", "-f", &path].map(str::to_owned).to_vec(),
-        environment: Vec::new(),
         configuration: Some(Configuration { path: PathBuf::from(path), text: configuration(place) }),
         version_arguments: &["-v"],
         connections_max: connections_max(place),
-        control: None,
-        frames: None,
-        uploads: Uploads::Refused,
+        ..Recipe::new(place, program)
     }
 }
 

@@ -6,11 +6,15 @@
 mod caddy;
 pub mod ceiling;
 mod cost;
+mod error;
 pub(crate) mod fetch;
 mod h2o;
 mod lighttpd;
 mod nginx;
+mod place;
 mod process;
+mod recipe;
+mod setup;
 pub(crate) mod staging;
 mod streamd;
 #[cfg(test)]
@@ -18,17 +22,22 @@ mod tests;
 mod tree;
 
 pub use cost::{Cost, cost_of_tree, own_cost};
+pub use error::StartError;
+pub use recipe::Uploads;
+pub use setup::{Setup, UploadSetup};
 pub use tree::is_running;
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use crate::result::PeerFacts;
+use place::Place;
 use process::Process;
+use recipe::Recipe;
 
 /// All peers, in the order in which a comparison shows them.
 ///
@@ -53,63 +62,13 @@ const START_TIME_MAX: Duration = Duration::from_secs(20);
 /// Starts of one peer: a free port may be taken by somebody else before the peer binds it.
 const STARTS_MAX: usize = 3;
 
-/// Time that `--version` gets.
-const VERSION_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// Connections that peers are set up for; more than any scenario opens.
-const CONNECTIONS_MAX: u64 = 32_768;
-
-/// Time that idle connections stay open, for all peers alike. It is nginx's default and streamd's.
-const IDLE_TIMEOUT_S: u64 = 75;
-
-/// How peers are set up.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// The directory that all serve.
-    pub root: PathBuf,
-    /// Where their configurations and logs are written, in a directory for each.
-    pub work_directory: PathBuf,
-    /// Cores that they are pinned to; all cores where it is empty.
-    pub cores: Vec<usize>,
-    /// Worker threads or processes of each.
-    pub workers: usize,
-    /// The streamd to run.
-    pub streamd: PathBuf,
-    /// The streamd to run as `streamd-before`.
-    pub streamd_before: Option<PathBuf>,
-    /// Arguments that streamd gets besides those that it needs here.
-    pub streamd_arguments: Vec<String>,
-    /// Which uploads they take; none by default.
-    pub uploads: Option<UploadSetup>,
-}
-
-/// Which uploads peers are set up for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UploadSetup {
-    /// The directories below the root that they go to; each may be a file system of its own.
-    pub directories: Vec<String>,
-    /// Whether they must be on the disk when they are answered.
-    pub durable: bool,
-}
-
-/// What a peer does with uploads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Uploads {
-    /// Nothing.
-    Refused,
-    /// It takes PUT.
-    Taken,
-    /// It makes the bytes itself when asked to, and writes and syncs them: what the disk gives without a network.
-    Made,
-}
-
 /// A peer that answers requests. It is stopped when this is dropped.
 ///
 /// It also ends when the bench is killed, where setpriv(1) is installed: its main process gets SIGTERM with the end
 /// of the thread that started it (prctl(2), PR_SET_PDEATHSIG). So start peers on the main thread.
 #[derive(Debug)]
 pub struct RunningPeer {
-    /// What is said of it in the results.
+    /// The facts that the results say of it.
     pub facts: PeerFacts,
     /// Where it speaks HTTP.
     pub http: SocketAddr,
@@ -124,26 +83,6 @@ pub struct RunningPeer {
     /// Its memory when it had answered its first request.
     pub memory_at_start_bytes: u64,
     process: Process,
-}
-
-/// Why a peer doesn't take part.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StartError {
-    /// It isn't on this host.
-    #[error("{0}")]
-    NotInstalled(String),
-    /// It is, and can't do what it would be set up for.
-    #[error("{0}")]
-    Unable(String),
-    /// It is, or there is no such peer, and it could not be started.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl From<String> for StartError {
-    fn from(reason: String) -> StartError {
-        StartError::Failed(reason)
-    }
 }
 
 /// Whether there is a peer of this name.
@@ -207,48 +146,6 @@ impl RunningPeer {
     }
 }
 
-/// How to start one peer.
-struct Recipe {
-    program: PathBuf,
-    arguments: Vec<String>,
-    environment: Vec<(&'static str, String)>,
-    configuration: Option<Configuration>,
-    version_arguments: &'static [&'static str],
-    connections_max: u64,
-    control: Option<SocketAddr>,
-    frames: Option<SocketAddr>,
-    uploads: Uploads,
-}
-
-struct Configuration {
-    path: PathBuf,
-    text: String,
-}
-
-/// Where one peer runs.
-struct Place<'a> {
-    setup: &'a Setup,
-    /// Its own directory, absolute.
-    directory: PathBuf,
-    /// The root, absolute.
-    root: String,
-    http: SocketAddr,
-    /// A second free address: streamd's control plane, the ceiling's frames.
-    second: SocketAddr,
-    /// Files that a process may have open.
-    open_files_max: u64,
-}
-
-impl Place<'_> {
-    fn file(&self, name: &str) -> String {
-        self.directory.join(name).display().to_string()
-    }
-
-    fn connections_max(&self) -> u64 {
-        CONNECTIONS_MAX.min(self.open_files_max)
-    }
-}
-
 fn start_from(name: &str, setup: &Setup, directories: &[PathBuf]) -> Result<RunningPeer, StartError> {
     for _ in 1..STARTS_MAX {
         match start_once(name, setup, directories) {
@@ -261,45 +158,12 @@ fn start_from(name: &str, setup: &Setup, directories: &[PathBuf]) -> Result<Runn
 
 fn start_once(name: &str, setup: &Setup, directories: &[PathBuf]) -> Result<RunningPeer, StartError> {
     check_name(name)?;
-    let place = place(name, setup)?;
-    let recipe = recipe(name, &place, directories)?;
+    let place = Place::new(name, setup)?;
+    let recipe = recipe_of(name, &place, directories)?;
     Ok(start_recipe(name, recipe, &place, directories)?)
 }
 
-fn place<'a>(name: &str, setup: &'a Setup) -> Result<Place<'a>, String> {
-    let directory = setup.work_directory.join(name);
-    fs::create_dir_all(&directory)
-        .map_err(|error| format!("can't create {}: {error}", directory.display()))?;
-    let [http, second] =
-        free_addresses().map_err(|error| format!("no free port on the loopback interface: {error}"))?;
-    Ok(Place {
-        setup,
-        directory: PathBuf::from(plain_path(&directory)?),
-        root: plain_path(&setup.root)?,
-        http,
-        second,
-        open_files_max: process::open_files_max(),
-    })
-}
-
-/// Paths stand between double quotes in four kinds of configuration files, none of which quotes alike.
-fn plain_path(path: &Path) -> Result<String, String> {
-    let absolute = path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))?;
-    let text = absolute.to_str().ok_or_else(|| format!("{} is not UTF-8", absolute.display()))?;
-    if text.chars().any(|character| character.is_control() || "\"'\\${};#`".contains(character)) {
-        return Err(format!("{text:?} can't be written into a server's configuration: choose a plain path"));
-    }
-    Ok(text.to_owned())
-}
-
-/// Two ports that are free now.
-fn free_addresses() -> std::io::Result<[SocketAddr; 2]> {
-    let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let second = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok([first.local_addr()?, second.local_addr()?])
-}
-
-fn recipe(name: &str, place: &Place<'_>, directories: &[PathBuf]) -> Result<Recipe, StartError> {
+fn recipe_of(name: &str, place: &Place<'_>, directories: &[PathBuf]) -> Result<Recipe, StartError> {
     let find = |program| process::find_program(program, directories).map_err(StartError::NotInstalled);
     let takes_uploads = name.starts_with("streamd") || name.starts_with("nginx") || name == "ceiling";
     if place.setup.uploads.is_some() && !takes_uploads {
@@ -333,8 +197,7 @@ fn start_recipe(
             .map_err(|error| format!("can't write {}: {error}", file.path.display()))?;
         configuration = file.text;
     }
-    let version =
-        process::version(&recipe.program, recipe.version_arguments, &place.directory, VERSION_TIME_MAX)?;
+    let version = process::version(&recipe.program, recipe.version_arguments, &place.directory)?;
     let mut command_line = process::wrappers(&place.setup.cores, directories)?;
     command_line.push(recipe.program.display().to_string());
     command_line.extend(recipe.arguments);

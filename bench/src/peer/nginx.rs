@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use rustix::process::geteuid;
 
-use super::{
-    Configuration, IDLE_TIMEOUT_S, Place, Recipe, StartError, UploadSetup, Uploads, VERSION_TIME_MAX,
-    process, staging,
-};
+use super::error::StartError;
+use super::place::Place;
+use super::recipe::{Configuration, IDLE_TIMEOUT_S, Recipe, Uploads};
+use super::setup::UploadSetup;
+use super::{process, staging};
 
-/// What nginx receives of a body before it writes it to its file.
+/// Memory for a body, from which nginx writes to its file.
 const BODY_BUFFER: &str = "1m";
 
 /// Who reads files.
@@ -29,7 +30,7 @@ pub(super) fn recipe(place: &Place<'_>, program: PathBuf, reads: Reads) -> Resul
             return Err(StartError::Unable("doesn't sync what it takes".to_owned()));
         }
         Some(_) => {
-            let facts = process::output(&program, &["-V"], &place.directory, VERSION_TIME_MAX)?;
+            let facts = process::output(&program, &["-V"], &place.directory)?;
             if !facts.contains("http_dav_module") {
                 return Err(StartError::Unable("is built without its dav module".to_owned()));
             }
@@ -39,15 +40,11 @@ pub(super) fn recipe(place: &Place<'_>, program: PathBuf, reads: Reads) -> Resul
     let path = place.file("nginx.conf");
     let arguments = ["-p", &place.file(""), "-e", "stderr", "-c", &path].map(str::to_owned).to_vec();
     Ok(Recipe {
-        program,
         arguments,
-        environment: Vec::new(),
         configuration: Some(Configuration { path: PathBuf::from(path), text: configuration(place, reads) }),
         version_arguments: &["-v"],
-        connections_max: place.connections_max(),
-        control: None,
-        frames: None,
         uploads,
+        ..Recipe::new(place, program)
     })
 }
 

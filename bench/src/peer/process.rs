@@ -23,10 +23,13 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 /// Time that the kernel gets to end killed processes; those with gigabytes to free need some.
 const KILL_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// What is read of a log.
+/// Time that a program gets to print something about itself, as its version, and to end.
+const PRINT_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Bytes that are read of a log.
 const LOG_BYTES_MAX: usize = 64 << 10;
 
-/// What is shown of a line.
+/// Characters that are shown of a line.
 const LINE_CHARACTERS_MAX: usize = 300;
 
 /// Where there is no limit of open files, servers get this one; some allocate for as many as they may open.
@@ -153,7 +156,7 @@ pub(super) fn find_program(name: &str, directories: &[PathBuf]) -> Result<PathBu
         .ok_or_else(|| format!("{name} is not installed: scripts/install-peers.sh installs it"))
 }
 
-/// What goes before a server's own command line: its end with the bench's, and its cores.
+/// The words before a server's own command line: its end with the bench's, and its cores.
 pub(super) fn wrappers(cores: &[usize], directories: &[PathBuf]) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     if let Ok(setpriv) = find_program("setpriv", directories) {
@@ -171,31 +174,21 @@ pub(super) fn wrappers(cores: &[usize], directories: &[PathBuf]) -> Result<Vec<S
 }
 
 /// The first line that a program prints when it is asked for its version.
-pub(super) fn version(
-    program: &Path,
-    arguments: &[&str],
-    directory: &Path,
-    time_max: Duration,
-) -> Result<String, String> {
-    let text = output(program, arguments, directory, time_max)?;
+pub(super) fn version(program: &Path, arguments: &[&str], directory: &Path) -> Result<String, String> {
+    let text = output(program, arguments, directory)?;
     let line = text.lines().map(str::trim).find(|line| !line.is_empty());
     line.map(shown).ok_or_else(|| format!("{} {} printed nothing", program.display(), arguments.join(" ")))
 }
 
 /// All that a program prints that ends by itself, as far as a log is read.
-pub(super) fn output(
-    program: &Path,
-    arguments: &[&str],
-    directory: &Path,
-    time_max: Duration,
-) -> Result<String, String> {
+pub(super) fn output(program: &Path, arguments: &[&str], directory: &Path) -> Result<String, String> {
     let log = directory.join("output");
     let mut command_line = vec![program.display().to_string()];
     command_line.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     let process = Process::start(&command_line, &[], directory, &log)
         .map_err(|error| format!("{}: {error}", program.display()))?;
-    if !process.wait_until_gone(time_max) {
-        return Err(format!("{} did not end within {time_max:?}", command_line.join(" ")));
+    if !process.wait_until_gone(PRINT_TIME_MAX) {
+        return Err(format!("{} did not end within {PRINT_TIME_MAX:?}", command_line.join(" ")));
     }
     let text = fs::read(&log).unwrap_or_default();
     Ok(String::from_utf8_lossy(&text[..text.len().min(LOG_BYTES_MAX)]).into_owned())

@@ -3,14 +3,17 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Configuration, Place, Recipe, StartError, Uploads, VERSION_TIME_MAX, process};
+use super::error::StartError;
+use super::place::Place;
+use super::process;
+use super::recipe::{Configuration, Recipe, Uploads};
 
 /// `program` is the build that is measured.
 pub(super) fn recipe(place: &Place<'_>, program: &Path) -> Result<Recipe, StartError> {
     let program = program.canonicalize().map_err(|error| format!("{}: {error}", program.display()))?;
     let (mut text, mut uploads) = (String::new(), Uploads::Refused);
     if let Some(setup) = &place.setup.uploads {
-        let help = process::output(&program, &["--help"], &place.directory, VERSION_TIME_MAX)?;
+        let help = process::output(&program, &["--help"], &place.directory)?;
         if !help.contains("--uploads") {
             return Err(StartError::Unable("has no --uploads".to_owned()));
         }
@@ -30,14 +33,11 @@ pub(super) fn recipe(place: &Place<'_>, program: &Path) -> Result<Recipe, StartE
     ];
     arguments.extend(place.setup.streamd_arguments.iter().cloned());
     Ok(Recipe {
-        program,
         arguments,
-        environment: Vec::new(),
         configuration: Some(Configuration { path: PathBuf::from(configuration), text }),
-        version_arguments: &["--version"],
-        connections_max: place.connections_max(),
         control: Some(place.second),
         frames: Some(place.http),
         uploads,
+        ..Recipe::new(place, program)
     })
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+use super::place::Place;
 use super::{
     NAMES, RunningPeer, Setup, StartError, UploadSetup, fetch, process, start, start_from, start_recipe,
 };
@@ -70,7 +71,7 @@ fn start_named(name: &str, setup: &Setup) -> Option<RunningPeer> {
 
 /// The bench's own program isn't at hand in a unit test: the test program stands in for it.
 fn start_ceiling(setup: &Setup) -> Result<RunningPeer, String> {
-    let place = super::place("ceiling", setup)?;
+    let place = Place::new("ceiling", setup)?;
     let mut recipe = super::ceiling::recipe(&place)?;
     recipe.arguments = ["--exact", "peer::tests::be_the_ceiling", "--nocapture"].map(str::to_owned).to_vec();
     recipe.environment = vec![(CEILING_ADDRESSES, format!("{} {} {}", place.http, place.second, place.root))];
@@ -251,8 +252,8 @@ fn a_refused_configuration_is_told_with_the_servers_own_words() {
         ("caddy", "unrecognized directive"),
     ];
     for (name, words) in cases {
-        let place = super::place(name, &fixture.setup).unwrap();
-        let Ok(mut recipe) = super::recipe(name, &place, &directories) else { continue };
+        let place = Place::new(name, &fixture.setup).unwrap();
+        let Ok(mut recipe) = super::recipe_of(name, &place, &directories) else { continue };
         let configuration = recipe.configuration.as_mut().unwrap();
         configuration.text.insert_str(0, "nonsense: 1\n");
         let reason = start_recipe(name, recipe, &place, &directories).unwrap_err();

@@ -21,7 +21,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 
-use super::{Place, Recipe, UploadSetup, Uploads};
+use super::place::Place;
+use super::process;
+use super::recipe::{Recipe, Uploads};
+use super::setup::UploadSetup;
 
 /// The hidden subcommand by which the bench starts itself as the ceiling.
 pub const SUBCOMMAND: &str = "ceiling-server";
@@ -42,7 +45,7 @@ const ACCEPT_REST: Duration = Duration::from_millis(10);
 ///
 /// Errors: an address that can't be bound, a root that isn't there.
 pub fn serve_ceiling(http_listen: SocketAddr, push_listen: SocketAddr, root: &Path) -> Result<()> {
-    super::process::raise_open_files_limit();
+    process::raise_open_files_limit();
     let root = root.canonicalize().with_context(|| format!("root {}", root.display()))?;
     let files = Arc::new(http::Files::new(root));
     let http_listener = listener(http_listen)?;
@@ -66,19 +69,14 @@ pub(super) fn recipe(place: &Place<'_>) -> Result<Recipe, String> {
     let program =
         std::env::current_exe().map_err(|error| format!("can't find the bench's own program: {error}"))?;
     Ok(Recipe {
-        program,
         arguments: arguments(place),
-        environment: Vec::new(),
-        configuration: None,
-        version_arguments: &["--version"],
-        connections_max: place.connections_max(),
-        control: None,
         frames: Some(place.second),
         uploads: match place.setup.uploads {
             None => Uploads::Refused,
             Some(UploadSetup { durable: false, .. }) => Uploads::Taken,
             Some(UploadSetup { durable: true, .. }) => Uploads::Made,
         },
+        ..Recipe::new(place, program)
     })
 }
 

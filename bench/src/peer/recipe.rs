@@ -1,0 +1,55 @@
+//! A recipe: all that it takes to start one peer.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::place::Place;
+
+/// Time that idle connections stay open, for all peers alike. It is nginx's default and streamd's.
+pub(super) const IDLE_TIMEOUT_S: u64 = 75;
+
+/// What a peer does with uploads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uploads {
+    /// Nothing.
+    Refused,
+    /// It takes PUT.
+    Taken,
+    /// It makes the bytes itself when asked to, and writes and syncs them: what the disk gives without a network.
+    Made,
+}
+
+/// How to start one peer.
+pub(super) struct Recipe {
+    pub(super) program: PathBuf,
+    pub(super) arguments: Vec<String>,
+    pub(super) environment: Vec<(&'static str, String)>,
+    pub(super) configuration: Option<Configuration>,
+    pub(super) version_arguments: &'static [&'static str],
+    pub(super) connections_max: u64,
+    pub(super) control: Option<SocketAddr>,
+    pub(super) frames: Option<SocketAddr>,
+    pub(super) uploads: Uploads,
+}
+
+pub(super) struct Configuration {
+    pub(super) path: PathBuf,
+    pub(super) text: String,
+}
+
+impl Recipe {
+    /// Starts `program` without arguments; it says its version, takes all connections, and serves files alone.
+    pub(super) fn new(place: &Place<'_>, program: PathBuf) -> Recipe {
+        Recipe {
+            program,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            configuration: None,
+            version_arguments: &["--version"],
+            connections_max: place.connections_max(),
+            control: None,
+            frames: None,
+            uploads: Uploads::Refused,
+        }
+    }
+}
