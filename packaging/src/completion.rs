@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Command;
 use clap_complete::{Generator, Shell, generate};
 
+use crate::command;
+use crate::document::{Document, DocumentError};
 use crate::setting::Setting;
-use crate::{Document, DocumentError, command};
 
 const SHELLS: [(&str, Shell); 3] = [("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)];
 

@@ -6,36 +6,13 @@
 
 mod command;
 mod completion;
+mod document;
 mod manual;
 mod setting;
 
+pub use document::{Document, DocumentError};
+
 use std::path::PathBuf;
-
-/// A file below `packaging/generated`.
-#[derive(Debug)]
-pub struct Document {
-    /// Its name there.
-    pub path: PathBuf,
-    /// What is in it.
-    pub text: String,
-}
-
-/// Why the documents can't be written.
-#[derive(Debug, thiserror::Error)]
-pub enum DocumentError {
-    /// The settings can't be shown as TOML.
-    #[error("the default settings can't be written as TOML: {0}")]
-    Settings(#[from] toml::ser::Error),
-    /// A setting without a default has no example in `setting.rs`.
-    #[error("{0} has no default to show: give it an example in packaging/src/setting.rs")]
-    NoExample(String),
-    /// A page can't be rendered.
-    #[error("a man page can't be rendered: {0}")]
-    Page(#[from] std::io::Error),
-    /// What was rendered isn't UTF-8.
-    #[error("a document isn't UTF-8: {0}")]
-    Text(#[from] std::string::FromUtf8Error),
-}
 
 /// All of them. The same bytes on every host and on every day.
 pub fn documents() -> Result<Vec<Document>, DocumentError> {

@@ -6,8 +6,9 @@ use std::fmt::Write;
 use clap::Command;
 use clap_mangen::Man;
 
+use crate::command;
+use crate::document::{Document, DocumentError};
 use crate::setting::Setting;
-use crate::{Document, DocumentError, command};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 

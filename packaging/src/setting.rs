@@ -4,7 +4,7 @@ use clap::{Arg, CommandFactory};
 use streamd::config::{Hosts, Live, Settings, TrustedProxies, bounds_of};
 use toml::{Table, Value};
 
-use crate::DocumentError;
+use crate::document::DocumentError;
 
 /// Flags that are no settings.
 const NO_SETTINGS: [&str; 3] = ["config", "check", "print_config"];
