@@ -9,10 +9,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::host::Host;
 use crate::load::INTERRUPTED;
-use crate::peer::{self, RunningPeer, Setup, StartError, UploadSetup};
+use crate::peer::{self, PeerSetup, RunningPeer, StartError, UploadSetup};
 use crate::progress::Progress;
 use crate::result::{Absent, FORMAT_VERSION, PeerFacts, Run, Sample, Scenario};
-use crate::scenario::{self, Client, Measurement, Plan, Serving, Subject, Timing, UploadTo};
+use crate::scenario::{self, ClientSetup, Measurement, Plan, Serving, Subject, Timing, UploadTo};
 use crate::usage::refuse;
 
 /// Bytes by which answer heads may differ in a fair comparison.
@@ -21,7 +21,7 @@ const HEAD_BYTES_APART_MAX: u64 = 100;
 /// Most counted rounds.
 pub const ROUNDS_MAX: usize = 100;
 
-/// What is compared, and how.
+/// The terms of a comparison.
 pub struct Options {
     /// Peers by name, in the order of their turns.
     pub peers: Vec<String>,
@@ -30,9 +30,9 @@ pub struct Options {
     /// How long each measurement lasts.
     pub timing: Timing,
     /// How the client is set up.
-    pub client: Client,
+    pub client: ClientSetup,
     /// How the peers are set up.
-    pub setup: Setup,
+    pub setup: PeerSetup,
     /// The cgroup.procs of the cgroup that slows the slow device.
     pub slow_cgroup: Option<PathBuf>,
     /// Time after which no further measurement is begun.
@@ -90,7 +90,7 @@ pub fn compare(options: &Options, plans: &[Plan]) -> Result<Run> {
             continue;
         }
         match run_group(&mut run, serving, &plans, options, deadline, &progress) {
-            // What was measured before is shown nevertheless.
+            // The scenarios that were measured before are shown nevertheless.
             Err(error) if !run.scenarios.is_empty() => {
                 run.failure = Some(format!("{error:#}"));
                 break;
@@ -123,7 +123,7 @@ fn run_group(
         directories: directories.into_iter().map(str::to_owned).collect(),
         durable: serving == Serving::DurableUploads,
     });
-    let setup = Setup { uploads, ..options.setup.clone() };
+    let setup = PeerSetup { uploads, ..options.setup.clone() };
     let started = start_all(options, &setup, &mut run.absent)?;
     check_heads(plans, &started.peers)?;
     if let Some(procs) = &options.slow_cgroup {
@@ -142,7 +142,7 @@ fn run_group(
     let names: Vec<&str> = options.peers.iter().map(String::as_str).collect();
     for to in targets {
         if let Err(error) = scenario::tidy_up(&options.setup.root, to, &names) {
-            // What was measured holds.
+            // The measurements hold.
             progress.say(&format!("{error:#}"));
         }
     }
@@ -152,7 +152,7 @@ fn run_group(
 /// Starts the peers that are installed. One that is and can't be started ends the run before it costs half an
 /// hour; the others are stopped then. Uploads are what not every server, and not every version of one, is up to: that
 /// is a finding.
-fn start_all(options: &Options, setup: &Setup, absent: &mut Vec<Absent>) -> Result<Started> {
+fn start_all(options: &Options, setup: &PeerSetup, absent: &mut Vec<Absent>) -> Result<Started> {
     let (mut peers, mut unable) = (Vec::new(), Vec::new());
     for name in &options.peers {
         let because = |reason| Absent { name: name.clone(), reason };

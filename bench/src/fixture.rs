@@ -28,7 +28,7 @@ const COLD_BYTES_PER_HOT_MIN: u64 = 50;
 /// Bytes that are read and hashed at a time.
 const HASHED_BYTES: usize = 256 << 10;
 
-/// What a body must be.
+/// The body that a server must send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
     /// Its length in bytes.
@@ -38,7 +38,7 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// What a server must send for this file.
+    /// For the file at `path`.
     pub fn of_file(path: &std::path::Path) -> Result<Expected> {
         let mut file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
         let (mut digest, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; HASHED_BYTES]);
@@ -60,7 +60,7 @@ pub struct Fixture {
     pub url_path: String,
     /// Where it lies.
     pub path: PathBuf,
-    /// What must come out.
+    /// The body that a server must send.
     pub expected: Expected,
 }
 

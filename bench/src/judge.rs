@@ -1,4 +1,4 @@
-//! What the command line asks for, judged before anything is opened, sent or made.
+//! The command line, judged before anything is opened, sent or made.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -123,7 +123,7 @@ fn judge_compare(arguments: &CompareArguments) -> Result<()> {
     Ok(())
 }
 
-/// What a load on a server that runs already needs.
+/// Judges a load on a server that runs already.
 fn judge_load(server: &Server, connections: usize, common: &Common) -> Result<()> {
     judge_common(common)?;
     if connections == 0 || connections > CONNECTIONS_MAX {

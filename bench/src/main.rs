@@ -15,7 +15,7 @@ use stream_bench::judge::judge;
 use stream_bench::output::Output;
 use stream_bench::result::{Run, Sample};
 use stream_bench::scenario::standard::{self, PutDirectory};
-use stream_bench::scenario::{Client, Plan, Timing};
+use stream_bench::scenario::{ClientSetup, Plan, Timing};
 use stream_bench::usage::UsageError;
 use stream_bench::{compare, load, peer, report, single};
 
@@ -82,7 +82,7 @@ fn show(run: &Run, json: Option<Output>) -> Result<()> {
     let mut stdout = std::io::stdout();
     let printed = stdout.write_all(report::tables(run).as_bytes()).and_then(|()| stdout.flush());
     let written = json.map_or(Ok(()), |json| json.write(&serde_json::to_vec_pretty(run)?));
-    // What a peer can't do is a finding, which the page names; a run fails with the server that it is about.
+    // A failure of a peer is a finding, which the page names; a run fails with the server that it is about.
     let subject = run.peers.first().map(|peer| peer.name.as_str());
     let is_subject = |sample: &Sample| subject.is_none_or(|subject| sample.peer == subject);
     if let Some(what) = failures(run, |sample| !is_subject(sample)) {
@@ -98,7 +98,7 @@ fn show(run: &Run, json: Option<Output>) -> Result<()> {
     if faults.is_empty() { Ok(()) } else { bail!("{}", faults.join("; ")) }
 }
 
-/// What went wrong, most frequent first.
+/// The failures, most frequent first.
 fn failures(run: &Run, concerns: impl Fn(&Sample) -> bool) -> Option<String> {
     let mut counts = BTreeMap::<&str, u64>::new();
     let samples = run.scenarios.iter().flat_map(|scenario| &scenario.samples);
@@ -150,8 +150,8 @@ fn run_set(arguments: &CompareArguments) -> Result<Run> {
         peers: arguments.peers.clone(),
         rounds: arguments.rounds.unwrap_or(rounds),
         timing,
-        client: Client::of(common),
-        setup: peer::Setup {
+        client: ClientSetup::of(common),
+        setup: peer::PeerSetup {
             root,
             work_directory: arguments.directory.canonicalize()?,
             cores: arguments.server_cores.clone(),

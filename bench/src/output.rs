@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::usage::refuse;
 
-/// What a run will write. Until it does, what has the name stays as it is.
+/// A file that a run will write. Until it does, a file that has the name stays as it is.
 #[derive(Debug)]
 pub struct Output {
     path: PathBuf,
@@ -48,7 +48,7 @@ impl Output {
 impl Drop for Output {
     fn drop(&mut self) {
         if let Some(aside) = &self.aside {
-            // What can't be removed is empty, or what a full disk left.
+            // A file that can't be removed is empty, or as much as a full disk took.
             let _ = fs::remove_file(aside);
         }
     }

@@ -1,4 +1,4 @@
-//! What a run leaves behind: the JSON file that `report` reads again. Raw samples, never only their medians, with
+//! The result of a run: the JSON file that `report` reads again. Raw samples, never only their medians, with
 //! everything that is needed to judge them.
 
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ pub struct Run {
     pub peers: Vec<PeerFacts>,
     /// The servers that were asked for and aren't installed, with the reason.
     pub absent: Vec<Absent>,
-    /// What was measured.
+    /// The scenarios that were measured.
     pub scenarios: Vec<Scenario>,
     /// Whether it was ended early, by Ctrl-C or by its time limit.
     pub interrupted: bool,
@@ -37,10 +37,11 @@ pub struct Run {
 pub struct PeerFacts {
     /// Its name in samples and tables.
     pub name: String,
-    /// What it was set up for besides files, where it was: one that was started several times is listed as often.
+    /// The service that it was set up for besides files, where it was: one that was started several times is listed as
+    /// often.
     #[serde(default)]
     pub setup: String,
-    /// What it says of its version.
+    /// Its version, in its own words.
     pub version: String,
     /// How it was started.
     pub command_line: Vec<String>,
@@ -64,7 +65,7 @@ pub struct Scenario {
     pub id: String,
     /// For tables: `1 GiB hot, 16 connections`.
     pub title: String,
-    /// What is done.
+    /// The kind of work and its size.
     pub work: Work,
     /// The samples, in the order in which they were taken; round 0 is the uncounted warm-up.
     pub samples: Vec<Sample>,
@@ -143,7 +144,7 @@ pub enum Work {
     },
 }
 
-/// What one peer did in one round.
+/// The work of one peer in one round.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// The peer's name.

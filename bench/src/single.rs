@@ -11,11 +11,13 @@ use crate::arguments::{
 };
 use crate::host::Host;
 use crate::load::probe_length;
-use crate::peer::{Cost, Uploads, cost_of_tree};
+use crate::peer::{Cost, UploadSupport, cost_of_tree};
 use crate::progress::Progress;
 use crate::result::{FORMAT_VERSION, PeerFacts, Run, Scenario, Work};
 use crate::scenario::standard::describe_bytes;
-use crate::scenario::{self, Client, File, Measurement, NewNames, Plan, Subject, Timing, UploadTo};
+use crate::scenario::{
+    self, ClientSetup, Measurement, NewNames, Plan, ServedFile, Subject, Timing, UploadTo,
+};
 use crate::usage::refuse;
 
 /// The name of the server in the results.
@@ -57,7 +59,7 @@ fn put(arguments: &PushArguments, path: &str) -> Result<Run> {
     let names = NewNames::make(arguments.server.address, &to, connections)?;
     let measured = measure(&arguments.server, &arguments.common, plan);
     match (measured, names.remove()) {
-        // What was measured is shown beside it.
+        // The measurement is shown beside the failure.
         (Ok(run), Err(error)) => Ok(Run { failure: Some(format!("{error:#}")), ..run }),
         (Err(error), Err(also)) => bail!("{error:#}; {also:#}"),
         (measured, Ok(())) => measured,
@@ -103,7 +105,7 @@ pub fn mixed(arguments: &MixedArguments) -> Result<Run> {
 }
 
 /// Finds a file below `root`; it has to be the one that the server sends.
-fn locate(file: &mut File, root: &Path) -> Result<()> {
+fn locate(file: &mut ServedFile, root: &Path) -> Result<()> {
     let path = cold_path(root, &file.url_path)?;
     let bytes = std::fs::metadata(&path).with_context(|| path.display().to_string())?.len();
     if bytes != file.bytes {
@@ -125,17 +127,17 @@ pub(crate) fn cold_path(root: &Path, url_path: &str) -> Result<PathBuf> {
     Ok(root.join(url_path.trim_start_matches('/')))
 }
 
-fn plan(id: &str, title: String, work: Work, files: Vec<File>, cold_files: Vec<File>) -> Plan {
+fn plan(id: &str, title: String, work: Work, files: Vec<ServedFile>, cold_files: Vec<ServedFile>) -> Plan {
     Plan { id: id.to_owned(), title, work, files, cold_files, uploads: None }
 }
 
 /// The lengths that the server promises; their bytes can't be compared with a source that isn't known.
-fn probe_all(server: &Server, paths: &[String]) -> Result<Vec<File>> {
+fn probe_all(server: &Server, paths: &[String]) -> Result<Vec<ServedFile>> {
     paths
         .iter()
         .map(|path| {
             let bytes = probe_length(server.address, path)?;
-            Ok(File { url_path: path.clone(), bytes, source: None, path: None })
+            Ok(ServedFile { url_path: path.clone(), bytes, source: None, path: None })
         })
         .collect()
 }
@@ -149,13 +151,13 @@ fn measure(server: &Server, common: &Common, plan: Plan) -> Result<Run> {
         frames: Some(address),
         control: Some(address),
         connections_max: u64::MAX,
-        uploads: Uploads::Taken,
+        uploads: UploadSupport::Taken,
         memory_at_start_bytes: cost().memory_bytes,
         cost: &cost,
     };
     let progress = Progress::new(1);
     progress.say(&plan.title);
-    let (client, timing) = (Client::of(common), Timing::of(common)?);
+    let (client, timing) = (ClientSetup::of(common), Timing::of(common)?);
     let measurement =
         Measurement { plan: &plan, subject: &subject, client: &client, timing, progress: &progress };
     let sample = scenario::measure(&measurement)?;

@@ -41,7 +41,7 @@ pub fn fairness(shares: &[f64]) -> Option<f64> {
     (squares > 0.0).then(|| sum * sum / (shares.len() as f64 * squares))
 }
 
-/// What a ratio says, once the noise is known.
+/// The meaning of a ratio, once the noise is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Every pair lies on the higher side of the noise.
@@ -52,20 +52,22 @@ pub enum Verdict {
     None,
 }
 
-/// Judges a ratio's spread against `noise`, the spread of a ratio of something to itself.
-pub fn judge(ratio: Spread, noise: Spread) -> Verdict {
-    if ratio.min > noise.max.max(1.0) {
-        Verdict::Higher
-    } else if ratio.max < noise.min.min(1.0) {
-        Verdict::Lower
-    } else {
-        Verdict::None
+impl Verdict {
+    /// Judges a ratio's spread against `noise`, the spread of a ratio of something to itself.
+    pub fn of(ratio: Spread, noise: Spread) -> Verdict {
+        if ratio.min > noise.max.max(1.0) {
+            Verdict::Higher
+        } else if ratio.max < noise.min.min(1.0) {
+            Verdict::Lower
+        } else {
+            Verdict::None
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Spread, Verdict, fairness, judge, pair_ratios, spread};
+    use super::{Spread, Verdict, fairness, pair_ratios, spread};
 
     #[test]
     fn medians_of_known_sets() {
@@ -99,9 +101,9 @@ mod tests {
     fn differences_inside_the_noise_are_none() {
         let noise = Spread { median: 1.0, min: 0.97, max: 1.03 };
         let of = |min, max| Spread { median: f64::midpoint(min, max), min, max };
-        assert_eq!(judge(of(1.04, 1.10), noise), Verdict::Higher);
-        assert_eq!(judge(of(0.80, 0.90), noise), Verdict::Lower);
-        assert_eq!(judge(of(1.01, 1.10), noise), Verdict::None);
-        assert_eq!(judge(of(0.95, 0.99), noise), Verdict::None);
+        assert_eq!(Verdict::of(of(1.04, 1.10), noise), Verdict::Higher);
+        assert_eq!(Verdict::of(of(0.80, 0.90), noise), Verdict::Lower);
+        assert_eq!(Verdict::of(of(1.01, 1.10), noise), Verdict::None);
+        assert_eq!(Verdict::of(of(0.95, 0.99), noise), Verdict::None);
     }
 }

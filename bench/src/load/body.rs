@@ -11,7 +11,7 @@ const MEMORY_BYTES: usize = 1_048_583;
 const CONNECTION_STEP: u64 = 7_919;
 const UPLOAD_STEP: u64 = 104_729;
 
-/// What is left of a body.
+/// The rest of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Body {
     /// Where in the memory it goes on.

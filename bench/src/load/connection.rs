@@ -13,7 +13,7 @@ use super::exchange::Exchange;
 use super::frames;
 use super::operation::{self, pause};
 use super::upload;
-use super::work::{Answer, Work};
+use super::work::{Answer, ConnectionWork};
 use crate::fixture::push_out;
 
 /// Wait after a failure before the next try, so that a dead server isn't hammered.
@@ -58,7 +58,7 @@ async fn serve(client: &Rc<Client>, index: usize, number: usize) -> io::Result<(
     let start = match &client.load.work {
         _ if is_first => Some(Instant::now()),
         // The connect belongs to the request where each request has one of its own.
-        Work::Requests { keep_alive: false, .. } => Some(client.wait_for_start().await?),
+        ConnectionWork::Requests { keep_alive: false, .. } => Some(client.wait_for_start().await?),
         _ => None,
     };
     if client.phase.is_stopping() {
@@ -68,7 +68,7 @@ async fn serve(client: &Rc<Client>, index: usize, number: usize) -> io::Result<(
     client.streams.borrow_mut()[index] = Some(Rc::clone(&stream));
     let mut exchange = Exchange::new(Rc::clone(client), stream, index);
     match &client.load.work {
-        Work::Requests { requests, keep_alive } => {
+        ConnectionWork::Requests { requests, keep_alive } => {
             let mut turn = number;
             let mut start = start;
             while !client.phase.is_stopping() {
@@ -88,7 +88,7 @@ async fn serve(client: &Rc<Client>, index: usize, number: usize) -> io::Result<(
             }
             Ok(())
         }
-        Work::Cold { pulls } => {
+        ConnectionWork::Cold { pulls } => {
             let mut turn = number;
             while !client.phase.is_stopping() {
                 let pull = &pulls[turn % pulls.len()];
@@ -104,9 +104,9 @@ async fn serve(client: &Rc<Client>, index: usize, number: usize) -> io::Result<(
             }
             Ok(())
         }
-        Work::Frames { bytes } => frames::send(&mut exchange, *bytes).await,
-        Work::Upload(upload) => upload::send(client, &mut exchange, upload, number).await,
-        Work::Slow { request: (head, answer), bytes_per_s } => {
+        ConnectionWork::Frames { bytes } => frames::send(&mut exchange, *bytes).await,
+        ConnectionWork::Upload(upload) => upload::send(client, &mut exchange, upload, number).await,
+        ConnectionWork::Slow { request: (head, answer), bytes_per_s } => {
             slow(client, &mut exchange, head, *answer, *bytes_per_s).await
         }
     }
@@ -146,7 +146,7 @@ async fn connect(client: &Client, number: usize) -> io::Result<TcpStream> {
     let _permit = client.connects.acquire().await.map_err(io::Error::other)?;
     let address = client.load.address;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if !matches!(client.load.work, Work::Requests { keep_alive: false, .. }) {
+    if !matches!(client.load.work, ConnectionWork::Requests { keep_alive: false, .. }) {
         // The close at the end of the load is a reset: a server would try for a minute to send the rest of a body to a
         // client that is gone, and keep its file in memory. Where each request has a connection, closing is work to
         // be measured.

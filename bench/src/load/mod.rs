@@ -22,7 +22,8 @@ pub use body::Body;
 pub use probe::probe_length;
 pub use tally::Tally;
 pub use work::{
-    Answer, CONNECTIONS_MAX, ClientMode, ColdPull, Counted, Load, Pace, Source, THREADS_MAX, Upload, Work,
+    Answer, CONNECTIONS_MAX, ClientMode, ColdPull, ConnectionWork, Counted, Load, Pace, Source, THREADS_MAX,
+    Upload,
 };
 
 use std::cell::Cell;
@@ -152,7 +153,7 @@ impl RunningLoad {
             match self.tallies.recv_timeout(STOP_TIME_MAX) {
                 Ok(tally) => sum.add(tally),
                 Err(RecvTimeoutError::Disconnected) => break,
-                // What the others counted is shown.
+                // The counts of the others are shown.
                 Err(RecvTimeoutError::Timeout) => {
                     sum.failed(format!("a client thread did not end within {STOP_TIME_MAX:?}"));
                     break;

@@ -1,4 +1,4 @@
-//! What a server says of a file, asked before the clock runs.
+//! The length of a file, as the server says it before the clock runs.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

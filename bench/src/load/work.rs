@@ -55,7 +55,7 @@ pub enum Answer {
 pub struct ColdPull {
     /// The whole request head.
     pub head: Vec<u8>,
-    /// What the answer is worth.
+    /// The worth of the answer.
     pub answer: Answer,
     /// The file, where it lies on this host and can be pushed out of the page cache.
     pub file: Option<PathBuf>,
@@ -87,7 +87,8 @@ pub enum Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
     /// Whole uploads: none is under way when the clock starts, and it stops when the last that has begun is answered.
-    /// What a server does at an upload's end, as the sync and the removal of what had the name before, is in it.
+    /// The work of a server at an upload's end, as the sync and the removal of the file that had the name before, is in
+    /// it.
     Whole,
     /// Bytes as they go, beside something else that is measured.
     Bytes,
@@ -116,7 +117,7 @@ impl Upload {
 
 /// The work of each connection.
 #[derive(Clone, Debug)]
-pub enum Work {
+pub enum ConnectionWork {
     /// HTTP requests; more than one kind are used in turn.
     Requests {
         /// Whole request heads, with what each answer is worth.
@@ -127,7 +128,7 @@ pub enum Work {
     /// HTTP requests for files on a slow device. A file that can be pushed out of the page cache is asked for by one
     /// connection alone, again and again, and pushed out after each answer; others are used in turn.
     Cold {
-        /// What is asked for.
+        /// The files that are asked for.
         pulls: Arc<[ColdPull]>,
     },
     /// Frames of this many bytes.
@@ -152,15 +153,15 @@ pub enum Work {
 pub struct Load {
     /// Where the server listens.
     pub address: SocketAddr,
-    /// What each connection does.
-    pub work: Work,
+    /// The work of each connection.
+    pub work: ConnectionWork,
     /// Connections at once, over all threads.
     pub connections: usize,
     /// Client threads.
     pub threads: usize,
     /// Cores of the client; threads take them in turn. Empty: wherever the kernel puts them.
     pub cores: Vec<usize>,
-    /// What becomes of bodies.
+    /// The use that is made of bodies.
     pub mode: ClientMode,
     /// When requests begin.
     pub pace: Pace,

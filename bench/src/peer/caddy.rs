@@ -10,7 +10,7 @@ pub(super) fn recipe(place: &Place<'_>, program: PathBuf) -> Recipe {
     Recipe {
         arguments: ["run", "--adapter", "caddyfile", "--config", &path].map(str::to_owned).to_vec(),
         environment: vec![
-            // What the other servers call workers.
+            // The Go runtime's word for what the other servers call workers.
             ("GOMAXPROCS", place.setup.workers.to_string()),
             ("XDG_CONFIG_HOME", place.file("config")),
             ("XDG_DATA_HOME", place.file("data")),

@@ -1,4 +1,4 @@
-//! What servers and the bench itself use: CPU time and memory, over all their processes.
+//! Costs of servers and of the bench itself: CPU time and memory, over all their processes.
 //!
 //! CPU time comes from each process's CPU clock (clock_getcpuclockid(3)): nanoseconds, all threads, those that have
 //! ended and io_uring's `iou-wrk-*` included. The other sources fall short: utime + stime of /proc/PID/stat are the
@@ -19,7 +19,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::tree;
 
-/// What processes have used up to now.
+/// The cost of processes up to now.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
     /// CPU seconds in user and kernel mode since they started.
@@ -32,7 +32,7 @@ pub struct Cost {
     pub memory_bytes: u64,
 }
 
-/// What the bench itself has used, in all its threads; its peers are not in it.
+/// The cost of the bench itself, in all its threads; its peers are not in it.
 pub fn own_cost() -> Cost {
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
     Cost {

@@ -19,7 +19,7 @@ const HEAD_BYTES_MAX: u64 = 16 << 10;
 /// Bytes read at a time.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// What came.
+/// An answer that was fetched.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fetched {
     /// From the status line to the empty line.

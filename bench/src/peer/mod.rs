@@ -23,8 +23,8 @@ mod tree;
 
 pub use cost::{Cost, cost_of_tree, own_cost};
 pub use error::StartError;
-pub use recipe::Uploads;
-pub use setup::{Setup, UploadSetup};
+pub use recipe::UploadSupport;
+pub use setup::{PeerSetup, UploadSetup};
 pub use tree::is_running;
 
 use std::fs;
@@ -78,8 +78,8 @@ pub struct RunningPeer {
     pub frames: Option<SocketAddr>,
     /// Connections that it takes on this host.
     pub connections_max: u64,
-    /// What it does with uploads.
-    pub uploads: Uploads,
+    /// Its support of uploads.
+    pub uploads: UploadSupport,
     /// Its memory when it had answered its first request.
     pub memory_at_start_bytes: u64,
     process: Process,
@@ -94,13 +94,13 @@ pub fn check_name(name: &str) -> Result<(), StartError> {
 }
 
 /// Starts a peer of [`NAMES`] and waits until it answers a GET.
-pub fn start(name: &str, setup: &Setup) -> Result<RunningPeer, StartError> {
+pub fn start(name: &str, setup: &PeerSetup) -> Result<RunningPeer, StartError> {
     process::raise_open_files_limit();
     start_from(name, setup, &process::program_directories())
 }
 
 impl RunningPeer {
-    /// What all its processes have cost so far.
+    /// The cost of all its processes so far.
     pub fn cost(&self) -> Cost {
         cost::of_tree(self.process.leader())
     }
@@ -146,7 +146,7 @@ impl RunningPeer {
     }
 }
 
-fn start_from(name: &str, setup: &Setup, directories: &[PathBuf]) -> Result<RunningPeer, StartError> {
+fn start_from(name: &str, setup: &PeerSetup, directories: &[PathBuf]) -> Result<RunningPeer, StartError> {
     for _ in 1..STARTS_MAX {
         match start_once(name, setup, directories) {
             Err(StartError::Failed(reason)) if reason.to_lowercase().contains("in use") => {}
@@ -156,7 +156,7 @@ fn start_from(name: &str, setup: &Setup, directories: &[PathBuf]) -> Result<Runn
     start_once(name, setup, directories)
 }
 
-fn start_once(name: &str, setup: &Setup, directories: &[PathBuf]) -> Result<RunningPeer, StartError> {
+fn start_once(name: &str, setup: &PeerSetup, directories: &[PathBuf]) -> Result<RunningPeer, StartError> {
     check_name(name)?;
     let place = Place::new(name, setup)?;
     let recipe = recipe_of(name, &place, directories)?;

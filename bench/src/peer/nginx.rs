@@ -7,7 +7,7 @@ use rustix::process::geteuid;
 
 use super::error::StartError;
 use super::place::Place;
-use super::recipe::{Configuration, IDLE_TIMEOUT_S, Recipe, Uploads};
+use super::recipe::{Configuration, IDLE_TIMEOUT_S, Recipe, UploadSupport};
 use super::setup::UploadSetup;
 use super::{process, staging};
 
@@ -25,7 +25,7 @@ pub(super) enum Reads {
 
 pub(super) fn recipe(place: &Place<'_>, program: PathBuf, reads: Reads) -> Result<Recipe, StartError> {
     let uploads = match &place.setup.uploads {
-        None => Uploads::Refused,
+        None => UploadSupport::Refused,
         Some(UploadSetup { durable: true, .. }) => {
             return Err(StartError::Unable("doesn't sync what it takes".to_owned()));
         }
@@ -34,7 +34,7 @@ pub(super) fn recipe(place: &Place<'_>, program: PathBuf, reads: Reads) -> Resul
             if !facts.contains("http_dav_module") {
                 return Err(StartError::Unable("is built without its dav module".to_owned()));
             }
-            Uploads::Taken
+            UploadSupport::Taken
         }
     };
     let path = place.file("nginx.conf");

@@ -5,14 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use super::process;
-use super::setup::Setup;
+use super::setup::PeerSetup;
 
 /// Connections that peers are set up for; more than any scenario opens.
 const CONNECTIONS_MAX: u64 = 32_768;
 
 /// Where one peer runs.
 pub(super) struct Place<'a> {
-    pub(super) setup: &'a Setup,
+    pub(super) setup: &'a PeerSetup,
     /// Its own directory, absolute.
     pub(super) directory: PathBuf,
     /// The root, absolute.
@@ -26,7 +26,7 @@ pub(super) struct Place<'a> {
 
 impl<'a> Place<'a> {
     /// Makes the directory of the peer `name`, and finds it two addresses.
-    pub(super) fn new(name: &str, setup: &'a Setup) -> Result<Place<'a>, String> {
+    pub(super) fn new(name: &str, setup: &'a PeerSetup) -> Result<Place<'a>, String> {
         let directory = setup.work_directory.join(name);
         fs::create_dir_all(&directory)
             .map_err(|error| format!("can't create {}: {error}", directory.display()))?;

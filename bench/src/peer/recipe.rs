@@ -8,10 +8,10 @@ use super::place::Place;
 /// Time that idle connections stay open, for all peers alike. It is nginx's default and streamd's.
 pub(super) const IDLE_TIMEOUT_S: u64 = 75;
 
-/// What a peer does with uploads.
+/// A peer's support of uploads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Uploads {
-    /// Nothing.
+pub enum UploadSupport {
+    /// It takes none.
     Refused,
     /// It takes PUT.
     Taken,
@@ -29,7 +29,7 @@ pub(super) struct Recipe {
     pub(super) connections_max: u64,
     pub(super) control: Option<SocketAddr>,
     pub(super) frames: Option<SocketAddr>,
-    pub(super) uploads: Uploads,
+    pub(super) uploads: UploadSupport,
 }
 
 pub(super) struct Configuration {
@@ -49,7 +49,7 @@ impl Recipe {
             connections_max: place.connections_max(),
             control: None,
             frames: None,
-            uploads: Uploads::Refused,
+            uploads: UploadSupport::Refused,
         }
     }
 }

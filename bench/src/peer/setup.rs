@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// How peers are set up.
 #[derive(Clone, Debug)]
-pub struct Setup {
+pub struct PeerSetup {
     /// The directory that all serve.
     pub root: PathBuf,
     /// Where their configurations and logs are written, in a directory for each.

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use super::error::StartError;
 use super::place::Place;
 use super::process;
-use super::recipe::{Configuration, Recipe, Uploads};
+use super::recipe::{Configuration, Recipe, UploadSupport};
 
 /// `program` is the build that is measured.
 pub(super) fn recipe(place: &Place<'_>, program: &Path) -> Result<Recipe, StartError> {
     let program = program.canonicalize().map_err(|error| format!("{}: {error}", program.display()))?;
-    let (mut text, mut uploads) = (String::new(), Uploads::Refused);
+    let (mut text, mut uploads) = (String::new(), UploadSupport::Refused);
     if let Some(setup) = &place.setup.uploads {
         let help = process::output(&program, &["--help"], &place.directory)?;
         if !help.contains("--uploads") {
@@ -19,7 +19,7 @@ pub(super) fn recipe(place: &Place<'_>, program: &Path) -> Result<Recipe, StartE
         }
         let durability = if setup.durable { "fsync" } else { "none" };
         text = format!("uploads = true\ndurability = \"{durability}\"\n");
-        uploads = Uploads::Taken;
+        uploads = UploadSupport::Taken;
     }
     // A file of its own, so that one in /etc/streamd doesn't change what is measured.
     let configuration = place.file("streamd.toml");

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::place::Place;
 use super::{
-    NAMES, RunningPeer, Setup, StartError, UploadSetup, fetch, process, start, start_from, start_recipe,
+    NAMES, PeerSetup, RunningPeer, StartError, UploadSetup, fetch, process, start, start_from, start_recipe,
 };
 
 const FILE_BYTES: usize = 1 << 20;
@@ -20,7 +20,7 @@ const CEILING_ADDRESSES: &str = "STREAM_BENCH_TEST_CEILING";
 
 struct Fixture {
     directory: TempDir,
-    setup: Setup,
+    setup: PeerSetup,
     sha256: [u8; 32],
 }
 
@@ -32,7 +32,7 @@ impl Fixture {
         let bytes: Vec<u8> = (0..FILE_BYTES).map(|at| u8::try_from((at * at / 7) % 251).unwrap()).collect();
         fs::write(root.join("file"), &bytes).unwrap();
         fs::write(root.join("small"), &bytes[..1000]).unwrap();
-        let setup = Setup {
+        let setup = PeerSetup {
             root,
             work_directory: directory.path().join("work"),
             cores: vec![0],
@@ -52,7 +52,7 @@ fn streamd() -> PathBuf {
     std::env::var_os("STREAMD_BIN").map_or(built, PathBuf::from)
 }
 
-fn start_named(name: &str, setup: &Setup) -> Option<RunningPeer> {
+fn start_named(name: &str, setup: &PeerSetup) -> Option<RunningPeer> {
     match if name == "ceiling" {
         start_ceiling(setup)
     } else {
@@ -70,7 +70,7 @@ fn start_named(name: &str, setup: &Setup) -> Option<RunningPeer> {
 }
 
 /// The bench's own program isn't at hand in a unit test: the test program stands in for it.
-fn start_ceiling(setup: &Setup) -> Result<RunningPeer, String> {
+fn start_ceiling(setup: &PeerSetup) -> Result<RunningPeer, String> {
     let place = Place::new("ceiling", setup)?;
     let mut recipe = super::ceiling::recipe(&place)?;
     recipe.arguments = ["--exact", "peer::tests::be_the_ceiling", "--nocapture"].map(str::to_owned).to_vec();
@@ -126,7 +126,7 @@ fn who_takes_uploads_takes_them_where_they_go_to_and_the_others_say_why_not() {
     let fixture = Fixture::new();
     let directories = ["a", "b"].map(str::to_owned).to_vec();
     directories.iter().for_each(|name| fs::create_dir(fixture.setup.root.join(name)).unwrap());
-    let setup = |durable| Setup {
+    let setup = |durable| PeerSetup {
         uploads: Some(UploadSetup { directories: directories.clone(), durable }),
         ..fixture.setup.clone()
     };
@@ -155,7 +155,7 @@ fn who_takes_uploads_takes_them_where_they_go_to_and_the_others_say_why_not() {
         ("streamd", false, "has no --uploads"),
     ] {
         // It prints nothing, when it is asked for help too.
-        let setup = Setup { streamd: PathBuf::from("/bin/true"), ..setup(durable) };
+        let setup = PeerSetup { streamd: PathBuf::from("/bin/true"), ..setup(durable) };
         match start(name, &setup).unwrap_err() {
             StartError::Unable(reason) => assert!(reason.contains(text), "{name}: {reason}"),
             error => assert!(matches!(error, StartError::NotInstalled(_)), "{name}: {error}"),
@@ -182,7 +182,7 @@ fn assert_none_lives(ids: &[i32]) {
 #[test]
 fn several_workers_are_stopped_too() {
     let fixture = Fixture::new();
-    let setup = Setup { workers: 3, cores: Vec::new(), ..fixture.setup };
+    let setup = PeerSetup { workers: 3, cores: Vec::new(), ..fixture.setup };
     for name in ["nginx", "lighttpd", "h2o", "caddy"] {
         let Some(peer) = start_named(name, &setup) else { continue };
         peer.verify("file", FILE_BYTES as u64, &fixture.sha256).unwrap();
@@ -228,7 +228,7 @@ fn a_peer_that_is_not_installed_is_told_from_one_that_fails() {
         let error = start_from(name, &fixture.setup, &[]).unwrap_err();
         assert_eq!(error, super::StartError::NotInstalled(reason));
     }
-    let setup = Setup { streamd: fixture.directory.path().join("streamd"), ..fixture.setup.clone() };
+    let setup = PeerSetup { streamd: fixture.directory.path().join("streamd"), ..fixture.setup.clone() };
     assert!(start("streamd", &setup).unwrap_err().to_string().contains("No such file"));
     assert!(
         start("apache", &fixture.setup)
@@ -236,7 +236,7 @@ fn a_peer_that_is_not_installed_is_told_from_one_that_fails() {
             .to_string()
             .contains("streamd, streamd-again, streamd-before, nginx")
     );
-    let setup = Setup { root: fixture.directory.path().join("a\"b"), ..fixture.setup };
+    let setup = PeerSetup { root: fixture.directory.path().join("a\"b"), ..fixture.setup };
     fs::create_dir(&setup.root).unwrap();
     assert!(start("nginx", &setup).unwrap_err().to_string().contains("plain path"));
 }

@@ -1,17 +1,17 @@
-//! What the samples of a run say: the spread of every metric of every peer, the ratios to the reference pair by
+//! The meaning of a run's samples: the spread of every metric of every peer, the ratios to the reference pair by
 //! pair, and which of the differences are more than noise.
 
 use std::collections::BTreeMap;
 
 use super::metric::Metric;
 use crate::result::{Run, Sample, Scenario};
-use crate::statistics::{Spread, Verdict, judge, pair_ratios, spread};
+use crate::statistics::{Spread, Verdict, pair_ratios, spread};
 
 /// The peer that the others are compared with, where it took part.
 const REFERENCE: &str = "streamd";
 
-/// What the reference's name is followed by where it took part a second time, as its own peer: the ratio of the
-/// two is noise and nothing else.
+/// The end of the reference's name where it took part a second time, as its own peer: the ratio of the two is noise
+/// and nothing else.
 const AGAIN_SUFFIX: &str = "-again";
 
 /// Pairs below which a ratio's spread says little; the minimum for a claim.
@@ -51,7 +51,7 @@ pub(crate) struct ScenarioAnalysis<'a> {
 pub(crate) struct Failure<'a> {
     /// Who was asked.
     pub(crate) peer: &'a str,
-    /// What was seen.
+    /// The failure, as the client saw it.
     pub(crate) what: &'a str,
     /// How often.
     pub(crate) count: u64,
@@ -64,7 +64,7 @@ pub(crate) struct MetricRow<'a> {
     pub(crate) metric: Metric,
     /// One for each peer that has values, in the order of the run.
     pub(crate) cells: Vec<Cell<'a>>,
-    /// What differences are judged against.
+    /// The noise that differences are judged against.
     pub(crate) noise: Option<Noise>,
 }
 
@@ -86,7 +86,7 @@ pub(crate) struct Against {
     pub(crate) ratio: Spread,
     /// Rounds that have both.
     pub(crate) pairs: usize,
-    /// What is left of it beyond the noise.
+    /// The difference that is left beyond the noise.
     pub(crate) verdict: Verdict,
 }
 
@@ -164,7 +164,7 @@ impl<'a> Analysis<'a> {
         for row in rows {
             let noise = row.noise.map_or(Spread { median: 1.0, min: 1.0, max: 1.0 }, |noise| noise.spread);
             for against in row.cells.iter_mut().filter_map(|cell| cell.against.as_mut()) {
-                against.verdict = judge(against.ratio, noise);
+                against.verdict = Verdict::of(against.ratio, noise);
             }
         }
     }

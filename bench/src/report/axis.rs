@@ -10,7 +10,7 @@ enum Scale {
 /// One axis of a plot.
 #[derive(Clone, Debug)]
 pub(crate) struct Axis {
-    /// What it shows, with the unit.
+    /// The number that it shows, with the unit.
     pub(crate) title: String,
     /// Positions of its two ends.
     pub(crate) range: (f64, f64),

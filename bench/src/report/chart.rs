@@ -15,7 +15,7 @@ use crate::statistics::Spread;
 /// Figures that belong together.
 #[derive(Debug)]
 pub(crate) struct Group {
-    /// What they have in common.
+    /// The words for what they have in common.
     pub(crate) title: &'static str,
     /// The figures; at least one.
     pub(crate) figures: Vec<Figure>,

@@ -7,7 +7,7 @@ use super::figure::{Figure, LegendEntry, row_label, style_of};
 use super::metric::{Metric, key_metrics};
 use super::plot::{self, Row, RowPlot};
 use crate::result::Run;
-use crate::statistics::{Spread, Verdict, judge};
+use crate::statistics::{Spread, Verdict};
 
 /// One number of one scenario in two runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,7 +91,7 @@ fn change<'a>(title: &'a str, peer: &str, before: &MetricRow, after: &MetricRow)
     let ratio = Spread { median: two.median / one.median, min: two.min / one.max, max: two.max / one.min };
     let noises = [before.noise, after.noise].into_iter().flatten().map(|noise| noise.spread);
     let noise = noises.max_by(|one, other| f64::total_cmp(&one.max, &other.max));
-    let verdict = judge(ratio, noise.unwrap_or(Spread { median: 1.0, min: 1.0, max: 1.0 }));
+    let verdict = Verdict::of(ratio, noise.unwrap_or(Spread { median: 1.0, min: 1.0, max: 1.0 }));
     Some(Change { title, metric: before.metric, before: one, after: two, ratio, noise, verdict })
 }
 

@@ -42,7 +42,7 @@ pub(crate) enum Metric {
     LatencyP99Ratio,
 }
 
-/// What a number counts, which decides its units.
+/// The quantity that a number counts, which decides its units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Quantity {
     /// Bytes a second, in powers of 1,000.
@@ -183,7 +183,7 @@ impl Metric {
         }
     }
 
-    /// What it counts.
+    /// The quantity that it counts.
     pub(crate) fn quantity(self) -> Quantity {
         match self {
             Metric::Throughput

@@ -15,7 +15,7 @@ const WIDTH: u16 = 110;
 const TABLE_STYLE: TableStyle =
     TableStyle::new().header_separator(LineStyle::none().fill('-').junction(' ').left('-').right('-'));
 
-/// What `run` shows, one table for each scenario, with its key numbers.
+/// The tables of `run`, one for each scenario, with its key numbers.
 pub fn tables(run: &Run) -> String {
     let analysis = Analysis::of(run);
     let mut out = String::new();

@@ -105,7 +105,7 @@ fn is_bidirectional_control(character: char) -> bool {
     matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// What to divide by, and the name of the unit that then holds.
+/// The divisor, and the name of the unit that then holds.
 fn unit_of(quantity: Quantity, value: f64) -> (f64, &'static str) {
     let largest = |units: &[(f64, &'static str)]| {
         let fitting = units.iter().rev().find(|(divisor, _)| value.abs() >= *divisor);

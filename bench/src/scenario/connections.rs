@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use anyhow::{Result, bail};
 
 use super::measurement::Measurement;
-use crate::load::{self, Answer, Load, Pace, Work as LoadWork};
+use crate::load::{self, Answer, ConnectionWork, Load, Pace};
 use crate::result::{Sample, Work};
 
 /// Connections from one loopback address; the next come from the next address.
@@ -21,7 +21,7 @@ pub(super) fn measure(measurement: &Measurement<'_>) -> Result<Sample> {
     let [small, ..] = plan.files.as_slice() else { bail!("{} needs a file", plan.id) };
     let file = if read_bytes_per_s.is_some() { plan.files.last().unwrap_or(small) } else { small };
     let request = (measurement.get(&file.url_path, true), Answer::Body { bytes: file.bytes });
-    let work = LoadWork::Slow { request, bytes_per_s: read_bytes_per_s.unwrap_or(0) };
+    let work = ConnectionWork::Slow { request, bytes_per_s: read_bytes_per_s.unwrap_or(0) };
     let many = Load {
         sources: sources(subject.http.ip(), connections),
         ..measurement.load(subject.http, work, connections, Pace::Closed)

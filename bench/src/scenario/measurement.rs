@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 
 use super::plan::{Plan, Timing};
 use crate::arguments::Common;
-use crate::load::{self, Answer, ClientMode, Load, Pace, Tally, Work as LoadWork};
-use crate::peer::{Cost, Uploads, own_cost};
+use crate::load::{self, Answer, ClientMode, ConnectionWork, Load, Pace, Tally};
+use crate::peer::{Cost, UploadSupport, own_cost};
 use crate::progress::Progress;
 use crate::result::Sample;
 
@@ -21,7 +21,7 @@ pub struct Measurement<'a> {
     /// The server that does it.
     pub subject: &'a Subject<'a>,
     /// The client that asks for it.
-    pub client: &'a Client,
+    pub client: &'a ClientSetup,
     /// How long each part lasts.
     pub timing: Timing,
     /// Where it is shown that time passes.
@@ -40,17 +40,17 @@ pub struct Subject<'a> {
     pub control: Option<SocketAddr>,
     /// Connections that it takes, as far as is known.
     pub connections_max: u64,
-    /// What it does with uploads.
-    pub uploads: Uploads,
+    /// Its support of uploads.
+    pub uploads: UploadSupport,
     /// Its memory before its first load: what it keeps of former loads isn't free for the next.
     pub memory_at_start_bytes: u64,
-    /// What it has cost so far.
+    /// Looks at its cost so far.
     pub cost: &'a dyn Fn() -> Cost,
 }
 
 /// How the client is set up.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct ClientSetup {
     /// Client threads, at most; fewer where there are fewer connections.
     pub threads: usize,
     /// Cores of those threads.
@@ -59,22 +59,22 @@ pub struct Client {
     pub mode: ClientMode,
 }
 
-impl Client {
+impl ClientSetup {
     /// As the command line has it.
-    pub fn of(common: &Common) -> Client {
-        Client { threads: common.threads, cores: common.client_cores.clone(), mode: common.client_mode }
+    pub fn of(common: &Common) -> ClientSetup {
+        ClientSetup { threads: common.threads, cores: common.client_cores.clone(), mode: common.client_mode }
     }
 }
 
 /// The counts of a load, and its costs while the clock ran.
-pub(super) struct Measured {
+pub(super) struct Outcome {
     pub(super) tally: Tally,
     elapsed: Duration,
     before: Costs,
     after: Costs,
 }
 
-/// What both sides had used at one moment.
+/// The costs of both sides up to one moment.
 struct Costs {
     server: Cost,
     client: Cost,
@@ -82,7 +82,13 @@ struct Costs {
 
 impl Measurement<'_> {
     /// A load on `address`, from connections that the kernel gives their source addresses.
-    pub(super) fn load(&self, address: SocketAddr, work: LoadWork, connections: usize, pace: Pace) -> Load {
+    pub(super) fn load(
+        &self,
+        address: SocketAddr,
+        work: ConnectionWork,
+        connections: usize,
+        pace: Pace,
+    ) -> Load {
         Load {
             address,
             work,
@@ -99,7 +105,7 @@ impl Measurement<'_> {
     pub(super) fn hot_load(&self, connections: usize, pace: Pace) -> Result<Load> {
         let [hot, ..] = self.plan.files.as_slice() else { bail!("{} needs a hot file", self.plan.id) };
         let requests = Arc::new([(self.get(&hot.url_path, true), Answer::Body { bytes: hot.bytes })]);
-        let work = LoadWork::Requests { requests, keep_alive: true };
+        let work = ConnectionWork::Requests { requests, keep_alive: true };
         Ok(self.load(self.subject.http, work, connections, pace))
     }
 
@@ -111,13 +117,13 @@ impl Measurement<'_> {
 
     /// Runs `load` for the warm-up, uncounted, and then for the measurement's duration. Costs are looked at right when
     /// the clock starts and right when it stops, so that they cover the same time.
-    pub(super) fn run(&self, load: &Load) -> Result<Measured> {
+    pub(super) fn run(&self, load: &Load) -> Result<Outcome> {
         let running = load::start(load).context("starting the load")?;
         std::thread::park_timeout(self.timing.warm_up);
         let before = self.costs();
         let elapsed = running.count(self.timing.duration, self.progress);
         let after = self.costs();
-        Ok(Measured { tally: running.stop()?, elapsed, before, after })
+        Ok(Outcome { tally: running.stop()?, elapsed, before, after })
     }
 
     fn costs(&self) -> Costs {
@@ -125,10 +131,10 @@ impl Measurement<'_> {
     }
 }
 
-impl Measured {
+impl Outcome {
     /// The sample that the results show.
     pub(super) fn sample(&self) -> Sample {
-        let Measured { tally, elapsed, before, after } = self;
+        let Outcome { tally, elapsed, before, after } = self;
         Sample {
             elapsed_s: elapsed.as_secs_f64(),
             requests: tally.requests,

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use super::measurement::Measurement;
 use crate::fixture::{make_cold, push_out};
-use crate::load::{self, Answer, ColdPull, Load, Pace, Work as LoadWork};
+use crate::load::{self, Answer, ColdPull, ConnectionWork, Load, Pace};
 use crate::result::{Sample, Work};
 
 /// Time after which a server that lost what it had read ahead for its cold pulls has caught up: 64 windows of 1 MiB
@@ -58,6 +58,6 @@ fn cold_load(measurement: &Measurement<'_>, cold_pulls: usize) -> Result<Load> {
         answer: Answer::Body { bytes: file.bytes },
         file: file.path.clone(),
     });
-    let work = LoadWork::Cold { pulls: pulls.collect() };
+    let work = ConnectionWork::Cold { pulls: pulls.collect() };
     Ok(measurement.load(subject.http, work, cold_pulls, Pace::Closed))
 }

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use super::measurement::Measurement;
 use super::plan::{SLOW_DURATION_FACTOR, Timing};
 use super::put;
-use crate::load::{self, Counted, Pace, Work as LoadWork};
+use crate::load::{self, ConnectionWork, Counted, Pace};
 use crate::result::{Sample, Work};
 
 pub(super) fn measure(measurement: &Measurement<'_>) -> Result<Sample> {
@@ -23,7 +23,7 @@ pub(super) fn measure(measurement: &Measurement<'_>) -> Result<Sample> {
     }
     let without = measure(timing.duration / SLOW_DURATION_FACTOR)?;
     let upload = put::upload(plan, subject, upload_bytes, Counted::Bytes)?;
-    let uploads = measurement.load(subject.http, LoadWork::Upload(upload), uploads, Pace::Closed);
+    let uploads = measurement.load(subject.http, ConnectionWork::Upload(upload), uploads, Pace::Closed);
     let uploads = load::start(&uploads)?;
     let begin = uploads.start_clock();
     let with = measure(timing.duration);

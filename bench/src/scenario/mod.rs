@@ -8,11 +8,11 @@ mod plan;
 mod put;
 mod simple;
 pub mod standard;
-mod uploads;
+mod upload_names;
 
-pub use measurement::{Client, Measurement, Subject};
-pub use plan::{File, Plan, Serving, Timing};
-pub use uploads::{NewNames, UploadTo, tidy, tidy_up};
+pub use measurement::{ClientSetup, Measurement, Subject};
+pub use plan::{Plan, ServedFile, Serving, Timing};
+pub use upload_names::{NewNames, UploadTo, tidy, tidy_up};
 
 use anyhow::{Context, Result};
 

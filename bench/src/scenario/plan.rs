@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::uploads::UploadTo;
+use super::upload_names::UploadTo;
 use crate::arguments::Common;
 use crate::fixture::Fixture;
 use crate::result::Work;
@@ -28,14 +28,15 @@ pub struct Plan {
     /// The work itself.
     pub work: Work,
     /// The files that are asked for, in turn.
-    pub files: Vec<File>,
+    pub files: Vec<ServedFile>,
     /// Files that are pulled cold meanwhile.
-    pub cold_files: Vec<File>,
+    pub cold_files: Vec<ServedFile>,
     /// Where it uploads to.
     pub uploads: Option<UploadTo>,
 }
 
-/// The service that servers are set up for. Each kind has servers of its own, so that what one needs costs another nothing.
+/// The service that servers are set up for. Each kind has servers of its own, so that what one needs costs another
+/// nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Serving {
     /// Files, frames and streams: reading alone.
@@ -83,7 +84,7 @@ impl Plan {
 
 /// A file as the server names it.
 #[derive(Clone, Debug)]
-pub struct File {
+pub struct ServedFile {
     /// Its path in a URL.
     pub url_path: String,
     /// Its length.
@@ -94,9 +95,9 @@ pub struct File {
     pub path: Option<PathBuf>,
 }
 
-impl From<Fixture> for File {
-    fn from(fixture: Fixture) -> File {
-        File {
+impl From<Fixture> for ServedFile {
+    fn from(fixture: Fixture) -> ServedFile {
+        ServedFile {
             url_path: fixture.url_path.clone(),
             bytes: fixture.expected.bytes,
             path: Some(fixture.path.clone()),

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 
 use super::measurement::{Measurement, Subject};
 use super::plan::Plan;
-use crate::load::{Body, Counted, Pace, Source, Tally, Upload, Work as LoadWork};
-use crate::peer::{Uploads, fetch};
+use crate::load::{Body, ConnectionWork, Counted, Pace, Source, Tally, Upload};
+use crate::peer::{UploadSupport, fetch};
 use crate::result::{Sample, Work};
 
 /// Bytes of the upload that shows whether a server takes any.
@@ -17,13 +17,13 @@ pub(super) fn measure(measurement: &Measurement<'_>) -> Result<Sample> {
     let Measurement { plan, subject, .. } = measurement;
     let Work::Put { body_bytes, connections, .. } = plan.work else { bail!("{} uploads nothing", plan.id) };
     let upload = upload(plan, subject, body_bytes, Counted::Whole)?;
-    let work = LoadWork::Upload(upload.clone());
+    let work = ConnectionWork::Upload(upload.clone());
     let load = measurement.load(subject.http, work, connections, Pace::Closed);
     let measured = measurement.run(&load)?;
     let sample = measured.sample();
     Ok(match compare(subject.http, &upload, &measured.tally) {
         Ok(digests_checked) => Sample { digests_checked, ..sample },
-        // What was measured is shown beside it.
+        // The measurement is shown beside the failure.
         Err(error) => Sample { errors: [sample.errors, vec![(format!("{error:#}"), 1)]].concat(), ..sample },
     })
 }
@@ -31,15 +31,15 @@ pub(super) fn measure(measurement: &Measurement<'_>) -> Result<Sample> {
 /// The upload of each connection of `plan`.
 pub(super) fn upload(plan: &Plan, subject: &Subject<'_>, bytes: u64, counted: Counted) -> Result<Upload> {
     let to = plan.uploads.as_ref().with_context(|| format!("{} has nowhere to upload to", plan.id))?;
-    let source = if subject.uploads == Uploads::Made { Source::Server } else { Source::Client };
+    let source = if subject.uploads == UploadSupport::Made { Source::Server } else { Source::Client };
     Ok(Upload { path: to.path.clone(), bytes, source, counted })
 }
 
 /// Whether `subject` takes uploads where `plan` wants them, or why not: a short one shows it.
 pub(super) fn can(plan: &Plan, subject: &Subject<'_>) -> Result<(), String> {
     let path = match (&plan.uploads, subject.uploads) {
-        (Some(to), Uploads::Taken) => format!("{}-probe", to.path),
-        (_, Uploads::Made) => return Ok(()),
+        (Some(to), UploadSupport::Taken) => format!("{}-probe", to.path),
+        (_, UploadSupport::Made) => return Ok(()),
         _ => return Err("takes no uploads".to_owned()),
     };
     let body = Body::new(0, 0, PROBE_BYTES);

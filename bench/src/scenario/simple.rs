@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use super::measurement::Measurement;
-use crate::load::{Answer, Load, Pace, Work as LoadWork};
+use crate::load::{Answer, ConnectionWork, Load, Pace};
 use crate::result::{Sample, Work};
 
 pub(super) fn measure(measurement: &Measurement<'_>) -> Result<Sample> {
@@ -25,11 +25,21 @@ fn load_of(measurement: &Measurement<'_>) -> Result<Load> {
                 })
                 .collect();
             let pace = rate_per_s.map_or(Pace::Closed, |rate_per_s| Pace::Open { rate_per_s });
-            Ok(measurement.load(subject.http, LoadWork::Requests { requests, keep_alive }, connections, pace))
+            Ok(measurement.load(
+                subject.http,
+                ConnectionWork::Requests { requests, keep_alive },
+                connections,
+                pace,
+            ))
         }
         Work::Push { body_bytes, connections } => {
             let Some(address) = subject.frames else { bail!("{} takes no frames", subject.name) };
-            Ok(measurement.load(address, LoadWork::Frames { bytes: body_bytes }, connections, Pace::Closed))
+            Ok(measurement.load(
+                address,
+                ConnectionWork::Frames { bytes: body_bytes },
+                connections,
+                Pace::Closed,
+            ))
         }
         Work::Stream { body_bytes, connections } => {
             let Some(address) = subject.control else { bail!("{} has no control plane", subject.name) };
@@ -37,7 +47,7 @@ fn load_of(measurement: &Measurement<'_>) -> Result<Load> {
                 "POST /stream?size={body_bytes} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n"
             );
             let requests = Arc::new([(head.into_bytes(), Answer::Stream { bytes: body_bytes })]);
-            let work = LoadWork::Requests { requests, keep_alive: true };
+            let work = ConnectionWork::Requests { requests, keep_alive: true };
             Ok(measurement.load(address, work, connections, Pace::Closed))
         }
         Work::Connections { .. } | Work::Mixed { .. } | Work::Put { .. } | Work::MixedPut { .. } => {

@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{statfs, statvfs};
 
-use super::plan::{File, Plan};
-use super::uploads::UploadTo;
+use super::plan::{Plan, ServedFile};
+use super::upload_names::UploadTo;
 use crate::fixture::Fixture;
 use crate::result::Work;
 
@@ -75,7 +75,7 @@ pub struct Outline {
 pub struct PutDirectory {
     /// Its name below the root.
     pub name: String,
-    /// What its file system is called.
+    /// The name of its file system.
     pub file_system: &'static str,
 }
 
@@ -142,10 +142,10 @@ impl Outline {
             .map(|number| {
                 let bytes = COLD_FILE_BYTES_MIN.max(COLD_BYTES / cold_pulls as u64);
                 let name = format!("cold-{bytes}-{number}");
-                Fixture::make(root, slow.unwrap_or_default(), &name, bytes).map(File::from)
+                Fixture::make(root, slow.unwrap_or_default(), &name, bytes).map(ServedFile::from)
             })
             .collect::<Result<_>>()?;
-        let files = hot.map(File::from).into_iter().collect();
+        let files = hot.map(ServedFile::from).into_iter().collect();
         if let Some(to) = &self.uploads {
             check_room(&root.join(&to.directory), self.work)?;
         }

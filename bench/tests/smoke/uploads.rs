@@ -5,10 +5,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use stream_bench::load::ClientMode;
-use stream_bench::peer::{Cost, Uploads};
+use stream_bench::peer::{Cost, UploadSupport};
 use stream_bench::progress::Progress;
 use stream_bench::result::Work;
-use stream_bench::scenario::{self, Client, File, Measurement, Plan, Subject, Timing, UploadTo};
+use stream_bench::scenario::{self, ClientSetup, Measurement, Plan, ServedFile, Subject, Timing, UploadTo};
 
 use super::{Ceiling, Server, assert_worked, bench, measure, sample};
 
@@ -110,10 +110,11 @@ fn scenarios_of_uploads_in_quick_form() {
     let ceiling = Ceiling::start();
     std::fs::create_dir(ceiling.root.path().join("d")).unwrap();
     std::fs::write(ceiling.root.path().join("hot"), [7; 1024]).unwrap();
-    let hot = File { url_path: "/hot".to_owned(), bytes: 1024, source: None, path: None };
+    let hot = ServedFile { url_path: "/hot".to_owned(), bytes: 1024, source: None, path: None };
     let put = |durable| Work::Put { body_bytes: 300_000, connections: 4, durable };
     let mixed = Work::MixedPut { body_bytes: 1024, connections: 2, uploads: 2, upload_bytes: 5_000_000 };
-    for (work, uploads) in [(put(false), Uploads::Taken), (put(true), Uploads::Made), (mixed, Uploads::Taken)]
+    for (work, uploads) in
+        [(put(false), UploadSupport::Taken), (put(true), UploadSupport::Made), (mixed, UploadSupport::Taken)]
     {
         let plan = Plan {
             id: "quick".to_owned(),
@@ -134,7 +135,7 @@ fn scenarios_of_uploads_in_quick_form() {
             cost: &Cost::default,
         };
         scenario::can(&plan, &subject).unwrap();
-        let client = Client { threads: 1, cores: Vec::new(), mode: ClientMode::Discard };
+        let client = ClientSetup { threads: 1, cores: Vec::new(), mode: ClientMode::Discard };
         let timing = Timing { warm_up: Duration::ZERO, duration: Duration::from_millis(200) };
         let progress = Progress::new(1);
         let measurement =

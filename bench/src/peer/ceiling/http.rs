@@ -171,7 +171,7 @@ pub(super) fn serve(mut stream: &TcpStream, files: &Files) -> io::Result<()> {
 }
 
 /// A request that changes a file.
-struct Change<'a> {
+struct FileChange<'a> {
     method: Method,
     path: &'a [u8],
     body_bytes: u64,
@@ -185,7 +185,7 @@ enum Method {
 }
 
 /// None for all others.
-fn change(head: &[u8]) -> Option<Change<'_>> {
+fn change(head: &[u8]) -> Option<FileChange<'_>> {
     let target = path(head)?;
     let (path, query) = split_at(target, b'?').unwrap_or((target, b""));
     let number = |digits: &[u8]| std::str::from_utf8(digits).ok()?.trim().parse().ok();
@@ -197,10 +197,10 @@ fn change(head: &[u8]) -> Option<Change<'_>> {
     };
     let mut fields = head.split(|byte| *byte == b'\n').filter_map(|line| split_at(line, b':'));
     let length = fields.find(|(name, _)| name.eq_ignore_ascii_case(b"content-length"));
-    Some(Change { method, path, body_bytes: length.and_then(|(_, value)| number(value)).unwrap_or(0) })
+    Some(FileChange { method, path, body_bytes: length.and_then(|(_, value)| number(value)).unwrap_or(0) })
 }
 
-impl Change<'_> {
+impl FileChange<'_> {
     /// Makes it and returns the answer.
     fn make(
         &self,
@@ -225,7 +225,7 @@ fn head_end(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// What stands between the first two spaces.
+/// The word between the first two spaces.
 fn path(head: &[u8]) -> Option<&[u8]> {
     head.split(|byte| *byte == b' ').nth(1)
 }

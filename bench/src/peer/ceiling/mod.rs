@@ -23,7 +23,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_w
 
 use super::place::Place;
 use super::process;
-use super::recipe::{Recipe, Uploads};
+use super::recipe::{Recipe, UploadSupport};
 use super::setup::UploadSetup;
 
 /// The hidden subcommand by which the bench starts itself as the ceiling.
@@ -72,9 +72,9 @@ pub(super) fn recipe(place: &Place<'_>) -> Result<Recipe, String> {
         arguments: arguments(place),
         frames: Some(place.second),
         uploads: match place.setup.uploads {
-            None => Uploads::Refused,
-            Some(UploadSetup { durable: false, .. }) => Uploads::Taken,
-            Some(UploadSetup { durable: true, .. }) => Uploads::Made,
+            None => UploadSupport::Refused,
+            Some(UploadSetup { durable: false, .. }) => UploadSupport::Taken,
+            Some(UploadSetup { durable: true, .. }) => UploadSupport::Made,
         },
         ..Recipe::new(place, program)
     })

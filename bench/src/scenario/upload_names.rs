@@ -9,6 +9,9 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::peer::{fetch, staging};
 
+/// The beginning of the names in a directory of the bench.
+const NAME: &str = "put";
+
 /// Where a plan uploads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadTo {
@@ -29,9 +32,6 @@ impl UploadTo {
         format!("{}-{number}", self.path)
     }
 }
-
-/// The name of the bench's uploads in their directory.
-const NAME: &str = "put";
 
 /// Names on a server that nothing had before: made for uploads, and removed again.
 pub struct NewNames {
