@@ -1,11 +1,10 @@
 //! Before and after: the reference of two runs, scenario by scenario.
 
 use super::analysis::{Analysis, MetricRow, ScenarioAnalysis};
-use super::axis::Axis;
 use super::error::ReportError;
-use super::figure::{Figure, LegendEntry, row_label, style_of};
+use super::figure::{Figure, LegendEntry, RatioFigure, row_label, style_of};
 use super::metric::{Metric, key_metrics};
-use super::plot::{self, Row, RowPlot};
+use super::plot::Row;
 use crate::result::Run;
 use crate::statistics::{Spread, Verdict};
 
@@ -96,13 +95,6 @@ fn change<'a>(title: &'a str, peer: &str, before: &MetricRow, after: &MetricRow)
 }
 
 fn figure(peer: &str, style: usize, metric: Metric, changes: &[&Change]) -> Result<Figure, ReportError> {
-    let ends = changes.iter().flat_map(|change| {
-        let noise = change.noise.unwrap_or(change.ratio);
-        [change.ratio.min, change.ratio.max, noise.min, noise.max]
-    });
-    // The axis reaches from 0.8 to 1.25 at least, so that noise looks like noise.
-    let values: Vec<f64> = ends.chain([0.8, 1.25]).collect();
-    let better = if metric.more_is_better() { "more is better" } else { "less is better" };
     let rows = changes.iter().map(|change| Row {
         label: row_label(change.title),
         style,
@@ -110,14 +102,14 @@ fn figure(peer: &str, style: usize, metric: Metric, changes: &[&Change]) -> Resu
         hollow: None,
         mark: Some(change.ratio),
     });
-    let title = metric.title().to_owned();
-    let x = Axis::ratio(format!("After / before, {better}"), &values);
-    let svg = plot::rows(&RowPlot { title: title.clone(), x, rows: rows.collect(), neutral: Some(1.0) })?;
-    let mut legend = vec![LegendEntry::Peer { name: peer.to_owned(), style }];
-    if changes.iter().any(|change| change.noise.is_some()) {
-        legend.push(LegendEntry::Band("noise".to_owned()));
+    RatioFigure {
+        metric,
+        ratio: "After / before".to_owned(),
+        note: "whiskers: worst cases of both spreads".to_owned(),
+        peers: vec![LegendEntry::Peer { name: peer.to_owned(), style }],
+        rows: rows.collect(),
     }
-    Ok(Figure { title, note: "whiskers: worst cases of both spreads".to_owned(), legend, svg })
+    .draw()
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 //! all figures of a run.
 
 use super::analysis::Analysis;
-use super::plot::{CEILING_STYLE, PEER_STYLES};
+use super::axis::Axis;
+use super::error::ReportError;
+use super::metric::Metric;
+use super::plot::{self, CEILING_STYLE, PEER_STYLES, Row, RowPlot};
 use super::text;
 
 /// Characters of a scenario's title beside a plot: as many as half the plot's width holds.
@@ -37,6 +40,41 @@ pub(crate) enum LegendEntry {
     Filled(&'static str),
     /// The meaning of the band.
     Band(String),
+}
+
+/// A figure of ratios, a row for each, around 1 and over the noise.
+pub(crate) struct RatioFigure {
+    /// The number of which there are ratios.
+    pub(crate) metric: Metric,
+    /// The name of the ratio: `After / before`.
+    pub(crate) ratio: String,
+    /// The conditions under which it was measured.
+    pub(crate) note: String,
+    /// The peers whose ratios are shown.
+    pub(crate) peers: Vec<LegendEntry>,
+    /// The ratios as marks, the noise as bands.
+    pub(crate) rows: Vec<Row>,
+}
+
+impl RatioFigure {
+    /// Draws it.
+    ///
+    /// # Errors
+    /// When the plot can't be drawn.
+    pub(crate) fn draw(self) -> Result<Figure, ReportError> {
+        let RatioFigure { metric, ratio, note, peers: mut legend, rows } = self;
+        let marks = rows.iter().filter_map(|row| row.mark).flat_map(|of| [of.min, of.max]);
+        let bands = rows.iter().filter_map(|row| row.band).flat_map(|(low, high)| [low, high]);
+        // The axis reaches from 0.8 to 1.25 at least, so that noise looks like noise.
+        let values: Vec<f64> = marks.chain(bands).chain([0.8, 1.25]).collect();
+        if rows.iter().any(|row| row.band.is_some()) {
+            legend.push(LegendEntry::Band("noise".to_owned()));
+        }
+        let title = metric.title().to_owned();
+        let x = Axis::ratio(format!("{ratio}, {}", metric.better()), &values);
+        let svg = plot::rows(&RowPlot { title: title.clone(), x, rows, neutral: Some(1.0) })?;
+        Ok(Figure { title, note, legend, svg })
+    }
 }
 
 /// The colour and shape of `peer`, the same in all plots of a run.

@@ -183,6 +183,11 @@ impl Metric {
         }
     }
 
+    /// The words for the direction in which a difference is an improvement.
+    pub(crate) fn better(self) -> &'static str {
+        if self.more_is_better() { "more is better" } else { "less is better" }
+    }
+
     /// The quantity that it counts.
     pub(crate) fn quantity(self) -> Quantity {
         match self {

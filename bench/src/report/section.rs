@@ -38,7 +38,7 @@ pub(crate) fn overview(html: &mut String, analysis: &Analysis) -> Result<(), Rep
         for (index, row) in rows.take(OVERVIEW_METRICS).enumerate() {
             let title = if index == 0 { escaped(&scenario.scenario.title) } else { String::new() };
             let class = if index == 0 { " class=\"first\"" } else { "" };
-            let better = if row.metric.more_is_better() { "more is better" } else { "less is better" };
+            let better = row.metric.better();
             html.push_str(&format!("<tr{class}><th class=\"scenario\">{title}</th>"));
             html.push_str(&format!("<td class=\"name\">{}<small>{better}</small></td>", row.metric.title()));
             for peer in columns(analysis) {

@@ -1,11 +1,10 @@
 //! Uploads of all sizes and file systems in one picture: every peer by the reference.
 
 use super::analysis::{Analysis, ScenarioAnalysis};
-use super::axis::Axis;
 use super::error::ReportError;
-use super::figure::{Figure, LegendEntry, row_label, style_of};
+use super::figure::{Figure, LegendEntry, RatioFigure, row_label, style_of};
 use super::metric::Metric;
-use super::plot::{self, Row, RowPlot};
+use super::plot::Row;
 use super::text::printable;
 use crate::result::Work;
 
@@ -29,25 +28,16 @@ fn figure(analysis: &Analysis, metric: Metric) -> Result<Option<Figure>, ReportE
         analysis.scenarios.iter().filter(|scenario| matches!(scenario.scenario.work, Work::Put { .. }));
     let rows: Vec<Row> = uploads.flat_map(|scenario| rows(analysis, scenario, metric)).collect();
     let (Some(reference), false) = (analysis.reference, rows.is_empty()) else { return Ok(None) };
-    let marks = rows.iter().filter_map(|row| row.mark).flat_map(|of| [of.min, of.max]);
-    let bands = rows.iter().filter_map(|row| row.band).flat_map(|(low, high)| [low, high]);
-    // The axis reaches from 0.8 to 1.25 at least, so that noise looks like noise.
-    let values: Vec<f64> = marks.chain(bands).chain([0.8, 1.25]).collect();
-    let mut legend: Vec<LegendEntry> = Vec::new();
+    let mut peers: Vec<LegendEntry> = Vec::new();
     for peer in analysis.others() {
         let style = style_of(analysis, peer);
         if rows.iter().any(|row| row.style == style) {
-            legend.push(LegendEntry::Peer { name: peer.to_owned(), style });
+            peers.push(LegendEntry::Peer { name: peer.to_owned(), style });
         }
     }
-    if rows.iter().any(|row| row.band.is_some()) {
-        legend.push(LegendEntry::Band("noise".to_owned()));
-    }
-    let better = if metric.more_is_better() { "more is better" } else { "less is better" };
-    let title = metric.title().to_owned();
-    let x = Axis::ratio(format!("Peer / {}, {better}", printable(reference)), &values);
-    let svg = plot::rows(&RowPlot { title: title.clone(), x, rows, neutral: Some(1.0) })?;
-    Ok(Some(Figure { title, note: format!("by that of {}", printable(reference)), legend, svg }))
+    let reference = printable(reference);
+    let ratio = format!("Peer / {reference}");
+    RatioFigure { metric, ratio, note: format!("by that of {reference}"), peers, rows }.draw().map(Some)
 }
 
 /// One row for each peer that has a ratio; the first bears the scenario's name.
