@@ -35,7 +35,7 @@ pub fn pull(arguments: &PullArguments) -> Result<Run> {
         rate_per_s: arguments.rate,
     };
     let title = format!("GET {}, {connections} connections", describe_bytes(body_bytes));
-    measure(&arguments.server, &arguments.common, plan("pull", title, work, files, Vec::new()))
+    measure(&arguments.server, &arguments.common, Plan { files, ..plan("pull", title, work) })
 }
 
 /// `push`.
@@ -46,7 +46,7 @@ pub fn push(arguments: &PushArguments) -> Result<Run> {
     let work = Work::Push { body_bytes: arguments.size, connections: arguments.connections };
     let title =
         format!("frames of {}, {} connections", describe_bytes(arguments.size), arguments.connections);
-    measure(&arguments.server, &arguments.common, plan("push", title, work, Vec::new(), Vec::new()))
+    measure(&arguments.server, &arguments.common, plan("push", title, work))
 }
 
 /// `push --put`, to names that nothing has. They are removed again, whatever became of the measurement.
@@ -55,7 +55,7 @@ fn put(arguments: &PushArguments, path: &str) -> Result<Run> {
     let work = Work::Put { body_bytes, connections, durable: false };
     let title = format!("PUT {}, {connections} connections", describe_bytes(body_bytes));
     let to = UploadTo { path: path.to_owned(), directory: String::new() };
-    let plan = Plan { uploads: Some(to.clone()), ..plan("put", title, work, Vec::new(), Vec::new()) };
+    let plan = Plan { uploads: Some(to.clone()), ..plan("put", title, work) };
     let names = NewNames::make(arguments.server.address, &to, connections)?;
     let measured = measure(&arguments.server, &arguments.common, plan);
     match (measured, names.remove()) {
@@ -71,7 +71,7 @@ pub fn stream(arguments: &StreamArguments) -> Result<Run> {
     let work = Work::Stream { body_bytes: arguments.size, connections: arguments.connections };
     let title =
         format!("POST /stream {}, {} connections", describe_bytes(arguments.size), arguments.connections);
-    measure(&arguments.server, &arguments.common, plan("stream", title, work, Vec::new(), Vec::new()))
+    measure(&arguments.server, &arguments.common, plan("stream", title, work))
 }
 
 /// `connections`.
@@ -81,7 +81,7 @@ pub fn connections(arguments: &ConnectionsArguments) -> Result<Run> {
     let work = Work::Connections { connections, read_bytes_per_s: arguments.read_rate };
     let doing = if arguments.read_rate.is_some() { "slowly reading" } else { "idle" };
     let title = format!("{connections} {doing} connections, a probe meanwhile");
-    measure(&arguments.server, &arguments.common, plan("connections", title, work, files, Vec::new()))
+    measure(&arguments.server, &arguments.common, Plan { files, ..plan("connections", title, work) })
 }
 
 /// `mixed`.
@@ -101,7 +101,8 @@ pub fn mixed(arguments: &MixedArguments) -> Result<Run> {
     let kind =
         if arguments.cold_root.is_some() { "cold pulls" } else { "pulls of files that may be in memory" };
     let title = format!("GET {} beside {} {kind}", describe_bytes(body_bytes), arguments.cold_pulls);
-    measure(&arguments.server, &arguments.common, plan("mixed", title, work, hot, cold))
+    let mixed = Plan { files: hot, cold_files: cold, ..plan("mixed", title, work) };
+    measure(&arguments.server, &arguments.common, mixed)
 }
 
 /// Finds a file below `root`; it has to be the one that the server sends.
@@ -127,8 +128,9 @@ pub(crate) fn cold_path(root: &Path, url_path: &str) -> Result<PathBuf> {
     Ok(root.join(url_path.trim_start_matches('/')))
 }
 
-fn plan(id: &str, title: String, work: Work, files: Vec<ServedFile>, cold_files: Vec<ServedFile>) -> Plan {
-    Plan { id: id.to_owned(), title, work, files, cold_files, uploads: None }
+/// A plan that needs no files.
+fn plan(id: &str, title: String, work: Work) -> Plan {
+    Plan { id: id.to_owned(), title, work, files: Vec::new(), cold_files: Vec::new(), uploads: None }
 }
 
 /// The lengths that the server promises; their bytes can't be compared with a source that isn't known.

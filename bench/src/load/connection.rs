@@ -105,30 +105,23 @@ async fn serve(client: &Rc<Client>, index: usize, number: usize) -> io::Result<(
             Ok(())
         }
         ConnectionWork::Frames { bytes } => frames::send(&mut exchange, *bytes).await,
-        ConnectionWork::Upload(upload) => upload::send(client, &mut exchange, upload, number).await,
-        ConnectionWork::Slow { request: (head, answer), bytes_per_s } => {
-            slow(client, &mut exchange, head, *answer, *bytes_per_s).await
-        }
+        ConnectionWork::Upload(upload) => upload::send(&mut exchange, upload, number).await,
+        ConnectionWork::Slow { request, bytes_per_s } => slow(&mut exchange, request, *bytes_per_s).await,
     }
 }
 
 /// An idle or slowly reading connection.
-async fn slow(
-    client: &Rc<Client>,
-    exchange: &mut Exchange,
-    head: &[u8],
-    answer: Answer,
-    bytes_per_s: u64,
-) -> io::Result<()> {
+async fn slow(exchange: &mut Exchange, request: &(Vec<u8>, Answer), bytes_per_s: u64) -> io::Result<()> {
     const STEP: Duration = Duration::from_millis(100);
+    let (head, answer) = request;
     if bytes_per_s == 0 {
-        exchange.request(head, answer, Instant::now()).await?;
+        exchange.request(head, *answer, Instant::now()).await?;
         // Idle: nothing but the server's close, or our own at the end, ends this receive.
         return exchange.wait_for_close().await;
     }
-    exchange.begin(head, answer).await?;
+    exchange.begin(head, *answer).await?;
     let step_bytes = (bytes_per_s / 10).max(1);
-    while !client.phase.is_stopping() {
+    while !exchange.client().phase.is_stopping() {
         if !exchange.read_some(step_bytes).await? {
             return Ok(());
         }

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::body::Body;
-use super::client::Client;
 use super::exchange::Exchange;
 use super::operation::pause;
 use super::phase::{InFlight, Phase};
@@ -20,12 +19,8 @@ const CLOCK_CHECK: Duration = Duration::from_millis(1);
 const UPLOADS_UNCOUNTED: u64 = 2;
 
 /// Uploads until told to end.
-pub(super) async fn send(
-    client: &Rc<Client>,
-    exchange: &mut Exchange,
-    upload: &Upload,
-    number: usize,
-) -> io::Result<()> {
+pub(super) async fn send(exchange: &mut Exchange, upload: &Upload, number: usize) -> io::Result<()> {
+    let client = Rc::clone(exchange.client());
     let head = upload.head(client.load.address, number);
     let mut in_flight = None;
     while !client.phase.is_stopping() {

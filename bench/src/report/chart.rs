@@ -154,46 +154,57 @@ fn sweep_figure(
     let title = metric.title().to_owned();
     let note = [sweep.kind, sweep.conditions.as_str()].into_iter().filter(|part| !part.is_empty());
     let note = note.collect::<Vec<_>>().join(", ");
-    line_figure(analysis, title, note, metric, LineContent { x: x(&xs), points_of, band, log: false })
-        .map(Some)
+    let figure = LineFigure { title, note, metric, x: x(&xs), points_of, band, is_log: false };
+    figure.draw(analysis).map(Some)
 }
 
-struct LineContent<P: Fn(&str) -> Vec<(f64, Spread)>> {
-    x: Axis,
-    points_of: P,
-    band: Vec<(f64, f64, f64)>,
-    log: bool,
-}
-
-fn line_figure<P: Fn(&str) -> Vec<(f64, Spread)>>(
-    analysis: &Analysis,
+/// A figure of one metric, a line for each peer.
+struct LineFigure<P: Fn(&str) -> Vec<(f64, Spread)>> {
     title: String,
     note: String,
     metric: Metric,
-    content: LineContent<P>,
-) -> Result<Figure, ReportError> {
-    let LineContent { x, points_of, band, log } = content;
-    let all = analysis.peers.iter().map(|peer| (*peer, points_of(peer)));
-    let drawn: Vec<_> = all.filter(|(_, points)| !points.is_empty()).collect();
-    let spreads = drawn.iter().flat_map(|(_, points)| points).flat_map(|(_, of)| [of.min, of.median, of.max]);
-    let values: Vec<f64> = spreads.chain(band.iter().flat_map(|(_, low, high)| [*low, *high])).collect();
-    let quantity = metric.quantity();
-    let tick = move |value| text::tick(quantity, value);
-    let axis_title = metric.axis_title();
-    let y = if log { Axis::log(axis_title, &values, tick) } else { Axis::fitting(axis_title, &values, tick) };
-    let style = |peer: &str| style_of(analysis, peer);
-    let mut legend: Vec<LegendEntry> = drawn
-        .iter()
-        .map(|(peer, _)| LegendEntry::Peer { name: (*peer).to_owned(), style: style(peer) })
-        .collect();
-    if let (true, Some(reference)) = (band.len() > 1, analysis.reference) {
-        legend.push(LegendEntry::Band(format!("noise around {reference}")));
+    x: Axis,
+    /// The points of a peer, by their places on the axis.
+    points_of: P,
+    /// The noise around the reference: a place on the axis, the least and the greatest.
+    band: Vec<(f64, f64, f64)>,
+    /// Whether the values have a logarithmic axis.
+    is_log: bool,
+}
+
+impl<P: Fn(&str) -> Vec<(f64, Spread)>> LineFigure<P> {
+    fn draw(self, analysis: &Analysis) -> Result<Figure, ReportError> {
+        let LineFigure { title, note, metric, x, points_of, band, is_log } = self;
+        let all = analysis.peers.iter().map(|peer| (*peer, points_of(peer)));
+        let drawn: Vec<_> = all.filter(|(_, points)| !points.is_empty()).collect();
+        let spreads =
+            drawn.iter().flat_map(|(_, points)| points).flat_map(|(_, of)| [of.min, of.median, of.max]);
+        let values: Vec<f64> = spreads.chain(band.iter().flat_map(|(_, low, high)| [*low, *high])).collect();
+        let quantity = metric.quantity();
+        let tick = move |value| text::tick(quantity, value);
+        let axis_title = metric.axis_title();
+        let y = if is_log {
+            Axis::log(axis_title, &values, tick)
+        } else {
+            Axis::fitting(axis_title, &values, tick)
+        };
+        let style = |peer: &str| style_of(analysis, peer);
+        let mut legend: Vec<LegendEntry> = drawn
+            .iter()
+            .map(|(peer, _)| LegendEntry::Peer { name: (*peer).to_owned(), style: style(peer) })
+            .collect();
+        if let (true, Some(reference)) = (band.len() > 1, analysis.reference) {
+            legend.push(LegendEntry::Band(format!("noise around {reference}")));
+        }
+        let band_of = |peer: &str| if Some(peer) == analysis.reference { band.clone() } else { Vec::new() };
+        let series = drawn.into_iter().map(|(peer, points)| Series {
+            style: style(peer),
+            points,
+            band: band_of(peer),
+        });
+        let svg = plot::lines(&LinePlot { title: title.clone(), x, y, series: series.collect() })?;
+        Ok(Figure { title, note, legend, svg })
     }
-    let band_of = |peer: &str| if Some(peer) == analysis.reference { band.clone() } else { Vec::new() };
-    let series =
-        drawn.into_iter().map(|(peer, points)| Series { style: style(peer), points, band: band_of(peer) });
-    let svg = plot::lines(&LinePlot { title: title.clone(), x, y, series: series.collect() })?;
-    Ok(Figure { title, note, legend, svg })
 }
 
 fn latencies(analysis: &Analysis) -> Result<Vec<Figure>, ReportError> {
@@ -210,10 +221,11 @@ fn latencies(analysis: &Analysis) -> Result<Vec<Figure>, ReportError> {
         };
         let names = ["p50", "p90", "p99", "p99.9", "max"];
         let x = Axis::ordinal("Percentile of requests".to_owned(), names);
-        let content = LineContent { x, points_of, band: Vec::new(), log: true };
         let title = text::printable(&scenario.scenario.title);
         let note = loop_kind(&scenario.scenario.work);
-        figures.push(line_figure(analysis, title, note, Metric::LatencyP50, content)?);
+        let (metric, band) = (Metric::LatencyP50, Vec::new());
+        let figure = LineFigure { title, note, metric, x, points_of, band, is_log: true };
+        figures.push(figure.draw(analysis)?);
     }
     Ok(figures)
 }
