@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::host::Host;
-use crate::load::INTERRUPTED;
+use crate::load;
 use crate::peer::{self, PeerSetup, RunningPeer, StartError, UploadSetup};
 use crate::progress::Progress;
 use crate::result::{Absent, FORMAT_VERSION, PeerFacts, Run, Sample, Scenario};
@@ -72,7 +71,7 @@ pub fn compare(options: &Options, plans: &[Plan]) -> Result<Run> {
     }
     let steps = plans.len() * options.peers.len() * (options.rounds + 1);
     let progress = Progress::new(steps as u64);
-    let deadline = Instant::now() + options.time_max;
+    let comparison = Comparison { options, deadline: Instant::now() + options.time_max, progress };
     let mut run = Run {
         format_version: FORMAT_VERSION,
         started: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
@@ -86,10 +85,10 @@ pub fn compare(options: &Options, plans: &[Plan]) -> Result<Run> {
     };
     for serving in Serving::ALL {
         let plans: Vec<&Plan> = plans.iter().filter(|plan| plan.serving() == serving).collect();
-        if plans.is_empty() || must_end(deadline) {
+        if plans.is_empty() || comparison.must_end() {
             continue;
         }
-        match run_group(&mut run, serving, &plans, options, deadline, &progress) {
+        match comparison.run_group(&mut run, serving, &plans) {
             // The scenarios that were measured before are shown nevertheless.
             Err(error) if !run.scenarios.is_empty() => {
                 run.failure = Some(format!("{error:#}"));
@@ -98,8 +97,16 @@ pub fn compare(options: &Options, plans: &[Plan]) -> Result<Run> {
             ended => ended?,
         }
     }
-    run.interrupted = must_end(deadline);
+    run.interrupted = comparison.must_end();
     Ok(run)
+}
+
+/// A comparison under way.
+struct Comparison<'a> {
+    options: &'a Options,
+    /// No measurement is begun after it.
+    deadline: Instant,
+    progress: Progress,
 }
 
 /// The peers that run, and why the others don't.
@@ -108,141 +115,136 @@ struct Started {
     unable: Vec<Absent>,
 }
 
-/// Runs the plans that need the same servers.
-fn run_group(
-    run: &mut Run,
-    serving: Serving,
-    plans: &[&Plan],
-    options: &Options,
-    deadline: Instant,
-    progress: &Progress,
-) -> Result<()> {
-    let targets: Vec<&UploadTo> = plans.iter().filter_map(|plan| plan.uploads.as_ref()).collect();
-    let directories: BTreeSet<&str> = targets.iter().map(|to| to.directory.as_str()).collect();
-    let uploads = (serving != Serving::Files).then(|| UploadSetup {
-        directories: directories.into_iter().map(str::to_owned).collect(),
-        durable: serving == Serving::DurableUploads,
-    });
-    let setup = PeerSetup { uploads, ..options.setup.clone() };
-    let started = start_all(options, &setup, &mut run.absent)?;
-    check_heads(plans, &started.peers)?;
-    if let Some(procs) = &options.slow_cgroup {
-        throttle(procs, &started.peers)?;
-    }
-    for plan in plans {
-        run.scenarios.push(run_plan(plan, &started, options, deadline, progress));
-        if must_end(deadline) {
-            break;
+impl Comparison<'_> {
+    /// Runs the plans that need the same servers.
+    fn run_group(&self, run: &mut Run, serving: Serving, plans: &[&Plan]) -> Result<()> {
+        let options = self.options;
+        let targets: Vec<&UploadTo> = plans.iter().filter_map(|plan| plan.uploads.as_ref()).collect();
+        let directories: BTreeSet<&str> = targets.iter().map(|to| to.directory.as_str()).collect();
+        let uploads = (serving != Serving::Files).then(|| UploadSetup {
+            directories: directories.into_iter().map(str::to_owned).collect(),
+            durable: serving == Serving::DurableUploads,
+        });
+        let setup = PeerSetup { uploads, ..options.setup.clone() };
+        let started = self.start_all(&setup, &mut run.absent)?;
+        check_heads(plans, &started.peers)?;
+        if let Some(procs) = &options.slow_cgroup {
+            throttle(procs, &started.peers)?;
         }
-    }
-    for peer in started.peers {
-        run.peers.push(PeerFacts { setup: serving.describe().to_owned(), ..peer.facts.clone() });
-        peer.stop();
-    }
-    let names: Vec<&str> = options.peers.iter().map(String::as_str).collect();
-    for to in targets {
-        if let Err(error) = scenario::tidy_up(&options.setup.root, to, &names) {
-            // The measurements hold.
-            progress.say(&format!("{error:#}"));
+        for plan in plans {
+            run.scenarios.push(self.run_plan(plan, &started));
+            if self.must_end() {
+                break;
+            }
         }
+        for peer in started.peers {
+            run.peers.push(PeerFacts { setup: serving.describe().to_owned(), ..peer.facts.clone() });
+            peer.stop();
+        }
+        let names: Vec<&str> = options.peers.iter().map(String::as_str).collect();
+        for to in targets {
+            if let Err(error) = scenario::tidy_up(&options.setup.root, to, &names) {
+                // The measurements hold.
+                self.progress.say(&format!("{error:#}"));
+            }
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-/// Starts the peers that are installed. One that is and can't be started ends the run before it costs half an
-/// hour; the others are stopped then. Uploads are what not every server, and not every version of one, is up to: that
-/// is a finding.
-fn start_all(options: &Options, setup: &PeerSetup, absent: &mut Vec<Absent>) -> Result<Started> {
-    let (mut peers, mut unable) = (Vec::new(), Vec::new());
-    for name in &options.peers {
-        let because = |reason| Absent { name: name.clone(), reason };
-        match peer::start(name, setup) {
-            Ok(peer) => peers.push(peer),
-            Err(StartError::NotInstalled(reason)) => {
-                if absent.iter().all(|known| known.name != *name) {
-                    absent.push(because(reason));
+    /// Starts the peers that are installed. One that is and can't be started ends the run before it costs half an
+    /// hour; the others are stopped then. Not every server, and not every version of one, is up to uploads: that is a
+    /// finding.
+    fn start_all(&self, setup: &PeerSetup, absent: &mut Vec<Absent>) -> Result<Started> {
+        let (mut peers, mut unable) = (Vec::new(), Vec::new());
+        for name in &self.options.peers {
+            let because = |reason| Absent { name: name.clone(), reason };
+            match peer::start(name, setup) {
+                Ok(peer) => peers.push(peer),
+                Err(StartError::NotInstalled(reason)) => {
+                    if absent.iter().all(|known| known.name != *name) {
+                        absent.push(because(reason));
+                    }
                 }
+                Err(StartError::Unable(reason)) => unable.push(because(reason)),
+                Err(StartError::Failed(reason)) if setup.uploads.is_some() => unable.push(because(reason)),
+                Err(StartError::Failed(reason)) => bail!("{name}: {reason}"),
             }
-            Err(StartError::Unable(reason)) => unable.push(because(reason)),
-            Err(StartError::Failed(reason)) if setup.uploads.is_some() => unable.push(because(reason)),
-            Err(StartError::Failed(reason)) => bail!("{name}: {reason}"),
         }
+        if peers.is_empty() && unable.is_empty() {
+            bail!("none of the peers is installed");
+        }
+        Ok(Started { peers, unable })
     }
-    if peers.is_empty() && unable.is_empty() {
-        bail!("none of the peers is installed");
-    }
-    Ok(Started { peers, unable })
-}
 
-fn run_plan(
-    plan: &Plan,
-    started: &Started,
-    options: &Options,
-    deadline: Instant,
-    progress: &Progress,
-) -> Scenario {
-    let (mut samples, mut failed): (_, Vec<&str>) = (Vec::new(), Vec::new());
-    let mut left_out = started.unable.clone();
-    for round in 0..=options.rounds {
-        for peer in &started.peers {
-            progress.step();
-            let subject = Subject {
-                name: &peer.facts.name,
-                http: peer.http,
-                frames: peer.frames,
-                control: peer.control,
-                connections_max: peer.connections_max,
-                uploads: peer.uploads,
-                memory_at_start_bytes: peer.memory_at_start_bytes,
-                cost: &|| peer.cost(),
-            };
-            let is_left_out = left_out.iter().any(|peer| peer.name == subject.name);
-            if must_end(deadline) || is_left_out || failed.contains(&subject.name) {
-                continue;
-            }
-            if round == 0
-                && let Err(reason) = scenario::can(plan, &subject)
-            {
-                left_out.push(Absent { name: subject.name.to_owned(), reason });
-                continue;
-            }
-            progress.say(&format!("{} · round {round} of {} · {}", plan.title, options.rounds, subject.name));
-            let measured = measure(plan, peer, &subject, round, options, progress);
-            samples.push(measured.unwrap_or_else(|error| {
-                // One peer that can't do it must not cost the others' results.
-                failed.push(&peer.facts.name);
-                progress.say(&format!("{error:#}"));
-                Sample {
-                    peer: peer.facts.name.clone(),
-                    round,
-                    errors: vec![(format!("{error:#}"), 1)],
-                    ..Sample::default()
+    fn run_plan(&self, plan: &Plan, started: &Started) -> Scenario {
+        let (mut samples, mut failed): (_, Vec<&str>) = (Vec::new(), Vec::new());
+        let mut left_out = started.unable.clone();
+        for round in 0..=self.options.rounds {
+            for peer in &started.peers {
+                self.progress.step();
+                let subject = Subject {
+                    name: &peer.facts.name,
+                    http: peer.http,
+                    frames: peer.frames,
+                    control: peer.control,
+                    connections_max: peer.connections_max,
+                    uploads: peer.uploads,
+                    memory_at_start_bytes: peer.memory_at_start_bytes,
+                    cost: &|| peer.cost(),
+                };
+                let is_left_out = left_out.iter().any(|peer| peer.name == subject.name);
+                if self.must_end() || is_left_out || failed.contains(&subject.name) {
+                    continue;
                 }
-            }));
+                if round == 0
+                    && let Err(reason) = scenario::can(plan, &subject)
+                {
+                    left_out.push(Absent { name: subject.name.to_owned(), reason });
+                    continue;
+                }
+                let rounds = self.options.rounds;
+                self.progress.say(&format!("{} · round {round} of {rounds} · {}", plan.title, subject.name));
+                let measured = self.measure(plan, peer, &subject, round);
+                samples.push(measured.unwrap_or_else(|error| {
+                    // One peer that can't do it must not cost the others' results.
+                    failed.push(&peer.facts.name);
+                    self.progress.say(&format!("{error:#}"));
+                    Sample {
+                        peer: peer.facts.name.clone(),
+                        round,
+                        errors: vec![(format!("{error:#}"), 1)],
+                        ..Sample::default()
+                    }
+                }));
+            }
         }
+        Scenario { id: plan.id.clone(), title: plan.title.clone(), work: plan.work, samples, left_out }
     }
-    Scenario { id: plan.id.clone(), title: plan.title.clone(), work: plan.work, samples, left_out }
-}
 
-/// Lengths are checked with each answer; digests once a scenario, before the clock runs.
-fn measure(
-    plan: &Plan,
-    peer: &RunningPeer,
-    subject: &Subject<'_>,
-    round: usize,
-    options: &Options,
-    progress: &Progress,
-) -> Result<Sample> {
-    let digests_checked = if round == 0 { verify(plan, peer)? } else { 0 };
-    peer.reset_memory_peak();
-    let timing = plan.timing(options.timing);
-    let measurement = Measurement { plan, subject, client: &options.client, timing, progress };
-    let sample = scenario::measure(&measurement);
-    if let Some(to) = &plan.uploads {
-        scenario::tidy(&options.setup.root, to)?;
+    /// Lengths are checked with each answer; digests once a scenario, before the clock runs.
+    fn measure(
+        &self,
+        plan: &Plan,
+        peer: &RunningPeer,
+        subject: &Subject<'_>,
+        round: usize,
+    ) -> Result<Sample> {
+        let digests_checked = if round == 0 { verify(plan, peer)? } else { 0 };
+        peer.reset_memory_peak();
+        let timing = plan.timing(self.options.timing);
+        let measurement =
+            Measurement { plan, subject, client: &self.options.client, timing, progress: &self.progress };
+        let sample = scenario::measure(&measurement);
+        if let Some(to) = &plan.uploads {
+            scenario::tidy(&self.options.setup.root, to)?;
+        }
+        let sample = sample?;
+        Ok(Sample { round, digests_checked: digests_checked + sample.digests_checked, ..sample })
     }
-    let sample = sample?;
-    Ok(Sample { round, digests_checked: digests_checked + sample.digests_checked, ..sample })
+
+    fn must_end(&self) -> bool {
+        load::was_interrupted() || Instant::now() >= self.deadline
+    }
 }
 
 /// Compares the bytes of each hot file with their source, before the clock runs; returns how many.
@@ -277,8 +279,4 @@ fn throttle(procs: &Path, peers: &[RunningPeer]) -> Result<()> {
         std::fs::write(procs, id.to_string()).with_context(|| procs.display().to_string())?;
     }
     Ok(())
-}
-
-fn must_end(deadline: Instant) -> bool {
-    INTERRUPTED.load(Ordering::Relaxed) || Instant::now() >= deadline
 }
