@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::load;
 use crate::peer::{self, PeerSetup, RunningPeer, StartError, UploadSetup};
 use crate::progress::Progress;
-use crate::result::{Absent, FORMAT_VERSION, PeerFacts, Run, Sample, Scenario};
+use crate::result::{Absent, PeerFacts, Run, Sample, Scenario};
 use crate::scenario::{self, ClientSetup, Measurement, Plan, Serving, Subject, Timing, UploadTo};
 use crate::usage::refuse;
 
@@ -72,17 +72,7 @@ pub fn compare(options: &Options, plans: &[Plan]) -> Result<Run> {
     let steps = plans.len() * options.peers.len() * (options.rounds + 1);
     let progress = Progress::new(steps as u64);
     let comparison = Comparison { options, deadline: Instant::now() + options.time_max, progress };
-    let mut run = Run {
-        format_version: FORMAT_VERSION,
-        started: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
-        command_line: std::env::args().collect(),
-        host: Host::observe(&options.setup.cores, &options.client.cores),
-        peers: Vec::new(),
-        absent: Vec::new(),
-        interrupted: false,
-        failure: None,
-        scenarios: Vec::new(),
-    };
+    let mut run = Run::begin(Host::observe(&options.setup.cores, &options.client.cores));
     for serving in Serving::ALL {
         let plans: Vec<&Plan> = plans.iter().filter(|plan| plan.serving() == serving).collect();
         if plans.is_empty() || comparison.must_end() {

@@ -1,6 +1,8 @@
 //! The result of a run: the JSON file that `report` reads again. Raw samples, never only their medians, with
 //! everything that is needed to judge them.
 
+use std::time::SystemTime;
+
 use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
@@ -30,6 +32,23 @@ pub struct Run {
     /// Why it ended before all was measured, where it failed.
     #[serde(default)]
     pub failure: Option<String>,
+}
+
+impl Run {
+    /// A run that begins now, for this process's command line, and has measured nothing yet.
+    pub fn begin(host: Host) -> Run {
+        Run {
+            format_version: FORMAT_VERSION,
+            started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            command_line: std::env::args().collect(),
+            host,
+            peers: Vec::new(),
+            absent: Vec::new(),
+            scenarios: Vec::new(),
+            interrupted: false,
+            failure: None,
+        }
+    }
 }
 
 /// A server that took part.

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 
@@ -10,10 +9,10 @@ use crate::arguments::{
     Common, ConnectionsArguments, MixedArguments, PullArguments, PushArguments, Server, StreamArguments,
 };
 use crate::host::Host;
-use crate::load::probe_length;
+use crate::load::{self, probe_length};
 use crate::peer::{Cost, UploadSupport, cost_of_tree};
 use crate::progress::Progress;
-use crate::result::{FORMAT_VERSION, PeerFacts, Run, Scenario, Work};
+use crate::result::{PeerFacts, Run, Sample, Scenario, Work};
 use crate::scenario::standard::describe_bytes;
 use crate::scenario::{
     self, ClientSetup, Measurement, NewNames, Plan, ServedFile, Subject, Timing, UploadTo,
@@ -172,21 +171,16 @@ fn measure(server: &Server, common: &Common, plan: Plan) -> Result<Run> {
         configuration: String::new(),
     };
     Ok(Run {
-        format_version: FORMAT_VERSION,
-        started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-        command_line: std::env::args().collect(),
-        host: Host::observe(&[], &common.client_cores),
         peers: vec![facts],
-        absent: Vec::new(),
-        interrupted: crate::load::was_interrupted(),
-        failure: None,
+        interrupted: load::was_interrupted(),
         scenarios: vec![Scenario {
             id: plan.id,
             title: plan.title,
             work: plan.work,
             // A single measurement is its own first counted round.
-            samples: vec![crate::result::Sample { round: 1, ..sample }],
+            samples: vec![Sample { round: 1, ..sample }],
             left_out: Vec::new(),
         }],
+        ..Run::begin(Host::observe(&[], &common.client_cores))
     })
 }

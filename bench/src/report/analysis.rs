@@ -134,6 +134,11 @@ impl<'a> Analysis<'a> {
         self.peers.iter().copied().filter(|name| Some(*name) != self.reference)
     }
 
+    /// The reference first, wherever it stands in the run, then the others as the run has them.
+    pub(crate) fn reference_first(&self) -> impl Iterator<Item = &'a str> + '_ {
+        self.reference.into_iter().chain(self.others())
+    }
+
     /// The most pairs that any ratio rests on; None where nothing is compared.
     pub(crate) fn pairs_max(&self) -> Option<usize> {
         let rows = self.scenarios.iter().flat_map(|scenario| &scenario.rows);

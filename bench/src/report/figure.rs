@@ -82,10 +82,8 @@ pub(crate) fn style_of(analysis: &Analysis, peer: &str) -> usize {
     if peer == "ceiling" {
         return CEILING_STYLE;
     }
-    // The reference has the first style wherever it stands in the list.
-    let mut order: Vec<&str> = analysis.reference.into_iter().chain(analysis.others()).collect();
-    order.retain(|name| *name != "ceiling");
-    order.iter().position(|name| *name == peer).unwrap_or(0) % PEER_STYLES
+    let mut order = analysis.reference_first().filter(|name| *name != "ceiling");
+    order.position(|name| name == peer).unwrap_or(0) % PEER_STYLES
 }
 
 /// A scenario's title as the label of a row: printable, and cut where it is too long.

@@ -31,7 +31,7 @@ pub(crate) fn overview(html: &mut String, analysis: &Analysis) -> Result<(), Rep
     html.push_str(
         "<div class=\"scroll\"><table>\n<thead><tr><th>Scenario</th><th class=\"name\">Number</th>",
     );
-    peer_heads(html, analysis, &columns(analysis))?;
+    peer_heads(html, analysis, &analysis.reference_first().collect::<Vec<_>>())?;
     html.push_str("<th>Noise</th></tr></thead>\n<tbody>\n");
     for scenario in &analysis.scenarios {
         let rows = key_metrics(&scenario.scenario.work).iter().filter_map(|metric| scenario.row(*metric));
@@ -41,7 +41,7 @@ pub(crate) fn overview(html: &mut String, analysis: &Analysis) -> Result<(), Rep
             let better = row.metric.better();
             html.push_str(&format!("<tr{class}><th class=\"scenario\">{title}</th>"));
             html.push_str(&format!("<td class=\"name\">{}<small>{better}</small></td>", row.metric.title()));
-            for peer in columns(analysis) {
+            for peer in analysis.reference_first() {
                 html.push_str(&overview_cell(row, row.cell(peer)));
             }
             html.push_str(&format!("<td>{}</td></tr>\n", noise(row)));
@@ -105,11 +105,6 @@ pub(crate) fn details(html: &mut String, summary: &str, content: &str) {
     html.push_str(&format!("<details>\n<summary>{summary}</summary>\n{content}</details>\n"));
 }
 
-/// The reference first, then the others as the run has them.
-fn columns<'a>(analysis: &Analysis<'a>) -> Vec<&'a str> {
-    analysis.reference.into_iter().chain(analysis.others()).collect()
-}
-
 fn peer_heads(html: &mut String, analysis: &Analysis, peers: &[&str]) -> Result<(), ReportError> {
     for peer in peers {
         let swatch = plot::swatch(style_of(analysis, peer))?;
@@ -136,8 +131,7 @@ fn scenario_table(
     analysis: &Analysis,
     scenario: &ScenarioAnalysis,
 ) -> Result<(), ReportError> {
-    let mut peers = columns(analysis);
-    peers.retain(|peer| scenario.has(peer));
+    let peers: Vec<&str> = analysis.reference_first().filter(|peer| scenario.has(peer)).collect();
     html.push_str("<div class=\"scroll\"><table>\n<thead><tr><th>Number</th>");
     peer_heads(html, analysis, &peers)?;
     html.push_str("<th>Noise</th></tr></thead>\n<tbody>\n");
