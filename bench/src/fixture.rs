@@ -89,7 +89,7 @@ pub fn push_out(path: &Path) -> Result<bool> {
     Ok(push_out_and_ask(path)? <= bytes / COLD_BYTES_PER_HOT_MIN)
 }
 
-/// The same; returns how many bytes stay.
+/// Pushes the pages of a file out of the page cache; returns how many bytes stay there.
 fn push_out_and_ask(path: &Path) -> Result<u64> {
     let file = File::open(path).with_context(|| path.display().to_string())?;
     file.sync_all()?;

@@ -1,4 +1,4 @@
-//! A file to be written at the end of a run: whether it can be is known at its beginning.
+//! A file to be written at the end of a run: whether that is possible is known at its beginning.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

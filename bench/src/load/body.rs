@@ -14,7 +14,7 @@ const UPLOAD_STEP: u64 = 104_729;
 /// The rest of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Body {
-    /// Where in the memory it goes on.
+    /// The place in the memory at which it goes on.
     at: usize,
     /// Bytes to its end.
     left: u64,
@@ -62,7 +62,7 @@ impl Body {
     }
 }
 
-/// The same bytes in every process: splitmix64 (Steele, Lea, Flood 2014).
+/// The random memory, the same in every process: splitmix64 (Steele, Lea, Flood 2014).
 fn memory() -> &'static [u8] {
     static MEMORY: OnceLock<Vec<u8>> = OnceLock::new();
     MEMORY.get_or_init(|| {

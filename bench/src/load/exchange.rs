@@ -251,7 +251,7 @@ fn wrong(what: String) -> io::Error {
     io::Error::other(what)
 }
 
-/// None: more bytes are needed.
+/// Reads a response's head; None while it isn't whole.
 fn parse(buffer: &[u8]) -> io::Result<Option<Head>> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut response = httparse::Response::new(&mut fields);

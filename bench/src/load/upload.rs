@@ -49,7 +49,7 @@ pub(super) async fn send(exchange: &mut Exchange, upload: &Upload, number: usize
     Ok(())
 }
 
-/// None: the load ends before the clock runs again.
+/// Waits until the clock runs, and begins an upload then. None where the load ends before it runs again.
 async fn wait_for_clock(phase: &Phase) -> io::Result<Option<InFlight<'_>>> {
     while !phase.is_stopping() {
         if let Some(in_flight) = phase.begin_whole() {

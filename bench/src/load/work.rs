@@ -35,7 +35,7 @@ pub enum Pace {
     },
 }
 
-/// How much an answer is worth.
+/// The payload that an answer counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Its body, which must be this long.
@@ -55,7 +55,7 @@ pub enum Answer {
 pub struct ColdPull {
     /// The whole request head.
     pub head: Vec<u8>,
-    /// The worth of the answer.
+    /// The payload that the answer counts for.
     pub answer: Answer,
     /// The file, where it lies on this host and can be pushed out of the page cache.
     pub file: Option<PathBuf>,
@@ -68,7 +68,7 @@ pub struct Upload {
     pub path: String,
     /// Bytes of each body.
     pub bytes: u64,
-    /// Where they come from.
+    /// Who makes their bytes.
     pub source: Source,
     /// The part of them that the clock counts.
     pub counted: Counted,
@@ -120,7 +120,7 @@ impl Upload {
 pub enum ConnectionWork {
     /// HTTP requests; more than one kind are used in turn.
     Requests {
-        /// Whole request heads, with what each answer is worth.
+        /// Whole request heads, with the payload that each answer counts for.
         requests: Arc<[(Vec<u8>, Answer)]>,
         /// Whether a connection carries more than one.
         keep_alive: bool,
@@ -141,7 +141,7 @@ pub enum ConnectionWork {
     /// One request, of whose answer so many bytes a second are read; with 0 the connection stays idle after a
     /// first answer.
     Slow {
-        /// The request head, with what its answer is worth.
+        /// The request head, with the payload that its answer counts for.
         request: (Vec<u8>, Answer),
         /// Bytes a second.
         bytes_per_s: u64,

@@ -6,10 +6,10 @@ pub enum StartError {
     /// It isn't on this host.
     #[error("{0}")]
     NotInstalled(String),
-    /// It is, and can't do what it would be set up for.
+    /// It is on this host, and can't do what it would be set up for.
     #[error("{0}")]
     Unable(String),
-    /// It is, or there is no such peer, and it could not be started.
+    /// It could not be started, though it is on this host; or there is no peer of this name.
     #[error("{0}")]
     Failed(String),
 }

@@ -22,11 +22,11 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// An answer that was fetched.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fetched {
-    /// From the status line to the empty line.
+    /// Bytes from the status line to the empty line.
     pub(super) head_bytes: u64,
-    /// After it.
+    /// Bytes after it.
     pub(super) body_bytes: u64,
-    /// Of the body.
+    /// The body's digest.
     pub(super) sha256: [u8; 32],
 }
 

@@ -49,7 +49,7 @@ pub(super) fn recipe(place: &Place<'_>, program: PathBuf, reads: Reads) -> Resul
 }
 
 fn configuration(place: &Place<'_>, reads: Reads) -> String {
-    // Else workers of a root master become `nobody`, who may not read the root.
+    // Otherwise the workers of a root master become `nobody`, who may not read the root.
     let user = if geteuid().is_root() { "user root;\n" } else { "" };
     let aio = if reads == Reads::ByThreads { "    aio threads;\n" } else { "" };
     // One listener a worker, where there are several: the kernel spreads connections evenly.

@@ -1,4 +1,4 @@
-//! Where one peer runs: its directory and its addresses.
+//! The place of one peer: its directory and its addresses.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -10,7 +10,7 @@ use super::setup::PeerSetup;
 /// Connections that peers are set up for; more than any scenario opens.
 const CONNECTIONS_MAX: u64 = 32_768;
 
-/// Where one peer runs.
+/// The directory and the addresses of one peer, and the limits that hold there.
 pub(super) struct Place<'a> {
     pub(super) setup: &'a PeerSetup,
     /// Its own directory, absolute.
@@ -42,10 +42,12 @@ impl<'a> Place<'a> {
         })
     }
 
+    /// The path of a file of its own.
     pub(super) fn file(&self, name: &str) -> String {
         self.directory.join(name).display().to_string()
     }
 
+    /// Connections that it is set up for.
     pub(super) fn connections_max(&self) -> u64 {
         CONNECTIONS_MAX.min(self.open_files_max)
     }

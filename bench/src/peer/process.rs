@@ -180,7 +180,7 @@ pub(super) fn version(program: &Path, arguments: &[&str], directory: &Path) -> R
     line.map(shown).ok_or_else(|| format!("{} {} printed nothing", program.display(), arguments.join(" ")))
 }
 
-/// All that a program prints that ends by itself, as far as a log is read.
+/// The output of a program that ends by itself, as far as a log is read.
 pub(super) fn output(program: &Path, arguments: &[&str], directory: &Path) -> Result<String, String> {
     let log = directory.join("output");
     let mut command_line = vec![program.display().to_string()];

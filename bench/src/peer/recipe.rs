@@ -19,7 +19,7 @@ pub enum UploadSupport {
     Made,
 }
 
-/// How to start one peer.
+/// How to start one peer, and the service that it then gives.
 pub(super) struct Recipe {
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<String>,
@@ -32,6 +32,7 @@ pub(super) struct Recipe {
     pub(super) uploads: UploadSupport,
 }
 
+/// A configuration file, to be written before the start.
 pub(super) struct Configuration {
     pub(super) path: PathBuf,
     pub(super) text: String,

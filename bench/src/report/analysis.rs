@@ -49,11 +49,11 @@ pub(crate) struct ScenarioAnalysis<'a> {
 /// Requests that failed in the same way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure<'a> {
-    /// Who was asked.
+    /// The peer that was asked.
     pub(crate) peer: &'a str,
     /// The failure, as the client saw it.
     pub(crate) what: &'a str,
-    /// How often.
+    /// Requests that failed so.
     pub(crate) count: u64,
 }
 
@@ -262,7 +262,7 @@ fn failures(scenario: &Scenario) -> Vec<Failure<'_>> {
     counts.into_iter().map(|((peer, what), count)| Failure { peer, what, count }).collect()
 }
 
-/// None where no peer has a value.
+/// The row of one metric; None where no peer has a value.
 fn row<'a>(
     scenario: &Scenario,
     metric: Metric,
@@ -291,7 +291,8 @@ fn by_round(scenario: &Scenario, metric: Metric, peer: &str) -> BTreeMap<usize, 
     samples.filter_map(|sample| Some((sample.round, metric.value(sample)?))).collect()
 }
 
-/// None where no round has both. The verdict waits until the noise of the whole run is known.
+/// Compares values with those of the reference, round by round; None where no round has both. The verdict waits until
+/// the noise of the whole run is known.
 fn compare(values: &BTreeMap<usize, f64>, base: &BTreeMap<usize, f64>) -> Option<Against> {
     let pairs = values.iter().filter_map(|(round, of)| Some((*of, *base.get(round)?)));
     let (of, to): (Vec<f64>, Vec<f64>) = pairs.unzip();

@@ -130,7 +130,7 @@ fn sweeps<'a, 'b>(
     sweeps
 }
 
-/// None where fewer than two of the points have values.
+/// One metric along a sweep; None where fewer than two of the points have values.
 fn sweep_figure(
     analysis: &Analysis,
     sweep: &Sweep,

@@ -49,9 +49,9 @@ pub enum ReportError {
     /// More runs were given than fit on one page.
     #[error("{found} runs don't fit on one page, {max} do: name fewer result files")]
     TooManyRuns {
-        /// How many.
+        /// Runs that were given.
         found: usize,
-        /// How many do.
+        /// Runs that fit.
         max: usize,
     },
     /// The run has more scenarios or peers than a report can show.

@@ -98,9 +98,9 @@ pub(crate) struct Row {
     pub(crate) style: usize,
     /// Noise around the neutral value.
     pub(crate) band: Option<(f64, f64)>,
-    /// Where it was before, or without.
+    /// The value before, or without the load.
     pub(crate) hollow: Option<Spread>,
-    /// Where it is.
+    /// The value itself.
     pub(crate) mark: Option<Spread>,
 }
 

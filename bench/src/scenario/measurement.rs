@@ -24,7 +24,7 @@ pub struct Measurement<'a> {
     pub client: &'a ClientSetup,
     /// How long each part lasts.
     pub timing: Timing,
-    /// Where it is shown that time passes.
+    /// The display that shows that time passes.
     pub progress: &'a Progress,
 }
 
@@ -42,7 +42,7 @@ pub struct Subject<'a> {
     pub connections_max: u64,
     /// Its support of uploads.
     pub uploads: UploadSupport,
-    /// Its memory before its first load: what it keeps of former loads isn't free for the next.
+    /// Its memory before its first load: memory that it keeps of former loads isn't free for the next.
     pub memory_at_start_bytes: u64,
     /// Looks at its cost so far.
     pub cost: &'a dyn Fn() -> Cost,

@@ -31,7 +31,7 @@ pub struct Plan {
     pub files: Vec<ServedFile>,
     /// Files that are pulled cold meanwhile.
     pub cold_files: Vec<ServedFile>,
-    /// Where it uploads to.
+    /// The names that it uploads to.
     pub uploads: Option<UploadTo>,
 }
 
@@ -48,7 +48,7 @@ pub enum Serving {
 }
 
 impl Serving {
-    /// All, in the order of their turns.
+    /// All kinds, in the order in which a comparison takes them.
     pub const ALL: [Serving; 3] = [Serving::Files, Serving::Uploads, Serving::DurableUploads];
 
     /// The words for servers that are set up so.
@@ -91,7 +91,7 @@ pub struct ServedFile {
     pub bytes: u64,
     /// The fixture that it is, where the bench made it: its bytes are then compared.
     pub source: Option<Fixture>,
-    /// Where it lies, where that is this host and known.
+    /// Its path on this host, where that is known.
     pub path: Option<PathBuf>,
 }
 
@@ -113,9 +113,9 @@ const WARM_UP_S_MAX: f64 = 600.0;
 /// How long each part of a measurement lasts.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// Before the clock starts.
+    /// Time before the clock starts.
     pub warm_up: Duration,
-    /// While it runs.
+    /// Time while it runs.
     pub duration: Duration,
 }
 

@@ -184,7 +184,7 @@ enum Method {
     Delete,
 }
 
-/// None for all others.
+/// Reads the head of a request that changes a file; None for all others.
 fn change(head: &[u8]) -> Option<FileChange<'_>> {
     let target = path(head)?;
     let (path, query) = split_at(target, b'?').unwrap_or((target, b""));
@@ -230,7 +230,7 @@ fn path(head: &[u8]) -> Option<&[u8]> {
     head.split(|byte| *byte == b' ').nth(1)
 }
 
-/// Before and behind the first `mark`.
+/// Splits at the first `mark`, which belongs to neither half.
 fn split_at(bytes: &[u8], mark: u8) -> Option<(&[u8], &[u8])> {
     let at = bytes.iter().position(|byte| *byte == mark)?;
     Some((&bytes[..at], &bytes[at + 1..]))
