@@ -68,8 +68,8 @@ pub(super) const COMPLETED_MAX: usize = 512;
 pub(super) const KEPT_BYTES_MIN: u64 = 1 << 20;
 
 /// Blocks are allocated ahead of what comes in windows: seven times what has come, from 1 MiB to 64 MiB. So a sender
-/// holds little more of the disk than it has brought; a body of any length has few extents, of which all but the first
-/// are as long as a disk reads in some tenths of a second, and one call for each of them costs nothing beside writing it.
+/// holds little more of the disk than it has brought. A body of any length has few extents, of which all but the first
+/// are as long as a disk reads in some tenths of a second; one call for each costs nothing beside writing it.
 pub(super) const AHEAD_BYTES_MIN: u64 = 1 << 20;
 pub(super) const AHEAD_BYTES_MAX: u64 = 64 << 20;
 pub(super) const AHEAD_FACTOR: u64 = 7;
