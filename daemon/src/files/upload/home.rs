@@ -159,7 +159,8 @@ impl Home {
         }
     }
 
-    /// The files that are named as partials are, and whether there may be more. What else lies there isn't the daemon's.
+    /// The files that are named as partials are, and whether there may be more. What else lies there isn't the
+    /// daemon's.
     pub(super) fn ids(&self) -> Result<(Vec<UploadId>, bool), UploadError> {
         let failed = UploadError::at("reading .streamd-uploads");
         let mut ids = Vec::new();

@@ -12,7 +12,7 @@ pub struct Plan {
     pub length: Option<u64>,
     /// What its content must turn out to be.
     pub digests: Digests,
-    /// What the caller wants back from [`Writer::note`](super::Writer::note) when the upload is continued, after a restart too; up to 1 KiB
-    /// of text is sure to be kept.
+    /// What the caller wants back from [`Writer::note`](super::Writer::note) when the upload is continued, after a
+    /// restart too; up to 1 KiB of text is sure to be kept.
     pub note: String,
 }
