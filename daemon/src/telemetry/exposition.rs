@@ -10,9 +10,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::Telemetry;
 use super::counters::{Counter, CounterFamily, Gauge, RootState, SpoolGauges, UploadGauges, WorkerCounters};
 use super::labels::Label;
+use super::node::Telemetry;
 
 /// A format of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! A part goes on with the upload that its sender can prove to have begun, by its id or by the digest of the whole
 //! content; the latter is compared again before anything is published. A part without proof goes on where there is one
-//! upload of its name and length, and nobody else may have sent it ([`claims`](super::claims)).
+//! upload of its name and length, and nobody else may have sent it ([`claims`]).
 
 use std::sync::Arc;
 
