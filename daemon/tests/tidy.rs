@@ -7,8 +7,12 @@
     reason = "as clippy.toml has it for test functions: what cannot go on has failed"
 )]
 
+mod imports;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use imports::Imports;
 
 /// Which modules of the crate a module may import, besides itself. ARCHITECTURE.md shows the same table.
 const LAYERS: &[(&str, &[&str])] = &[
@@ -48,6 +52,36 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("main", &[]),
+];
+
+/// The files and directories of the data plane, from the top down: each imports only what stands below it.
+/// ARCHITECTURE.md shows the same order.
+const DATA_PLANE: &[&[&str]] = &[
+    &["plane"],
+    &["worker"],
+    &["accept"],
+    &["dispatch"],
+    &["http", "stream"],
+    &["engine", "frames", "proxy"],
+    &["account", "input", "linger", "look_up", "room"],
+    &["context"],
+    &["arrivals", "idle_targets"],
+    &["registry"],
+    &["connection"],
+    &["socket"],
+    &["disk_waits", "error", "listener"],
+    &["client", "clock", "disk", "pacing", "pipe_pool", "publications", "room_requests"],
+];
+
+/// The same of the bench.
+const BENCH: &[&[&str]] = &[
+    &["judge"],
+    &["compare", "single"],
+    &["scenario"],
+    &["arguments", "peer"],
+    &["load", "report"],
+    &["output", "result"],
+    &["fixture", "host", "progress", "statistics", "usage"],
 ];
 
 /// Crates that one layer alone may use: one runtime a plane, and the ring's own crate where it is probed.
@@ -259,6 +293,19 @@ fn the_architecture_page_shows_the_layer_table() {
 }
 
 #[test]
+fn the_architecture_page_shows_the_floors_of_the_data_plane() {
+    let page = fs::read_to_string(workspace_root().join("ARCHITECTURE.md")).unwrap();
+    let rows: Vec<usize> = DATA_PLANE
+        .iter()
+        .map(|floor| {
+            let row = format!("\n| {} | ", floor.join(", "));
+            page.find(&row).unwrap_or_else(|| panic!("ARCHITECTURE.md lacks the floor{row}"))
+        })
+        .collect();
+    assert!(rows.is_sorted(), "ARCHITECTURE.md has the floors in another order");
+}
+
+#[test]
 fn every_file_of_the_source_is_in_a_known_layer() {
     for (layer, _) in LAYERS {
         let directory = crate_root().join("src").join(layer);
@@ -280,4 +327,53 @@ fn nothing_unfinished_is_left() {
         }
     }
     report(&faults);
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let mut faults = Vec::new();
+    for name in ["daemon", "bench", "packaging"] {
+        let circles = imports_of(name).circles();
+        faults.extend(circles.iter().map(|circle| format!("{name}: {circle}")));
+    }
+    report(&faults);
+}
+
+#[test]
+fn files_import_only_what_stands_below_them() {
+    let mut faults = Vec::new();
+    for (name, place, floors) in [("daemon", "dataplane", DATA_PLANE), ("bench", "", BENCH)] {
+        let floor_of = |file: &Path| {
+            let unit = file.strip_prefix(place).ok()?.iter().next()?.to_str()?;
+            let unit = unit.strip_suffix(".rs").unwrap_or(unit);
+            Some((unit.to_owned(), floors.iter().position(|floor| floor.contains(&unit))))
+        };
+        let imports = imports_of(name);
+        let is_root = |unit: &str| ["mod", "lib", "main"].contains(&unit);
+        for file in imports.files() {
+            if let Some((unit, None)) = floor_of(file)
+                && !is_root(&unit)
+            {
+                faults.push(format!("{name}: no floor has {}", file.display()));
+            }
+        }
+        for (from, to, names) in imports.edges() {
+            if let (Some((upper, Some(from_floor))), Some((lower, Some(to_floor)))) =
+                (floor_of(from), floor_of(to))
+                && upper != lower
+                && from_floor >= to_floor
+            {
+                faults.push(format!(
+                    "{name}: {} imports {names:?} of {}, which doesn't stand below it",
+                    from.display(),
+                    to.display()
+                ));
+            }
+        }
+    }
+    report(&faults);
+}
+
+fn imports_of(name: &str) -> Imports {
+    Imports::of(&workspace_root().join(name).join("src"))
 }
