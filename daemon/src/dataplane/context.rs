@@ -178,7 +178,7 @@ impl Worker {
             registry: Rc::default(),
             arrivals,
             clock: Clock::new(TICK),
-            pipes: PipePool::default(),
+            pipes: PipePool::of(descriptors.pipes_max),
             disk,
             waits: DiskWaits::new(number, counters),
             publications: Publications::default(),
@@ -256,7 +256,9 @@ impl Worker {
         if changes.has_changed().unwrap_or(false) {
             let live = Rc::new(Live::clone(&changes.borrow_and_update()));
             let generation = live.generation;
-            self.descriptors.set(Descriptors::divide(self.resources.descriptors_max, &live.settings));
+            let descriptors = Descriptors::divide(self.resources.descriptors_max, &live.settings);
+            self.pipes.limit(descriptors.pipes_max);
+            self.descriptors.set(descriptors);
             *self.live.borrow_mut() = live;
             self.admitted_host.borrow_mut().clear();
             self.counters.settings_generation.set(generation);

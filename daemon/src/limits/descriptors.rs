@@ -26,6 +26,16 @@ const PER_STREAM: u64 = 2;
 /// Those of a data connection: the socket, and the file that is sent or stored.
 const PER_CONNECTION: u64 = 2;
 
+/// Pipes of one worker by which windows of cold files are sent, those that are kept for the next ones included, where
+/// there are enough. Only slow readers hold one for long, and whoever finds none is served without.
+const PIPES_MAX: usize = 128;
+
+/// Those of a pipe: its two ends.
+const PER_PIPE: u64 = 2;
+
+/// The part that pipes get of too few: a quarter of the others', since these can be done without.
+const PIPES_DIVISOR: u64 = 32;
+
 /// The largest part that anybody but data connections gets of too few.
 const PART_DIVISOR: u64 = 8;
 
@@ -49,6 +59,8 @@ pub struct Descriptors {
     pub streams_max: usize,
     /// Known files of each worker.
     pub known_files_max: usize,
+    /// Pipes of each worker.
+    pub pipes_max: usize,
     /// The first number that no data connection may have: the kernel gives the lowest that is free, so that whoever
     /// gets this one knows that all below are taken.
     pub data_end: u64,
@@ -73,7 +85,9 @@ impl Descriptors {
         let control = (settings.control_connections_max as u64).min(part.max(CONTROL_CONNECTIONS_MIN));
         let uploads = uploads_wanted(settings).min((part / PER_UPLOAD).max(1));
         let streams = (settings.streams_max as u64).min(part / PER_STREAM).max(1);
-        let left = rest.saturating_sub(control + PER_UPLOAD * uploads + PER_STREAM * streams);
+        let pipes = (PIPES_MAX as u64).min(rest / PIPES_DIVISOR / (PER_PIPE * workers));
+        let taken = control + PER_UPLOAD * uploads + PER_STREAM * streams + PER_PIPE * pipes * workers;
+        let left = rest.saturating_sub(taken);
         // Whoever is known is served cheaper, whoever isn't connected isn't served at all.
         let connections = settings.connections_max as u64;
         let spared = left.saturating_sub(connections.saturating_mul(PER_CONNECTION)).max(part);
@@ -86,6 +100,7 @@ impl Descriptors {
             uploads_max: count(uploads),
             streams_max: count(streams),
             known_files_max: count(known + 1),
+            pipes_max: count(pipes),
             data_end: limit.saturating_sub(control),
         }
     }
@@ -97,6 +112,7 @@ impl Descriptors {
             uploads_max: settings.uploads_max,
             streams_max: settings.streams_max,
             known_files_max: KNOWN_FILES_MAX,
+            pipes_max: PIPES_MAX,
             data_end: limit.saturating_sub(settings.control_connections_max as u64),
         }
     }
@@ -124,7 +140,7 @@ impl Descriptors {
         let connections = (settings.connections_max as u64).saturating_mul(PER_CONNECTION);
         let parts = [
             OWN + OWN_PER_WORKER * settings.workers as u64,
-            KNOWN_FILES_MAX as u64 * settings.workers as u64,
+            (KNOWN_FILES_MAX as u64 + PER_PIPE * PIPES_MAX as u64) * settings.workers as u64,
             settings.control_connections_max as u64,
             PER_UPLOAD * uploads_wanted(settings),
             PER_STREAM * settings.streams_max as u64,
@@ -143,7 +159,10 @@ fn count(number: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Descriptors, KNOWN_FILES_MAX, OWN, OWN_PER_WORKER, PER_CONNECTION, PER_STREAM, PER_UPLOAD};
+    use super::{
+        Descriptors, KNOWN_FILES_MAX, OWN, OWN_PER_WORKER, PER_CONNECTION, PER_PIPE, PER_STREAM, PER_UPLOAD,
+        PIPES_MAX,
+    };
     use crate::config::Settings;
 
     fn settings(workers: usize) -> Settings {
@@ -157,7 +176,7 @@ mod tests {
             + parts.control_connections_max as u64
             + PER_UPLOAD * parts.uploads_max as u64
             + PER_STREAM * parts.streams_max as u64
-            + parts.known_files_max as u64 * workers
+            + (parts.known_files_max as u64 + PER_PIPE * parts.pipes_max as u64) * workers
     }
 
     #[test]
@@ -170,7 +189,7 @@ mod tests {
                 assert_eq!(parts.connections_max, settings.connections_max, "{limit:?}");
                 assert_eq!(parts.control_connections_max, settings.control_connections_max);
                 assert_eq!((parts.uploads_max, parts.streams_max), (256, 64));
-                assert_eq!(parts.known_files_max, KNOWN_FILES_MAX);
+                assert_eq!((parts.known_files_max, parts.pipes_max), (KNOWN_FILES_MAX, PIPES_MAX));
             }
             assert!(Descriptors::divide(Some(wanted - 1), &settings) != Descriptors::divide(None, &settings));
         }

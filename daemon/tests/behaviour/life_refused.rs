@@ -83,7 +83,7 @@ fn a_low_limit_of_open_files_is_warned_of_once_and_served_with() {
 
 /// What is said of 64 descriptors.
 const FEW: &str = "descriptors are left for only 4 data connections, and whoever comes besides waits until others \
-                   have ended: the limit of open files is 64, and the settings may need 63242, which lowers \
+                   have ended: the limit of open files is 64, and the settings may need 63754, which lowers \
                    connections_max from 30000 to 4, control_connections_max from 1024 to 8, streams_max from 64 to 1: \
                    raise LimitNOFILE= (or ulimit -n)";
 
@@ -108,7 +108,7 @@ fn a_limit_of_open_files_by_which_nobody_is_served_is_refused() {
                 text.lines().last(),
                 Some(
                     "streamd: the limit of open files is 36, and below 56 nobody is served by 2 workers: raise \
-                     LimitNOFILE= (or ulimit -n), to 63242 for all that the settings may need, or lower workers"
+                     LimitNOFILE= (or ulimit -n), to 63754 for all that the settings may need, or lower workers"
                 ),
                 "{driver}"
             );

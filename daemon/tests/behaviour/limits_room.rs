@@ -8,8 +8,8 @@ use streamd::config::{ProxyProtocolChoice, Settings};
 use streamd::telemetry::Limit;
 
 use crate::harness::{
-    Connection, Fixture, Process, TestDaemon, command, driver_names, drivers, get, pattern, put,
-    set_test_variables, settings, wait_until,
+    Connection, Fixture, MIB, Process, TestDaemon, command, driver_names, drivers, get, pattern, put,
+    request_text, set_test_variables, settings, wait_until,
 };
 
 const ABSENT: &str = "GET /absent HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -163,6 +163,51 @@ fn health_and_metrics_answer_however_few_descriptors_there_are_and_however_many_
         wait_until("all descriptors are given back", || {
             process.metric("streamd_connections_open") == 0 && process.descriptors() <= before + 2
         });
+    }
+}
+
+/// What the line of too few descriptors leaves of a limit.
+fn left_of(warning: &str, limit: &str) -> usize {
+    let (_, rest) = warning.split_once(&format!("{limit} from ")).unwrap();
+    let (_, rest) = rest.split_once(" to ").unwrap();
+    rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap()].parse().unwrap()
+}
+
+#[test]
+fn each_part_of_few_descriptors_can_be_used_whole_while_readers_hold_pipes() {
+    let root = Fixture::new();
+    let content = pattern(8 * MIB);
+    root.write("file", &content);
+    for driver in driver_names() {
+        let mut flags = vec!["--driver", driver, "--workers", "1", "--engine", "splice"];
+        flags.extend(["--root", root.path().to_str().unwrap()]);
+        let process = limited_to(120, &flags);
+        let warning = process.wait_for_line("the limit of open files is");
+        let connections = left_of(&warning, " connections_max");
+        let mut readers: Vec<Connection> = (1..connections)
+            .map(|_| {
+                let mut connection = Connection::open_slow(process.data(), 64 << 10);
+                connection.send(request_text("GET", "/file", ""));
+                assert_eq!(connection.stream().peek(&mut [0]).unwrap(), 1, "{driver}");
+                connection
+            })
+            .collect();
+        // One is left for the metrics.
+        let control: Vec<Connection> = (1..left_of(&warning, "control_connections_max"))
+            .map(|_| {
+                let mut connection = Connection::open(process.control());
+                connection.send(request_text("GET", "/health", ""));
+                assert_eq!(connection.response_to("GET").status, 200, "{driver}");
+                connection
+            })
+            .collect();
+        assert!(get(process.data(), "/file", "").body == content, "{driver}");
+        assert_eq!(process.metric("streamd_limited_total{limit=\"descriptors\"}"), 0, "{driver}");
+        drop(control);
+        for reader in &mut readers {
+            let response = reader.response_to("GET");
+            assert!((response.status, response.body == content) == (200, true), "{driver}");
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 
 use super::super::disk::Lane;
+use super::super::disk_waits::Care;
 use super::super::error::TransferError;
 use super::super::pipe_pool::Pipe;
 use super::choice::Engine;
@@ -15,7 +16,11 @@ use super::cold::{self, timed};
 use super::transfer::Transfer;
 use super::unchanged::check_window;
 use super::window::{Found, Window};
+use super::{copy, sendfile};
 use crate::files::SourceFile;
+
+/// Bytes that are copied at a time where there is no pipe: so few may wait for their reader without being counted.
+const COPIED_BYTES: u64 = 4 << 10;
 
 /// Sends a window, after `head`. That isn't sent before the first bytes behind it are there: where the disk doesn't
 /// give them the answer is another.
@@ -26,8 +31,9 @@ pub(super) async fn send_window(
     window: Window,
     more: bool,
 ) -> Result<(), TransferError> {
-    let failed = |errno| TransferError::SourceFailed { offset: window.offset, errno };
-    let pipe = transfer.worker.pipes.take().map_err(failed)?;
+    let Some(pipe) = transfer.worker.pipes.take() else {
+        return Box::pin(send_without_pipe(transfer, head, file, window, more)).await;
+    };
     let end = window.offset + window.length;
     let (mut offset, mut head) = (window.offset, head);
     while offset < end {
@@ -43,6 +49,35 @@ pub(super) async fn send_window(
     transfer.worker.pipes.put_back(pipe);
     if window.found == Found::Cold {
         cold::was_read(transfer, file, window);
+    }
+    Ok(())
+}
+
+/// Sends a window for which there is no pipe. A disk thread brings it into memory for sendfile(2); what isn't believed
+/// to be there any more, or never is, is read again or copied.
+async fn send_without_pipe(
+    transfer: &mut Transfer<'_>,
+    mut head: Vec<u8>,
+    file: &SourceFile,
+    window: Window,
+    more: bool,
+) -> Result<(), TransferError> {
+    let mut rest = window;
+    while rest.length > 0 {
+        if rest.found == Found::Cold {
+            cold::warm(transfer, file, rest).await?;
+            rest.found = Found::Hot(Care::Most);
+        }
+        transfer.send_head(std::mem::take(&mut head)).await?;
+        let mut end = sendfile::send_window(transfer, file, rest).await?;
+        if end == rest.offset {
+            let length = COPIED_BYTES.min(rest.length);
+            end += length;
+            let is_end = length == rest.length;
+            let piece = Window { length, is_last: rest.is_last && is_end, ..rest };
+            copy::send_window(transfer, Vec::new(), file, piece, more || !is_end).await?;
+        }
+        rest = rest.from(end);
     }
     Ok(())
 }
