@@ -42,7 +42,7 @@ impl Shared {
     pub(super) fn reserve(&self, bytes: usize) -> Result<Reserved, ApiError> {
         let bytes_max = self.live.borrow().settings.waiting_bytes_max;
         let reserved = self.telemetry.budget.reserve(Plane::Control, bytes as u64, bytes_max);
-        reserved.ok_or(ApiError::NoRoom)
+        reserved.map_err(|_| ApiError::NoRoom)
     }
 
     /// What the settings say as far as there are descriptors for it.

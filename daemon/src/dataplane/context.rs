@@ -24,7 +24,7 @@ use super::socket::Socket;
 use crate::config::Live;
 use crate::files::upload::Uploads;
 use crate::files::{Digester, FileCache, Generation, Listings, Root, Spool, Synthetic};
-use crate::limits::{AddressShares, Descriptors, Plane, Reserved, TICK, Tick};
+use crate::limits::{AddressShares, Descriptors, Full, Holder, Plane, Reserved, TICK, Tick};
 use crate::sys::uring::RingFeatures;
 use crate::telemetry::{AccessLog, Limit, RequestIds, Telemetry, WorkerCounters};
 
@@ -240,10 +240,10 @@ impl Worker {
         Generation::of(served.number, published)
     }
 
-    /// Room for memory that waits for a peer. None where too much of it does.
-    pub(super) fn reserve(&self, bytes: usize) -> Option<Reserved> {
+    /// Room for memory that waits for a peer, who is counted as `holder`.
+    pub(super) fn reserve(&self, holder: Holder, bytes: usize) -> Result<Reserved, Full> {
         let bytes_max = self.live.borrow().settings.waiting_bytes_max;
-        self.telemetry.budget.reserve(Plane::Data, bytes as u64, bytes_max)
+        self.telemetry.budget.reserve(Plane::Data(holder), bytes as u64, bytes_max)
     }
 
     /// Goes by the settings and the root that a reload has put in place of those of before.

@@ -4,6 +4,7 @@ use rustix::io::Errno;
 
 use super::disk::DiskError;
 use crate::files::{Shortage, SpoolError};
+use crate::limits::Full;
 use crate::telemetry::{Outcome, SpaceRefusal};
 
 /// The connection is no more. Ordinary: never logged above debug.
@@ -59,8 +60,8 @@ pub(super) enum TransferError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// Too much waits for its readers, and this one doesn't read either.
-    #[error("too many answers wait for their readers (waiting_bytes_max)")]
-    NoRoom,
+    #[error(transparent)]
+    NoRoom(#[from] Full),
     /// The frame can't be stored.
     #[error(transparent)]
     Sink(#[from] SpoolError),
@@ -112,7 +113,7 @@ impl TransferError {
                 Outcome::Refused
             }
             TransferError::Sink(_) => Outcome::SinkFailed,
-            TransferError::Unusable | TransferError::Refused | TransferError::NoRoom => Outcome::Refused,
+            TransferError::Unusable | TransferError::Refused | TransferError::NoRoom(_) => Outcome::Refused,
             TransferError::NoLocalPort => Outcome::NoLocalPort,
             TransferError::Cancelled => Outcome::Cancelled,
         }

@@ -60,11 +60,11 @@ impl Input {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Counts what is held while something is waited for.
-    pub(super) fn hold(&mut self, worker: &Worker) -> Result<(), TransferError> {
+    /// Counts what is held while something is waited for, for whom the connection is.
+    pub(super) fn hold(&mut self, worker: &Worker, connection: &Connection) -> Result<(), TransferError> {
         if self.buffer.capacity() > UNCOUNTED_BYTES_MAX && self.room.is_none() {
             // As much as a head may have, and what came with its end.
-            let room = worker.reserve(HEAD_BYTES_MAX + RECEIVE_BYTES).ok_or(TransferError::NoRoom)?;
+            let room = worker.reserve(connection.group(), HEAD_BYTES_MAX + RECEIVE_BYTES)?;
             self.room = Some(Box::new(room));
         }
         Ok(())
@@ -78,7 +78,7 @@ impl Input {
         phase: Phase,
         deadline: Deadline,
     ) -> Result<bool, TransferError> {
-        self.hold(worker)?;
+        self.hold(worker, connection)?;
         loop {
             let waited = connection.readable(phase, deadline).await;
             let mut received = worker.received.borrow_mut();

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use super::error::FileError;
 use super::generation::Generation;
-use crate::limits::{Budget, Plane, Reserved};
+use crate::limits::{Budget, Holder, Plane, Reserved};
 use crate::protocol::name::is_reserved_segment;
 use names::Names;
 use shelf::{Shelf, State};
@@ -62,6 +62,8 @@ pub struct Listings {
 pub struct Terms {
     /// Most bytes that wait for readers, over all of them.
     pub waiting_bytes_max: u64,
+    /// Whose listing it is.
+    pub holder: Holder,
     /// What uploads have changed so far below the root.
     pub generation: Generation,
 }
@@ -111,8 +113,8 @@ impl Listings {
 
     /// Room for what waits for the reader of one listing.
     pub fn reserve(&self, bytes: usize, terms: Terms) -> Result<Reserved, FileError> {
-        let reserved = self.budget.reserve(Plane::Data, bytes as u64, terms.waiting_bytes_max);
-        reserved.ok_or(FileError::NoRoom)
+        let plane = Plane::Data(terms.holder);
+        self.budget.reserve(plane, bytes as u64, terms.waiting_bytes_max).map_err(FileError::NoRoom)
     }
 
     /// Begins a listing. Waits for the disk.
@@ -140,9 +142,7 @@ impl Listings {
                 return Ok(Begun::Listing(Listing { directory, read, next: 0 }));
             }
             let more = (names.bytes() as u64).saturating_sub(room.bytes());
-            if !room.grow(more, terms.waiting_bytes_max) {
-                return Err(FileError::NoRoom);
-            }
+            room.grow(more, terms.waiting_bytes_max).map_err(FileError::NoRoom)?;
         }
         Ok(Begun::Partly(Beginning { directory, state, names, room }))
     }

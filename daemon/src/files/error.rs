@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::free_space::Shortage;
+use crate::limits::Full;
 
 /// Why a name gave no file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,8 +27,8 @@ pub enum FileError {
     #[error("the disk of {0} doesn't answer")]
     Silent(Arc<str>),
     /// Too much waits for its readers; may work in a moment.
-    #[error("too many answers wait for their readers (waiting_bytes_max): try again in a moment")]
-    NoRoom,
+    #[error("{0}: try again in a moment")]
+    NoRoom(Full),
     /// openat2(2) isn't there, and without it no name is looked up.
     #[error(
         "openat2(2) is refused: in a systemd unit set RestrictSUIDSGID=no and User= instead of DynamicUser=, elsewhere \

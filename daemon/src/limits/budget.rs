@@ -3,6 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::{Holder, Share, Shares};
+
+/// What one address may have of the budget: one part of so many, so that nobody uses it up alone.
+const ADDRESS_DIVISOR: u64 = 2;
+
 /// The part of the budget that the data plane leaves to the control plane, so that whoever reads no listing doesn't
 /// keep an operator from the metrics that tell of it: one in so many.
 const CONTROL_SHARE: u64 = 8;
@@ -14,13 +19,31 @@ pub struct Budget {
     /// What this host allows, whatever the settings say.
     cap_bytes: AtomicU64,
     refusals: AtomicU64,
+    /// What each address holds of it on the data plane.
+    shares: Arc<Shares>,
+    address_refusals: AtomicU64,
+}
+
+/// What an address is told that holds its share.
+pub const ADDRESS_FULL: &str =
+    "answers and heads of this address wait for as much as one address may hold: half of waiting_bytes_max";
+
+/// Why there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// All together hold as much as may wait.
+    #[error("too many answers wait for their readers (waiting_bytes_max)")]
+    Node,
+    /// The address holds its share.
+    #[error("{ADDRESS_FULL}")]
+    Address,
 }
 
 /// Which plane's answers wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plane {
-    /// Listings and what else has no file behind it.
-    Data,
+    /// Listings, what else has no file behind it and heads that don't end, and whose they are.
+    Data(Holder),
     /// Metrics and lists of streams.
     Control,
 }
@@ -30,6 +53,8 @@ pub enum Plane {
 pub struct Reserved {
     budget: Arc<Budget>,
     plane: Plane,
+    /// Its address's part; None where it has no address.
+    share: Option<Share>,
     bytes: u64,
 }
 
@@ -39,6 +64,8 @@ impl Default for Budget {
             taken_bytes: AtomicU64::new(0),
             cap_bytes: AtomicU64::new(u64::MAX),
             refusals: AtomicU64::new(0),
+            shares: Arc::default(),
+            address_refusals: AtomicU64::new(0),
         }
     }
 }
@@ -49,10 +76,15 @@ impl Budget {
         self.cap_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Takes `bytes`, unless more than `bytes_max` would then be taken by all; the data plane has to leave some.
-    pub fn reserve(self: &Arc<Self>, plane: Plane, bytes: u64, bytes_max: u64) -> Option<Reserved> {
-        let mut reserved = Reserved { budget: Arc::clone(self), plane, bytes: 0 };
-        reserved.grow(bytes, bytes_max).then_some(reserved)
+    /// Takes `bytes`, unless more than `bytes_max` would then be taken by all, or half of it by one address; the data
+    /// plane has to leave some.
+    pub fn reserve(self: &Arc<Self>, plane: Plane, bytes: u64, bytes_max: u64) -> Result<Reserved, Full> {
+        let share = match plane {
+            Plane::Data(Some(group)) => self.shares.take(Some(group), 0, u64::MAX),
+            Plane::Data(None) | Plane::Control => None,
+        };
+        let mut reserved = Reserved { budget: Arc::clone(self), plane, share, bytes: 0 };
+        reserved.grow(bytes, bytes_max).map(|()| reserved)
     }
 
     /// What is taken now.
@@ -65,10 +97,19 @@ impl Budget {
         self.refusals.load(Ordering::Relaxed)
     }
 
+    /// How often there was none for one address alone.
+    pub fn address_refusals(&self) -> u64 {
+        self.address_refusals.load(Ordering::Relaxed)
+    }
+
+    fn of_address_max(&self, bytes_max: u64) -> u64 {
+        bytes_max.min(self.cap_bytes.load(Ordering::Relaxed)) / ADDRESS_DIVISOR
+    }
+
     fn take(&self, plane: Plane, bytes: u64, bytes_max: u64) -> bool {
         let bytes_max = bytes_max.min(self.cap_bytes.load(Ordering::Relaxed));
         let bytes_max = match plane {
-            Plane::Data => bytes_max - bytes_max / CONTROL_SHARE,
+            Plane::Data(_) => bytes_max - bytes_max / CONTROL_SHARE,
             Plane::Control => bytes_max,
         };
         // No memory is handed over by these numbers, so their order beside others doesn't matter.
@@ -87,13 +128,24 @@ impl Reserved {
         self.bytes
     }
 
-    /// Takes `bytes` more. False, and nothing taken, where there is no room.
-    pub fn grow(&mut self, bytes: u64, bytes_max: u64) -> bool {
-        let is_taken = self.budget.take(self.plane, bytes, bytes_max);
-        if is_taken {
-            self.bytes += bytes;
+    /// Takes `bytes` more, or nothing where there is no room.
+    pub fn grow(&mut self, bytes: u64, bytes_max: u64) -> Result<(), Full> {
+        let of_address_max = self.budget.of_address_max(bytes_max);
+        if let Some(share) = &mut self.share
+            && !share.grow(bytes, of_address_max)
+        {
+            self.budget.refusals.fetch_add(1, Ordering::Relaxed);
+            self.budget.address_refusals.fetch_add(1, Ordering::Relaxed);
+            return Err(Full::Address);
         }
-        is_taken
+        if !self.budget.take(self.plane, bytes, bytes_max) {
+            if let Some(share) = &mut self.share {
+                share.shrink(bytes);
+            }
+            return Err(Full::Node);
+        }
+        self.bytes += bytes;
+        Ok(())
     }
 
     /// Gives back all but `bytes`.
@@ -101,6 +153,9 @@ impl Reserved {
         let over = self.bytes.saturating_sub(bytes);
         self.bytes -= over;
         self.budget.taken_bytes.fetch_sub(over, Ordering::Relaxed);
+        if let Some(share) = &mut self.share {
+            share.shrink(over);
+        }
     }
 }
 
@@ -114,22 +169,23 @@ impl Drop for Reserved {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Budget, Plane};
+    use super::{Budget, Full, Plane};
+    use crate::limits::AddressGroup;
 
     #[test]
     fn what_is_taken_is_given_back_and_never_passes_the_limit() {
         let budget = Arc::<Budget>::default();
         let mut first = budget.reserve(Plane::Control, 60, 100).unwrap();
-        assert!(budget.reserve(Plane::Control, 41, 100).is_none());
-        assert!(first.grow(40, 100) && !first.grow(1, 100));
+        assert_eq!(budget.reserve(Plane::Control, 41, 100).unwrap_err(), Full::Node);
+        assert!(first.grow(40, 100).is_ok() && first.grow(1, 100).is_err());
         assert_eq!((budget.taken_bytes(), first.bytes(), budget.refusals()), (100, 100, 2));
         // A limit that was lowered meanwhile.
-        assert!(!first.grow(0, 50));
+        assert!(first.grow(0, 50).is_err());
         first.shrink_to(10);
         assert_eq!((budget.taken_bytes(), first.bytes()), (10, 10));
         first.shrink_to(20);
         assert_eq!(first.bytes(), 10);
-        assert!(!first.grow(u64::MAX, u64::MAX));
+        assert!(first.grow(u64::MAX, u64::MAX).is_err());
         drop(first);
         assert_eq!(budget.taken_bytes(), 0);
     }
@@ -137,16 +193,38 @@ mod tests {
     #[test]
     fn the_data_plane_leaves_an_eighth_to_the_control_plane() {
         let budget = Arc::<Budget>::default();
-        let listings = budget.reserve(Plane::Data, 70, 80);
-        assert!(listings.is_some() && budget.reserve(Plane::Data, 1, 80).is_none());
-        assert!(budget.reserve(Plane::Control, 10, 80).is_some());
+        let listings = budget.reserve(Plane::Data(None), 70, 80);
+        assert!(listings.is_ok() && budget.reserve(Plane::Data(None), 1, 80).is_err());
+        assert!(budget.reserve(Plane::Control, 10, 80).is_ok());
+    }
+
+    #[test]
+    fn one_address_has_half_and_the_others_the_rest() {
+        let budget = Arc::<Budget>::default();
+        let plane = |address: &str| Plane::Data(AddressGroup::of(address.parse().unwrap()));
+        let (one, other) = (plane("192.0.2.1"), plane("192.0.2.2"));
+        let mut held = budget.reserve(one, 30, 80).unwrap();
+        let mut further = budget.reserve(one, 10, 80).unwrap();
+        assert_eq!(further.grow(1, 80), Err(Full::Address));
+        assert_eq!(budget.reserve(one, 1, 80).unwrap_err(), Full::Address);
+        assert_eq!((budget.refusals(), budget.address_refusals(), budget.taken_bytes()), (2, 2, 40));
+        // Where all is taken it is the node that is full, and nobody's share is the worse for it.
+        let of_other = budget.reserve(other, 30, 80).unwrap();
+        assert_eq!(budget.reserve(other, 1, 80).unwrap_err(), Full::Node);
+        held.shrink_to(29);
+        drop((further, of_other));
+        assert!(held.grow(11, 80).is_ok() && held.grow(1, 80) == Err(Full::Address));
+        // Loopback is everybody on this host.
+        assert!(budget.reserve(plane("127.0.0.1"), 30, 80).is_ok());
+        drop(held);
+        assert_eq!((budget.taken_bytes(), budget.shares.total()), (0, 0));
     }
 
     #[test]
     fn a_small_host_has_less_than_the_settings_say() {
         let budget = Arc::<Budget>::default();
         budget.cap(10);
-        assert!(budget.reserve(Plane::Control, 11, 100).is_none());
-        assert!(budget.reserve(Plane::Control, 10, 100).is_some());
+        assert!(budget.reserve(Plane::Control, 11, 100).is_err());
+        assert!(budget.reserve(Plane::Control, 10, 100).is_ok());
     }
 }

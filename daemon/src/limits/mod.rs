@@ -10,7 +10,7 @@ mod shares;
 mod tick;
 
 pub use address_group::AddressGroup;
-pub use budget::{Budget, Plane, Reserved};
+pub use budget::{ADDRESS_FULL, Budget, Full, Plane, Reserved};
 pub use descriptors::{DATA_CONNECTIONS_MIN, Descriptors, KNOWN_FILES_MAX};
 pub use heap::Heap;
 pub use memory::memory_limit_bytes;

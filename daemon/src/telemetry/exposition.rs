@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::counters::{Counter, CounterFamily, Gauge, RootState, SpoolGauges, UploadGauges, WorkerCounters};
-use super::labels::Label;
+use super::labels::{Label, Limit};
 use super::node::Telemetry;
 
 /// A format of the metrics.
@@ -253,7 +253,9 @@ impl Snapshot {
         let help = "What was refused or ended for a limit, in both planes.";
         encode_family(encoder, "limited", help, "limit", |label| {
             let of_workers = self.0.workers.iter().map(|worker| worker.limited.get(label)).sum::<u64>();
-            of_workers + self.0.control.limited.get(label)
+            // Counted where it is taken, on disk threads too.
+            let of_budget = if label == Limit::AddressWaiting { self.0.budget.address_refusals() } else { 0 };
+            of_workers + self.0.control.limited.get(label) + of_budget
         })
     }
 

@@ -171,6 +171,8 @@ label! {
         AddressStreams => "address_streams_max",
         /// Listings that were refused since their address is being sent `address_listings_max`.
         AddressListings => "address_listings_max",
+        /// Answers and heads that were refused since those of their address hold half of `waiting_bytes_max`.
+        AddressWaiting => "waiting_bytes_of_address",
         /// What was ended since its peer moved less than `progress_bytes_min`.
         Progress => "progress_bytes_min",
         /// Connections that were closed for others, `connections_max` being reached.

@@ -269,7 +269,7 @@ fn a_listing_for_which_there_is_no_room_after_all_is_closed_on_a_disk_thread() {
         // The data plane leaves an eighth to the control plane.
         let others = WAITING_BYTES_MAX * 7 / 8 - ROOM_BYTES;
         let budget = &daemon.telemetry().budget;
-        let held = budget.reserve(Plane::Data, others, WAITING_BYTES_MAX).unwrap();
+        let held = budget.reserve(Plane::Data(None), others, WAITING_BYTES_MAX).unwrap();
         let mut connection = Connection::open(daemon.data());
         let behind = request_text("GET", "/absent", "").repeat(150);
         connection.send([request_text("GET", "/", ""), behind].concat());

@@ -130,6 +130,46 @@ fn lists_of_streams_that_nobody_reads_take_little_and_give_it_back() {
 }
 
 #[test]
+fn heads_of_one_address_that_do_not_end_leave_room_for_the_others() {
+    for driver in driver_names() {
+        let mut arguments = vec!["--driver", driver, "--head-timeout-ms", "60000"];
+        arguments.extend(["--waiting-bytes-max", "1MiB", "--trusted-proxies", "127.0.0.0/8"]);
+        arguments.extend(["--proxy-protocol", "optional"]);
+        let process = Process::start(&arguments);
+        let open = |client: &str| {
+            let mut connection = Connection::open(process.data());
+            connection.send(format!("PROXY TCP4 {client} 127.0.0.1 1 2\r\n"));
+            connection
+        };
+        // Each counts for 32 KiB, as much as a head may take.
+        let mut held: Vec<Connection> = (0..40)
+            .map(|_| {
+                let mut connection = open("192.0.2.1");
+                connection.send(format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(8_000)));
+                connection
+            })
+            .collect();
+        let refused = "streamd_limited_total{limit=\"waiting_bytes_of_address\"}";
+        wait_until("its share to be used up", || process.metric(refused) == 24);
+        assert_eq!(process.metric("streamd_waiting_bytes"), 512 << 10, "{driver}");
+        let mut other = open("192.0.2.2");
+        other.send(format!("GET /absent HTTP/1.1\r\nHost: localhost\r\nX: {}", "x".repeat(8_000)));
+        wait_until("another's head to be counted", || process.metric("streamd_waiting_bytes") == 544 << 10);
+        other.send("\r\n\r\n");
+        assert_eq!(other.response_to("GET").status, 404, "{driver}");
+        let is_refused = |connection: &mut Connection| !connection.is_silent_for(Duration::from_millis(1));
+        let mut refused: Vec<&mut Connection> =
+            held.iter_mut().filter_map(|connection| is_refused(connection).then_some(connection)).collect();
+        assert_eq!(refused.len(), 24, "{driver}");
+        let response = refused[0].response_to("GET");
+        assert_eq!(response.status, 503, "{driver}");
+        assert!(response.text().contains("half of waiting_bytes_max"), "{driver}: {}", response.text());
+        drop(held);
+        wait_until("all to be given back", || process.metric("streamd_waiting_bytes") < 512 << 10);
+    }
+}
+
+#[test]
 fn beyond_the_limit_answers_are_refused_and_metrics_are_not() {
     let root = large_directory();
     for driver in driver_names() {

@@ -169,7 +169,9 @@ impl<'a> Transfer<'a> {
     /// Counts memory that waits for the peer, unless `room` says that it is counted already.
     fn hold(&self, bytes: usize, room: &mut Option<Reserved>) -> Result<(), TransferError> {
         if bytes > UNCOUNTED_BYTES_MAX && room.is_none() {
-            *room = Some(self.worker.reserve(bytes).ok_or(TransferError::NoRoom)?);
+            // As for a lane: a stream is nobody's address.
+            let holder = if self.asker.is_some() { None } else { self.connection.group() };
+            *room = Some(self.worker.reserve(holder, bytes)?);
         }
         Ok(())
     }

@@ -154,7 +154,7 @@ impl<'i> Unread<'i> {
 
 fn unanswered(error: &TransferError) -> u16 {
     match error {
-        TransferError::Drained | TransferError::Evicted | TransferError::NoRoom => NOT_ANSWERED,
+        TransferError::Drained | TransferError::Evicted | TransferError::NoRoom(_) => NOT_ANSWERED,
         _ => CLIENT_LEFT,
     }
 }

@@ -54,7 +54,7 @@ pub(super) async fn read(
     let form = Form::new(request.accepts_json, &name);
     let owner = Owner { mount: MountId::of(&directory), group: connection.group() };
     let waiting_bytes_max = worker.live().settings.waiting_bytes_max;
-    let terms = Terms { waiting_bytes_max, generation: worker.generation() };
+    let terms = Terms { waiting_bytes_max, holder: connection.group(), generation: worker.generation() };
     let reading = Reading { listings: Arc::clone(&worker.resources.listings), form, name, terms };
     let step = move || reading.begin(directory);
     let mut step = worker.disk.run_or_refuse(Lane::Listing, owner, step).await??;
@@ -120,8 +120,8 @@ impl Reading {
         page.write(&mut piece)?;
         // The beginning of a page shows the path three times.
         let over = piece.capacity().saturating_sub(PIECE_BYTES_MAX) as u64;
-        if over > 0 && !room.grow(over, terms.waiting_bytes_max) {
-            return Err(FileError::NoRoom);
+        if over > 0 {
+            room.grow(over, terms.waiting_bytes_max).map_err(FileError::NoRoom)?;
         }
         Ok(FirstPiece { page, piece, room })
     }

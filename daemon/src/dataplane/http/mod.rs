@@ -23,6 +23,7 @@ use super::input::{Input, Patience};
 use super::linger::{LINGER_BYTES_MAX, linger, settle};
 use super::proxy;
 use super::registry::Registered;
+use crate::limits::{ADDRESS_FULL, Full};
 use crate::protocol::http1::authority::Authority;
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::request::{Body, Progress, Request, parse_knowing};
@@ -185,7 +186,8 @@ async fn go_on(
         }
         Ok(Next::Ended) => (400, "the connection ended inside the request head"),
         Err(TransferError::TimedOut) => (408, "the request head was not complete in time"),
-        Err(TransferError::NoRoom) => {
+        Err(TransferError::NoRoom(Full::Address)) => (503, ADDRESS_FULL),
+        Err(TransferError::NoRoom(Full::Node)) => {
             (503, "too many answers and heads of requests wait (waiting_bytes_max)")
         }
         Err(TransferError::TooSlow) => {
@@ -302,7 +304,7 @@ async fn prepare(
             408,
             "the request body came with fewer than progress_bytes_min bytes a second",
         ),
-        Some(error @ TransferError::NoRoom) => Response::problem(&asked, 503, &error.to_string()),
+        Some(error @ TransferError::NoRoom(_)) => Response::problem(&asked, 503, &error.to_string()),
         // Whoever only ended its own direction can still read; to whoever left sending fails.
         Some(_) => Response::problem(&asked, 400, "the connection ended inside the request body"),
     };
@@ -319,7 +321,7 @@ async fn send_rest(
     let tally = response.sent;
     let sent = Sent::of(&mut response, tally, Ok(()));
     // Requests that came ahead of their turn wait for this answer's reader too.
-    let sent = match input.hold(worker) {
+    let sent = match input.hold(worker, connection) {
         Ok(()) => sent.ended(send::send(worker, connection, response).await),
         Err(error) => {
             send::give_up(worker, response);

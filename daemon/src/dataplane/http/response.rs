@@ -247,7 +247,7 @@ impl Response {
         match error {
             FileError::NotFound => Self::problem(asked, 404, &detail),
             FileError::Denied => Self::problem(asked, 403, &detail),
-            FileError::Exhausted(_) | FileError::Busy(_) | FileError::NoRoom => {
+            FileError::Exhausted(_) | FileError::Busy(_) | FileError::NoRoom(_) => {
                 Self::unavailable(asked, &detail, "1")
             }
             FileError::Silent(_) => Self::unavailable(asked, &detail, SILENT_RETRY_AFTER),

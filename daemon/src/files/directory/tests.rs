@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use super::{Begun, Listing, Listings, Terms};
 use crate::files::{FileError, Generation};
-use crate::limits::Budget;
+use crate::limits::{Budget, Full};
 
-const TERMS: Terms = Terms { waiting_bytes_max: 64 << 20, generation: Generation::of(0, 0) };
+const TERMS: Terms = Terms { waiting_bytes_max: 64 << 20, holder: None, generation: Generation::of(0, 0) };
 
 fn open(path: &Path) -> OwnedFd {
     File::open(path).unwrap().into()
@@ -112,6 +112,6 @@ fn without_room_there_is_no_listing() {
     let budget = Arc::<Budget>::default();
     let listings = Listings::new(Arc::clone(&budget));
     let terms = Terms { waiting_bytes_max: 1_000, ..TERMS };
-    assert_eq!(begin(&listings, directory.path(), terms).unwrap_err(), FileError::NoRoom);
+    assert_eq!(begin(&listings, directory.path(), terms).unwrap_err(), FileError::NoRoom(Full::Node));
     assert_eq!((budget.taken_bytes(), budget.refusals()), (0, 1));
 }
