@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::thread;
 
 use streamd::config::{
-    Arguments, ConfigError, Exposure, Fault, Live, Reach, Settings, check_directories, load, load_adjusted,
-    thread_remedy,
+    Arguments, ConfigError, Exposure, Fault, Live, Loaded, Reach, Settings, advice, check_directories, load,
+    load_adjusted, printed, thread_remedy,
 };
 use streamd::host::{self, Unfit};
 use streamd::sandbox::{Sandbox, SandboxError};
@@ -77,13 +77,18 @@ fn failed(error: impl ToString) -> Failure {
 
 /// Shows the settings, or checks them and the host.
 fn look(arguments: &Arguments) -> Result<(), Failure> {
-    let settings = load(arguments)?;
-    let live = Live::new(settings)?;
-    let settings = &live.settings;
+    let loaded = load(arguments)?;
+    let live = Live::new(loaded.settings.clone())?;
     if arguments.print_config {
-        return print(&toml::to_string(settings).map_err(failed)?);
+        return print(&printed(&loaded));
     }
-    let sandbox = Sandbox::enter(settings, arguments.config_file())?;
+    // Before the sandbox hides what they are about.
+    let warnings = [&loaded.warnings[..], &advice(&live)].concat();
+    if arguments.strict && !warnings.is_empty() {
+        return Err(ConfigError::Faults(warnings).into());
+    }
+    let sandbox = Sandbox::enter(&live.settings, arguments.config_file())?;
+    print(&read_report(&loaded, arguments, &warnings))?;
     check(&live, &sandbox)
 }
 
@@ -100,18 +105,20 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn run_supervised(arguments: &Arguments, supervisor: &mut Supervisor) -> Result<(), Failure> {
     let (mut listeners, mut addresses) = (Listeners::default(), Addresses::default());
-    let settings = load_adjusted(arguments, Reach::Everything, |settings| {
+    let loaded = load_adjusted(arguments, Reach::Everything, |settings| {
         let fault = |error: SocketError| Fault::new("socket activation", error.to_string());
         (listeners, addresses) = passed_listeners(settings).map_err(fault)?;
         addresses.win_over(settings);
         Ok(())
     });
-    let live = settings.and_then(Live::new).map_err(|error| refused_with(&listeners, error))?;
+    let loaded = loaded.and_then(|loaded| Ok((Live::new(loaded.settings)?, loaded.warnings)));
+    let (live, warnings) = loaded.map_err(|error| refused_with(&listeners, error))?;
     // Before the first thread starts: each inherits what the one that starts it has given up.
     let sandbox = Sandbox::enter(&live.settings, arguments.config_file())?;
     // Root may have seen them by a capability.
     check_directories(&live.settings, sandbox.reach())?;
     let logging = install_logging(&live.settings, &sandbox)?;
+    log_warnings(&warnings);
     if let Some(warning) = host::raise_open_files(&live.settings)? {
         tracing::warn!("{warning}");
     }
@@ -170,10 +177,33 @@ fn print(text: &str) -> Result<(), Failure> {
     std::io::stdout().write_all(text.as_bytes()).map_err(failed)
 }
 
+/// What `--check` says of the settings that it has read.
+fn read_report(loaded: &Loaded, arguments: &Arguments, warnings: &[Fault]) -> String {
+    let settings = &loaded.settings;
+    let named = arguments.config_file().display();
+    let file =
+        loaded.file.as_ref().map_or_else(|| format!("none: there is no {named}"), |_| named.to_string());
+    let root = settings
+        .root
+        .as_ref()
+        .map_or_else(|| "none: HTTP answers 404".to_owned(), |root| root.display().to_string());
+    let (data, control) = (settings.data_listen, settings.control_listen);
+    let mut text = "configuration  good\n".to_owned();
+    for warning in warnings {
+        text += &format!("               warning: {warning}\n");
+    }
+    for (what, is) in
+        [("file", &file), ("root", &root), ("listening", &format!("data {data}, control {control}"))]
+    {
+        text += &format!("{what:<15}{is}\n");
+    }
+    text
+}
+
 fn check(live: &Live, sandbox: &Sandbox) -> Result<(), Failure> {
     let settings = &live.settings;
     let (report, works) = host::report(settings);
-    print(&format!("configuration  good\n{report}{}", sandbox.report()))?;
+    print(&format!("{report}{}", sandbox.report()))?;
     for (what, who) in Exposure::of(live).parts() {
         print(&format!("{what:<15}{who}\n"))?;
     }
@@ -184,6 +214,12 @@ fn check(live: &Live, sandbox: &Sandbox) -> Result<(), Failure> {
         }
     }
     works.map_err(Failure::from)
+}
+
+fn log_warnings(warnings: &[Fault]) {
+    for warning in warnings {
+        tracing::warn!(%warning, "a name of a setting is not, or not for long, one that is read");
+    }
 }
 
 /// The signals that the daemon listens to.
@@ -295,7 +331,8 @@ fn reload(daemon: &Daemon, sources: &Sources<'_>) -> bool {
         Ok(())
     };
     let new = load_adjusted(sources.arguments, sources.reach, adjust);
-    let new = match new.and_then(|settings| Live::within(sources.reach, settings)) {
+    let new = new.and_then(|loaded| Ok((Live::within(sources.reach, loaded.settings)?, loaded.warnings)));
+    let (new, warnings) = match new {
         Ok(new) => new,
         Err(error) => {
             tracing::error!(%error, "reload refused: the old settings stay in force");
@@ -305,6 +342,7 @@ fn reload(daemon: &Daemon, sources: &Sources<'_>) -> bool {
     if let Err(error) = sources.logging.set_level(new.settings.log_level) {
         tracing::error!(error, "the log level could not be changed");
     }
+    log_warnings(&warnings);
     for setting in daemon.reload(new) {
         tracing::warn!(setting, "needs restart");
     }

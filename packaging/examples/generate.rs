@@ -1,4 +1,4 @@
-//! Writes `packaging/generated`.
+//! Writes `packaging/generated`, and the table of options in `README.md`.
 
 use std::error::Error;
 use std::fs;
@@ -16,5 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
         fs::write(path, document.text)?;
     }
+    let readme = streamd_packaging::readme();
+    let page = fs::read_to_string(&readme)?;
+    fs::write(readme, streamd_packaging::with_options(&page)?)?;
     Ok(())
 }

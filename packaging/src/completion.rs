@@ -7,17 +7,14 @@ use clap_complete::{Generator, Shell, generate};
 
 use crate::command;
 use crate::document::{Document, DocumentError};
-use crate::setting::Setting;
 
 const SHELLS: [(&str, Shell); 3] = [("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)];
 
 /// One for each program and shell, under the name by which the shell finds it.
-pub(crate) fn all(settings: &[Setting]) -> Result<Vec<Document>, DocumentError> {
+pub(crate) fn all() -> Result<Vec<Document>, DocumentError> {
     let mut documents = Vec::new();
     for (directory, shell) in SHELLS {
-        for (name, mut command) in
-            [("streamd", command::daemon(settings)), ("stream-bench", command::bench())]
-        {
+        for (name, mut command) in [("streamd", command::daemon()), ("stream-bench", command::bench())] {
             let path = PathBuf::from("completions").join(directory).join(file_name(shell, name));
             documents.push(Document { path, text: script(shell, &mut command, name)? });
         }

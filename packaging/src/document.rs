@@ -14,12 +14,9 @@ pub struct Document {
 /// Why the documents can't be written.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
-    /// The settings can't be shown as TOML.
-    #[error("the default settings can't be written as TOML: {0}")]
-    Settings(#[from] toml::ser::Error),
-    /// A setting without a default has no example in `setting.rs`.
-    #[error("{0} has no default to show: give it an example in packaging/src/setting.rs")]
-    NoExample(String),
+    /// A setting without a default has no example either.
+    #[error("{0} has no default to show, and its kind no example")]
+    NoExample(&'static str),
     /// A page can't be rendered.
     #[error("a man page can't be rendered: {0}")]
     Page(#[from] std::io::Error),

@@ -8,29 +8,28 @@ use clap_mangen::Man;
 
 use crate::command;
 use crate::document::{Document, DocumentError};
-use crate::setting::Setting;
+use crate::setting::shown;
+use streamd::config::{Change, Scope, Setting};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// streamd(8).
-pub(crate) fn daemon(settings: &[Setting]) -> Result<String, DocumentError> {
+pub(crate) fn daemon() -> Result<String, DocumentError> {
     let template = include_str!("../man/streamd.8.in");
-    Ok(template
-        .replace("@VERSION@", VERSION)
-        .replace(".\\\" @OPTIONS@\n", &options(command::daemon(settings))?))
+    Ok(template.replace("@VERSION@", VERSION).replace(".\\\" @OPTIONS@\n", &options(command::daemon())?))
 }
 
 /// streamd.toml(5).
-pub(crate) fn settings(settings: &[Setting]) -> String {
+pub(crate) fn settings(settings: &[&Setting]) -> Result<String, DocumentError> {
     let template = include_str!("../man/streamd.toml.5.in");
-    template.replace("@VERSION@", VERSION).replace(".\\\" @SETTINGS@\n", &keys(settings))
+    Ok(template.replace("@VERSION@", VERSION).replace(".\\\" @SETTINGS@\n", &keys(settings)?))
 }
 
 /// stream-bench(1), and a page for each of its commands.
 pub(crate) fn bench() -> Result<Vec<Document>, DocumentError> {
     let mut whole = command::bench();
     whole.build();
-    let commands: Vec<&Command> = shown(&whole).collect();
+    let commands: Vec<&Command> = listed(&whole).collect();
     let mut documents =
         vec![Document { path: "man/stream-bench.1".into(), text: overview(&whole, &commands)? }];
     for command in commands {
@@ -40,7 +39,7 @@ pub(crate) fn bench() -> Result<Vec<Document>, DocumentError> {
     Ok(documents)
 }
 
-fn shown(command: &Command) -> impl Iterator<Item = &Command> {
+fn listed(command: &Command) -> impl Iterator<Item = &Command> {
     command.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help")
 }
 
@@ -92,34 +91,49 @@ fn rendered(
     render(&mut text)?;
     // They define this string, for output devices without an apostrophe of their own.
     let text = String::from_utf8(text)?.replace("\\*(Aq", "\\(aq");
-    // As short as what they say: each of forty options has a variable.
-    let text =
-        text.replace("May also be specified with the ", "Variable: ").replace(" environment variable. ", "");
     Ok(text.find(".SH").map_or(text.clone(), |start| text[start..].to_owned()))
 }
 
-fn keys(settings: &[Setting]) -> String {
-    let mut text = ".SH SETTINGS\nEach is shown with its default.\n".to_owned();
+fn keys(settings: &[&Setting]) -> Result<String, DocumentError> {
+    let mut text = ".SH SETTINGS\nEach is shown with its default and the reason for it.\n".to_owned();
     for setting in settings {
-        let _ = writeln!(
-            text,
-            ".TP\n.BI {} \" = {}\"",
-            setting.key,
-            escaped(&setting.value).replace('"', "\\(dq")
-        );
-        let mut notes = String::new();
-        if setting.is_example {
-            notes += " An example: there is no fixed default.";
+        let value = shown(setting)?;
+        let written = escaped(&value.text).replace('"', "\\(dq");
+        let _ = writeln!(text, ".TP\n.BI {} \" = {written}\"", setting.key);
+        let mut sentences = vec![format!("{}.", setting.help())];
+        sentences.extend(setting.more());
+        sentences.extend(setting.kind.range().map(|range| format!("Range: {range}.")));
+        sentences.extend(of_whom(setting.scope).map(str::to_owned));
+        if value.is_example {
+            let default = setting.default_words.unwrap_or("none");
+            sentences.push(format!("The value is an example; the default is {default}."));
         }
-        if setting.needs_restart {
-            notes += " A change needs a restart.";
+        if setting.change == Change::Restart {
+            sentences.push("A change needs a restart.".to_owned());
         }
-        let _ = writeln!(text, "{}.{notes}", escaped(&setting.help));
-        for (value, meaning) in &setting.choices {
-            let _ = writeln!(text, ".RS\n.TP\n.B {}\n{}\n.RE", escaped(value), escaped(meaning));
+        let _ = writeln!(text, "{}", escaped(&sentences.join(" ").replace('`', "")));
+        for choice in setting.kind.choices() {
+            let meaning = choice.get_help().map(ToString::to_string).unwrap_or_default();
+            let _ = writeln!(text, ".RS\n.TP\n.B {}\n{}\n.RE", escaped(choice.get_name()), escaped(&meaning));
         }
+        let _ = writeln!(text, ".RS\n.PP\nWhy: {}\n.RE", escaped(setting.reason));
     }
-    text
+    Ok(text)
+}
+
+/// Who has the value for himself, where it isn't the whole daemon's.
+fn of_whom(scope: Scope) -> Option<&'static str> {
+    Some(match scope {
+        Scope::Node => return None,
+        Scope::Address => "Each address of a client has it for itself.",
+        Scope::Connection => "It holds for each connection.",
+        Scope::File => "It holds for each file.",
+        Scope::Upload => "It holds for each upload.",
+        Scope::Name => "It holds for each name.",
+        Scope::Frame => "It holds for each frame.",
+        Scope::Stream => "It holds for each stream.",
+        Scope::Mount => "It holds for each mount.",
+    })
 }
 
 /// As text that roff shows as it is: a plain minus where a hyphen could be meant, no line that begins as a request.

@@ -25,6 +25,12 @@ fn the_generated_files_are_up_to_date() {
     assert!(kept.is_empty(), "nothing writes these any more: {kept:?}: {REMEDY}");
 }
 
+#[test]
+fn the_table_of_options_in_the_readme_is_up_to_date() {
+    let page = fs::read_to_string(streamd_packaging::readme()).unwrap();
+    assert!(streamd_packaging::with_options(&page).unwrap() == page, "README.md is out of date: {REMEDY}");
+}
+
 fn files_below(directory: &Path, found: &mut BTreeSet<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

@@ -1,364 +1,381 @@
-//! The command line; each flag is also a `STREAMD_*` variable.
+//! The command line and the variables: each setting is a flag and a `STREAMD_*` variable.
 
-use std::net::SocketAddr;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{CommandFactory, FromArgMatches, Parser};
-use serde::Serialize;
+use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
+use toml::Value;
 
-use super::bounds::bounds_of;
-use super::bytes;
-use super::lifetime::Lifetime;
-use super::load::CONFIG_FILE_DEFAULT;
-use super::settings::{
-    DriverChoice, Durability, EngineChoice, EtagChoice, LogFormat, LogLevel, ProxyProtocolChoice,
-    SandboxChoice, Settings, SinkChoice,
-};
+use super::faults::Fault;
+use super::kind::Kind;
+use super::origin::{Found, Origin};
+use super::setting::{Change, Declared, Setting, flag, renamed};
+use super::settings::Settings;
+use super::variables;
 
-/// Streams files and byte streams over TCP: HTTP/1.1 and length-prefixed frames on the data port, health,
-/// streams and metrics on the control port.
-#[derive(Clone, Debug, Default, Parser)]
-#[command(name = "streamd", version, max_term_width = 110)]
-#[command(after_help = "Exit codes: 0 done, 1 runtime failure, 2 usage, 78 bad configuration.")]
+/// Read where no `--config` names another, if it is there.
+pub const CONFIG_FILE_DEFAULT: &str = "/etc/streamd/streamd.toml";
+
+const ABOUT: &str = "\
+Streams files and byte streams over TCP: HTTP/1.1 and length-prefixed frames on the data port, health, streams and \
+metrics on the control port.";
+
+const MORE: &str = "\
+A setting is a flag, a variable (STREAMD_ and the name in capitals) and a key of the TOML file (the name with _); the \
+flag wins over the variable, the variable over the file. Byte counts take a suffix (64MiB, 1GB), times a unit (500ms, \
+10s, 5m) or are milliseconds. Settings marked (reload) are changed in a running daemon by SIGHUP.";
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 runtime failure, 2 usage, 78 bad configuration.";
+
+/// What the command line and the variables say.
+#[derive(Clone, Debug, Default)]
 pub struct Arguments {
-    /// TOML file; /etc/streamd/streamd.toml is read if present
-    #[arg(long, env = "STREAMD_CONFIG", value_name = "FILE")]
+    /// The configuration file, where somebody names one.
     pub config: Option<PathBuf>,
-
-    /// Check the configuration and the host, bind nothing, and say what is missing
-    #[arg(long)]
+    /// Check everything and start nothing.
     pub check: bool,
-
-    /// Print the settings in force as TOML and exit
-    #[arg(long)]
+    /// With a check: refuse what is only warned of.
+    pub strict: bool,
+    /// Print the settings in force.
     pub print_config: bool,
-
-    /// The settings given as flags or variables.
-    #[command(flatten)]
-    pub overrides: Overrides,
-}
-
-/// Settings given as flags or variables; each overrides the file's.
-#[derive(Clone, Debug, Default, clap::Args, Serialize)]
-pub struct Overrides {
-    /// Directory whose files are served over HTTP on the data port
-    #[arg(long, env = "STREAMD_ROOT", value_name = "DIR")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    root: Option<PathBuf>,
-
-    /// Address of the data plane; port 0 takes a free one
-    #[arg(long, env = "STREAMD_DATA_LISTEN", value_name = "ADDR:PORT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data_listen: Option<SocketAddr>,
-
-    /// Address of the control plane; port 0 takes a free one
-    #[arg(long, env = "STREAMD_CONTROL_LISTEN", value_name = "ADDR:PORT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    control_listen: Option<SocketAddr>,
-
-    /// Data-plane threads, one per usable core by default
-    #[arg(long, env = "STREAMD_WORKERS", value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    workers: Option<usize>,
-
-    /// Where the payload of incoming frames goes
-    #[arg(long, env = "STREAMD_SINK", value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sink: Option<SinkChoice>,
-
-    /// Directory of stored frames, for --sink store
-    #[arg(long, env = "STREAMD_SPOOL", value_name = "DIR")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    spool: Option<PathBuf>,
-
-    /// Answer directories with their listing
-    #[arg(long, env = "STREAMD_LISTING", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    listing: Option<bool>,
-
-    /// What entity tags are made of
-    #[arg(long, env = "STREAMD_ETAG", value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    etag: Option<EtagChoice>,
-
-    /// Take uploads below the root; they need the token where one is set, and one where other hosts reach them
-    #[arg(long, env = "STREAMD_UPLOADS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uploads: Option<bool>,
-
-    /// Make the directories that an upload's name goes through
-    #[arg(long, env = "STREAMD_CREATE_DIRS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    create_dirs: Option<bool>,
-
-    /// What an upload is that was acknowledged: on disk, or in memory
-    #[arg(long, env = "STREAMD_DURABILITY", value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    durability: Option<Durability>,
-
-    /// How long an upload that isn't gone on with is kept (90s, 24h, 7days)
-    #[arg(long, env = "STREAMD_PARTIAL_TTL", value_name = "SPAN", value_parser = Lifetime::parse)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    partial_ttl: Option<Lifetime>,
-
-    /// Longest upload that is taken
-    #[arg(long, env = "STREAMD_UPLOAD_BYTES_MAX", value_name = "BYTES", value_parser = bytes::parse)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upload_bytes_max: Option<u64>,
-
-    /// Uploads that are written at once
-    #[arg(long, env = "STREAMD_UPLOADS_MAX", value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uploads_max: Option<usize>,
-
-    /// Uploads that are written at once to one name
-    #[arg(long, env = "STREAMD_UPLOADS_PER_DESTINATION_MAX", value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uploads_per_destination_max: Option<usize>,
-
-    /// Rest of a body from which on it is written past the page cache (O_DIRECT), with durability fsync; 0 for never
-    #[arg(long, env = "STREAMD_DIRECT_BYTES_MIN", value_name = "BYTES", value_parser = bytes::parse)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    direct_bytes_min: Option<u64>,
-
-    /// Bytes of the file system that uploads and stored frames leave free
-    #[arg(long, env = "STREAMD_MIN_FREE_BYTES", value_name = "BYTES", value_parser = bytes::parse)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    min_free_bytes: Option<u64>,
-
-    /// Inodes of the file system that uploads and stored frames leave free, where it has a number of them
-    #[arg(long, env = "STREAMD_MIN_FREE_INODES", value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    min_free_inodes: Option<u64>,
-
-    /// How bytes move
-    #[arg(long, env = "STREAMD_ENGINE", value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    engine: Option<EngineChoice>,
-
-    /// What drives the workers
-    #[arg(long, env = "STREAMD_DRIVER", value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    driver: Option<DriverChoice>,
-
-    /// Give up all capabilities, and all files but what is served and read
-    #[arg(long, env = "STREAMD_SANDBOX", value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sandbox: Option<SandboxChoice>,
-
-    /// How log lines look
-    #[arg(long, env = "STREAMD_LOG_FORMAT", value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    log_format: Option<LogFormat>,
-
-    /// The least severe level that is logged
-    #[arg(long, env = "STREAMD_LOG_LEVEL", value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    log_level: Option<LogLevel>,
-
-    /// Write one line per transfer
-    #[arg(long, env = "STREAMD_ACCESS_LOG", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    access_log: Option<bool>,
-
-    /// File that holds the bearer token of the control plane and of uploads
-    #[arg(long, env = "STREAMD_TOKEN_FILE", value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token_file: Option<PathBuf>,
-
-    /// Hosts that requests on the data port may be for, besides its own names: names and addresses, * for any; where
-    /// none is listed, any but on a loopback address
-    #[arg(long, env = "STREAMD_HOSTS_ALLOWED", value_name = "HOST", value_delimiter = ',')]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hosts_allowed: Option<Vec<String>>,
-
-    /// Proxies that are believed whom they stand for, by PROXY protocol, Forwarded and X-Forwarded-For: addresses and
-    /// networks (10.0.0.0/8)
-    #[arg(long, env = "STREAMD_TRUSTED_PROXIES", value_name = "NETWORK", value_delimiter = ',')]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trusted_proxies: Option<Vec<String>>,
-
-    /// Whether connections to the data port begin with a PROXY protocol header, version 1 or 2
-    #[arg(long, env = "STREAMD_PROXY_PROTOCOL", value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    proxy_protocol: Option<ProxyProtocolChoice>,
-
-    /// Where streams may go besides the own data plane: HOST:PORT, NETWORK/BITS:PORT, port * for any
-    #[arg(long, env = "STREAMD_TARGETS_ALLOWED", value_name = "HOST:PORT", value_delimiter = ',')]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    targets_allowed: Option<Vec<String>>,
-
-    /// Largest frame that is taken
-    #[arg(long, env = "STREAMD_FRAME_BYTES_MAX", value_name = "BYTES", value_parser = bytes::parse)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    frame_bytes_max: Option<u64>,
-
-    /// Largest stream that POST /stream starts
-    #[arg(long, env = "STREAMD_STREAM_BYTES_MAX", value_name = "BYTES", value_parser = bytes::parse)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stream_bytes_max: Option<u64>,
-
-    /// Most bytes that stored frames may take up together, each at least a block of the file system
-    #[arg(long, env = "STREAMD_SPOOL_BYTES_MAX", value_name = "BYTES", value_parser = bytes::parse)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    spool_bytes_max: Option<u64>,
-
-    /// Most stored frames
-    #[arg(long, env = "STREAMD_SPOOL_FILES_MAX", value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    spool_files_max: Option<u64>,
-
-    /// Most bytes that the stored frames of one address may take up; 0 for half of spool_bytes_max
-    #[arg(long, env = "STREAMD_ADDRESS_SPOOL_BYTES_MAX", value_name = "BYTES", value_parser = bytes::parse)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address_spool_bytes_max: Option<u64>,
-
-    /// Most stored frames of one address; 0 for half of spool_files_max
-    #[arg(long, env = "STREAMD_ADDRESS_SPOOL_FILES_MAX", value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address_spool_files_max: Option<u64>,
-
-    /// Most memory for answers that wait for their readers: listings, metrics, lists of streams
-    #[arg(long, env = "STREAMD_WAITING_BYTES_MAX", value_name = "BYTES", value_parser = bytes::parse)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    waiting_bytes_max: Option<u64>,
-
-    /// Streams that run at once
-    #[arg(long, env = "STREAMD_STREAMS_MAX", value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    streams_max: Option<usize>,
-
-    /// Data connections at once
-    #[arg(long, env = "STREAMD_CONNECTIONS_MAX", value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connections_max: Option<usize>,
-
-    /// Control connections at once
-    #[arg(long, env = "STREAMD_CONTROL_CONNECTIONS_MAX", value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    control_connections_max: Option<usize>,
-
-    /// Connections of one address at once, of both planes; loopback isn't one address
-    #[arg(long, env = "STREAMD_ADDRESS_CONNECTIONS_MAX", value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address_connections_max: Option<usize>,
-
-    /// Uploads of one address at once
-    #[arg(long, env = "STREAMD_ADDRESS_UPLOADS_MAX", value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address_uploads_max: Option<usize>,
-
-    /// Streams of one address at once
-    #[arg(long, env = "STREAMD_ADDRESS_STREAMS_MAX", value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address_streams_max: Option<usize>,
-
-    /// Listings that one address is sent at once
-    #[arg(long, env = "STREAMD_ADDRESS_LISTINGS_MAX", value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address_listings_max: Option<usize>,
-
-    /// Threads for what may wait for a disk
-    #[arg(long, env = "STREAMD_DISK_THREADS", value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    disk_threads: Option<usize>,
-
-    /// Time for which a mount may end nothing before what needs it gets 503; uploads wait ten times as long
-    #[arg(long, env = "STREAMD_DISK_TIMEOUT_MS", value_name = "MS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    disk_timeout_ms: Option<u64>,
-
-    /// Time for which a file that was opened is served without a look at its name; 0 looks each time
-    #[arg(long, env = "STREAMD_CACHE_VALID_MS", value_name = "MS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cache_valid_ms: Option<u64>,
-
-    /// Time for a request head to be complete
-    #[arg(long, env = "STREAMD_HEAD_TIMEOUT_MS", value_name = "MS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    head_timeout_ms: Option<u64>,
-
-    /// Time that a connection may wait for its next request
-    #[arg(long, env = "STREAMD_IDLE_TIMEOUT_MS", value_name = "MS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    idle_timeout_ms: Option<u64>,
-
-    /// Time without progress after which sending is given up
-    #[arg(long, env = "STREAMD_SEND_TIMEOUT_MS", value_name = "MS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    send_timeout_ms: Option<u64>,
-
-    /// Time without progress after which receiving a frame is given up
-    #[arg(long, env = "STREAMD_RECEIVE_TIMEOUT_MS", value_name = "MS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    receive_timeout_ms: Option<u64>,
-
-    /// Bytes a second that a peer has to move while it is waited for; 0 for none
-    #[arg(long, env = "STREAMD_PROGRESS_BYTES_MIN", value_name = "BYTES", value_parser = bytes::parse)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    progress_bytes_min: Option<u64>,
-
-    /// Time over which that is measured
-    #[arg(long, env = "STREAMD_PROGRESS_INTERVAL_MS", value_name = "MS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    progress_interval_ms: Option<u64>,
-
-    /// Time for a stream's target to accept the connection
-    #[arg(long, env = "STREAMD_CONNECT_TIMEOUT_MS", value_name = "MS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connect_timeout_ms: Option<u64>,
-
-    /// Time that a stream's target may stay silent
-    #[arg(long, env = "STREAMD_TARGET_TIMEOUT_MS", value_name = "MS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target_timeout_ms: Option<u64>,
-
-    /// Time for transfers in flight to finish when the daemon stops
-    #[arg(long, env = "STREAMD_DRAIN_TIMEOUT_MS", value_name = "MS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    drain_timeout_ms: Option<u64>,
-
-    /// TCP congestion control of data connections (cubic, bbr); the host's default where unset
-    #[arg(long, env = "STREAMD_CONGESTION_CONTROL", value_name = "NAME")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    congestion_control: Option<String>,
+    /// Settings; what comes later wins.
+    pub(super) found: Vec<Found>,
+    /// Names that are none, or will be none.
+    pub(super) warnings: Vec<Fault>,
 }
 
 impl Arguments {
+    /// Reads the process's arguments and variables. Prints help, version or a usage error and ends the process
+    /// (0 or 2) where they say so.
+    pub fn from_process() -> Arguments {
+        Arguments::read(std::env::args_os(), std::env::vars_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// Reads words, the program's name first, and variables.
+    pub fn read(
+        words: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Arguments, clap::Error> {
+        read(words, variables, &Settings::declared())
+    }
+
     /// The file that settings are read from, if it is there.
     pub fn config_file(&self) -> &Path {
         self.config.as_deref().unwrap_or(Path::new(CONFIG_FILE_DEFAULT))
     }
 
-    /// Reads the process's arguments and variables. Prints help, version or a usage error and ends the process
-    /// (0 or 2) where they say so.
-    pub fn from_process() -> Arguments {
-        let matches = Self::command_with_defaults().get_matches();
-        Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
-    }
-
-    /// The command with each setting's bounds and default in its help, taken from where they are in force so that no
-    /// second list can drift from them.
-    pub fn command_with_defaults() -> clap::Command {
-        let defaults = toml::Table::try_from(Settings::default()).unwrap_or_default();
-        Arguments::command().mut_args(|argument| {
-            let setting = argument.get_id().as_str().to_owned();
-            let bounds = bounds_of(&setting).map(|bounds| format!(" [{bounds}]")).unwrap_or_default();
-            let default = defaults.get(&setting).map(describe);
-            let default = default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
-            match argument.get_help().map(ToString::to_string) {
-                Some(help) => argument.help(format!("{help}{bounds}{default}")),
-                None => argument,
-            }
-        })
+    /// The command line, for what describes it. Nothing in it depends on the host.
+    pub fn command() -> Command {
+        command(&Settings::declared())
     }
 }
 
-/// A default as help shows it: strings without quotes, byte counts as they are.
-fn describe(value: &toml::Value) -> String {
-    match value {
-        toml::Value::String(text) => text.clone(),
-        toml::Value::Array(list) if list.is_empty() => "none".to_owned(),
-        other => other.to_string(),
+fn read(
+    words: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    settings: &[&'static Setting],
+) -> Result<Arguments, clap::Error> {
+    let mut command = command(settings);
+    let matches = command.try_get_matches_from_mut(words)?;
+    let variables = variables::read(variables, settings);
+    let (flags, mut warnings) = flags(&matches, settings);
+    let is_by_flag = |found: &Found| flags.iter().any(|flag| flag.setting.key == found.setting.key);
+    let of_variables = variables.found.into_iter().filter(|found| !is_by_flag(found));
+    let of_variables: Vec<Found> = of_variables.collect();
+    refuse_unreadable(&mut command, &of_variables)?;
+    warnings.extend(variables.warnings);
+    let is = |name| matches.get_flag(name);
+    let config = matches.get_one::<PathBuf>("config").cloned();
+    Ok(Arguments {
+        config: config.or_else(|| variables.config.map(PathBuf::from)),
+        check: is("check"),
+        strict: is("strict"),
+        print_config: is("print_config"),
+        found: of_variables.into_iter().chain(flags).collect(),
+        warnings,
+    })
+}
+
+/// A variable that can't be read is wrong usage, as a flag is; all of them are named.
+fn refuse_unreadable(command: &mut Command, variables: &[Found]) -> Result<(), clap::Error> {
+    let wrong = variables.iter().filter_map(|found| {
+        let reason = found.value.as_ref().err()?;
+        Some(format!("invalid value for the variable {}: {reason}", found.origin))
+    });
+    let wrong: Vec<String> = wrong.collect();
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(command.error(ErrorKind::ValueValidation, wrong.join("\n       ")))
+    }
+}
+
+/// The settings of the command line, and warnings of former names.
+fn flags(matches: &ArgMatches, settings: &[&'static Setting]) -> (Vec<Found>, Vec<Fault>) {
+    let (mut found, mut warnings) = (Vec::new(), Vec::new());
+    for setting in settings.iter().filter(|setting| !setting.is_of_the_file_alone()) {
+        let names = [setting.former_key, setting.place, Some(setting.key)];
+        for name in names.into_iter().flatten() {
+            if matches.value_source(name) != Some(ValueSource::CommandLine) {
+                continue;
+            }
+            let is_place = Some(name) == setting.place;
+            let origin = if is_place { name.to_owned() } else { format!("--{}", flag(name)) };
+            if Some(name) == setting.former_key {
+                warnings.push(Fault::new(&origin, renamed(&format!("--{}", setting.flag()), false)));
+            }
+            if let Some(value) = value(matches, name, setting.kind) {
+                found.push(Found { setting, origin: Origin::Flag(origin), value: Ok(value) });
+            }
+        }
+    }
+    (found, warnings)
+}
+
+fn value(matches: &ArgMatches, name: &str, kind: Kind) -> Option<Value> {
+    if let Kind::List { .. } = kind {
+        let entries = matches.get_many::<String>(name)?;
+        return Some(Value::Array(entries.map(|entry| entry.as_str().into()).collect()));
+    }
+    matches.get_one::<Value>(name).cloned()
+}
+
+fn command(settings: &[&'static Setting]) -> Command {
+    let switch = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(flag(name)).action(ArgAction::SetTrue).help(help)
+    };
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_hint(ValueHint::FilePath)
+        .value_parser(ValueParser::path_buf())
+        .help("Other than /etc/streamd/streamd.toml")
+        .long_help("TOML file; /etc/streamd/streamd.toml is read if present [env: STREAMD_CONFIG]");
+    let check = switch("check", "Check configuration and host").long_help(
+        "Check the configuration and the host, bind nothing, and say what is missing and what is open to whom",
+    );
+    let strict = switch("strict", "With --check: refuse what is only warned of")
+        .requires("check")
+        .hide_short_help(true);
+    let print_config = switch("print_config", "Print the settings and their origins").long_help(
+        "Print the settings in force as a TOML file that says of each where it came from, and exit",
+    );
+    Command::new("streamd")
+        .version(env!("CARGO_PKG_VERSION"))
+        .max_term_width(110)
+        .about(ABOUT)
+        .long_about(format!("{ABOUT}\n\n{MORE}"))
+        .after_help(format!("All settings: streamd --help. {EXIT_CODES}"))
+        .after_long_help(EXIT_CODES)
+        .args(settings.iter().filter_map(|setting| Some(placed(setting, setting.place?))))
+        .args([config, check, strict, print_config])
+        .args(settings.iter().filter(|setting| !setting.is_of_the_file_alone()).flat_map(|setting| {
+            let former = setting.former_key.map(|former| argument(setting, former).hide(true));
+            [Some(argument(setting, setting.key)), former].into_iter().flatten()
+        }))
+}
+
+/// A setting as the argument `name`.
+fn placed(setting: &'static Setting, name: &'static str) -> Arg {
+    Arg::new(name)
+        .value_name(name)
+        .value_hint(ValueHint::DirPath)
+        .value_parser(parser(setting.kind))
+        .conflicts_with(setting.key)
+        .help(format!("{}, as --{}", setting.brief.unwrap_or_default(), setting.flag()))
+}
+
+/// A setting as the flag `name`.
+fn argument(setting: &'static Setting, name: &'static str) -> Arg {
+    let argument = Arg::new(name)
+        .long(flag(name))
+        .value_parser(parser(setting.kind))
+        .help(short_help(setting))
+        .long_help(long_help(setting))
+        .hide_short_help(setting.brief.is_none());
+    match setting.kind {
+        Kind::Switch => argument
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .value_name("true|false")
+            .hide_possible_values(true),
+        Kind::List { entry, .. } => argument.value_name(entry).action(ArgAction::Append).value_delimiter(','),
+        Kind::Choice(_) => argument.value_name(name.to_uppercase()),
+        Kind::Directory(_) => argument.value_name("DIR").value_hint(ValueHint::DirPath),
+        Kind::SecretFile(_) => argument.value_name("FILE").value_hint(ValueHint::FilePath),
+        _ => argument.value_name(setting.kind.value_name().unwrap_or_default()),
+    }
+}
+
+fn parser(kind: Kind) -> ValueParser {
+    match kind {
+        Kind::Switch => {
+            PossibleValuesParser::new(["true", "false"]).map(|text| Value::Boolean(text == "true")).into()
+        }
+        Kind::Choice(choices) => PossibleValuesParser::new(choices()).map(Value::String).into(),
+        // Entries are judged with their list.
+        Kind::List { .. } => ValueParser::string(),
+        _ => (move |text: &str| kind.parse(text)).into(),
+    }
+}
+
+/// What fits beside the flag on a screen of 80 columns, 40 characters: with the default of what takes a value.
+fn short_help(setting: &Setting) -> String {
+    let Some(brief) = setting.brief else { return setting.help() };
+    let default = Settings::default_text(setting).filter(|_| !matches!(setting.kind, Kind::Switch));
+    default.map_or_else(|| brief.to_owned(), |default| format!("{brief} [{default}]"))
+}
+
+/// All about it: what it is, its range and default, its variable, and whether a reload changes it.
+fn long_help(setting: &Setting) -> String {
+    let mut text = setting.help();
+    if let Some(more) = setting.more() {
+        text = format!("{text}. {}", more.replace('`', "").trim_end_matches('.'));
+    }
+    let range = setting.kind.range().map(|range| format!(" [{range}]"));
+    let default = Settings::default_text(setting).map(|default| format!(" [default: {default}]"));
+    text.extend([range, default].into_iter().flatten());
+    text += &format!(" [env: {}]", setting.variable());
+    if setting.change == Change::Reload {
+        text += " (reload)";
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kind::range;
+    use super::super::setting::settings;
+    use super::{Arguments, Declared, Kind, Settings, Value, read};
+
+    settings! {
+        /// A setting that had another name.
+        struct Renamed {
+            /// How long it takes.
+            wait_ms: u64 = 1, "As short as it gets.", Kind::Milliseconds(range(1, 100)), Node, Reload
+                { former_key: "patience_ms" };
+        }
+    }
+
+    /// Values and where they came from, and the warnings.
+    fn of(arguments: &Arguments) -> (Vec<(Value, String)>, Vec<String>) {
+        let found = arguments.found.iter();
+        let found = found.map(|found| (found.value.clone().unwrap(), found.origin.to_string())).collect();
+        (found, arguments.warnings.iter().map(ToString::to_string).collect())
+    }
+
+    fn renamed(flags: &[&str], variables: &[(&str, &str)]) -> (Vec<(Value, String)>, Vec<String>) {
+        let words = ["streamd"].iter().chain(flags);
+        let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
+        of(&read(words, variables, &Renamed::declared()).unwrap())
+    }
+
+    #[test]
+    fn a_former_name_is_taken_as_a_flag_and_a_variable_with_a_warning() {
+        let goes = "and this release is the last that takes the former name";
+        let (found, warnings) = renamed(&["--patience-ms", "5s"], &[]);
+        assert_eq!(found, [(Value::Integer(5000), "--patience-ms".to_owned())]);
+        assert_eq!(warnings, [format!("--patience-ms: is called --wait-ms now, {goes}")]);
+        let (found, warnings) = renamed(&[], &[("STREAMD_PATIENCE_MS", "6")]);
+        assert_eq!(found, [(Value::Integer(6), "STREAMD_PATIENCE_MS".to_owned())]);
+        assert_eq!(warnings, [format!("STREAMD_PATIENCE_MS: is called STREAMD_WAIT_MS now, {goes}")]);
+        let (found, _) = renamed(&[], &[("STREAMD_PATIENCE_MS", "6"), ("STREAMD_WAIT_MS", "7")]);
+        assert_eq!(found, [(Value::Integer(7), "STREAMD_WAIT_MS".to_owned())]);
+        let (found, warnings) = renamed(&["--wait-ms", "8"], &[]);
+        assert_eq!((found, warnings.len()), (vec![(Value::Integer(8), "--wait-ms".to_owned())], 0));
+    }
+
+    fn warnings(name: &str, value: &str) -> Vec<String> {
+        of(&Arguments::read(["streamd"], [(name.into(), value.into())]).unwrap()).1
+    }
+
+    #[test]
+    fn a_variable_that_is_none_is_warned_of_with_the_nearest_name() {
+        let text = "STREAMD_WORKRES: no setting has this variable: did you mean STREAMD_WORKERS?";
+        assert_eq!(warnings("STREAMD_WORKRES", "4"), [text]);
+        let text =
+            "STREAMD_MAX_CONNECTIONS: no setting has this variable: did you mean STREAMD_CONNECTIONS_MAX?";
+        assert_eq!(warnings("STREAMD_MAX_CONNECTIONS", "4"), [text]);
+        assert_eq!(warnings("STREAMD_COLOUR", "red"), ["STREAMD_COLOUR: no setting has this variable"]);
+        assert_eq!(warnings("STREAMD_PORT", "8080").len(), 1);
+    }
+
+    #[test]
+    fn variables_of_kubernetes_and_of_the_scripts_are_not_warned_of() {
+        for (name, value) in [
+            ("STREAMD_SERVICE_HOST", "10.0.0.7"),
+            ("STREAMD_SERVICE_PORT", "8080"),
+            ("STREAMD_SERVICE_PORT_DATA", "8080"),
+            ("STREAMD_PORT", "tcp://10.0.0.7:8080"),
+            ("STREAMD_PORT_8080_TCP", "tcp://10.0.0.7:8080"),
+            ("STREAMD_PORT_8080_TCP_PROTO", "tcp"),
+            ("STREAMD_PORT_8080_TCP_PORT", "8080"),
+            ("STREAMD_PORT_8080_TCP_ADDR", "10.0.0.7"),
+            ("STREAMD_DATA_SERVICE_HOST", "10.0.0.7"),
+            ("STREAMD_DATA_PORT_8080_TCP", "tcp://10.0.0.7:8080"),
+            ("STREAMD_CONFIG", "/x"),
+            ("STREAMD_WORKERS", "4"),
+            ("XSTREAMD_WORKRES", "4"),
+        ] {
+            assert_eq!(warnings(name, value), [] as [String; 0], "{name}");
+        }
+        let mut count = 0;
+        for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts")).unwrap() {
+            let path = entry.unwrap().path();
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            // A variable that a script takes from its caller has a default.
+            for taken in text.split("${STREAMD_").skip(1) {
+                let (name, rest) = taken.split_once([':', '}', '-', '%', '#', '/']).unwrap();
+                if rest.starts_with('-') {
+                    assert!(
+                        warnings(&format!("STREAMD_{name}"), "x").is_empty(),
+                        "{}: {name}",
+                        path.display()
+                    );
+                    count += 1;
+                }
+            }
+        }
+        assert!(count > 1, "{count}");
+    }
+
+    #[test]
+    fn every_variable_that_can_not_be_read_is_named() {
+        let variables =
+            [("STREAMD_WORKERS", "many"), ("STREAMD_DATA_LISTEN", "localhost"), ("STREAMD_ENGINE", "x")];
+        let variables = variables.map(|(name, value)| (name.into(), value.into()));
+        // A flag wins over its variable, whatever that is.
+        let error = Arguments::read(["streamd", "--engine", "copy"], variables).unwrap_err().to_string();
+        for text in [
+            "invalid value for the variable STREAMD_WORKERS: \"many\": expected a whole number, as 64",
+            "STREAMD_DATA_LISTEN: \"localhost\": expected ADDR:PORT, as 0.0.0.0:8080",
+        ] {
+            assert!(error.contains(text), "{error}");
+        }
+        assert!(!error.contains("ENGINE"), "{error}");
+    }
+
+    #[test]
+    fn help_says_of_each_setting_its_range_variable_and_whether_a_reload_takes_it() {
+        let help = Arguments::command().render_long_help().to_string();
+        let options: Vec<&str> = help.split("\n      --").collect();
+        for setting in Settings::declared() {
+            let flag = setting.flag();
+            let is_it =
+                |option: &&&str| option.strip_prefix(&*flag).is_some_and(|rest| rest.starts_with([' ', '[']));
+            let of_flag = options.iter().find(is_it).unwrap();
+            let of_flag = of_flag.split_whitespace().collect::<Vec<_>>().join(" ");
+            let variable = format!("[env: {}]", setting.variable());
+            assert!(of_flag.contains(&variable), "{flag}: {of_flag}");
+            if let Some(range) = setting.kind.range() {
+                assert!(of_flag.contains(&format!("[{range}]")), "{flag}: {of_flag}");
+            }
+            let is_reloadable = setting.change == super::Change::Reload;
+            assert_eq!(of_flag.contains(&format!("{variable} (reload)")), is_reloadable, "{flag}: {of_flag}");
+        }
     }
 }

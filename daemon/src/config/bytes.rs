@@ -1,7 +1,6 @@
 //! Byte counts as people write them: `169`, `64MiB`, `1GB`.
 
 use bytesize::ByteSize;
-use serde::de::{self, Deserializer, Visitor};
 
 /// Reads plain bytes or a number with a decimal (`kB`, `MB`, `GB`) or binary suffix (`KiB`, `MiB`, `GiB`).
 pub fn parse(text: &str) -> Result<u64, String> {
@@ -11,36 +10,31 @@ pub fn parse(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("{text:?} is no byte count: write bytes (169) or a suffix (64MiB, 1GB)"))
 }
 
-/// Takes an integer or a string as [`parse`] reads it.
-pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    deserializer.deserialize_any(ByteCount)
-}
+/// Suffixes and what they stand for, the greatest first. Binary ones win over decimal ones of the same length.
+const SUFFIXES: [(&str, u64); 10] = [
+    ("EiB", 1 << 60),
+    ("PiB", 1 << 50),
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("PB", 1_000_000_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+];
 
-struct ByteCount;
-
-impl Visitor<'_> for ByteCount {
-    type Value = u64;
-
-    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("a byte count, as an integer or a string such as \"64MiB\"")
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<u64, E> {
-        u64::try_from(value).map_err(|_| E::custom(format!("{value} is below zero")))
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<u64, E> {
-        Ok(value)
-    }
-
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<u64, E> {
-        parse(value).map_err(E::custom)
-    }
+/// Writes a count as people do: exactly, and with the suffix that makes it shortest.
+pub fn spell(bytes: u64) -> String {
+    let fitting = SUFFIXES.iter().filter(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit));
+    let spellings = fitting.map(|(suffix, unit)| format!("{}{suffix}", bytes / unit));
+    let shortest = spellings.min_by_key(String::len);
+    shortest.filter(|text| text.len() <= bytes.to_string().len()).unwrap_or_else(|| bytes.to_string())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{parse, spell};
 
     #[test]
     fn plain_and_suffixed_counts() {
@@ -57,6 +51,27 @@ mod tests {
             if let Ok(bytes) = parse(text) {
                 panic!("{text:?} was read as {bytes}");
             }
+        }
+    }
+
+    #[test]
+    fn counts_are_written_exactly_and_shortly() {
+        for (bytes, text) in [
+            (0, "0"),
+            (64, "64"),
+            (1024, "1KiB"),
+            (1000, "1000"),
+            (1 << 20, "1MiB"),
+            (64 << 20, "64MiB"),
+            (3 << 29, "1536MiB"),
+            (5_000_000_000, "5GB"),
+            (1_000_000_000_000_000, "1PB"),
+            (999_999_999_999_999, "999999999999999"),
+            ((1 << 56) - 1, "72057594037927935"),
+            (1 << 60, "1EiB"),
+        ] {
+            assert_eq!(spell(bytes), text);
+            assert_eq!(parse(text), Ok(bytes));
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Who may do what, by the settings: said by `--check` and in the log, so that nobody has to work it out.
 
+use super::choices::{ProxyProtocolChoice, SinkChoice};
 use super::live::Live;
-use super::settings::{ProxyProtocolChoice, Settings, SinkChoice};
+use super::settings::Settings;
 
 /// Who may do what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,8 +116,7 @@ fn proxies(settings: &Settings) -> String {
 mod tests {
     use std::io::Write;
 
-    use super::super::{Live, ProxyProtocolChoice, Settings};
-    use super::Exposure;
+    use super::{Exposure, Live, ProxyProtocolChoice, Settings};
 
     fn exposure(settings: Settings) -> Exposure {
         Exposure::of(&Live::new(settings).unwrap())

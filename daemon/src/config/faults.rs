@@ -4,11 +4,15 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-/// One thing that is wrong, and where.
+use super::origin::Origin;
+
+/// One thing that is wrong, and where. Also what is only to be warned of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The setting, as its TOML key.
+    /// The setting, as its TOML key, or a variable that is none.
     pub setting: String,
+    /// Where its value came from, if somebody gave one.
+    pub origin: Option<Origin>,
     /// What is wrong with it and what would be right.
     pub reason: String,
 }
@@ -16,13 +20,20 @@ pub struct Fault {
 impl Fault {
     /// A fault of one setting.
     pub fn new(setting: &str, reason: impl Into<String>) -> Fault {
-        Fault { setting: setting.to_owned(), reason: reason.into() }
+        Fault { setting: setting.to_owned(), origin: None, reason: reason.into() }
+    }
+
+    /// Says where the value came from; a default doesn't count.
+    pub(super) fn from(mut self, origin: Option<&Origin>) -> Fault {
+        self.origin = origin.filter(|origin| **origin != Origin::Default).cloned();
+        self
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}", self.setting, self.reason)
+        write!(formatter, "{}: {}", self.setting, self.reason)?;
+        self.origin.as_ref().map_or(Ok(()), |origin| write!(formatter, " ({origin})"))
     }
 }
 

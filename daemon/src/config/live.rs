@@ -5,6 +5,7 @@ use std::path::Path;
 use super::faults::{ConfigError, Fault, Reach};
 use super::hosts::{HostRule, Hosts};
 use super::proxies::{self, TrustedProxies};
+use super::setting::{Change, Declared, Field};
 use super::settings::Settings;
 use super::target::TargetRule;
 use super::token::Token;
@@ -55,25 +56,10 @@ impl Live {
     /// Where there is none either, no further host is let in.
     pub fn reload(&self, new: Live) -> (Live, Vec<String>) {
         let kept = &self.settings;
-        let mut settings = Settings {
-            root: kept.root.clone(),
-            data_listen: kept.data_listen,
-            control_listen: kept.control_listen,
-            workers: kept.workers,
-            sink: kept.sink,
-            spool: kept.spool.clone(),
-            listing: kept.listing,
-            etag: kept.etag,
-            uploads: kept.uploads,
-            engine: kept.engine,
-            driver: kept.driver,
-            sandbox: kept.sandbox,
-            log_format: kept.log_format,
-            control_connections_max: kept.control_connections_max,
-            disk_threads: kept.disk_threads,
-            congestion_control: kept.congestion_control.clone(),
-            ..new.settings.clone()
-        };
+        let mut settings = new.settings.clone();
+        for field in Settings::FIELDS.iter().filter(|field| field.setting.change == Change::Restart) {
+            (field.copy)(kept, &mut settings);
+        }
         let mut token = new.token;
         // Of this listener, whatever address the new settings name.
         let mut hosts = self.hosts.with_rules_of(new.hosts);
@@ -109,11 +95,11 @@ fn read_token(path: &Path, reach: Reach, faults: &mut Vec<Fault>) -> Option<Toke
 
 /// The keys in which two sets of settings differ.
 fn differing(left: &Settings, right: &Settings) -> Vec<String> {
-    let (Ok(left), Ok(right)) = (toml::Table::try_from(left), toml::Table::try_from(right)) else {
-        return Vec::new();
-    };
-    let keys: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
-    keys.into_iter().filter(|key| left.get(*key) != right.get(*key)).cloned().collect()
+    let differs = |field: &&Field<Settings>| (field.get)(left) != (field.get)(right);
+    let mut keys: Vec<String> =
+        Settings::FIELDS.iter().filter(differs).map(|field| field.setting.key.to_owned()).collect();
+    keys.sort_unstable();
+    keys
 }
 
 #[cfg(test)]
@@ -121,8 +107,13 @@ mod tests {
     use std::io::Write;
     use std::time::Duration;
 
-    use super::super::{Durability, EngineChoice, EtagChoice, Lifetime, Settings};
-    use super::Live;
+    use toml::Value;
+
+    use super::super::choices::{Durability, EngineChoice, EtagChoice};
+    use super::super::kind::Kind;
+    use super::super::lifetime::Lifetime;
+    use super::super::setting::Setting;
+    use super::{Change, Declared, Live, Path, Settings};
 
     #[test]
     fn a_reload_takes_limits_and_names_the_rest() {
@@ -133,6 +124,49 @@ mod tests {
         assert_eq!(live.settings.streams_max, 7);
         assert_eq!((live.settings.engine, live.settings.etag), (EngineChoice::Auto, EtagChoice::Node));
         assert_eq!(needs_restart, ["engine", "etag"]);
+    }
+
+    #[test]
+    fn a_reload_takes_what_is_declared_so_and_names_all_else() {
+        let token = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(token.path(), "secret").unwrap();
+        for field in Settings::FIELDS {
+            let setting = &field.setting;
+            let mut changed = Settings::default();
+            assert!((field.put)(&mut changed, &other(setting, token.path())), "{}", setting.key);
+            assert_ne!(changed, Settings::default(), "{}", setting.key);
+            let old = Live::new(Settings::default()).unwrap();
+            let (live, needs_restart) = old.reload(Live::new(changed.clone()).unwrap());
+            match setting.change {
+                Change::Reload => {
+                    assert_eq!((live.settings, needs_restart.len()), (changed, 0), "{}", setting.key)
+                }
+                Change::Restart => {
+                    assert_eq!(
+                        (live.settings, needs_restart),
+                        (Settings::default(), vec![setting.key.to_owned()])
+                    )
+                }
+            }
+        }
+    }
+
+    /// A value that isn't the default.
+    fn other(setting: &Setting, token: &Path) -> Value {
+        let default = Settings::default().table().remove(setting.key);
+        match (setting.kind, default) {
+            (Kind::SecretFile(_), _) => token.display().to_string().into(),
+            (Kind::Address, _) => "127.0.0.1:1".into(),
+            (Kind::List { example, .. }, _) => vec![example].into(),
+            (Kind::Span(_), _) => "29days".into(),
+            (Kind::Choice(choices), default) => {
+                let names = choices().into_iter().map(|choice| Value::from(choice.get_name()));
+                names.into_iter().find(|name| Some(name) != default.as_ref()).unwrap()
+            }
+            (_, Some(Value::Boolean(is_on))) => (!is_on).into(),
+            (_, Some(Value::Integer(number))) => (number + 1).into(),
+            _ => setting.kind.example().unwrap(),
+        }
     }
 
     #[test]

@@ -1,29 +1,33 @@
 //! From arguments and a file to checked [`Settings`].
 
+use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind};
-use std::path::Path;
-
-use serde::Deserialize;
-use socket2::{Domain, Protocol, Socket, Type};
-use toml::{Table, Value};
+use std::path::PathBuf;
 
 use super::arguments::Arguments;
-use super::bounds;
-use super::faults::{ConfigError, Fault, Reach, remedy};
-use super::hosts::HostRule;
-use super::proxies;
-use super::settings::{ProxyProtocolChoice, Settings, SinkChoice};
-use super::target::TargetRule;
+use super::check;
+use super::faults::{ConfigError, Fault, Reach};
+use super::file::{self, Content};
+use super::origin::{Found, Origin};
+use super::setting::Declared;
+use super::settings::Settings;
 use super::token::Token;
 
-/// Read where no `--config` names another, if it is there.
-pub const CONFIG_FILE_DEFAULT: &str = "/etc/streamd/streamd.toml";
+/// Checked settings, and how they came about.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// Where the value of each key came from, as far as it isn't the default.
+    pub origins: BTreeMap<&'static str, Origin>,
+    /// The file that was read; None where there is none.
+    pub file: Option<PathBuf>,
+    /// What isn't wrong and still nobody can have meant.
+    pub warnings: Vec<Fault>,
+}
 
-/// Largest configuration file: settings are a few hundred bytes, and a pipe must not fill the memory.
-const CONFIG_BYTES_MAX: u64 = 1 << 20;
-
-/// Reads the file, lays flags and variables over it, and checks the whole.
-pub fn load(arguments: &Arguments) -> Result<Settings, ConfigError> {
+/// Reads the file, lays variables and flags over it, and checks the whole.
+pub fn load(arguments: &Arguments) -> Result<Loaded, ConfigError> {
     load_adjusted(arguments, Reach::Everything, |_| Ok(()))
 }
 
@@ -33,183 +37,77 @@ pub fn load_adjusted(
     arguments: &Arguments,
     reach: Reach,
     adjust: impl FnOnce(&mut Settings) -> Result<(), Fault>,
-) -> Result<Settings, ConfigError> {
-    let mut faults = Vec::new();
+) -> Result<Loaded, ConfigError> {
     let path = arguments.config_file();
-    let mut table = read_file(path, reach, arguments.config.is_some())?;
-    match Table::try_from(&arguments.overrides) {
-        Ok(overrides) => table.extend(overrides),
-        Err(error) => faults.push(Fault::new("arguments", error.to_string())),
-    }
-    let mut settings = match Settings::deserialize(Value::Table(keep_valid(table, path, &mut faults))) {
-        Ok(settings) => settings,
-        Err(error) => {
-            faults.push(Fault::new("configuration", error.message()));
-            return Err(ConfigError::Faults(faults));
-        }
-    };
+    let text = file::read(path, reach, arguments.config.is_some())?;
+    let content = text.as_deref().map(|text| file::parse(path, text, &Settings::declared())).transpose()?;
+    let Content { mut found, mut faults, warnings } = content.unwrap_or_default();
+    found.extend(arguments.found.iter().cloned());
+    let (mut settings, mut origins) = laid_over(found, &mut faults);
+    let given = settings.clone();
     if let Err(fault) = adjust(&mut settings) {
         faults.push(fault);
     }
-    bounds::check(&settings, &mut faults);
-    check_combinations(&settings, &mut faults);
-    // A daemon that runs keeps the directories that it has; whether it may use others, a restart tells.
-    let is_hidden = |error: &Error| reach == Reach::Sandbox && error.kind() == ErrorKind::PermissionDenied;
-    check_paths(&settings, reach, is_hidden, &mut faults);
-    if let Some(Err(reason)) = settings.token_file.as_deref().map(|path| Token::read(path, reach)) {
-        faults.push(Fault::new("token_file", reason));
+    // What was changed didn't come from where the former value did.
+    for field in Settings::FIELDS.iter().filter(|field| (field.get)(&given) != (field.get)(&settings)) {
+        origins.remove(field.setting.key);
     }
-    // What a new one takes, the sandbox has given up; a restart tells.
-    if reach == Reach::Everything {
-        check_congestion_control(&settings, &mut faults);
+    check_all(&settings, &origins, reach, &mut faults);
+    if !faults.is_empty() {
+        return Err(ConfigError::Faults(faults));
     }
-    if faults.is_empty() { Ok(settings) } else { Err(ConfigError::Faults(faults)) }
+    let warnings = arguments.warnings.iter().cloned().chain(warnings).collect();
+    Ok(Loaded { settings, origins, file: text.is_some().then(|| path.to_owned()), warnings })
 }
 
 /// Checks once more that root and spool can be read, now with what `reach` shows.
 pub fn check_directories(settings: &Settings, reach: Reach) -> Result<(), ConfigError> {
     let mut faults = Vec::new();
-    check_paths(settings, reach, |_| false, &mut faults);
+    check::directories(settings, reach, |_| false, &mut faults);
     if faults.is_empty() { Ok(()) } else { Err(ConfigError::Faults(faults)) }
 }
 
-fn read_file(path: &Path, reach: Reach, is_named: bool) -> Result<Table, ConfigError> {
-    let text = match read_bounded(path) {
-        Ok(text) => text,
-        // Only the default path may be absent: a file that somebody named must be there.
-        Err(error) if !is_named && error.kind() == ErrorKind::NotFound => return Ok(Table::new()),
-        Err(reason) => return Err(ConfigError::Unreadable { path: path.to_owned(), reach, reason }),
-    };
-    text.parse::<Table>().map_err(|error| ConfigError::Syntax {
-        path: path.to_owned(),
-        reason: error.to_string().trim_end().to_owned(),
-    })
+/// The defaults with what was found over them: of each setting the last. What isn't in force may be wrong.
+fn laid_over(found: Vec<Found>, faults: &mut Vec<Fault>) -> (Settings, BTreeMap<&'static str, Origin>) {
+    let in_force: BTreeMap<&str, Found> = found.into_iter().map(|found| (found.setting.key, found)).collect();
+    let (mut settings, mut origins) = (Settings::default(), BTreeMap::new());
+    for field in Settings::FIELDS {
+        let Some(Found { setting, origin, value }) = in_force.get(field.setting.key) else { continue };
+        let wrong = match value {
+            Ok(value) if (field.put)(&mut settings, value) => setting.kind.check(value),
+            Ok(value) => vec![format!("{value}: {}", setting.kind.expected())],
+            Err(reason) => vec![reason.clone()],
+        };
+        faults.extend(wrong.into_iter().map(|reason| Fault::new(setting.key, reason).from(Some(origin))));
+        origins.insert(setting.key, origin.clone());
+    }
+    (settings, origins)
 }
 
-fn read_bounded(path: &Path) -> std::io::Result<String> {
-    use std::io::Read;
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > CONFIG_BYTES_MAX {
-        return Err(Error::new(ErrorKind::FileTooLarge, "larger than 1 MiB: not a configuration file"));
-    }
-    Ok(text)
-}
-
-/// Reads each key by itself, so that one bad key doesn't hide the next, and keeps the good ones.
-fn keep_valid(table: Table, path: &Path, faults: &mut Vec<Fault>) -> Table {
-    let mut valid = Table::new();
-    for (key, value) in table {
-        let alone = Table::from_iter([(key.clone(), value.clone())]);
-        match Settings::deserialize(Value::Table(alone)) {
-            Ok(_) => {
-                valid.insert(key, value);
-            }
-            Err(error) if error.message().starts_with("unknown field") => {
-                // Flags and variables have known names only.
-                let reason = format!("unknown setting in {}; --print-config lists them all", path.display());
-                faults.push(Fault::new(&key, reason));
-            }
-            Err(error) => faults.push(Fault::new(&key, format!("{value}: {}", error.message()))),
-        }
-    }
-    valid
-}
-
-fn check_combinations(settings: &Settings, faults: &mut Vec<Fault>) {
-    if settings.sink == SinkChoice::Store && settings.spool.is_none() {
-        faults.push(Fault::new("spool", "sink = \"store\" needs a directory for the frames: set spool"));
-    }
-    if !settings.control_is_local() && settings.token_file.is_none() {
-        let reason = format!(
-            "{} can be reached from other hosts: set token_file, or listen on 127.0.0.1",
-            settings.control_listen
-        );
-        faults.push(Fault::new("control_listen", reason));
-    }
-    if settings.uploads && settings.root.is_none() {
-        faults.push(Fault::new("uploads", "there is no directory to put files into: set root"));
-    }
-    if settings.uploads && settings.token_file.is_none() {
-        check_unguarded_uploads(settings, faults);
-    }
-    if settings.data_listen == settings.control_listen && settings.data_listen.port() != 0 {
-        faults.push(Fault::new("control_listen", "the same address and port as data_listen"));
-    }
-    for host in &settings.hosts_allowed {
-        if let Err(reason) = HostRule::parse(host) {
-            faults.push(Fault::new("hosts_allowed", reason));
-        }
-    }
-    for proxy in &settings.trusted_proxies {
-        if let Err(reason) = proxies::parse(proxy) {
-            faults.push(Fault::new("trusted_proxies", reason));
-        }
-    }
-    if settings.proxy_protocol == ProxyProtocolChoice::Required && settings.trusted_proxies.is_empty() {
-        let reason =
-            "required of everybody and believed of nobody, so that nobody could connect: set trusted_proxies";
-        faults.push(Fault::new("proxy_protocol", reason));
-    }
-    for rule in &settings.targets_allowed {
-        if let Err(reason) = TargetRule::parse(rule) {
-            faults.push(Fault::new("targets_allowed", reason));
-        }
-    }
-}
-
-/// Without a token whoever reaches the data plane may write: that must be this host alone, and not by a proxy on it.
-fn check_unguarded_uploads(settings: &Settings, faults: &mut Vec<Fault>) {
-    if !settings.data_is_local() {
-        let reason = format!(
-            "data_listen {} can be reached from other hosts: set token_file, or listen on 127.0.0.1",
-            settings.data_listen
-        );
-        faults.push(Fault::new("uploads", reason));
-    } else if settings.opens_to_proxies() {
-        let reason = "hosts_allowed has names of a proxy, whose clients all look like this host: set token_file, or \
-                      leave uploads or hosts_allowed away";
-        faults.push(Fault::new("uploads", reason));
-    }
-}
-
-fn check_paths(
+/// What is wrong with the settings as a whole.
+fn check_all(
     settings: &Settings,
+    origins: &BTreeMap<&'static str, Origin>,
     reach: Reach,
-    is_no_fault: impl Fn(&Error) -> bool,
     faults: &mut Vec<Fault>,
 ) {
-    for (setting, directory) in [("root", &settings.root), ("spool", &settings.spool)] {
-        let Some(directory) = directory else { continue };
-        let Err(error) = std::fs::read_dir(directory) else { continue };
-        if is_no_fault(&error) {
-            continue;
-        }
-        let remedy = match error.kind() {
-            ErrorKind::NotADirectory => ": name a directory",
-            _ => remedy(&error, reach),
-        };
-        faults.push(Fault::new(setting, format!("{}: {error}{remedy}", directory.display())));
+    let mut found = Vec::new();
+    check::combinations(settings, &mut found);
+    // A daemon that runs keeps the directories that it has; whether it may use others, a restart tells.
+    let is_hidden = |error: &Error| reach == Reach::Sandbox && error.kind() == ErrorKind::PermissionDenied;
+    check::directories(settings, reach, is_hidden, &mut found);
+    if let Some(Err(reason)) = settings.token_file.as_deref().map(|path| Token::read(path, reach)) {
+        found.push(Fault::new("token_file", reason));
     }
-}
-
-/// Asks the kernel, which may load it for the asking (tcp(7), TCP_CONGESTION).
-fn check_congestion_control(settings: &Settings, faults: &mut Vec<Fault>) {
-    let Some(name) = &settings.congestion_control else { return };
-    let domain = Domain::for_address(settings.data_listen);
-    // Whoever can't even make a socket hears of that where one is bound.
-    let Ok(socket) = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)) else { return };
-    let Err(error) = socket.set_tcp_congestion(name.as_bytes()) else { return };
-    let remedy = match error.kind() {
-        ErrorKind::NotFound => {
-            "there is none of this name: net.ipv4.tcp_available_congestion_control lists them"
-        }
-        ErrorKind::PermissionDenied => {
-            "only those in net.ipv4.tcp_allowed_congestion_control go without CAP_NET_ADMIN"
-        }
-        _ => "name another",
+    // What a new one takes, the sandbox has given up; a restart tells.
+    if reach == Reach::Everything {
+        check::congestion_control(settings, &mut found);
+    }
+    let with_origin = |fault: Fault| {
+        let origin = origins.get(fault.setting.as_str());
+        fault.from(origin)
     };
-    faults.push(Fault::new("congestion_control", format!("{name:?}: {error}: {remedy}")));
+    faults.extend(found.into_iter().map(with_origin));
 }
 
 #[cfg(test)]
@@ -217,10 +115,10 @@ mod tests {
     use std::io::Write;
     use std::time::Duration;
 
-    use clap::Parser;
-
-    use super::super::{Arguments, ConfigError, Durability, EngineChoice, Lifetime, Settings};
-    use super::load;
+    use super::super::choices::{Durability, EngineChoice};
+    use super::super::kind::{Kind, Range};
+    use super::super::lifetime::Lifetime;
+    use super::{Arguments, ConfigError, Declared, Loaded, Settings, load};
 
     fn file(text: &str) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -232,7 +130,7 @@ mod tests {
         let file = file(text);
         let path = file.path().to_str().unwrap().to_owned();
         let all = ["streamd", "--config", &path].into_iter().chain(flags.iter().copied());
-        load(&Arguments::parse_from(all))
+        load(&Arguments::read(all, []).unwrap()).map(|Loaded { settings, .. }| settings)
     }
 
     #[test]
@@ -279,8 +177,14 @@ mod tests {
     fn faults(text: &str, flags: &[&str]) -> Vec<String> {
         match load_with(text, flags) {
             Ok(settings) => panic!("{text:?} {flags:?} gave {settings:?}"),
-            Err(error) => error.to_string().lines().map(str::to_owned).collect(),
+            Err(error) => error.to_string().lines().map(without_origin).collect(),
         }
+    }
+
+    /// Where a value came from stands in parentheses at the end.
+    fn without_origin(line: &str) -> String {
+        let is_origin = |(_, origin): &(&str, &str)| origin.starts_with(['-', '/']);
+        line.rsplit_once(" (").filter(is_origin).map_or(line, |(fault, _)| fault).to_owned()
     }
 
     #[test]
@@ -320,19 +224,16 @@ mod tests {
             ("upload_bytes_max = 0", "upload_bytes_max: 0 is outside 1 to 999999999999999 (10^15 - 1)"),
             (
                 "upload_bytes_max = \"1PB\"",
-                "upload_bytes_max: 1000000000000000 is outside 1 to 999999999999999 (10^15 - 1)",
+                "upload_bytes_max: 1PB is outside 1 to 999999999999999 (10^15 - 1)",
             ),
             ("partial_ttl = \"59s\"", "partial_ttl: 59s is outside 1m to 30days"),
             ("partial_ttl = \"31days\"", "partial_ttl: 1month 13h 26m 24s is outside 1m to 30days"),
             (
                 "partial_ttl = \"90\"",
-                "partial_ttl: \"90\": \"90\" is no time span: write a number and a unit (90s, 24h, 7days)",
+                "partial_ttl: \"90\": expected a time with its unit, as 90s, 24h or 7days",
             ),
-            ("partial_ttl = 90", "partial_ttl: 90: invalid type: integer `90`, expected a string"),
-            (
-                "durability = \"hope\"",
-                "durability: \"hope\": unknown variant `hope`, expected `fsync` or `none`",
-            ),
+            ("partial_ttl = 90", "partial_ttl: 90: expected a time with its unit, as 90s, 24h or 7days"),
+            ("durability = \"hope\"", "durability: \"hope\": expected one of fsync, none"),
         ];
         for (text, expected) in table {
             assert_eq!(faults(text, &[]), [expected], "{text}");
@@ -371,15 +272,111 @@ mod tests {
 
     #[test]
     fn a_named_file_must_exist() {
-        let error = load(&Arguments::parse_from(["streamd", "--config", "/nonexistent.toml"])).unwrap_err();
+        let arguments = Arguments::read(["streamd", "--config", "/nonexistent.toml"], []).unwrap();
+        let error = load(&arguments).unwrap_err();
         let expected =
             "/nonexistent.toml: No such file or directory (os error 2): create it, or name another";
         assert_eq!(error.to_string(), expected);
     }
 
     #[test]
-    fn what_print_config_prints_reads_back_as_the_same() {
-        let text = toml::to_string(&Settings::default()).unwrap();
-        assert_eq!(load_with(&text, &[]).unwrap(), Settings::default());
+    fn each_number_may_be_what_is_said_and_nothing_else() {
+        let mut count = 0;
+        for setting in Settings::declared() {
+            let (Kind::Count(range) | Kind::Bytes(range) | Kind::Milliseconds(range) | Kind::Span(range)) =
+                setting.kind
+            else {
+                continue;
+            };
+            let Range { min, max } = range;
+            let unit = if let Kind::Span(_) = setting.kind { "s" } else { "" };
+            let value =
+                |number: u64| format!("{} = {}", setting.key, quoted(&format!("{number}{unit}"), unit));
+            for good in [min, max] {
+                assert!(load_with(&value(good), &[]).is_ok(), "{}", value(good));
+            }
+            let above = (max < i64::MAX.unsigned_abs()).then(|| max + 1);
+            for bad in min.checked_sub(1).into_iter().chain(above) {
+                let outside = format!(" is outside {}", setting.kind.range().unwrap());
+                let found = faults(&value(bad), &[]);
+                assert!(found.len() == 1 && found[0].ends_with(&outside), "{}: {found:?}", value(bad));
+            }
+            count += 1;
+        }
+        assert_eq!(count, 34);
+    }
+
+    fn quoted(text: &str, unit: &str) -> String {
+        if unit.is_empty() { text.to_owned() } else { format!("{text:?}") }
+    }
+
+    #[test]
+    fn times_take_a_unit_and_are_milliseconds_without_one() {
+        for (text, expected) in [
+            ("10000", 10_000),
+            ("\"10000\"", 10_000),
+            ("\"10s\"", 10_000),
+            ("\"500ms\"", 500),
+            ("\"5m\"", 300_000),
+        ] {
+            let settings = load_with(&format!("head_timeout_ms = {text}"), &[]).unwrap();
+            assert_eq!(settings.head_timeout_ms, expected, "{text}");
+            let flag = format!("--head-timeout-ms={}", text.trim_matches('"'));
+            assert_eq!(load_with("", &[&flag]).unwrap().head_timeout_ms, expected, "{flag}");
+        }
+        for text in ["\"soon\"", "-1", "1.5", "\"1us\"", "\"\"", "true"] {
+            let expected = "expected milliseconds or a time, as 10000, 500ms, 10s or 5m";
+            let found = faults(&format!("head_timeout_ms = {text}"), &[]);
+            assert_eq!(found, [format!("head_timeout_ms: {text}: {expected}")]);
+        }
+        assert_eq!(
+            faults("head_timeout_ms = \"2days\"", &[]),
+            ["head_timeout_ms: 172800000 is outside 1 to 86400000 ms"]
+        );
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_answered_with_an_example() {
+        for (text, expected) in [
+            ("data_listen = \"localhost\"", "expected ADDR:PORT, as 0.0.0.0:8080 or [::]:8080"),
+            ("workers = \"4\"", "expected a whole number, as 64"),
+            ("workers = -1", "expected a whole number, as 64"),
+            ("listing = \"true\"", "expected true or false"),
+            ("frame_bytes_max = \"1 parsec\"", "expected a number of bytes, as 169, 64MiB or 1GB"),
+            ("root = 5", "expected a directory, as /srv/files"),
+            ("token_file = \"\"", "expected a file, as /etc/streamd/token"),
+            ("congestion_control = 1", "expected a name, as cubic"),
+            ("engine = \"warp\"", "expected one of auto, sendfile, splice, copy"),
+            ("targets_allowed = \"a:1\"", "expected a list of HOST:PORT, as [\"10.0.0.0/8:8080\"]"),
+            ("hosts_allowed = [1]", "expected a list of HOST, as [\"files.example\"]"),
+        ] {
+            let (key, value) = text.split_once(" = ").unwrap();
+            assert_eq!(faults(text, &[]), [format!("{key}: {value}: {expected}")]);
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_not_in_force_may_be_wrong() {
+        let settings =
+            load_with("engine = \"warp\"\nworkers = 0\n", &["--engine=copy", "--workers=3"]).unwrap();
+        assert_eq!((settings.engine, settings.workers), (EngineChoice::Copy, 3));
+    }
+
+    #[test]
+    fn a_fault_says_where_its_value_came_from() {
+        let file = file("# first\nidle_timeout = 1\n\nhead_timeout_ms = 0\n");
+        let path = file.path().to_str().unwrap();
+        let variables = [("STREAMD_WORKERS".into(), "0".into())];
+        let words = ["streamd", "--config", path, "--streams-max", "0"];
+        let error = load(&Arguments::read(words, variables).unwrap()).unwrap_err().to_string();
+        let mut found: Vec<&str> = error.lines().collect();
+        found.sort_unstable();
+        let expected = [
+            format!("head_timeout_ms: 0 is outside 1 to 86400000 ms ({path}:4)"),
+            format!("idle_timeout: unknown setting: did you mean idle_timeout_ms? ({path}:2)"),
+            "streams_max: 0 is outside 1 to 65536 (--streams-max)".to_owned(),
+            "workers: 0 is outside 1 to 1024 (STREAMD_WORKERS)".to_owned(),
+        ];
+        assert_eq!(found, expected);
     }
 }

@@ -1,35 +1,51 @@
 //! Settings: read once, checked whole, then only values.
 //!
 //! A setting comes from a flag, else from its `STREAMD_*` variable, else from the TOML file, else from its
-//! default. Every fault of every source is reported in one go, so that a bad file is mended in one edit.
+//! default. Every fault of the file, and every value out of range, is reported in one go, so that a bad file is mended
+//! in one edit. Each setting is declared once, in `settings.rs`; `setting.rs` says in which form.
 
+mod advice;
 pub mod arguments;
-mod bounds;
 pub mod bytes;
-mod defaults;
+mod check;
+mod choices;
+mod derived;
 mod exposure;
 mod faults;
+mod file;
 mod hosts;
+mod kind;
 mod lifetime;
 mod live;
 mod load;
+mod nearest;
+mod origin;
+mod print;
 mod proxies;
+mod setting;
 pub mod settings;
 pub mod target;
 mod token;
+mod value;
+mod variables;
 
-pub use arguments::Arguments;
-pub use bounds::bounds_of;
+pub use advice::advice;
+pub use arguments::{Arguments, CONFIG_FILE_DEFAULT};
+pub use choices::{
+    DriverChoice, Durability, EngineChoice, EtagChoice, LogFormat, LogLevel, ProxyProtocolChoice,
+    SandboxChoice, SinkChoice,
+};
 pub use exposure::Exposure;
 pub use faults::{ConfigError, Fault, Reach, listen_remedy, thread_remedy};
 pub use hosts::{HostRule, Hosts, names_address, names_this_host};
+pub use kind::{Kind, Range};
 pub use lifetime::Lifetime;
 pub use live::Live;
-pub use load::{CONFIG_FILE_DEFAULT, check_directories, load, load_adjusted};
+pub use load::{Loaded, check_directories, load, load_adjusted};
+pub use origin::Origin;
+pub use print::printed;
 pub use proxies::TrustedProxies;
-pub use settings::{
-    DriverChoice, Durability, EngineChoice, EtagChoice, LogFormat, LogLevel, ProxyProtocolChoice,
-    SandboxChoice, Settings, SinkChoice,
-};
+pub use setting::{Change, Declared, Field, Scope, Setting};
+pub use settings::{Settings, bounds_of};
 pub use target::TargetRule;
 pub use token::Token;

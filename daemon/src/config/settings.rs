@@ -1,256 +1,25 @@
-//! The typed settings, each with its unit, its default and the reason for that default.
+//! The settings, each declared once: what it is, its default and the reason for it, its unit and range.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::bytes;
+use super::choices::{
+    DriverChoice, Durability, EngineChoice, EtagChoice, LogFormat, LogLevel, ProxyProtocolChoice,
+    SandboxChoice, SinkChoice,
+};
 use super::hosts::HostRule;
+use super::kind::{ANY, Kind, Range, range};
 use super::lifetime::Lifetime;
+use super::proxies;
+use super::setting::{Declared, settings};
+use super::target::TargetRule;
+use super::value::choices;
 
-/// How the data plane moves a transfer's bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum EngineChoice {
-    /// Decided per window from its length and from whether it is hot.
-    Auto,
-    /// Non-blocking sendfile(2).
-    Sendfile,
-    /// splice(2) through a pipe.
-    Splice,
-    /// Read into a buffer, then send it.
-    Copy,
-}
-
-/// What drives a worker's event loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum DriverChoice {
-    /// io_uring where the kernel grants it, else epoll, and says so.
-    Auto,
-    /// io_uring or nothing: start-up fails where it is refused.
-    Uring,
-    /// epoll.
-    Epoll,
-}
-
-/// What of its own rights the daemon gives up at its start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum SandboxChoice {
-    /// Whatever the kernel can take away, and says what it can't.
-    Auto,
-    /// Everything or nothing: start-up fails where Landlock or the dropping of capabilities isn't to be had.
-    Required,
-    /// Nothing.
-    Off,
-}
-
-/// What the entity tag of a file is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum EtagChoice {
-    /// Size, modification time, inode and change time: strong once it is 2 s old, and another on each host.
-    Node,
-    /// The content, of which a digest is made in the background: strong and the same everywhere once that is there.
-    Digest,
-    /// Size and modification time in seconds: always weak, and the same where both are.
-    Times,
-}
-
-/// Where the payload of an incoming frame goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum SinkChoice {
-    /// Counted and dropped inside the kernel.
-    Discard,
-    /// Written to the spool directory; acknowledged once it is durable.
-    Store,
-}
-
-/// Whether connections to the data port begin with a PROXY protocol header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum ProxyProtocolChoice {
-    /// None does: what begins with one is refused.
-    Off,
-    /// Those of trusted proxies may.
-    Optional,
-    /// Those of trusted proxies must, and nobody else connects.
-    Required,
-}
-
-/// What an upload is that was acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Durability {
-    /// On disk, with its name.
-    Fsync,
-    /// In the page cache: a host that loses power within the next half minute loses it too.
-    None,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One line of text for people.
-    Text,
-    /// One JSON object a line for machines.
-    Json,
-}
-
-/// The least severe level that is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// What needs a person.
-    Error,
-    /// What may soon need a person.
-    Warn,
-    /// Changes of state, and the access lines.
-    Info,
-    /// What each connection does.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-/// All settings. Field names are the flags' names with `_` and the keys of the TOML file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Directory whose regular files are served; without one HTTP answers 404.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub root: Option<PathBuf>,
-    /// Address of the data plane; port 0 takes a free one.
-    pub data_listen: SocketAddr,
-    /// Address of the control plane; port 0 takes a free one.
-    pub control_listen: SocketAddr,
-    /// Threads of the data plane, 1 to [`WORKERS_MAX`].
-    pub workers: usize,
-    /// Where the payload of incoming frames goes.
-    pub sink: SinkChoice,
-    /// Directory of stored frames; needed by the `store` sink.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub spool: Option<PathBuf>,
-    /// Whether a directory below the root is answered with its listing.
-    pub listing: bool,
-    /// What entity tags are made of.
-    pub etag: EtagChoice,
-    /// Whether PUT, POST, PATCH and DELETE are offered below the root.
-    pub uploads: bool,
-    /// Whether an upload makes the directories that its name goes through.
-    pub create_dirs: bool,
-    /// What an upload is that was acknowledged.
-    pub durability: Durability,
-    /// How long an upload that isn't gone on with is kept, [`PARTIAL_TTL_MIN`] to [`PARTIAL_TTL_MAX`].
-    pub partial_ttl: Lifetime,
-    /// Longest upload, in bytes, 1 to [`UPLOAD_BYTES_MAX_LIMIT`].
-    #[serde(deserialize_with = "bytes::deserialize")]
-    pub upload_bytes_max: u64,
-    /// Uploads that are written at once, 1 to [`UPLOADS_MAX_LIMIT`].
-    pub uploads_max: usize,
-    /// Those of them that are to get the same name, 1 to [`UPLOADS_MAX_LIMIT`].
-    pub uploads_per_destination_max: usize,
-    /// Bytes that have to come of an upload's body for it to be written past the page cache (O_DIRECT), where the file
-    /// system takes that and the upload is to be durable; 0 for never.
-    #[serde(deserialize_with = "bytes::deserialize")]
-    pub direct_bytes_min: u64,
-    /// Bytes of the file system that uploads and stored frames leave free.
-    #[serde(deserialize_with = "bytes::deserialize")]
-    pub min_free_bytes: u64,
-    /// Inodes of it that they leave free, where it has a number of them.
-    pub min_free_inodes: u64,
-    /// How bytes move.
-    pub engine: EngineChoice,
-    /// What drives the workers.
-    pub driver: DriverChoice,
-    /// What the daemon gives up before it serves.
-    pub sandbox: SandboxChoice,
-    /// How log lines look.
-    pub log_format: LogFormat,
-    /// The least severe level that is logged.
-    pub log_level: LogLevel,
-    /// Whether each transfer writes an access line.
-    pub access_log: bool,
-    /// File that holds the bearer token of the control plane and of uploads.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub token_file: Option<PathBuf>,
-    /// Hosts that requests of the data plane may be for, besides its own names: names and addresses, `*` for any. Where
-    /// none is listed, any, but on a loopback address.
-    pub hosts_allowed: Vec<String>,
-    /// Who is believed whom it stands for: addresses and networks (`10.0.0.0/8`) of proxies.
-    pub trusted_proxies: Vec<String>,
-    /// Whether they say so ahead of a data connection's first byte.
-    pub proxy_protocol: ProxyProtocolChoice,
-    /// Where streams may go besides the own data plane: `HOST:PORT`, `NETWORK/BITS:PORT`, port `*` for any.
-    pub targets_allowed: Vec<String>,
-    /// Largest frame that is taken, in bytes.
-    #[serde(deserialize_with = "bytes::deserialize")]
-    pub frame_bytes_max: u64,
-    /// Largest stream that POST /stream starts, in bytes.
-    #[serde(deserialize_with = "bytes::deserialize")]
-    pub stream_bytes_max: u64,
-    /// Most bytes that stored frames may take up together, each at least a block of the file system.
-    #[serde(deserialize_with = "bytes::deserialize")]
-    pub spool_bytes_max: u64,
-    /// Most stored frames.
-    pub spool_files_max: u64,
-    /// Most bytes that the frames of one address may take up; 0 for half of `spool_bytes_max`.
-    #[serde(deserialize_with = "bytes::deserialize")]
-    pub address_spool_bytes_max: u64,
-    /// Most stored frames of one address; 0 for half of `spool_files_max`.
-    pub address_spool_files_max: u64,
-    /// Most bytes of memory that answers may take up together while they wait for their readers.
-    #[serde(deserialize_with = "bytes::deserialize")]
-    pub waiting_bytes_max: u64,
-    /// Streams that run at once, 1 to [`STREAMS_MAX_LIMIT`].
-    pub streams_max: usize,
-    /// Connections of the data plane at once; more wait in the listen queue.
-    pub connections_max: usize,
-    /// Connections of the control plane at once; more wait in the listen queue.
-    pub control_connections_max: usize,
-    /// Connections that one address may hold, of both planes.
-    pub address_connections_max: usize,
-    /// Uploads that one address may write at once.
-    pub address_uploads_max: usize,
-    /// Streams that one address may have running.
-    pub address_streams_max: usize,
-    /// Listings that one address may be sent at once.
-    pub address_listings_max: usize,
-    /// Threads, for the whole daemon, for what may wait for a disk.
-    pub disk_threads: usize,
-    /// Milliseconds for which a mount may end nothing of what it is asked for before it counts as one that doesn't
-    /// answer.
-    pub disk_timeout_ms: u64,
-    /// Milliseconds for which what is known of a file is believed: so long may a change from outside stay unseen.
-    pub cache_valid_ms: u64,
-    /// Milliseconds within which a request head must be complete.
-    pub head_timeout_ms: u64,
-    /// Milliseconds that a connection may wait for its next request.
-    pub idle_timeout_ms: u64,
-    /// Milliseconds without progress after which sending is given up.
-    pub send_timeout_ms: u64,
-    /// Milliseconds without progress after which receiving a frame is given up.
-    pub receive_timeout_ms: u64,
-    /// Bytes a second that a peer has to move while it is waited for; 0 asks for none.
-    #[serde(deserialize_with = "bytes::deserialize")]
-    pub progress_bytes_min: u64,
-    /// Milliseconds over which that is measured.
-    pub progress_interval_ms: u64,
-    /// Milliseconds within which a stream's target must accept the connection.
-    pub connect_timeout_ms: u64,
-    /// Milliseconds that a stream's target may stay silent.
-    pub target_timeout_ms: u64,
-    /// Milliseconds that transfers in flight get to finish when the daemon stops.
-    pub drain_timeout_ms: u64,
-    /// TCP congestion control of data connections; the host's default where unset.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub congestion_control: Option<String>,
-}
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
 
 /// Most workers: more than the cores of today's largest hosts only adds rings.
 pub const WORKERS_MAX: usize = 1024;
@@ -278,62 +47,285 @@ pub const UPLOAD_BYTES_MAX_LIMIT: u64 = 999_999_999_999_999;
 /// Most uploads at once: each has a file and an entry in memory, and more are looked through in one sweep.
 pub const UPLOADS_MAX_LIMIT: usize = 65_536;
 
-impl Settings {
-    /// Most bytes of stored frames of one address.
-    pub fn address_spool_bytes(&self) -> u64 {
-        if self.address_spool_bytes_max == 0 {
-            self.spool_bytes_max / 2
-        } else {
-            self.address_spool_bytes_max
-        }
-    }
+/// Half of what the node has: its default for one address.
+const ADDRESS_SHARE: usize = 2;
+const UPLOADS_MAX: usize = 256;
+const CONNECTIONS_MAX: usize = 30_000;
+const STREAMS_MAX: usize = 64;
 
-    /// Most stored frames of one address.
-    pub fn address_spool_files(&self) -> u64 {
-        if self.address_spool_files_max == 0 {
-            self.spool_files_max / 2
-        } else {
-            self.address_spool_files_max
-        }
-    }
+/// A time-out of 0 would be over before it began.
+const TIMEOUT: Kind = Kind::Milliseconds(range(1, TIMEOUT_MS_MAX));
+const SOME: Kind = Kind::Count(range(1, ANY));
+const SOME_OR_NONE: Kind = Kind::Count(range(0, ANY));
+const BYTES: Kind = Kind::Bytes(range(0, ANY));
+const UPLOADS: Kind = Kind::Count(range(1, UPLOADS_MAX_LIMIT as u64));
+const SPAN: Range = range(PARTIAL_TTL_MIN.as_secs(), PARTIAL_TTL_MAX.as_secs());
+const HOSTS: Kind =
+    Kind::List { entry: "HOST", example: "files.example", check: |entry| HostRule::parse(entry).map(|_| ()) };
+const NETWORKS: Kind =
+    Kind::List { entry: "NETWORK", example: "10.0.0.0/8", check: |entry| proxies::parse(entry).map(|_| ()) };
+const TARGETS: Kind = Kind::List {
+    entry: "HOST:PORT",
+    example: "10.0.0.0/8:8080",
+    check: |entry| TargetRule::parse(entry).map(|_| ()),
+};
 
-    /// Whether the data plane can be reached from this host alone.
-    pub fn data_is_local(&self) -> bool {
-        is_loopback(self.data_listen.ip())
-    }
-
-    /// Whether something that only a token guards can be reached from other hosts.
-    pub fn needs_token(&self) -> bool {
-        !self.control_is_local() || (self.uploads && self.uploads_need_token())
-    }
-
-    /// Whether uploads would be open to other hosts without one.
-    pub fn uploads_need_token(&self) -> bool {
-        !self.data_is_local() || self.opens_to_proxies()
-    }
-
-    /// Whether the data plane answers to names that other hosts know it by: those of a proxy in front of it, whose
-    /// clients all look like this host.
-    pub fn opens_to_proxies(&self) -> bool {
-        self.hosts_allowed.iter().any(|host| HostRule::parse(host).is_ok_and(|rule| !rule.is_of_this_host()))
-    }
-
-    /// Whether transfers have access lines.
-    pub fn writes_access_lines(&self) -> bool {
-        self.access_log && self.log_level >= LogLevel::Info
-    }
-
-    /// Whether the control plane can be reached from this host alone.
-    pub fn control_is_local(&self) -> bool {
-        is_loopback(self.control_listen.ip())
+settings! {
+    /// All settings. Each field's name is the key of the TOML file and, with `-` for `_`, the flag.
+    pub struct Settings {
+        /// Directory whose files are served over HTTP on the data port.
+        ///
+        /// Without one HTTP answers 404. `streamd DIR` is short for it.
+        root: Option<PathBuf> = None, "Nothing is served that nobody named.",
+            Kind::Directory("/srv/files"), Node, Restart
+            { brief: "Directory whose files are served", place: "DIR" };
+        /// Address of the data plane; port 0 takes a free one.
+        data_listen: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080),
+            "Data is for everybody, on the port that the deployments out there use.",
+            Kind::Address, Node, Restart { brief: "Files and frames" };
+        /// Address of the control plane; port 0 takes a free one.
+        ///
+        /// Anything but loopback needs a token.
+        control_listen: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081),
+            "Control is for this host.",
+            Kind::Address, Node, Restart { brief: "Health and metrics" };
+        /// Threads that serve the data plane.
+        workers: usize = usable_cores(), "More threads than cores would only wait for each other.",
+            Kind::Count(range(1, WORKERS_MAX as u64)), Node, Restart { default_words: "one for each usable core" };
+        /// Where the payload of incoming frames goes.
+        sink: SinkChoice = SinkChoice::Discard, "Nothing is written that nobody asked for.",
+            Kind::Choice(choices::<SinkChoice>), Node, Restart;
+        /// Directory of stored frames, for --sink store.
+        spool: Option<PathBuf> = None, "Nothing is written that nobody asked for.",
+            Kind::Directory("/var/lib/streamd"), Node, Restart;
+        /// Answer directories with their listing.
+        ///
+        /// It is HTML, or JSON for `Accept: application/json`; without it directories are 404.
+        listing: bool = false, "Names are as private as contents until somebody says otherwise.",
+            Kind::Switch, Node, Restart { brief: "Answer directories with a listing" };
+        /// What entity tags are made of.
+        etag: EtagChoice = EtagChoice::Node,
+            "Right for every file at once and without reading it; a digest costs a reading, times alone lie.",
+            Kind::Choice(choices::<EtagChoice>), Node, Restart
+            { see: "docs/operations.md#what-an-entity-tag-says" };
+        /// Take uploads below the root; they need the token where one is set, and one where other hosts reach them.
+        uploads: bool = false, "Files stay as they are until somebody says otherwise.",
+            Kind::Switch, Node, Restart { brief: "Take uploads below the root" };
+        /// Make the directories that an upload's name goes through.
+        ///
+        /// They are made when it is whole; without this it is 409.
+        create_dirs: bool = false, "A typing error in a name should be an error, not a new tree.",
+            Kind::Switch, Node, Reload;
+        /// What an upload is that was acknowledged: on disk, or in memory.
+        durability: Durability = Durability::Fsync, "Who is told that an upload is done may delete the original.",
+            Kind::Choice(choices::<Durability>), Upload, Reload;
+        /// How long an upload that isn't gone on with is kept (90s, 24h, 7days).
+        partial_ttl: Lifetime = Lifetime(Duration::from_secs(24 * 60 * 60)),
+            "Over night: who broke off in the evening goes on in the morning.",
+            Kind::Span(SPAN), Upload, Reload;
+        /// Longest upload that is taken.
+        ///
+        /// A longer one gets 413.
+        upload_bytes_max: u64 = TIB, "Far above any real file, far below what would overflow a sum.",
+            Kind::Bytes(range(1, UPLOAD_BYTES_MAX_LIMIT)), Upload, Reload;
+        /// Uploads that are written at once.
+        ///
+        /// One more gets 429.
+        uploads_max: usize = UPLOADS_MAX,
+            "More in flight at once gain nothing on one device; those that wait to be gone on with fit in besides.",
+            UPLOADS, Node, Reload;
+        /// Uploads that are written at once to one name.
+        ///
+        /// One more gets 429.
+        uploads_per_destination_max: usize = 16,
+            "Far more than the clients that really race for one name, and no one name can take all the places.",
+            UPLOADS, Name, Reload;
+        /// Rest of a body from which on it is written past the page cache (O_DIRECT), with durability fsync; 0 for
+        /// never.
+        direct_bytes_min: u64 = 64 * MIB,
+            "0.37 of the page cache's CPU; reading a file so long from the disk takes less long than its upload did.",
+            BYTES, Upload, Reload;
+        /// Bytes of the file system that uploads and stored frames leave free.
+        ///
+        /// Else they get 507.
+        min_free_bytes: u64 = 64 * MIB, "Enough for logs and journals to go on while somebody makes room.",
+            BYTES, Node, Reload;
+        /// Inodes of the file system that uploads and stored frames leave free, where it has a number of them.
+        ///
+        /// Btrfs and FAT have none.
+        min_free_inodes: u64 = 1_000,
+            "Enough for rotated logs, sockets and temporary files of a host, and little even of a small file system's.",
+            SOME_OR_NONE, Node, Reload;
+        /// How bytes move.
+        engine: EngineChoice = EngineChoice::Auto, "It is decided for each window by what is fastest there.",
+            Kind::Choice(choices::<EngineChoice>), Node, Restart;
+        /// What drives the workers.
+        driver: DriverChoice = DriverChoice::Auto, "io_uring is faster, and a kernel that refuses it still serves.",
+            Kind::Choice(choices::<DriverChoice>), Node, Restart;
+        /// Give up all capabilities, and all files but what is served and read.
+        sandbox: SandboxChoice = SandboxChoice::Auto,
+            "Whoever takes over a daemon gets what it has; a kernel without Landlock still serves.",
+            Kind::Choice(choices::<SandboxChoice>), Node, Restart
+            { see: "docs/security.md#what-it-gives-up" };
+        /// How log lines look.
+        ///
+        /// They go to standard error.
+        log_format: LogFormat = LogFormat::Text, "People read it first.",
+            Kind::Choice(choices::<LogFormat>), Node, Restart;
+        /// The least severe level that is logged.
+        log_level: LogLevel = LogLevel::Info, "What each connection does is wanted only while something is looked for.",
+            Kind::Choice(choices::<LogLevel>), Node, Reload;
+        /// Write one line per transfer.
+        ///
+        /// `--access-log=false` for none.
+        access_log: bool = true, "Without it nobody can say afterwards who was served what.",
+            Kind::Switch, Node, Reload;
+        /// File that holds the bearer token of the control plane and of uploads.
+        token_file: Option<PathBuf> = None, "Control is for this host alone, and uploads are off.",
+            Kind::SecretFile("/etc/streamd/token"), Node, Reload { brief: "File that holds the bearer token" };
+        /// Hosts that requests on the data port may be for, besides its own names: names and addresses, * for any;
+        /// where none is listed, any but on a loopback address.
+        hosts_allowed: Vec<String> = Vec::new(),
+            "On a loopback address a page from elsewhere could read what nobody else on the network can.",
+            HOSTS, Node, Reload { see: "docs/security.md#what-is-exposed-where" };
+        /// Proxies that are believed whom they stand for, by PROXY protocol, Forwarded and X-Forwarded-For: addresses
+        /// and networks (10.0.0.0/8).
+        trusted_proxies: Vec<String> = Vec::new(),
+            "Whoever is believed can be anybody; from loopback each program of this host connects, not a proxy alone.",
+            NETWORKS, Node, Reload { see: "docs/security.md#behind-a-proxy" };
+        /// Whether connections to the data port begin with a PROXY protocol header, version 1 or 2.
+        proxy_protocol: ProxyProtocolChoice = ProxyProtocolChoice::Off,
+            "No proxy sends a header unless it is told to.",
+            Kind::Choice(choices::<ProxyProtocolChoice>), Node, Reload
+            { see: "docs/security.md#behind-a-proxy" };
+        /// Where streams may go besides the own data plane: HOST:PORT, NETWORK/BITS:PORT, port * for any.
+        targets_allowed: Vec<String> = Vec::new(), "Going anywhere makes a relay for attackers.",
+            TARGETS, Node, Reload;
+        /// Largest frame that is taken.
+        frame_bytes_max: u64 = TIB, "Far above any real file, far below what would overflow a sum.",
+            Kind::Bytes(range(0, FRAME_BYTES_MAX_LIMIT)), Frame, Reload;
+        /// Largest stream that POST /stream starts.
+        stream_bytes_max: u64 = TIB, "Far above any real file, far below what would overflow a sum.",
+            Kind::Bytes(range(0, STREAM_BYTES_MAX_LIMIT)), Stream, Reload;
+        /// Most bytes that stored frames may take up together, each at least a block of the file system.
+        spool_bytes_max: u64 = 16 * GIB,
+            "Small enough for the disk of a small host; a spool has to be sized by its owner anyway.",
+            BYTES, Node, Reload;
+        /// Most stored frames.
+        spool_files_max: u64 = 1_000_000,
+            "A count of so many files takes some seconds, and so does their listing to whoever consumes them.",
+            SOME_OR_NONE, Node, Reload;
+        /// Most bytes that the stored frames of one address may take up; 0 for half of spool_bytes_max.
+        address_spool_bytes_max: u64 = 0,
+            "Nobody fills the spool alone, and a single producer has room for a backlog.",
+            BYTES, Address, Reload;
+        /// Most stored frames of one address; 0 for half of spool_files_max.
+        address_spool_files_max: u64 = 0, "Each takes an inode, however short it is.",
+            SOME_OR_NONE, Address, Reload;
+        /// Most memory for answers that wait for their readers: listings, metrics, lists of streams.
+        ///
+        /// Long heads take of it too; beyond it 503.
+        waiting_bytes_max: u64 = 64 * MIB,
+            "A thousand listings and a hundred scrapes that nobody reads; an eighth of a host of 512 MiB.",
+            Kind::Bytes(range(WAITING_BYTES_MAX_MIN, ANY)), Node, Reload;
+        /// Streams that run at once.
+        ///
+        /// One more gets 429.
+        streams_max: usize = STREAMS_MAX, "Enough to fill a 100 Gb/s link, few enough that each still makes progress.",
+            Kind::Count(range(1, STREAMS_MAX_LIMIT as u64)), Node, Reload;
+        /// Data connections at once.
+        ///
+        /// Above it idle ones are closed for newcomers, then the slowest of the address that holds most; who finds none
+        /// waits.
+        connections_max: usize = CONNECTIONS_MAX,
+            "Leaves room under a descriptor limit of 65,536 for the file that each may have open.",
+            SOME, Node, Reload;
+        /// Control connections at once.
+        ///
+        /// Above it one that does nothing is closed for a newcomer.
+        control_connections_max: usize = 1024,
+            "Health checks, scrapers and waiting POST /stream together stay far below.",
+            SOME, Node, Restart;
+        /// Connections of one address at once, of both planes; loopback isn't one address.
+        ///
+        /// Of IPv6 a /64 network is one address.
+        address_connections_max: usize = CONNECTIONS_MAX / ADDRESS_SHARE,
+            "Half of the node's: no address can have all, and behind one address translation many may be.",
+            SOME, Address, Reload;
+        /// Uploads of one address at once.
+        address_uploads_max: usize = UPLOADS_MAX / ADDRESS_SHARE, "Half of the node's, for the same reason.",
+            SOME, Address, Reload;
+        /// Streams of one address at once.
+        address_streams_max: usize = STREAMS_MAX / ADDRESS_SHARE, "Half of the node's, for the same reason.",
+            SOME, Address, Reload;
+        /// Listings that one address is sent at once.
+        address_listings_max: usize = 32,
+            "Browsers open six connections, so some people behind one address list at once; each reads a directory.",
+            SOME, Address, Reload;
+        /// Threads for what may wait for a disk.
+        disk_threads: usize = 16, "More requests in flight gain nothing on one device; a hung one holds few stacks.",
+            Kind::Count(range(1, DISK_THREADS_MAX as u64)), Node, Restart;
+        /// Time for which a mount may end nothing before what needs it gets 503; uploads wait ten times as long.
+        disk_timeout_ms: u64 = 15_000,
+            "A disk that was stopped spins up in 10 s, and a slow one still ends something each second.",
+            TIMEOUT, Mount, Reload;
+        /// Time for which a file that was opened is served without a look at its name; 0 looks each time.
+        cache_valid_ms: u64 = 1_000,
+            "Nobody who replaces a file waits longer than this to see it served; a busy file is opened once a second.",
+            Kind::Milliseconds(range(0, CACHE_VALID_MS_MAX)), File, Reload;
+        /// Time for a request head to be complete.
+        ///
+        /// Else it gets 408.
+        head_timeout_ms: u64 = 10_000,
+            "A head is one packet or a few; who needs longer holds a connection on purpose.",
+            TIMEOUT, Connection, Reload;
+        /// Time that a connection may wait for its next request.
+        idle_timeout_ms: u64 = 75_000,
+            "Longer than the usual minute of a proxy's upstream pool, so that the proxy closes first.",
+            TIMEOUT, Connection, Reload;
+        /// Time without progress after which sending is given up.
+        send_timeout_ms: u64 = 60_000,
+            "A minute without one acknowledged byte is a dead peer on any network worth serving.",
+            TIMEOUT, Connection, Reload;
+        /// Time without progress after which receiving a frame is given up.
+        receive_timeout_ms: u64 = 60_000,
+            "A minute without one byte is a dead peer on any network worth serving.",
+            TIMEOUT, Connection, Reload;
+        /// Bytes a second that a peer has to move while it is waited for; 0 for none.
+        progress_bytes_min: u64 = 64,
+            "A twelfth of the slowest reader that was seen to mean it; a byte now and then, to keep a place, is less.",
+            BYTES, Connection, Reload;
+        /// Time over which progress_bytes_min is measured.
+        ///
+        /// A quarter of it where others need the place.
+        progress_interval_ms: u64 = 60_000,
+            "A peer whose window opens in steps of some kilobytes makes one in this time even at the minimum.",
+            TIMEOUT, Connection, Reload;
+        /// Time for a stream's target to accept the connection.
+        connect_timeout_ms: u64 = 10_000,
+            "Three lost SYNs (1, 2 and 4 s apart) on a slow path still get through.",
+            TIMEOUT, Stream, Reload;
+        /// Time that a stream's target may stay silent.
+        target_timeout_ms: u64 = 60_000,
+            "A target that stores must fsync before it answers: a busy disk takes seconds.",
+            TIMEOUT, Stream, Reload;
+        /// Time for transfers in flight to finish when the daemon stops.
+        ///
+        /// 0 waits for nobody.
+        drain_timeout_ms: u64 = 30_000, "Below the 90 s after which systemd kills.",
+            Kind::Milliseconds(range(0, TIMEOUT_MS_MAX)), Node, Reload;
+        /// TCP congestion control of data connections (cubic, bbr).
+        congestion_control: Option<String> = None, "The host's administrator knows its network.",
+            Kind::Name("cubic"), Node, Restart { default_words: "the host's" };
     }
 }
 
-fn is_loopback(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_loopback(),
-        IpAddr::V6(address) => {
-            address.is_loopback() || address.to_ipv4_mapped().is_some_and(|v4: Ipv4Addr| v4.is_loopback())
-        }
-    }
+/// What `key` may be, as help says it: `1 to 1024`. None where it isn't a number.
+pub fn bounds_of(key: &str) -> Option<String> {
+    Settings::FIELDS.iter().find(|field| field.setting.key == key)?.setting.kind.range()
+}
+
+/// One worker per core that this process may run on.
+fn usable_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }

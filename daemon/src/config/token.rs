@@ -40,6 +40,11 @@ impl Token {
         Ok(Token(bytes.into()))
     }
 
+    /// How long it is.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether `presented` is it. Takes a time that depends on the length of `presented` alone: subtle's comparison of
     /// slices returns at once where lengths differ, which would tell the token's length.
     pub fn is(&self, presented: &[u8]) -> bool {

@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use clap::CommandFactory;
-use streamd::config::{Arguments, Settings};
+use streamd::config::{Arguments, Declared, Settings};
 
 use crate::harness::{Fixture, TEST_FLAGS, command, run_streamd};
 
@@ -55,38 +54,44 @@ fn help_shows_each_setting_with_its_variable_and_default() {
         };
         *options.iter().find(is_it).unwrap_or_else(|| panic!("no --{flag}:\n{help}"))
     };
-    let defaults = toml::Table::try_from(Settings::default()).unwrap();
     for flag in long_flags() {
         let text = of(&flag);
         let key = flag.replace('-', "_");
-        if matches!(flag.as_str(), "check" | "print-config") {
-            continue;
-        }
+        let setting = Settings::declared().into_iter().find(|setting| setting.key == key);
+        let Some(setting) = setting else { continue };
         // Lines end where there is a blank.
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(text.contains(&format!("[env: STREAMD_{}=", key.to_uppercase())), "{flag}: {text}");
-        assert_eq!(text.contains("[default: "), defaults.contains_key(&key), "{flag}: {text}");
+        assert!(text.contains(&format!("[env: STREAMD_{}]", key.to_uppercase())), "{flag}: {text}");
+        let default = Settings::default_text(setting).map(|default| format!("[default: {default}]"));
+        assert_eq!(default.is_some(), text.contains("[default: "), "{flag}: {text}");
+        assert!(default.is_none_or(|default| text.contains(&default)), "{flag}: {text}");
     }
     assert!(help.contains("[default: 127.0.0.1:8081]"), "{help}");
     assert!(help.contains("Exit codes: 0 done, 1 runtime failure, 2 usage, 78 bad configuration."), "{help}");
 }
 
 #[test]
-fn every_setting_is_a_flag_a_variable_and_a_key() {
-    let command = Arguments::command();
-    for flag in command.get_arguments().filter(|flag| flag.get_long().is_some()) {
-        let (long, key) = (flag.get_long().unwrap(), flag.get_id().as_str());
-        assert_eq!(long.replace('-', "_"), key);
-        if matches!(key, "check" | "print_config") {
-            continue;
-        }
-        let variable = flag.get_env().and_then(|name| name.to_str()).unwrap();
-        assert_eq!(variable, format!("STREAMD_{}", key.to_uppercase()));
+fn the_short_help_fits_a_screen_and_points_to_the_whole() {
+    let output = command(&["-h"]).env("COLUMNS", "80").output().unwrap();
+    let help = stdout(&output);
+    let widest = help.lines().map(|line| line.chars().count()).max().unwrap();
+    assert!(help.lines().count() <= 24 && widest <= 80, "{widest} columns:\n{help}");
+    for text in ["[DIR]", "--root <DIR>", "--token-file", "--check", "[0.0.0.0:8080]", "streamd --help"] {
+        assert!(help.contains(text), "{text}:\n{help}");
     }
-    let defaults = toml::Table::try_from(Settings::default()).unwrap();
+}
+
+#[test]
+fn every_setting_is_a_flag_a_variable_and_a_key() {
     let flags = long_flags();
-    for key in defaults.keys() {
-        assert!(flags.contains(&key.replace('_', "-")), "{key} has no flag");
+    let (_fixture, path) = file("");
+    for setting in Settings::declared() {
+        assert!(flags.contains(&setting.key.replace('_', "-")), "{} has no flag", setting.key);
+        let variable = format!("STREAMD_{}", setting.key.to_uppercase());
+        let output = command(&["--config", &path, "--print-config"]).env(&variable, "").output().unwrap();
+        // Each refuses what is empty, and says by its name that it was read.
+        assert_ne!(code(&output), 0, "{variable}");
+        assert!(stderr(&output).contains(&variable), "{variable}: {}", stderr(&output));
     }
 }
 
@@ -115,13 +120,19 @@ fn version_and_usage() {
     assert_eq!((code(&output), stdout(&output)), (0, concat!("streamd ", env!("CARGO_PKG_VERSION"), "\n")));
     for (arguments, text) in [
         (&["--colour"][..], "unexpected argument '--colour'"),
-        (&["file"], "unexpected argument 'file'"),
+        (&["directory", "another"], "unexpected argument 'another'"),
+        (&["directory", "--root", "another"], "the argument '[DIR]' cannot be used with '--root <DIR>'"),
+        (&["--strict"], "--check"),
         (&["--workers"], "a value is required for '--workers <N>'"),
-        (&["--workers", "many"], "invalid value 'many' for '--workers <N>'"),
+        (&["--workers", "many"], "invalid value 'many' for '--workers <N>': expected a whole number, as 64"),
         (&["--engine", "warp"], "[possible values: auto, sendfile, splice, copy]"),
-        (&["--frame-bytes-max", "1 parsec"], "is no byte count: write bytes (169) or a suffix (64MiB, 1GB)"),
-        (&["--data-listen", "localhost"], "invalid value 'localhost' for '--data-listen <ADDR:PORT>'"),
-        (&["--partial-ttl", "90"], "is no time span: write a number and a unit (90s, 24h, 7days)"),
+        (&["--frame-bytes-max", "1 parsec"], "expected a number of bytes, as 169, 64MiB or 1GB"),
+        (
+            &["--data-listen", "localhost"],
+            "invalid value 'localhost' for '--data-listen <ADDR:PORT>': expected ADDR:PORT, as 0.0.0.0:8080",
+        ),
+        (&["--partial-ttl", "90"], "expected a time with its unit, as 90s, 24h or 7days"),
+        (&["--idle-timeout-ms", "soon"], "expected milliseconds or a time, as 10000, 500ms, 10s or 5m"),
         (&["--durability", "hope"], "[possible values: fsync, none]"),
     ] {
         let output = run_streamd(arguments);
@@ -140,16 +151,19 @@ fn all_faults_of_a_configuration_are_reported_at_once() {
         assert_eq!(code(&output), 78, "{mode:?}");
         let mut faults: Vec<&str> = stderr(&output).lines().collect();
         faults.sort_unstable();
-        let unknown = format!("streamd: colour: unknown setting in {path}; --print-config lists them all");
         let expected = [
-            unknown.as_str(),
-            "streamd: control_listen: 0.0.0.0:0 can be reached from other hosts: set token_file, or listen on \
-             127.0.0.1",
-            "streamd: engine: \"warp\": unknown variant `warp`, expected one of `auto`, `sendfile`, `splice`, \
-             `copy`",
-            "streamd: root: /nonexistent: No such file or directory (os error 2): create it, or name another",
-            "streamd: spool: sink = \"store\" needs a directory for the frames: set spool",
-            "streamd: workers: 0 is outside 1 to 1024",
+            format!("streamd: colour: unknown setting: streamd --help lists them all ({path}:1)"),
+            format!(
+                "streamd: control_listen: 0.0.0.0:0 can be reached from other hosts: set token_file, or listen on \
+                 127.0.0.1 ({path}:6)"
+            ),
+            format!("streamd: engine: \"warp\": expected one of auto, sendfile, splice, copy ({path}:2)"),
+            format!(
+                "streamd: root: /nonexistent: No such file or directory (os error 2): create it, or name another \
+                 ({path}:4)"
+            ),
+            "streamd: spool: sink = \"store\" needs a directory for the frames: set spool".to_owned(),
+            format!("streamd: workers: 0 is outside 1 to 1024 ({path}:3)"),
         ];
         assert_eq!(faults, expected, "{mode:?}");
     }
@@ -173,7 +187,8 @@ fn files_that_can_not_be_read_are_configuration_faults() {
     let output = run_streamd(&["--token-file", &absent, "--check"]);
     assert_eq!(code(&output), 78);
     let expected = format!(
-        "streamd: token_file: {absent}: No such file or directory (os error 2): create it, or name another\n"
+        "streamd: token_file: {absent}: No such file or directory (os error 2): create it, or name another \
+         (--token-file)\n"
     );
     assert_eq!(stderr(&output), expected);
 }
@@ -185,10 +200,96 @@ fn print_config_reads_back_as_the_same() {
     let first = run_streamd(&[&["--config", &path, "--print-config"], &flags[..]].concat());
     let settings = printed(&first);
     assert_eq!(settings["partial_ttl"].as_str(), Some("1day 12h"));
-    assert_eq!(settings["frame_bytes_max"].as_integer(), Some(64 << 20));
+    assert_eq!(settings["frame_bytes_max"].as_str(), Some("64MiB"));
     let (_fixture, path) = file(stdout(&first));
     let second = run_streamd(&["--config", &path, "--print-config"]);
-    assert_eq!(stdout(&first), stdout(&second));
+    assert_eq!(settings, printed(&second));
+}
+
+#[test]
+fn print_config_says_where_each_value_came_from() {
+    let (_fixture, path) = file("# first\nstreams_max = 3\nidle_timeout_ms = \"10s\"\n");
+    let output = command(&["--config", &path, "--print-config", "--engine", "copy"])
+        .env("STREAMD_LISTING", "true")
+        .output()
+        .unwrap();
+    let text = stdout(&output);
+    for (assignment, origin) in [
+        ("streams_max = 3", &*format!("{path}:2")),
+        ("idle_timeout_ms = 10000", &format!("{path}:3")),
+        ("engine = \"copy\"", "--engine"),
+        ("listing = true", "STREAMD_LISTING"),
+        ("waiting_bytes_max = \"64MiB\"", "default"),
+    ] {
+        let is_it = |line: &str| {
+            line.strip_prefix(assignment).is_some_and(|rest| rest.trim_start() == format!("# {origin}"))
+        };
+        assert!(text.lines().any(is_it), "{assignment} # {origin}:\n{text}");
+    }
+    assert!(text.contains("# root is not set\n"), "{text}");
+}
+
+#[test]
+fn a_directory_alone_is_served() {
+    let fixture = Fixture::new();
+    let path = fixture.path().to_str().unwrap();
+    let settings = printed(&run_streamd(&[path, "--print-config"]));
+    assert_eq!(settings["root"].as_str(), Some(path));
+    let output = command(&["--print-config", path]).env("STREAMD_ROOT", "/nonexistent").output().unwrap();
+    assert_eq!(printed(&output)["root"].as_str(), Some(path), "it is a flag, and wins over the variable");
+}
+
+#[test]
+fn a_variable_that_is_none_is_warned_of_and_refused_by_a_strict_check() {
+    let flags = [&TEST_FLAGS[..], &["--check"]].concat();
+    let with = |flags: &[&str]| command(flags).env("STREAMD_WORKRES", "4").output().unwrap();
+    let warning = "STREAMD_WORKRES: no setting has this variable: did you mean STREAMD_WORKERS?\n";
+    let output = with(&flags);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stdout(&output).contains(&format!("               warning: {warning}")), "{}", stdout(&output));
+    let output = with(&[&flags[..], &["--strict"]].concat());
+    assert_eq!((code(&output), stderr(&output)), (78, &*format!("streamd: {warning}")));
+    assert_eq!(stdout(&output), "");
+    let of_kubernetes = [&flags[..], &["--strict"]].concat();
+    let output = command(&of_kubernetes).env("STREAMD_PORT", "tcp://10.0.0.7:80").output().unwrap();
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+}
+
+#[test]
+fn a_variable_that_can_not_be_read_is_named() {
+    let variables = [("STREAMD_WORKERS", "many"), ("STREAMD_DATA_LISTEN", "localhost")];
+    let output = command(&["--check"]).envs(variables).output().unwrap();
+    assert_eq!(code(&output), 2);
+    for text in [
+        "invalid value for the variable STREAMD_WORKERS: \"many\": expected a whole number, as 64",
+        "invalid value for the variable STREAMD_DATA_LISTEN: \"localhost\": expected ADDR:PORT, as 0.0.0.0:8080",
+    ] {
+        assert!(stderr(&output).contains(text), "{}", stderr(&output));
+    }
+    let output = command(&["--check"]).env("STREAMD_WORKERS", "0").output().unwrap();
+    let fault = "streamd: workers: 0 is outside 1 to 1024 (STREAMD_WORKERS)\n";
+    assert_eq!((code(&output), stderr(&output)), (78, fault));
+}
+
+#[test]
+fn check_says_what_it_read_and_warns_of_what_nobody_can_have_meant() {
+    let (fixture, path) = file("listing = true\ndata_listen = \"127.0.0.1:18080\"\n");
+    let token = fixture.write("token", b"secret");
+    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let (spool, token) = (fixture.path().to_str().unwrap(), token.to_str().unwrap());
+    let output = run_streamd(&["--check", "--config", &path, "--token-file", token, "--spool", spool]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    for line in [
+        format!("file           {path}\n"),
+        "root           none: HTTP answers 404\n".to_owned(),
+        "listening      data 127.0.0.1:18080, control 127.0.0.1:8081\n".to_owned(),
+        format!("warning: token_file: {token} can be read by every user of this host: chmod o-r {token}\n"),
+        "warning: token_file: the token has 6 bytes, and fewer than 16 can be guessed: ".to_owned(),
+        "warning: listing: there is no directory to list: set root\n".to_owned(),
+        "warning: spool: nothing is stored there: set sink = \"store\"\n".to_owned(),
+    ] {
+        assert!(stdout(&output).contains(&line), "{line}:\n{}", stdout(&output));
+    }
 }
 
 #[test]
@@ -264,7 +365,7 @@ fn a_control_plane_that_others_can_reach_needs_a_token() {
     assert_eq!(
         stderr(&output),
         "streamd: control_listen: 0.0.0.0:0 can be reached from other hosts: set token_file, or listen on \
-         127.0.0.1\n"
+         127.0.0.1 (--control-listen)\n"
     );
     let (fixture, _) = file("");
     let token_file = fixture.write("token", b"secret");
@@ -303,11 +404,11 @@ fn uploads_need_a_root_and_where_others_can_reach_them_a_token() {
     let token_file = token_file.to_str().unwrap();
     let check = |flags: &[&str]| run_streamd(&[&["--check", "--uploads"], flags].concat());
     let output = check(&["--data-listen", "127.0.0.1:0"]);
-    let fault = "streamd: uploads: there is no directory to put files into: set root\n";
+    let fault = "streamd: uploads: there is no directory to put files into: set root (--uploads)\n";
     assert_eq!((code(&output), stderr(&output)), (78, fault));
     let output = check(&["--root", root, "--data-listen", "0.0.0.0:0"]);
     let fault = "streamd: uploads: data_listen 0.0.0.0:0 can be reached from other hosts: set token_file, or listen \
-                 on 127.0.0.1\n";
+                 on 127.0.0.1 (--uploads)\n";
     assert_eq!((code(&output), stderr(&output)), (78, fault));
     for flags in
         [["--root", root, "--data-listen", "127.0.0.1:0"], ["--root", root, "--token-file", token_file]]

@@ -55,12 +55,14 @@ fn what_the_user_may_not_read_is_named_with_a_remedy() {
     std::fs::create_dir(&root).unwrap();
     let root = private(&root, &fixture);
     let denied = "Permission denied (os error 13): let the user who runs streamd read it";
-    for (flag, path, setting) in
-        [("--config", file, ""), ("--token-file", token, "token_file: "), ("--root", root.clone(), "root: ")]
-    {
+    for (flag, path, setting, origin) in [
+        ("--config", file, "", ""),
+        ("--token-file", token, "token_file: ", " (--token-file)"),
+        ("--root", root.clone(), "root: ", " (--root)"),
+    ] {
         let Some(mut streamd) = or_skip(as_nobody("", &[flag, &path])) else { return };
         let output = streamd.output().unwrap();
-        assert_eq!(stderr(&output), format!("streamd: {setting}{path}: {denied}\n"));
+        assert_eq!(stderr(&output), format!("streamd: {setting}{path}: {denied}{origin}\n"));
         assert_eq!(output.status.code(), Some(78), "{flag}");
     }
     // Or else it can't be removed.
@@ -166,7 +168,7 @@ fn a_path_that_is_something_else_is_said_to_be() {
         assert_eq!(
             stderr(&output),
             format!(
-                "streamd: {setting}: {}: Not a directory (os error 20): name a directory\n",
+                "streamd: {setting}: {}: Not a directory (os error 20): name a directory (--{setting})\n",
                 file.display()
             )
         );

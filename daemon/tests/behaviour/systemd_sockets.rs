@@ -127,7 +127,7 @@ fn a_passed_socket_opens_nothing_to_others_without_a_token() {
             "data",
             &uploads,
             "streamd: uploads: data_listen ADDRESS can be reached from other hosts: set token_file, or listen on \
-             127.0.0.1",
+             127.0.0.1 (--uploads)",
         ),
     ] {
         let open = TcpListener::bind("0.0.0.0:0").unwrap();

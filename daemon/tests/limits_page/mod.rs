@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use streamd::config::{Settings, bounds_of};
+use streamd::config::{Declared, Settings, bounds_of};
 
 use super::{crate_root, holds_test, matchers, matches, mentions, repository, samples};
 
@@ -81,7 +81,7 @@ fn setting(cell: &str) -> Option<(&str, &str, &str, &str)> {
 fn every_setting_that_is_a_limit_has_its_row_with_range_and_default() {
     let page = page();
     let rows = rows(&page);
-    let defaults = toml::Table::try_from(Settings::default()).unwrap();
+    let defaults = Settings::default().table();
     let configuration = fs::read_to_string(repository().join("packaging/generated/streamd.toml")).unwrap();
     let mut found = BTreeSet::new();
     for (name, range, default, rest) in rows.iter().filter_map(|row| setting(&row[2])) {

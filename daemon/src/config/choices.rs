@@ -1,0 +1,100 @@
+//! The settings that are one of some names, with what each name means.
+
+/// How the data plane moves a transfer's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum EngineChoice {
+    /// Decided per window from its length and from whether it is hot.
+    Auto,
+    /// Non-blocking sendfile(2).
+    Sendfile,
+    /// splice(2) through a pipe.
+    Splice,
+    /// Read into a buffer, then send it.
+    Copy,
+}
+
+/// What drives a worker's event loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum DriverChoice {
+    /// io_uring where the kernel grants it, else epoll, and says so.
+    Auto,
+    /// io_uring or nothing: start-up fails where it is refused.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// What of its own rights the daemon gives up at its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SandboxChoice {
+    /// Whatever the kernel can take away, and says what it can't.
+    Auto,
+    /// Everything or nothing: start-up fails where Landlock or the dropping of capabilities isn't to be had.
+    Required,
+    /// Nothing.
+    Off,
+}
+
+/// What the entity tag of a file is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum EtagChoice {
+    /// Size, modification time, inode and change time: strong once it is 2 s old, and another on each host.
+    Node,
+    /// The content, of which a digest is made in the background: strong and the same everywhere once that is there.
+    Digest,
+    /// Size and modification time in seconds: always weak, and the same where both are.
+    Times,
+}
+
+/// Where the payload of an incoming frame goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SinkChoice {
+    /// Counted and dropped inside the kernel.
+    Discard,
+    /// Written to the spool directory; acknowledged once it is durable.
+    Store,
+}
+
+/// Whether connections to the data port begin with a PROXY protocol header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ProxyProtocolChoice {
+    /// None does: what begins with one is refused.
+    Off,
+    /// Those of trusted proxies may.
+    Optional,
+    /// Those of trusted proxies must, and nobody else connects.
+    Required,
+}
+
+/// What an upload is that was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Durability {
+    /// On disk, with its name.
+    Fsync,
+    /// In the page cache: a host that loses power within the next half minute loses it too.
+    None,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// One line of text for people.
+    Text,
+    /// One JSON object a line for machines.
+    Json,
+}
+
+/// The least severe level that is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum LogLevel {
+    /// What needs a person.
+    Error,
+    /// What may soon need a person.
+    Warn,
+    /// Changes of state, and the access lines.
+    Info,
+    /// What each connection does.
+    Debug,
+    /// Everything.
+    Trace,
+}

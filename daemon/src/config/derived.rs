@@ -1,0 +1,67 @@
+//! What follows from several settings together.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::choices::LogLevel;
+use super::hosts::HostRule;
+use super::settings::Settings;
+
+impl Settings {
+    /// Most bytes of stored frames of one address.
+    pub fn address_spool_bytes(&self) -> u64 {
+        if self.address_spool_bytes_max == 0 {
+            self.spool_bytes_max / 2
+        } else {
+            self.address_spool_bytes_max
+        }
+    }
+
+    /// Most stored frames of one address.
+    pub fn address_spool_files(&self) -> u64 {
+        if self.address_spool_files_max == 0 {
+            self.spool_files_max / 2
+        } else {
+            self.address_spool_files_max
+        }
+    }
+
+    /// Whether the data plane can be reached from this host alone.
+    pub fn data_is_local(&self) -> bool {
+        is_loopback(self.data_listen.ip())
+    }
+
+    /// Whether something that only a token guards can be reached from other hosts.
+    pub fn needs_token(&self) -> bool {
+        !self.control_is_local() || (self.uploads && self.uploads_need_token())
+    }
+
+    /// Whether uploads would be open to other hosts without one.
+    pub fn uploads_need_token(&self) -> bool {
+        !self.data_is_local() || self.opens_to_proxies()
+    }
+
+    /// Whether the data plane answers to names that other hosts know it by: those of a proxy in front of it, whose
+    /// clients all look like this host.
+    pub fn opens_to_proxies(&self) -> bool {
+        self.hosts_allowed.iter().any(|host| HostRule::parse(host).is_ok_and(|rule| !rule.is_of_this_host()))
+    }
+
+    /// Whether transfers have access lines.
+    pub fn writes_access_lines(&self) -> bool {
+        self.access_log && self.log_level >= LogLevel::Info
+    }
+
+    /// Whether the control plane can be reached from this host alone.
+    pub fn control_is_local(&self) -> bool {
+        is_loopback(self.control_listen.ip())
+    }
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback(),
+        IpAddr::V6(address) => {
+            address.is_loopback() || address.to_ipv4_mapped().is_some_and(|v4: Ipv4Addr| v4.is_loopback())
+        }
+    }
+}
