@@ -24,6 +24,7 @@ mod print;
 mod proxies;
 mod setting;
 pub mod settings;
+mod tables;
 pub mod target;
 mod token;
 mod value;

@@ -12,7 +12,6 @@ use super::choices::{
     SandboxChoice, SinkChoice,
 };
 use super::lifetime::Lifetime;
-use super::setting::Declared;
 
 /// A type that a setting may have.
 pub(super) trait Typed: Sized {
@@ -92,24 +91,6 @@ impl Typed for Vec<String> {
 
     fn to_value(&self) -> Option<Value> {
         Some(self.iter().map(|entry| Value::from(entry.as_str())).collect::<Vec<_>>().into())
-    }
-}
-
-/// Tables, each with the defaults of what isn't in it.
-impl<S: Declared> Typed for Vec<S> {
-    fn from_value(value: &Value) -> Option<Vec<S>> {
-        let tables = value.as_array()?.iter().map(Value::as_table);
-        let of = |table: &toml::Table| {
-            let mut all = S::default();
-            let given = S::FIELDS.iter().filter_map(|field| Some((field, table.get(field.setting.key)?)));
-            let are_put = given.map(|(field, value)| (field.put)(&mut all, value)).all(|is_put| is_put);
-            are_put.then_some(all)
-        };
-        tables.map(|table| of(table?)).collect()
-    }
-
-    fn to_value(&self) -> Option<Value> {
-        Some(self.iter().map(|all| Value::Table(all.table())).collect::<Vec<_>>().into())
     }
 }
 

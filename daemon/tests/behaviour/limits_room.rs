@@ -185,9 +185,12 @@ fn each_part_of_few_descriptors_can_be_used_whole_while_readers_hold_pipes() {
         let warning = process.wait_for_line("the limit of open files is");
         let connections = left_of(&warning, " connections_max");
         let mut readers: Vec<Connection> = (1..connections)
-            .map(|_| {
+            .map(|number| {
+                // By a name of its own each has the file open.
+                let name = format!("{driver}-{number}");
+                std::fs::hard_link(root.path().join("file"), root.path().join(&name)).unwrap();
                 let mut connection = Connection::open_slow(process.data(), 64 << 10);
-                connection.send(request_text("GET", "/file", ""));
+                connection.send(request_text("GET", &format!("/{name}"), ""));
                 assert_eq!(connection.stream().peek(&mut [0]).unwrap(), 1, "{driver}");
                 connection
             })
