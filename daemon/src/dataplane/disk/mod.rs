@@ -5,8 +5,9 @@
 //! any more, and others have their turns in between.
 //!
 //! What a task holds is dropped on a disk thread, whether or not it is done: the last close of a file may wait for a
-//! disk. So a task of which nobody wants to hear any more stays in its queue, of which those that
-//! [refuse](Disk::run_or_refuse) have a limit, and the others one task for each connection.
+//! disk. So a task of which nobody wants to hear any more stays in its queue, where it takes no room. One that could
+//! have been [turned away](Disk::run_or_refuse) holds nothing that is slow to close, and leaves: of a mount that does
+//! nothing the queue would never be taken.
 
 mod lane;
 mod queue;
@@ -25,9 +26,9 @@ use slab::Slab;
 
 use crate::files::{FileError, KnownFile, MountId, SourceFile};
 pub(in crate::dataplane) use lane::{Lane, Owner};
-use task::{Awaited, Awaiting, Slot, Unawaited};
+use task::{Abandoned, Awaited, Awaiting, Slot, Unawaited};
 pub(super) use threads::DiskThreads;
-use threads::Pool;
+use threads::{Admission, Pool};
 
 /// Why work wasn't done, or nobody waited for its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,7 +82,9 @@ pub(super) struct Disk {
 /// Somebody waits for a task.
 struct Wait {
     lane: Lane,
-    mount: MountId,
+    owner: Owner,
+    /// That of the task in the queue.
+    number: u64,
     since: Instant,
     may_refuse: bool,
     task: Arc<dyn Awaited>,
@@ -102,17 +105,18 @@ impl Disk {
     }
 
     /// Runs `work` on a disk thread, or turns it away: for what has not begun, so that its client can be told. Where it
-    /// is turned away at once `work` is dropped here, so it holds nothing that is slow to close.
+    /// is turned away, or nobody waits for it before it begins, `work` is dropped here, so it holds nothing that is slow
+    /// to close.
     pub(in crate::dataplane) fn run_or_refuse<R: Send + 'static>(
         &self,
         lane: Lane,
         owner: Owner,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> Asked<'_, R> {
-        let refusal = if self.pool.has_room(lane, owner) {
-            self.silence_of(lane, owner)
-        } else {
-            Some(DiskError::Busy(lane))
+        let refusal = match self.pool.admits(lane, owner) {
+            Admission::Room => None,
+            Admission::Full => Some(DiskError::Busy(lane)),
+            Admission::Silent => Some(self.silent(owner.mount)),
         };
         self.ask(lane, owner, refusal, true, work)
     }
@@ -169,8 +173,8 @@ impl Disk {
     }
 
     fn silence_of(&self, lane: Lane, owner: Owner) -> Option<DiskError> {
-        let answers = self.pool.does_answer(lane, owner.mount, Instant::now());
-        (!answers).then(|| self.silent(owner.mount))
+        let silence = self.pool.silence(lane, owner.mount, Instant::now());
+        (silence >= self.pool.patience(lane)).then(|| self.silent(owner.mount))
     }
 
     fn silent(&self, mount: MountId) -> DiskError {
@@ -191,10 +195,10 @@ impl Disk {
         }
         let slot = Slot::new();
         let task: Arc<dyn Awaited> = Arc::<Slot<R>>::clone(&slot);
-        let (mount, since) = (owner.mount, Instant::now());
-        let wait = Wait { lane, mount, since, may_refuse, task, verdict: None };
+        let since = Instant::now();
+        let number = self.pool.submit(lane, owner, Box::new(Awaiting::new(work, Arc::clone(&slot))));
+        let wait = Wait { lane, owner, number, since, may_refuse, task, verdict: None };
         let key = self.waits.borrow_mut().insert(wait);
-        self.pool.submit(lane, owner, Box::new(Awaiting::new(work, Arc::clone(&slot))));
         Asked::Waiting(Waiting { disk: self, key, lane, slot })
     }
 
@@ -204,14 +208,14 @@ impl Disk {
         let patience_of = if wait.may_refuse { Lane::LookUp } else { wait.lane };
         let patience = self.pool.patience(patience_of);
         let age = now.saturating_duration_since(wait.since);
-        if age >= patience && self.pool.silence(wait.lane, wait.mount, now) >= patience {
-            return Some(self.silent(wait.mount));
+        if age >= patience && self.pool.silence(wait.lane, wait.owner.mount, now) >= patience {
+            return Some(self.silent(wait.owner.mount));
         }
         match wait.task.began() {
             Some(began) => {
                 let is_too_long =
                     now.saturating_duration_since(began) >= patience.saturating_mul(TASK_PATIENCE);
-                is_too_long.then(|| self.silent(wait.mount))
+                is_too_long.then(|| self.silent(wait.owner.mount))
             }
             None => (wait.may_refuse && age >= patience).then_some(DiskError::Busy(wait.lane)),
         }
@@ -236,7 +240,7 @@ impl<R> Future for Asked<'_, R> {
             Asked::Waiting(waiting) => match waiting.slot.poll(context) {
                 Poll::Ready(result) => Poll::Ready(result.ok_or(DiskError::Busy(waiting.lane))),
                 Poll::Pending => match waiting.verdict() {
-                    Some(error) => Poll::Ready(waiting.slot.abandon().ok_or(error)),
+                    Some(error) => Poll::Ready(waiting.give_up().ok_or(error)),
                     None => Poll::Pending,
                 },
             },
@@ -256,13 +260,30 @@ impl<R> Waiting<'_, R> {
     fn verdict(&self) -> Option<DiskError> {
         self.disk.waits.borrow().get(self.key).and_then(|wait| wait.verdict.clone())
     }
+
+    /// The result, where it has come in this moment.
+    fn give_up(&self) -> Option<R> {
+        match self.slot.abandon() {
+            Abandoned::Done(result) => return Some(result),
+            Abandoned::Begun => {}
+            Abandoned::Unbegun => {
+                let waits = self.disk.waits.borrow();
+                if let Some(wait) = waits.get(self.key) {
+                    let Wait { lane, owner, number, may_refuse, .. } = *wait;
+                    drop(waits);
+                    self.disk.pool.abandon(lane, owner, number, may_refuse);
+                }
+            }
+        }
+        None
+    }
 }
 
 impl<R> Drop for Waiting<'_, R> {
     fn drop(&mut self) {
-        self.disk.waits.borrow_mut().remove(self.key);
         // What came of it in this moment goes here.
-        drop(self.slot.abandon());
+        drop(self.give_up());
+        self.disk.waits.borrow_mut().remove(self.key);
     }
 }
 

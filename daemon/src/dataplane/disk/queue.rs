@@ -8,13 +8,14 @@ use super::shares::{Kind, Shares};
 use crate::files::MountId;
 use crate::limits::AddressGroup;
 
-/// Tasks of one lane that may wait, besides those of what is under way: some hundred milliseconds of work for one disk.
+/// Tasks of one mount in one lane that may wait, besides those of what is under way: some hundred milliseconds of work
+/// for one disk. Each mount has as many, so that what waits for one that is slow or dead keeps nobody from another.
 pub(super) const WAITING_MAX: usize = 1024;
 
 /// The same of digests, each of which may read a whole file: the answer without one needn't wait at all.
 pub(super) const DIGESTS_WAITING_MAX: usize = 32;
 
-/// How many of a lane may wait.
+/// How many of a mount in a lane may wait.
 fn waiting_max(lane: Lane) -> usize {
     if lane == Lane::Digest { DIGESTS_WAITING_MAX } else { WAITING_MAX }
 }
@@ -51,11 +52,14 @@ pub(super) struct Queue<T> {
     busy: Vec<Busy>,
     /// Where the lanes are by now that had most turns.
     pass: u64,
+    /// That of the next task.
+    number: u64,
 }
 
 struct OfLane<T> {
     /// In the order of their turns.
     mounts: VecDeque<OfMount<T>>,
+    /// Tasks that wait and are wanted.
     waiting: usize,
     running: usize,
     pass: u64,
@@ -65,7 +69,22 @@ struct OfMount<T> {
     mount: MountId,
     /// In the order of their turns.
     turns: VecDeque<Option<AddressGroup>>,
-    waiting: HashMap<Option<AddressGroup>, VecDeque<(Instant, T)>>,
+    waiting: HashMap<Option<AddressGroup>, OfAddress<T>>,
+    wanted: usize,
+}
+
+struct OfAddress<T> {
+    /// In the order of their numbers.
+    tasks: VecDeque<Queued<T>>,
+    wanted: usize,
+}
+
+struct Queued<T> {
+    number: u64,
+    since: Instant,
+    /// False once nobody wants to hear of it any more: then it only has to be dropped, and takes no room.
+    is_wanted: bool,
+    task: T,
 }
 
 /// What a mount holds.
@@ -89,11 +108,17 @@ impl Holding {
     }
 }
 
+impl<T> OfLane<T> {
+    fn of_mount(&self, mount: MountId) -> Option<&OfMount<T>> {
+        self.mounts.iter().find(|of_mount| of_mount.mount == mount)
+    }
+}
+
 impl<T> Queue<T> {
     /// For so many threads as are shared; `home` is the root's own mount.
     pub(super) fn new(shares: Shares, home: MountId) -> Queue<T> {
         let lanes = Lane::ALL.map(|_| OfLane { mounts: VecDeque::new(), waiting: 0, running: 0, pass: 0 });
-        Queue { shares, home, has_others: false, lanes, busy: Vec::new(), pass: 0 }
+        Queue { shares, home, has_others: false, lanes, busy: Vec::new(), pass: 0, number: 0 }
     }
 
     pub(super) fn shares(&self) -> &Shares {
@@ -117,36 +142,63 @@ impl<T> Queue<T> {
 
     /// Whether a lane has room for one more of an owner, who may as well be told that it hasn't.
     pub(super) fn has_room(&self, lane: Lane, owner: Owner) -> bool {
-        let of_lane = &self.lanes[lane as usize];
-        if of_lane.waiting >= waiting_max(lane) {
-            return false;
-        }
-        let held = |mount: &OfMount<T>| mount.waiting.get(&owner.group).map_or(0, VecDeque::len);
-        owner.group.is_none() || of_lane.mounts.iter().map(held).sum::<usize>() < waiting_of_address_max(lane)
+        let Some(of_mount) = self.lanes[lane as usize].of_mount(owner.mount) else { return true };
+        let of_address = || of_mount.waiting.get(&owner.group).map_or(0, |of_address| of_address.wanted);
+        of_mount.wanted < waiting_max(lane)
+            && (owner.group.is_none() || of_address() < waiting_of_address_max(lane))
     }
 
-    /// Adds a task.
-    pub(super) fn push(&mut self, lane: Lane, owner: Owner, task: T, now: Instant) {
+    /// Adds a task, and tells its number.
+    pub(super) fn push(&mut self, lane: Lane, owner: Owner, task: T, now: Instant) -> u64 {
         self.has_others |= owner.mount != self.home;
-        let pass = self.pass;
+        self.number += 1;
+        let (number, pass) = (self.number, self.pass);
         let of_lane = &mut self.lanes[lane as usize];
-        if of_lane.waiting == 0 {
+        if of_lane.mounts.is_empty() {
             // Turns that it didn't want aren't owed to it.
             of_lane.pass = of_lane.pass.max(pass);
         }
         of_lane.waiting += 1;
         let index = of_lane.mounts.iter().position(|of_mount| of_mount.mount == owner.mount);
         let index = index.unwrap_or_else(|| {
-            let of_mount = OfMount { mount: owner.mount, turns: VecDeque::new(), waiting: HashMap::new() };
-            of_lane.mounts.push_back(of_mount);
+            let (turns, waiting) = (VecDeque::new(), HashMap::new());
+            of_lane.mounts.push_back(OfMount { mount: owner.mount, turns, waiting, wanted: 0 });
             of_lane.mounts.len() - 1
         });
         let of_mount = &mut of_lane.mounts[index];
-        let tasks = of_mount.waiting.entry(owner.group).or_default();
-        if tasks.is_empty() {
+        of_mount.wanted += 1;
+        let empty = || OfAddress { tasks: VecDeque::new(), wanted: 0 };
+        let of_address = of_mount.waiting.entry(owner.group).or_insert_with(empty);
+        if of_address.tasks.is_empty() {
             of_mount.turns.push_back(owner.group);
         }
-        tasks.push_back((now, task));
+        of_address.wanted += 1;
+        of_address.tasks.push_back(Queued { number, since: now, is_wanted: true, task });
+        number
+    }
+
+    /// Nobody wants to hear any more of the task of this number. Where it waits still it takes no more room, and is
+    /// returned if it may leave the queue.
+    pub(super) fn abandon(&mut self, lane: Lane, owner: Owner, number: u64, may_leave: bool) -> Option<T> {
+        let of_lane = &mut self.lanes[lane as usize];
+        let mount = of_lane.mounts.iter().position(|of_mount| of_mount.mount == owner.mount)?;
+        let of_mount = &mut of_lane.mounts[mount];
+        let of_address = of_mount.waiting.get_mut(&owner.group)?;
+        let index = of_address.tasks.binary_search_by_key(&number, |queued| queued.number).ok()?;
+        if std::mem::replace(&mut of_address.tasks[index].is_wanted, false) {
+            of_address.wanted -= 1;
+            of_mount.wanted -= 1;
+            of_lane.waiting -= 1;
+        }
+        let queued = if may_leave { of_address.tasks.remove(index) } else { None };
+        if of_address.tasks.is_empty() {
+            of_mount.waiting.remove(&owner.group);
+            of_mount.turns.retain(|group| *group != owner.group);
+        }
+        if of_mount.turns.is_empty() {
+            of_lane.mounts.remove(mount);
+        }
+        queued.map(|queued| queued.task)
     }
 
     /// Whether a thread of this kind would find a task.
@@ -161,9 +213,12 @@ impl<T> Queue<T> {
         let mut of_mount = of_lane.mounts.remove(index)?;
         let mount = of_mount.mount;
         let group = of_mount.turns.pop_front()?;
-        let tasks = of_mount.waiting.get_mut(&group)?;
-        let (_, task) = tasks.pop_front()?;
-        if tasks.is_empty() {
+        let of_address = of_mount.waiting.get_mut(&group)?;
+        let Queued { is_wanted, task, .. } = of_address.tasks.pop_front()?;
+        let wanted = usize::from(is_wanted);
+        of_address.wanted -= wanted;
+        of_mount.wanted -= wanted;
+        if of_address.tasks.is_empty() {
             of_mount.waiting.remove(&group);
         } else {
             of_mount.turns.push_back(group);
@@ -171,7 +226,7 @@ impl<T> Queue<T> {
         if !of_mount.turns.is_empty() {
             of_lane.mounts.push_back(of_mount);
         }
-        of_lane.waiting -= 1;
+        of_lane.waiting -= wanted;
         of_lane.running += 1;
         self.pass = self.pass.max(of_lane.pass);
         of_lane.pass += STRIDE / weight(lane);
@@ -211,10 +266,12 @@ impl<T> Queue<T> {
         })
     }
 
-    /// Since when the task waits that has waited longest.
+    /// Since when the task waits that has waited longest of those that are wanted.
     pub(super) fn oldest(&self, lane: Lane) -> Option<Instant> {
-        let tasks = self.lanes[lane as usize].mounts.iter().flat_map(|of_mount| of_mount.waiting.values());
-        tasks.filter_map(|tasks| tasks.front()).map(|(since, _)| *since).min()
+        let addresses =
+            self.lanes[lane as usize].mounts.iter().flat_map(|of_mount| of_mount.waiting.values());
+        let oldest = addresses.filter_map(|of| of.tasks.iter().find(|queued| queued.is_wanted));
+        oldest.map(|queued| queued.since).min()
     }
 
     /// A lane whose turn it is and which of its mounts.

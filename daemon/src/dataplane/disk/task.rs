@@ -22,6 +22,17 @@ pub(super) trait Awaited {
 /// Where the result of work is handed over.
 pub(super) struct Slot<R>(Mutex<State<R>>);
 
+/// How far work was that nobody waits for any more.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Abandoned<R> {
+    /// It never begins.
+    Unbegun,
+    /// A disk thread drops what comes of it, or did.
+    Begun,
+    /// The result has just come: whoever gets it here has to take it.
+    Done(R),
+}
+
 enum State<R> {
     Waiting {
         began: Option<Instant>,
@@ -51,16 +62,16 @@ impl<R> Slot<R> {
         }
     }
 
-    /// Gives up waiting. The result, where it has just come: whoever gets it here has to take it, since from now on a
-    /// disk thread drops it.
-    pub(super) fn abandon(&self) -> Option<R> {
+    /// Gives up waiting.
+    pub(super) fn abandon(&self) -> Abandoned<R> {
         let mut state = self.lock();
         match *state {
-            State::Waiting { .. } => {
+            State::Waiting { began, .. } => {
                 *state = State::Abandoned;
-                None
+                if began.is_some() { Abandoned::Begun } else { Abandoned::Unbegun }
             }
-            _ => take(&mut state),
+            State::Abandoned => Abandoned::Begun,
+            _ => take(&mut state).map_or(Abandoned::Begun, Abandoned::Done),
         }
     }
 
@@ -164,7 +175,7 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
     use std::task::{Context, Poll, Wake};
 
-    use super::{Awaited, Awaiting, Slot, Task};
+    use super::{Abandoned, Awaited, Awaiting, Slot, Task};
 
     #[derive(Default)]
     struct Wakes(AtomicUsize);
@@ -220,14 +231,14 @@ mod tests {
             panic!("it was begun")
         };
         let task = Box::new(Awaiting::<_, u8>::new(work, Arc::clone(&slot)));
-        assert!(slot.abandon().is_none());
+        assert_eq!(slot.abandon(), Abandoned::Unbegun);
         task.run();
         assert_eq!(dropped.try_recv(), Ok("held"));
 
         let slot = Slot::new();
         let of_work = Arc::clone(&slot);
         let work = move || {
-            assert!(of_work.abandon().is_none());
+            assert!(matches!(of_work.abandon(), Abandoned::Begun));
             Dropped(sender, "late")
         };
         Box::new(Awaiting::new(work, Arc::clone(&slot))).run();
@@ -239,6 +250,6 @@ mod tests {
     fn a_result_that_came_before_the_waiting_ended_is_not_lost() {
         let slot = Slot::new();
         Box::new(Awaiting::new(|| 7, Arc::clone(&slot))).run();
-        assert_eq!(slot.abandon(), Some(7));
+        assert_eq!(slot.abandon(), Abandoned::Done(7));
     }
 }

@@ -84,6 +84,38 @@ fn work_that_nobody_waits_for_any_more_is_never_begun_and_its_files_go_on_a_disk
 }
 
 #[test]
+fn work_that_nobody_waits_for_any_more_takes_no_room_of_those_who_come() {
+    let (threads, disk) = disk(1, NO_TIMEOUT_MS);
+    let (go, gone) = channel::<()>();
+    disk.discard(Lane::LookUp, OWNER, CallOnDrop(Some(move || assert!(gone.recv().is_ok()))));
+    let waiting = || threads.pool().report().lanes[Lane::LookUp as usize].waiting;
+    block_on(async {
+        let mut context = Context::from_waker(Waker::noop());
+        for round in 0..3 {
+            let (sender, closed) = channel();
+            let asked: Vec<_> = (0..WAITING_MAX)
+                .map(|number| {
+                    let held = Closed(sender.clone());
+                    let work = move || drop(held);
+                    let mut asked = if number % 2 == 0 {
+                        Box::pin(disk.run_or_refuse(Lane::LookUp, OWNER, work))
+                    } else {
+                        Box::pin(disk.run(Lane::LookUp, OWNER, work))
+                    };
+                    assert!(asked.as_mut().poll(&mut context).is_pending(), "{round}");
+                    asked
+                })
+                .collect();
+            drop(asked);
+            // What holds nothing that is slow to close goes at once, the rest on a disk thread.
+            assert_eq!(closed.try_iter().count(), WAITING_MAX / 2, "{round}");
+            assert!(waiting() <= 1, "{round}: {}", waiting());
+        }
+    });
+    go.send(()).unwrap();
+}
+
+#[test]
 fn a_mount_that_ends_nothing_is_given_up_and_the_others_go_on() {
     let (threads, disk) = disk(16, 200);
     let silent = Owner { mount: MountId::numbered(7), group: None };

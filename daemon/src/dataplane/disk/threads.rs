@@ -56,6 +56,17 @@ struct State {
     is_over: bool,
 }
 
+/// Whether a task may wait for its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// It may.
+    Room,
+    /// Too many of its owner wait already.
+    Full,
+    /// Its mount doesn't answer.
+    Silent,
+}
+
 struct Sleeper {
     number: usize,
     thread: Thread,
@@ -118,19 +129,29 @@ impl Pool {
         if lane == Lane::Write { timeout.saturating_mul(WRITES_PATIENCE) } else { timeout }
     }
 
-    /// Whether a mount answers, as far as a lane knows.
-    pub(super) fn does_answer(&self, lane: Lane, mount: MountId, now: Instant) -> bool {
-        self.silence(lane, mount, now) < self.patience(lane)
-    }
-
     /// How long a mount has ended nothing of a lane while it holds threads of it.
     pub(super) fn silence(&self, lane: Lane, mount: MountId, now: Instant) -> Duration {
         self.lock().queue.silence(lane, mount, now)
     }
 
     /// Whether a task of an owner may wait for its turn, where it may as well be told that it can't.
-    pub(super) fn has_room(&self, lane: Lane, owner: Owner) -> bool {
-        self.lock().queue.has_room(lane, owner)
+    pub(super) fn admits(&self, lane: Lane, owner: Owner) -> Admission {
+        let (now, patience) = (Instant::now(), self.patience(lane));
+        let state = self.lock();
+        if state.queue.silence(lane, owner.mount, now) >= patience {
+            Admission::Silent
+        } else if state.queue.has_room(lane, owner) {
+            Admission::Room
+        } else {
+            Admission::Full
+        }
+    }
+
+    /// Nobody waits any more for a task that was not begun. If it `may_leave` what it holds is dropped here, else on a
+    /// disk thread when its turn comes.
+    pub(super) fn abandon(&self, lane: Lane, owner: Owner, number: u64, may_leave: bool) {
+        let task = self.lock().queue.abandon(lane, owner, number, may_leave);
+        drop(task);
     }
 
     /// Counts a task that was refused, or given up.
@@ -138,17 +159,18 @@ impl Pool {
         self.lock().refused[lane as usize] += 1;
     }
 
-    /// Has a thread do `task` when its turn comes.
-    pub(super) fn submit(&self, lane: Lane, owner: Owner, task: Box<dyn Task>) {
+    /// Has a thread do `task` when its turn comes, and tells its number.
+    pub(super) fn submit(&self, lane: Lane, owner: Owner, task: Box<dyn Task>) -> u64 {
         let now = Instant::now();
         let mut state = self.lock();
-        state.queue.push(lane, owner, task, now);
+        let number = state.queue.push(lane, owner, task, now);
         let kind = state.queue.shares().lane(lane).kind;
         let sleeper = state.next_sleeper(kind, now);
         drop(state);
         if let Some(sleeper) = sleeper {
             sleeper.thread.unpark();
         }
+        number
     }
 
     /// Tells the log which mounts don't answer, and which do again.

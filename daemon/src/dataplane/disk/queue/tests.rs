@@ -189,7 +189,7 @@ fn one_address_leaves_room_for_others() {
     let (mut queue, now) = (queue(16), Instant::now());
     let mut number = 0;
     while queue.has_room(Lane::LookUp, owner(1, 1)) {
-        queue.push(Lane::LookUp, owner(1 + number as u64 % 3, 1), number, now);
+        queue.push(Lane::LookUp, owner(1, 1), number, now);
         number += 1;
     }
     assert_eq!(number, waiting_of_address_max(Lane::LookUp));
@@ -208,6 +208,22 @@ fn one_address_leaves_room_for_others() {
 }
 
 #[test]
+fn a_mount_whose_places_are_all_taken_leaves_room_for_others() {
+    for lane in Lane::ALL {
+        let (mut queue, now) = (queue(16), Instant::now());
+        for mount in [8, 9] {
+            for number in 0..2 * WAITING_MAX {
+                queue.push(lane, owner(mount, (number % 3) as u8), number, now);
+            }
+            assert!(!queue.has_room(lane, owner(mount, 4)), "{lane:?}");
+        }
+        for host in 0..5 {
+            assert!(queue.has_room(lane, owner(1, host)), "{lane:?}");
+        }
+    }
+}
+
+#[test]
 fn who_holds_nothing_is_not_silent() {
     let (mut queue, began) = (queue(16), Instant::now());
     let (mount, hour) = (MountId::numbered(1), Duration::from_secs(3600));
@@ -218,4 +234,28 @@ fn who_holds_nothing_is_not_silent() {
     assert_eq!(queue.silence(Lane::Write, mount, began + 2 * hour), Duration::ZERO);
     queue.end(Lane::Read, mount, began + 3 * hour);
     assert_eq!(queue.silence(Lane::Read, mount, began + 4 * hour), Duration::ZERO);
+}
+
+#[test]
+fn a_task_that_nobody_wants_takes_no_room_and_leaves_where_it_may() {
+    let (mut queue, now) = (queue(1), Instant::now());
+    let later = now + Duration::from_secs(1);
+    let stays = queue.push(Lane::Read, owner(1, 1), 0, now);
+    let leaves = queue.push(Lane::Read, owner(1, 1), 1, now);
+    let wanted = queue.push(Lane::Read, owner(1, 1), 2, later);
+    let alone = queue.push(Lane::Read, owner(2, 2), 3, now);
+    assert_eq!(queue.abandon(Lane::Read, owner(1, 1), stays, false), None);
+    assert_eq!(queue.abandon(Lane::Read, owner(1, 1), leaves, true), Some(1));
+    assert_eq!(queue.abandon(Lane::Read, owner(2, 2), alone, true), Some(3));
+    assert_eq!(queue.waiting(Lane::Read), 1);
+    assert_eq!(queue.oldest(Lane::Read), Some(later));
+    // It has been taken, so that whoever did drops it.
+    for (task, number) in [(0, stays), (2, wanted)] {
+        let (lane, mount, taken) = queue.take(Kind::Prompt, now).unwrap();
+        assert_eq!(taken, task);
+        assert_eq!(queue.abandon(Lane::Read, owner(1, 1), number, true), None);
+        queue.end(lane, mount, now);
+    }
+    assert_eq!(queue.waiting(Lane::Read), 0);
+    assert!(queue.take(Kind::Prompt, now).is_none() && queue.oldest(Lane::Read).is_none());
 }
