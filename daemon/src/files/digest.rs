@@ -5,7 +5,7 @@ mod hashing;
 
 pub use super::digests::{Algorithms, Digests};
 pub(super) use computation::compute_paced;
-pub use computation::{Computation, Step};
+pub use computation::{Computation, Record, Step};
 pub use hashing::Hashers;
 pub(super) use hashing::{BUFFER_BYTES, of_file};
 

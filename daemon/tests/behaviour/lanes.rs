@@ -9,8 +9,8 @@ use streamd::telemetry::{DiskState, LaneState};
 
 use crate::harness::uploads::{put, taking_uploads};
 use crate::harness::{
-    Caching, Connection, FaultyFs, Operation, Process, TestDaemon, driver_names, drivers, get, request_text,
-    settings, wait_until,
+    Caching, Connection, FaultyFs, Mountpoint, Operation, Process, TestDaemon, driver_names, drivers, get,
+    make_ext4, or_skip, request_text, settings, wait_until,
 };
 
 /// Waits that a host under load may stretch.
@@ -179,6 +179,91 @@ fn a_mount_that_does_not_answer_costs_only_who_asks_for_it_by_a_link_too() {
         drop(sending);
         file_system.heal();
         wait_until("the mount to answer", || get(daemon.data(), "/to-mount/new-1", "").status == 200);
+    }
+}
+
+/// More ask for names on it than may wait, and then they leave.
+#[test]
+fn names_on_a_mount_that_does_not_answer_take_no_room_of_others() {
+    let Some((file_system, root)) = fixture() else { return };
+    // Nobody is given up meanwhile.
+    let daemon = Process::start(&["--root", root.to_str().unwrap(), "--disk-timeout-ms", "600000"]);
+    let _healed = file_system.healed_at_end();
+    let mounted = file_system.path().file_name().unwrap().to_str().unwrap().to_owned();
+    file_system.stall(Operation::LookUp);
+    let mut asking: Vec<_> = (0..1100).map(|_| Connection::open(daemon.data())).collect();
+    for (number, connection) in asking.iter_mut().enumerate() {
+        connection.send(request_text("GET", &format!("/{mounted}/new-{number}"), "").as_bytes());
+    }
+    let waiting = || of_lanes(&daemon, "streamd_disk_tasks_waiting").iter().sum::<f64>();
+    wait_until("as many to wait as may", || waiting() > 1000.0);
+    for number in 0..3 {
+        assert_others_are_served(&daemon, &root, "beside them", number);
+    }
+    drop(asking);
+    wait_until("nobody to wait", || waiting() < 1.0);
+    assert_others_are_served(&daemon, &root, "after them", 3);
+    file_system.heal();
+    wait_until("the mount to answer", || {
+        get(daemon.data(), &format!("/{mounted}/dead"), "").body.len() == 300_000
+    });
+}
+
+/// A file system that can be read and not written; thawed when this goes.
+struct Frozen<'a>(&'a Path);
+
+impl Frozen<'_> {
+    fn freeze(path: &Path) -> Option<Frozen<'_>> {
+        let frozen = std::process::Command::new("fsfreeze").arg("--freeze").arg(path).status();
+        frozen.is_ok_and(|status| status.success()).then(|| Frozen(path))
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("fsfreeze").arg("--unfreeze").arg(self.0).status();
+    }
+}
+
+#[test]
+fn a_root_that_takes_no_writes_keeps_nobody_waiting_for_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let image = directory.path().join("image");
+    let made = make_ext4(&image, 64 << 20).and_then(|()| Mountpoint::ext4(&image, "noatime"));
+    let Some(mountpoint) = or_skip(made) else { return };
+    let root = mountpoint.path();
+    std::fs::write(root.join("long"), vec![b'y'; 3 << 20]).unwrap();
+    rustix::fs::sync();
+    for durability in ["none", "fsync"] {
+        let arguments = ["--root", root.to_str().unwrap(), "--uploads", "--durability", durability];
+        // What writes has ten times as long: 5 s.
+        let arguments =
+            [&arguments[..], &["--disk-timeout-ms", "500", "--drain-timeout-ms", "1000"]].concat();
+        let daemon = Process::start(&arguments);
+        assert_eq!(put(daemon.data(), &format!("/before-{durability}"), b"x").status, 201);
+        // So that its digest would be recorded.
+        std::thread::sleep(Duration::from_secs(3));
+        let Some(frozen) = Frozen::freeze(root) else { return };
+        let answer = get(daemon.data(), "/long", "Want-Repr-Digest: sha-256=5\r\n");
+        assert_eq!(answer.body.len(), 3 << 20);
+        assert!(answer.field("Repr-Digest").is_some(), "{durability}: it waits for its record");
+        let mut sending: Vec<_> = (0..20).map(|_| Connection::open(daemon.data())).collect();
+        for (number, connection) in sending.iter_mut().enumerate() {
+            let name = format!("/{durability}-{number}");
+            connection.send(request_text("PUT", &name, "Content-Length: 1\r\n") + "x");
+        }
+        for connection in &mut sending {
+            assert_eq!(connection.response_to("PUT").status, 503, "{durability}");
+        }
+        let began = Instant::now();
+        let refused = put(daemon.data(), &format!("/late-{durability}"), b"x");
+        assert_eq!(refused.status, 503, "{durability}");
+        assert_eq!(refused.field("Retry-After"), Some("30"), "{durability}: it was told that it is silent");
+        assert!(began.elapsed() < Duration::from_secs(4), "{durability}: {:?}", began.elapsed());
+        drop(frozen);
+        wait_until("the root to take writes", || {
+            put(daemon.data(), &format!("/after-{durability}"), b"x").status < 300
+        });
     }
 }
 

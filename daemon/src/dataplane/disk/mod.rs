@@ -26,6 +26,7 @@ use slab::Slab;
 
 use crate::files::{FileError, KnownFile, MountId, SourceFile};
 pub(in crate::dataplane) use lane::{Lane, Owner};
+pub(in crate::dataplane) use task::Part;
 use task::{Abandoned, Awaited, Awaiting, Slot, Unawaited};
 pub(super) use threads::DiskThreads;
 use threads::{Admission, Pool};
@@ -83,12 +84,23 @@ pub(super) struct Disk {
 struct Wait {
     lane: Lane,
     owner: Owner,
-    /// That of the task in the queue.
-    number: u64,
+    /// That of the task in the queue; None for a part of another.
+    number: Option<u64>,
     since: Instant,
-    may_refuse: bool,
+    manner: Manner,
     task: Arc<dyn Awaited>,
     verdict: Option<DiskError>,
+}
+
+/// What may become of work before it is begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// Nothing has come of what it is for: it is turned away at once, or once it has waited for long.
+    Beginning,
+    /// It is all of what it is for: turned away at once, and then waited for as what is under way.
+    Whole,
+    /// What it is for is under way, and has files open.
+    UnderWay,
 }
 
 /// A wait so young isn't looked at: most are over by then.
@@ -118,7 +130,7 @@ impl Disk {
             Admission::Full => Some(DiskError::Busy(lane)),
             Admission::Silent => Some(self.silent(owner.mount)),
         };
-        self.ask(lane, owner, refusal, true, work)
+        self.ask(lane, owner, refusal, Manner::Beginning, work)
     }
 
     /// Runs `work` on a disk thread when its turn comes: for what is under way and is broken off only where its mount
@@ -131,7 +143,36 @@ impl Disk {
     ) -> Asked<'_, R> {
         // What writes has files open that are its own: it waits for a disk thread to drop them.
         let refusal = if lane == Lane::Write { None } else { self.silence_of(lane, owner) };
-        self.ask(lane, owner, refusal, false, work)
+        self.ask(lane, owner, refusal, Manner::UnderWay, work)
+    }
+
+    /// The same for work that is all of what it is for: it is turned away at once where its mount doesn't answer. Then,
+    /// and where nobody waits for it before it begins, `work` is dropped here, so it holds nothing that is slow to
+    /// close.
+    pub(in crate::dataplane) fn run_whole<R: Send + 'static>(
+        &self,
+        lane: Lane,
+        owner: Owner,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Asked<'_, R> {
+        self.ask(lane, owner, self.known_silence_of(lane, owner), Manner::Whole, work)
+    }
+
+    /// Waits for `work`, as [`Disk::run_whole`] does, that goes in one task with others, to which the part belongs that
+    /// is returned. None where it was turned away.
+    pub(in crate::dataplane) fn wait_for_part<R: Send + 'static>(
+        &self,
+        lane: Lane,
+        owner: Owner,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> (Asked<'_, R>, Option<Part<R>>) {
+        if let Some(error) = self.known_silence_of(lane, owner) {
+            self.pool.count_refused(lane);
+            return (Asked::Refused(error), None);
+        }
+        let slot = Slot::new();
+        let part = Part::new(Box::new(work), Arc::clone(&slot));
+        (self.wait(lane, owner, None, Manner::Whole, slot), Some(part))
     }
 
     /// Lets go of a file, and closes it if nobody else needs it.
@@ -153,6 +194,19 @@ impl Disk {
     /// Has a disk thread drop what may be slow to drop. Nobody waits for it.
     pub(in crate::dataplane) fn discard(&self, lane: Lane, owner: Owner, what: impl Send + 'static) {
         self.pool.submit(lane, owner, Box::new(Unawaited(move || drop(what))));
+    }
+
+    /// Has a disk thread do `work` that nobody waits for and that may as well not be done: where more than a few tasks of
+    /// its owner wait, or its mount doesn't answer, it is dropped here, so it holds nothing that is slow to close.
+    pub(in crate::dataplane) fn run_unless_busy(
+        &self,
+        lane: Lane,
+        owner: Owner,
+        work: impl FnOnce() + Send + 'static,
+    ) {
+        if self.pool.admits_unawaited(lane, owner) {
+            self.pool.submit(lane, owner, Box::new(Unawaited(work)));
+        }
     }
 
     /// Gives up what has waited for too long; to be called once a tick.
@@ -177,6 +231,11 @@ impl Disk {
         (silence >= self.pool.patience(lane)).then(|| self.silent(owner.mount))
     }
 
+    /// The same as of the last tick, for what comes so often that it takes no lock for it.
+    fn known_silence_of(&self, lane: Lane, owner: Owner) -> Option<DiskError> {
+        if self.pool.has_silent() { self.silence_of(lane, owner) } else { None }
+    }
+
     fn silent(&self, mount: MountId) -> DiskError {
         DiskError::Silent(self.pool.mounts().shown(mount))
     }
@@ -186,7 +245,7 @@ impl Disk {
         lane: Lane,
         owner: Owner,
         refusal: Option<DiskError>,
-        may_refuse: bool,
+        manner: Manner,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> Asked<'_, R> {
         if let Some(error) = refusal {
@@ -194,10 +253,20 @@ impl Disk {
             return Asked::Refused(error);
         }
         let slot = Slot::new();
-        let task: Arc<dyn Awaited> = Arc::<Slot<R>>::clone(&slot);
-        let since = Instant::now();
         let number = self.pool.submit(lane, owner, Box::new(Awaiting::new(work, Arc::clone(&slot))));
-        let wait = Wait { lane, owner, number, since, may_refuse, task, verdict: None };
+        self.wait(lane, owner, Some(number), manner, slot)
+    }
+
+    fn wait<R: Send + 'static>(
+        &self,
+        lane: Lane,
+        owner: Owner,
+        number: Option<u64>,
+        manner: Manner,
+        slot: Arc<Slot<R>>,
+    ) -> Asked<'_, R> {
+        let task: Arc<dyn Awaited> = Arc::<Slot<R>>::clone(&slot);
+        let wait = Wait { lane, owner, number, since: Instant::now(), manner, task, verdict: None };
         let key = self.waits.borrow_mut().insert(wait);
         Asked::Waiting(Waiting { disk: self, key, lane, slot })
     }
@@ -205,7 +274,8 @@ impl Disk {
     /// Why a wait is given up, if it is.
     fn overdue(&self, wait: &Wait, now: Instant) -> Option<DiskError> {
         // Before anything has come of an upload there is nothing that could take long to write.
-        let patience_of = if wait.may_refuse { Lane::LookUp } else { wait.lane };
+        let is_beginning = wait.manner == Manner::Beginning;
+        let patience_of = if is_beginning { Lane::LookUp } else { wait.lane };
         let patience = self.pool.patience(patience_of);
         let age = now.saturating_duration_since(wait.since);
         if age >= patience && self.pool.silence(wait.lane, wait.owner.mount, now) >= patience {
@@ -217,7 +287,7 @@ impl Disk {
                     now.saturating_duration_since(began) >= patience.saturating_mul(TASK_PATIENCE);
                 is_too_long.then(|| self.silent(wait.owner.mount))
             }
-            None => (wait.may_refuse && age >= patience).then_some(DiskError::Busy(wait.lane)),
+            None => (is_beginning && age >= patience).then_some(DiskError::Busy(wait.lane)),
         }
     }
 }
@@ -238,7 +308,7 @@ impl<R> Future for Asked<'_, R> {
         match self.get_mut() {
             Asked::Refused(error) => Poll::Ready(Err(error.clone())),
             Asked::Waiting(waiting) => match waiting.slot.poll(context) {
-                Poll::Ready(result) => Poll::Ready(result.ok_or(DiskError::Busy(waiting.lane))),
+                Poll::Ready(result) => Poll::Ready(result.ok_or_else(|| waiting.why_undone())),
                 Poll::Pending => match waiting.verdict() {
                     Some(error) => Poll::Ready(waiting.give_up().ok_or(error)),
                     None => Poll::Pending,
@@ -261,6 +331,13 @@ impl<R> Waiting<'_, R> {
         self.disk.waits.borrow().get(self.key).and_then(|wait| wait.verdict.clone())
     }
 
+    fn why_undone(&self) -> DiskError {
+        let waits = self.disk.waits.borrow();
+        let of_wait =
+            |wait: &Wait| wait.verdict.clone().or_else(|| self.disk.known_silence_of(wait.lane, wait.owner));
+        waits.get(self.key).and_then(of_wait).unwrap_or(DiskError::Busy(self.lane))
+    }
+
     /// The result, where it has come in this moment.
     fn give_up(&self) -> Option<R> {
         match self.slot.abandon() {
@@ -268,10 +345,9 @@ impl<R> Waiting<'_, R> {
             Abandoned::Begun => {}
             Abandoned::Unbegun => {
                 let waits = self.disk.waits.borrow();
-                if let Some(wait) = waits.get(self.key) {
-                    let Wait { lane, owner, number, may_refuse, .. } = *wait;
+                if let Some(&Wait { lane, owner, number: Some(number), manner, .. }) = waits.get(self.key) {
                     drop(waits);
-                    self.disk.pool.abandon(lane, owner, number, may_refuse);
+                    self.disk.pool.abandon(lane, owner, number, manner != Manner::UnderWay);
                 }
             }
         }

@@ -135,6 +135,11 @@ impl<T> Queue<T> {
         self.lanes[lane as usize].waiting
     }
 
+    /// How many tasks of a lane wait for a mount.
+    pub(super) fn waiting_of(&self, lane: Lane, mount: MountId) -> usize {
+        self.lanes[lane as usize].of_mount(mount).map_or(0, |of_mount| of_mount.wanted)
+    }
+
     /// How many tasks of a lane run.
     pub(super) fn running(&self, lane: Lane) -> usize {
         self.lanes[lane as usize].running

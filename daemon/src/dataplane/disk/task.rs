@@ -168,6 +168,39 @@ impl<F: FnOnce() + Send> Task for Unawaited<F> {
     }
 }
 
+/// Work that goes together with others in one task. Whoever waits is told when this is dropped.
+pub(in crate::dataplane) struct Part<R> {
+    work: Option<Box<dyn FnOnce() -> R + Send>>,
+    slot: Arc<Slot<R>>,
+    outcome: Option<R>,
+}
+
+impl<R> Part<R> {
+    pub(super) fn new(work: Box<dyn FnOnce() -> R + Send>, slot: Arc<Slot<R>>) -> Part<R> {
+        Part { work: Some(work), slot, outcome: None }
+    }
+
+    /// Whether somebody waits for it.
+    pub(in crate::dataplane) fn is_wanted(&self) -> bool {
+        matches!(*self.slot.lock(), State::Waiting { .. })
+    }
+
+    /// Does the work, unless nobody waits for it any more.
+    pub(in crate::dataplane) fn run(&mut self) {
+        if let Some(work) = self.work.take()
+            && self.slot.begin()
+        {
+            self.outcome = Some(work());
+        }
+    }
+}
+
+impl<R> Drop for Part<R> {
+    fn drop(&mut self) {
+        self.slot.finish(self.outcome.take());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

@@ -158,6 +158,59 @@ fn a_mount_that_ends_nothing_is_given_up_and_the_others_go_on() {
     });
 }
 
+/// Waits until the disk has a mount that is told of as silent.
+async fn wait_for_silence(threads: &DiskThreads, disk: &Disk, timeout_ms: u64) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !threads.pool().has_silent() {
+        assert!(Instant::now() < end, "not silent within 30 s");
+        monoio::time::sleep(Duration::from_millis(10)).await;
+        disk.sweep(timeout_ms);
+    }
+}
+
+#[test]
+fn parts_of_a_task_on_a_mount_that_ends_nothing_are_given_up_and_those_that_come_refused() {
+    let (threads, disk) = disk(4, 20);
+    let (go, gone) = channel::<()>();
+    let silent = Owner { mount: MountId::numbered(7), group: None };
+    disk.discard(Lane::Write, silent, CallOnDrop(Some(move || assert!(gone.recv().is_err()))));
+    block_on(async {
+        let (sender, closed) = channel();
+        let held = Closed(sender);
+        let (asked, part) = disk.wait_for_part(Lane::Write, silent, move || drop(held));
+        let part = part.unwrap();
+        assert!(part.is_wanted());
+        wait_for_silence(&threads, &disk, 20).await;
+        let sweep = async {
+            while part.is_wanted() {
+                monoio::time::sleep(Duration::from_millis(10)).await;
+                disk.sweep(20);
+            }
+        };
+        let (outcome, ()) = monoio::join!(asked, sweep);
+        assert_eq!(outcome, Err(DiskError::Silent("/".into())));
+        assert!(closed.try_recv().is_err());
+        drop(part);
+        assert!(closed.try_recv().is_ok(), "what it holds goes with it");
+        let (asked, part) = disk.wait_for_part(Lane::Write, silent, || ());
+        assert!(part.is_none());
+        assert_eq!(asked.await, Err(DiskError::Silent("/".into())));
+        let refused = disk.run_whole(Lane::Write, silent, || ()).await;
+        assert_eq!(refused, Err(DiskError::Silent("/".into())));
+        disk.run_unless_busy(Lane::Write, silent, || panic!("it was begun"));
+        assert_eq!(threads.pool().report().lanes[Lane::Write as usize].waiting, 0, "it is left undone");
+        let (asked, part) = disk.wait_for_part(Lane::Write, OWNER, || 7);
+        let mut part = part.unwrap();
+        part.run();
+        drop(part);
+        assert_eq!(asked.await, Ok(7));
+        let (asked, part) = disk.wait_for_part(Lane::Write, OWNER, || 7);
+        drop(part);
+        assert_eq!(asked.await, Err(DiskError::Busy(Lane::Write)), "undone");
+    });
+    drop(go);
+}
+
 #[test]
 fn a_task_that_panics_costs_itself_alone() {
     let (threads, disk) = disk(1, NO_TIMEOUT_MS);

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::nice;
 
 use super::lane::{Lane, Owner};
-use super::queue::Queue;
+use super::queue::{DIGESTS_WAITING_MAX, Queue};
 use super::shares::{Kind, Shares};
 use super::task::Task;
 use crate::files::{MountId, Mounts};
@@ -40,6 +40,8 @@ pub(in crate::dataplane) struct Pool {
     state: Mutex<State>,
     /// `disk_timeout_ms`.
     timeout_ms: AtomicU64,
+    /// Whether some mount was silent at the last tick: only then newcomers ask which, under the lock.
+    has_silent: AtomicBool,
     mounts: Arc<Mounts>,
 }
 
@@ -76,6 +78,13 @@ struct Sleeper {
 /// durable takes as long as writing all of it. 150 s by default, in which a disk of 50 MB/s writes 7.5 GB.
 const WRITES_PATIENCE: u32 = 10;
 
+/// Tasks that may wait for a mount in a lane before those that nobody waits for are dropped: as many as digests wait.
+const UNAWAITED_WAITING_MAX: usize = DIGESTS_WAITING_MAX;
+
+/// How long a mount may have ended nothing before those that nobody waits for are dropped: they aren't worth a thread
+/// of a disk that may have stopped.
+const UNAWAITED_SILENCE_MAX: Duration = Duration::from_secs(1);
+
 impl DiskThreads {
     /// Starts `count` threads.
     pub(in crate::dataplane) fn start(
@@ -94,7 +103,8 @@ impl DiskThreads {
             told: Vec::new(),
             is_over: false,
         };
-        let pool = Pool { state: Mutex::new(state), timeout_ms: AtomicU64::new(timeout_ms), mounts };
+        let (timeout_ms, has_silent) = (AtomicU64::new(timeout_ms), AtomicBool::new(false));
+        let pool = Pool { state: Mutex::new(state), timeout_ms, has_silent, mounts };
         let threads = DiskThreads(Arc::new(End(Arc::new(pool))));
         for number in 0..count {
             let kind = if number < prompt { Kind::Prompt } else { Kind::Patient };
@@ -134,6 +144,11 @@ impl Pool {
         self.lock().queue.silence(lane, mount, now)
     }
 
+    /// Whether some mount didn't answer a tick ago.
+    pub(super) fn has_silent(&self) -> bool {
+        self.has_silent.load(Ordering::Relaxed)
+    }
+
     /// Whether a task of an owner may wait for its turn, where it may as well be told that it can't.
     pub(super) fn admits(&self, lane: Lane, owner: Owner) -> Admission {
         let (now, patience) = (Instant::now(), self.patience(lane));
@@ -145,6 +160,15 @@ impl Pool {
         } else {
             Admission::Full
         }
+    }
+
+    /// Whether a task of an owner that nobody waits for may wait for its turn.
+    pub(super) fn admits_unawaited(&self, lane: Lane, owner: Owner) -> bool {
+        let now = Instant::now();
+        let state = self.lock();
+        // Each may have a file open: so few wait, and none for a disk that does nothing now.
+        state.queue.silence(lane, owner.mount, now) < UNAWAITED_SILENCE_MAX
+            && state.queue.waiting_of(lane, owner.mount) < UNAWAITED_WAITING_MAX
     }
 
     /// Nobody waits any more for a task that was not begun. If it `may_leave` what it holds is dropped here, else on a
@@ -180,6 +204,7 @@ impl Pool {
             return;
         }
         let silent = self.silent(&state, now);
+        self.has_silent.store(!silent.is_empty(), Ordering::Relaxed);
         let told = std::mem::replace(&mut state.told, silent.iter().map(|(mount, ..)| *mount).collect());
         drop(state);
         for (mount, silence, threads) in silent.iter().filter(|(mount, ..)| !told.contains(mount)) {

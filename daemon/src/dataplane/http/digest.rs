@@ -35,7 +35,13 @@ pub(super) async fn of(
     let mut step = worker.disk.run_or_refuse(Lane::Digest, owner, begin).await.ok()?;
     let digests = loop {
         match step {
-            Ok(Step::Whole(digests)) => break digests?.to_fields(),
+            Ok(Step::Whole(whole)) => {
+                let (digests, record) = whole?;
+                if let Some(record) = record {
+                    worker.disk.run_unless_busy(Lane::Write, owner, || record.write());
+                }
+                break digests.to_fields();
+            }
             Ok(Step::Partly(_)) if has_left() => return None,
             Ok(Step::Partly(computation)) => {
                 step = worker.disk.run(Lane::Digest, owner, move || computation.go_on()).await.ok()?;

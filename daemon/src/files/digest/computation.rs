@@ -19,10 +19,24 @@ const STEP_TIME_MAX: Duration = Duration::from_millis(25);
 
 /// How far a [`Computation`] is.
 pub enum Step {
-    /// The digests; None where the file changed meanwhile.
-    Whole(Option<Digests>),
+    /// The digests, with what is to be recorded of them; None where the file changed meanwhile.
+    Whole(Option<(Digests, Option<Box<Record>>)>),
     /// Part of the file has been read.
     Partly(Box<Computation>),
+}
+
+/// Digests that aren't recorded yet: whoever wants them needn't wait until they are written down.
+pub struct Record {
+    root: Arc<Root>,
+    file: SourceFile,
+    digests: Digests,
+}
+
+impl Record {
+    /// Writes them down. Waits for the disk, as whatever writes does.
+    pub fn write(self) {
+        record(&self.root, &self.file, &self.digests);
+    }
 }
 
 /// Digests of a file that are made in many short steps, and no more of them than somebody asks for.
@@ -36,13 +50,13 @@ pub struct Computation {
 }
 
 impl Computation {
-    /// Begins with the digests of a file by `algorithms`. They are read where they aren't recorded, and recorded then
-    /// if the file can be told from what it may become. Waits for the disk.
+    /// Begins with the digests of a file by `algorithms`. They are read where they aren't recorded, and to be recorded
+    /// then if the file can be told from what it may become. Waits for the disk to read.
     pub fn begin(root: Arc<Root>, file: SourceFile, algorithms: Algorithms) -> Result<Step, FileError> {
         let known = root.recorded(&file).digests;
         let missing = algorithms.without(known.algorithms());
         if missing.is_empty() {
-            return Ok(Step::Whole(Some(known)));
+            return Ok(Step::Whole(Some((known, None))));
         }
         // Asked before the first byte is read: a write after that would be told by the change time.
         let is_recorded = file.is_settled(SystemTime::now());
@@ -50,7 +64,7 @@ impl Computation {
         Box::new(Computation { root, file, known, hashers, offset: 0, is_recorded }).go_on()
     }
 
-    /// Reads a further part of the file. Waits for the disk.
+    /// Reads a further part of the file. Waits for the disk to read.
     pub fn go_on(mut self: Box<Self>) -> Result<Step, FileError> {
         let (began, end) = (Instant::now(), self.file.size().min(self.offset + STEP_BYTES));
         let mut buffer = vec![0; BUFFER_BYTES];
@@ -69,29 +83,24 @@ impl Computation {
         if self.offset < self.file.size() {
             return Ok(Step::Partly(self));
         }
-        Ok(Step::Whole(recorded(
-            &self.root,
-            &self.file,
-            &self.known.or(&self.hashers.digests()),
-            self.is_recorded,
-        )))
+        if !self.file.is_as_opened() {
+            return Ok(Step::Whole(None));
+        }
+        let Computation { root, file, known, hashers, is_recorded, .. } = *self;
+        let digests = known.or(&hashers.digests());
+        let record = is_recorded.then(|| Box::new(Record { root, file, digests }));
+        Ok(Step::Whole(Some((digests, record))))
     }
 }
 
-/// The digests of a file as it was opened, recorded; None where it changed meanwhile.
-fn recorded(root: &Root, file: &SourceFile, digests: &Digests, is_recorded: bool) -> Option<Digests> {
-    if !file.is_as_opened() {
-        return None;
-    }
-    if is_recorded {
-        // Whoever wrote the file may not have waited for the disk.
-        let is_durable = fdatasync(file).is_ok();
-        root.record(file, digests, is_durable);
-    }
-    Some(*digests)
+/// Records the digests of a file as it was opened.
+fn record(root: &Root, file: &SourceFile, digests: &Digests) {
+    // Whoever wrote the file may not have waited for the disk.
+    let is_durable = fdatasync(file).is_ok();
+    root.record(file, digests, is_durable);
 }
 
-/// The digests of a file by `algorithms`, as a [`Computation`] makes them, in one step; `pace` is told of each piece
+/// The digests of a file by `algorithms`, as a [`Computation`] makes them, in one step and recorded; `pace` is told of each piece
 /// that was read, by its offset and length.
 pub(in crate::files) fn compute_paced(
     root: &Root,
@@ -107,5 +116,12 @@ pub(in crate::files) fn compute_paced(
     // Asked before the first byte is read: a write after that would be told by the change time.
     let is_recorded = file.is_settled(SystemTime::now());
     let Some(computed) = of_file_paced(file.as_fd(), file.size(), missing, pace)? else { return Ok(None) };
-    Ok(recorded(root, file, &known.or(&computed), is_recorded))
+    let digests = known.or(&computed);
+    if !file.is_as_opened() {
+        return Ok(None);
+    }
+    if is_recorded {
+        record(root, file, &digests);
+    }
+    Ok(Some(digests))
 }

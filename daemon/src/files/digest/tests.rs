@@ -37,7 +37,12 @@ fn compute(
     let mut step = Computation::begin(Arc::clone(root), file.clone(), algorithms)?;
     loop {
         match step {
-            Step::Whole(digests) => return Ok(digests),
+            Step::Whole(whole) => {
+                return Ok(whole.map(|(digests, record)| {
+                    record.into_iter().for_each(|record| record.write());
+                    digests
+                }));
+            }
             Step::Partly(computation) => step = computation.go_on()?,
         }
     }

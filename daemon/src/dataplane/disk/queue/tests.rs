@@ -212,8 +212,10 @@ fn a_mount_whose_places_are_all_taken_leaves_room_for_others() {
     for lane in Lane::ALL {
         let (mut queue, now) = (queue(16), Instant::now());
         for mount in [8, 9] {
-            for number in 0..2 * WAITING_MAX {
-                queue.push(lane, owner(mount, (number % 3) as u8), number, now);
+            for number in 0..WAITING_MAX {
+                for host in 0..3 {
+                    queue.push(lane, owner(mount, host), number, now);
+                }
             }
             assert!(!queue.has_room(lane, owner(mount, 4)), "{lane:?}");
         }

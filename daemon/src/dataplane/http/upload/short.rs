@@ -140,9 +140,9 @@ impl Call<'_> {
         let published = if is_by_itself {
             // Those that are synced at once wait for the same commits of a journal, instead of one for each; and a
             // mount that doesn't answer holds up nobody else's.
-            self.worker.disk.run(Lane::Write, self.owner(), work).await
+            self.worker.disk.run_whole(Lane::Write, self.owner(), work).await
         } else {
-            trips::publish(self.worker, work).await
+            trips::publish(self.worker, self.connection.group(), work).await
         };
         let result = published.map_err(|error| Answer::of_disk_error(&error))?;
         self.conclude(result)

@@ -1,46 +1,84 @@
 //! Publishes short files in trips to a disk thread, each with all that wait by then.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
-
-use tokio::sync::oneshot;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::super::context::Worker;
-use super::super::super::disk::{DiskError, Lane, Owner};
+use super::super::super::disk::{Asked, DiskError, Lane, Owner, Part};
 use super::super::super::publications::Outcome;
 use crate::files::MountId;
+use crate::limits::AddressGroup;
 
 /// Publishes a file with the next trip.
 ///
 /// # Errors
-/// Where the disk threads took too long to come to it.
+/// Where the disk doesn't answer, or its trip was given up.
 pub(super) async fn publish(
     worker: &Rc<Worker>,
+    group: Option<AddressGroup>,
     work: impl FnOnce() -> Outcome + Send + 'static,
 ) -> Result<Outcome, DiskError> {
-    let (sender, outcome) = oneshot::channel();
-    if worker.publications.add(Box::new(work), sender) {
+    let (asked, part) = worker.disk.wait_for_part(Lane::Write, Owner { mount: mount(worker), group }, work);
+    if let Some(part) = part
+        && worker.publications.add(group, part)
+    {
         // It begins after the tasks that are awake by now, whose files it takes along.
         drop(monoio::spawn(take_trips(Rc::clone(worker))));
     }
-    // The trip that had it was given up.
-    outcome.await.map_err(|_| DiskError::Busy(Lane::Write))
+    let mut waiting = Waiting { worker, asked: Some(asked) };
+    let outcome = match &mut waiting.asked {
+        Some(asked) => asked.await,
+        None => Err(DiskError::Busy(Lane::Write)),
+    };
+    if outcome.is_ok() {
+        waiting.asked = None;
+    }
+    outcome
+}
+
+/// Waits for a file. Where that ends before the file is published, what waits with it for its trip goes at once.
+struct Waiting<'a> {
+    worker: &'a Rc<Worker>,
+    asked: Option<Asked<'a, Outcome>>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(asked) = self.asked.take() {
+            drop(asked);
+            self.worker.publications.retain(Part::is_wanted);
+        }
+    }
+}
+
+/// Only files on the root's own mount go together, so that no other holds them up.
+fn mount(worker: &Worker) -> MountId {
+    worker.served().root.as_ref().map_or(MountId::UNKNOWN, |root| root.mounts().home())
 }
 
 /// Makes one trip after the other, until nothing waits.
 async fn take_trips(worker: Rc<Worker>) {
     while let Some(files) = worker.publications.next_trip() {
-        // Only files on the root's own mount go together, so that no other holds them up. They are of several clients.
-        let served = worker.served();
-        let mount = served.root.as_ref().map_or(MountId::UNKNOWN, |root| root.mounts().home());
+        let files = Arc::new(Mutex::new(files));
+        let to_publish = Arc::clone(&files);
         let publish = move || {
             // Whoever waits is told on the worker, which isn't woken for each.
-            files.into_iter().map(|(work, sender)| (work(), sender)).collect::<Vec<_>>()
+            let mut published = Vec::new();
+            while let Some(mut file) = next(&to_publish) {
+                file.run();
+                published.push(file);
+            }
+            published
         };
-        let done = worker.disk.run(Lane::Write, Owner { mount, group: None }, publish);
-        // Where it was refused the senders are gone, which tells.
-        for (outcome, sender) in done.await.unwrap_or_default() {
-            // Who waits no more was told that the daemon ends.
-            let _ = sender.send(outcome);
-        }
+        // They are of several clients.
+        let owner = Owner { mount: mount(&worker), group: None };
+        drop(worker.disk.run_whole(Lane::Write, owner, publish).await);
+        // Where the trip was given up, what it didn't come to is as well.
+        drop(std::mem::take(&mut *files.lock().unwrap_or_else(PoisonError::into_inner)));
     }
+}
+
+fn next(files: &Mutex<VecDeque<Part<Outcome>>>) -> Option<Part<Outcome>> {
+    files.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
 }
