@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::nice;
 
 use super::lane::{Lane, Owner};
-use super::queue::{DIGESTS_WAITING_MAX, Queue};
+use super::queue::Queue;
 use super::shares::{Kind, Shares};
 use super::task::Task;
 use crate::files::{MountId, Mounts};
@@ -79,7 +79,7 @@ struct Sleeper {
 const WRITES_PATIENCE: u32 = 10;
 
 /// Tasks that may wait for a mount in a lane before those that nobody waits for are dropped: as many as digests wait.
-const UNAWAITED_WAITING_MAX: usize = DIGESTS_WAITING_MAX;
+const UNAWAITED_WAITING_MAX: usize = 32;
 
 /// How long a mount may have ended nothing before those that nobody waits for are dropped: they aren't worth a thread
 /// of a disk that may have stopped.
