@@ -182,33 +182,6 @@ fn a_mount_that_does_not_answer_costs_only_who_asks_for_it_by_a_link_too() {
     }
 }
 
-/// More ask for names on it than may wait, and then they leave.
-#[test]
-fn names_on_a_mount_that_does_not_answer_take_no_room_of_others() {
-    let Some((file_system, root)) = fixture() else { return };
-    // Nobody is given up meanwhile.
-    let daemon = Process::start(&["--root", root.to_str().unwrap(), "--disk-timeout-ms", "600000"]);
-    let _healed = file_system.healed_at_end();
-    let mounted = file_system.path().file_name().unwrap().to_str().unwrap().to_owned();
-    file_system.stall(Operation::LookUp);
-    let mut asking: Vec<_> = (0..1100).map(|_| Connection::open(daemon.data())).collect();
-    for (number, connection) in asking.iter_mut().enumerate() {
-        connection.send(request_text("GET", &format!("/{mounted}/new-{number}"), "").as_bytes());
-    }
-    let waiting = || of_lanes(&daemon, "streamd_disk_tasks_waiting").iter().sum::<f64>();
-    wait_until("as many to wait as may", || waiting() > 1000.0);
-    for number in 0..3 {
-        assert_others_are_served(&daemon, &root, "beside them", number);
-    }
-    drop(asking);
-    wait_until("nobody to wait", || waiting() < 1.0);
-    assert_others_are_served(&daemon, &root, "after them", 3);
-    file_system.heal();
-    wait_until("the mount to answer", || {
-        get(daemon.data(), &format!("/{mounted}/dead"), "").body.len() == 300_000
-    });
-}
-
 /// A file system that can be read and not written; thawed when this goes.
 struct Frozen<'a>(&'a Path);
 
@@ -229,7 +202,7 @@ impl Drop for Frozen<'_> {
 fn a_root_that_takes_no_writes_keeps_nobody_waiting_for_them() {
     let directory = tempfile::tempdir().unwrap();
     let image = directory.path().join("image");
-    let made = make_ext4(&image, 64 << 20).and_then(|()| Mountpoint::ext4(&image, "noatime"));
+    let made = make_ext4(&image, 256 << 20).and_then(|()| Mountpoint::ext4(&image, "noatime"));
     let Some(mountpoint) = or_skip(made) else { return };
     let root = mountpoint.path();
     std::fs::write(root.join("long"), vec![b'y'; 3 << 20]).unwrap();
