@@ -178,14 +178,24 @@ impl Socket {
     /// Hands bytes to the kernel, as many as it takes. `more`: others follow at once, so that it needn't send a
     /// small segment for these.
     pub(super) fn try_send(&self, bytes: &[u8], more: bool) -> Result<Option<usize>, PeerGone> {
-        let more = if more { SendFlags::MORE } else { SendFlags::empty() };
-        not_yet(send(self, bytes, SendFlags::NOSIGNAL | more))
+        not_yet(self.send(bytes, more))
     }
 
     /// Hands two pieces to the kernel in one call, as much of them as it takes.
     pub(super) fn try_send_both(&self, first: &[u8], second: &[u8]) -> Result<Option<usize>, PeerGone> {
+        not_yet(self.send_both(first, second))
+    }
+
+    /// [`Socket::try_send`] with what the system said of it.
+    pub(super) fn send(&self, bytes: &[u8], more: bool) -> Result<usize, Errno> {
+        let more = if more { SendFlags::MORE } else { SendFlags::empty() };
+        send(self, bytes, SendFlags::NOSIGNAL | more)
+    }
+
+    /// [`Socket::try_send_both`] with what the system said of it.
+    pub(super) fn send_both(&self, first: &[u8], second: &[u8]) -> Result<usize, Errno> {
         let pieces = [IoSlice::new(first), IoSlice::new(second)];
-        not_yet(sendmsg(self, &pieces, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL))
+        sendmsg(self, &pieces, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
     }
 
     /// Holds back segments that aren't full (TCP_CORK), or releases them.

@@ -1,18 +1,16 @@
 //! What isn't in memory: found out per window, and read on a disk thread.
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::io::{Errno, pread};
+use rustix::io::Errno;
 
-use super::super::disk::Lane;
 use super::super::disk_waits::{Belief, Care};
 use super::super::error::TransferError;
+use super::kernel::{Kernel, Reader, Source};
 use super::transfer::Transfer;
 use super::window::{Found, Window};
+use crate::files::WINDOW_BYTES;
 use crate::files::residency::Residency;
-use crate::files::{SourceFile, WINDOW_BYTES};
 use crate::limits::Tick;
 
 /// Bytes that a warming read copies at a time; they are thrown away, the page cache is what counts.
@@ -27,11 +25,11 @@ const ANSWER_TICKS: u64 = 10;
 const READ_BELIEVED_MS: u64 = 60_000;
 
 /// Finds out where a window is.
-pub(super) fn find(transfer: &Transfer<'_>, file: &SourceFile, offset: u64, length: u64) -> Found {
-    let worker = transfer.worker;
-    let belief = worker.waits.belief(file, worker.clock.now());
+pub(super) fn find<K: Kernel>(transfer: &Transfer<'_, K>, file: &K::File, offset: u64, length: u64) -> Found {
+    let kernel = &transfer.kernel;
+    let belief = kernel.belief(file);
     if belief != Belief::Places {
-        worker.counters.windows_disbelieved.add(1);
+        kernel.counters().windows_disbelieved.add(1);
     }
     let found = match belief {
         Belief::Nothing => Found::Cold,
@@ -39,83 +37,78 @@ pub(super) fn find(transfer: &Transfer<'_>, file: &SourceFile, offset: u64, leng
         Belief::Whole { since } => ask(transfer, file, offset, length, Some(since)),
     };
     if found == Found::Cold {
-        worker.counters.windows_cold.add(1);
+        kernel.counters().windows_cold.add(1);
     }
     found
 }
 
 /// `whole_since`: since when only a read of all of it counts.
-fn ask(
-    transfer: &Transfer<'_>,
-    file: &SourceFile,
+fn ask<K: Kernel>(
+    transfer: &Transfer<'_, K>,
+    file: &K::File,
     offset: u64,
     length: u64,
     whole_since: Option<Tick>,
 ) -> Found {
-    let worker = transfer.worker;
-    let (number, now) = (offset / WINDOW_BYTES, worker.clock.now());
+    let kernel = &transfer.kernel;
+    let (number, now) = (offset / WINDOW_BYTES, kernel.now());
     if offset.is_multiple_of(WINDOW_BYTES) && file.is_known_hot(number, whole_since.unwrap_or_default(), now)
     {
-        return Found::Hot(worker.waits.care(Care::Least, now));
+        return Found::Hot(kernel.care(Care::Least));
     }
     let residency = match whole_since {
-        Some(_) if file.tells_residency() => worker.waits.read_whole(&worker.clock, file, offset, length),
-        _ => worker.waits.probe(&worker.clock, file, offset, length),
+        Some(_) if file.tells_residency() => kernel.read_whole(file, offset, length),
+        _ => kernel.probe(file, offset, length),
     };
     match residency {
         Residency::Unknown if file.lives_in_memory() => {}
         Residency::Hot => {}
         Residency::Unknown => {
             file.note_mute();
-            let was_read =
-                worker.waits.read.covers(file.id(), offset, length, whole_since.unwrap_or_default(), now);
+            let was_read = kernel.was_read(file, offset, length, whole_since.unwrap_or_default());
             return if was_read { Found::Hot(Care::Most) } else { Found::Cold };
         }
         Residency::Cold => return Found::Cold,
     }
     note_hot(transfer, file, offset, length, whole_since.unwrap_or_default());
-    Found::Hot(worker.waits.care(Care::Usual, now))
+    Found::Hot(kernel.care(Care::Usual))
 }
 
 /// Notes a window that was found in memory. Ranges may begin anywhere, and then their windows are no one else's.
-fn note_hot(transfer: &Transfer<'_>, file: &SourceFile, offset: u64, length: u64, since: Tick) {
-    let worker = transfer.worker;
+fn note_hot<K: Kernel>(transfer: &Transfer<'_, K>, file: &K::File, offset: u64, length: u64, since: Tick) {
     let is_window = offset.is_multiple_of(WINDOW_BYTES)
         && (length == WINDOW_BYTES || Some(length) == file.size().checked_sub(offset));
     if is_window {
-        let now = worker.clock.now();
-        let end = now + worker.clock.ticks_within(worker.live().settings.cache_valid_ms);
+        let now = transfer.kernel.now();
+        let end = now + transfer.kernel.cache_valid_ticks();
         file.note_hot(offset / WINDOW_BYTES, since, now, end);
     }
 }
 
 /// A disk thread has read a window. Where the file system can't tell what is in memory, that tells, for a while.
-pub(super) fn was_read(transfer: &Transfer<'_>, file: &SourceFile, window: Window) {
-    let worker = transfer.worker;
+pub(super) fn was_read<K: Kernel>(transfer: &Transfer<'_, K>, file: &K::File, window: Window) {
     if file.tells_residency() || file.is_elsewhere() {
         return;
     }
-    let now = worker.clock.now();
-    let since = match worker.waits.belief(file, now) {
+    let since = match transfer.kernel.belief(file) {
         Belief::Nothing => return,
         Belief::Places => Tick::FIRST,
         Belief::Whole { since } => since,
     };
-    let end = worker.clock.deadline(READ_BELIEVED_MS).tick;
-    worker.waits.read.note(file.id(), window.offset, window.length, since, now, end);
+    transfer.kernel.note_window_read(file, window.offset, window.length, since, READ_BELIEVED_MS);
 }
 
 /// Whether what was found out of a hot window at tick `asked` still counts for the rest of it, between `offset` and
 /// `end`; asked anew where it was long ago.
-pub(super) fn is_still_hot(
-    transfer: &Transfer<'_>,
-    file: &SourceFile,
+pub(super) fn is_still_hot<K: Kernel>(
+    transfer: &Transfer<'_, K>,
+    file: &K::File,
     asked: &mut Tick,
     offset: u64,
     end: u64,
 ) -> bool {
-    let now = transfer.worker.clock.now();
-    if transfer.worker.waits.belief(file, now) == Belief::Nothing {
+    let now = transfer.kernel.now();
+    if transfer.kernel.belief(file) == Belief::Nothing {
         return false;
     }
     if now.since(*asked) < ANSWER_TICKS {
@@ -127,34 +120,32 @@ pub(super) fn is_still_hot(
 
 /// Whether the bytes of one call aren't in memory any more, as far as one look at them tells: where there is reason for
 /// the most care they may have been dropped since the window was found hot.
-pub(super) fn was_dropped(
-    transfer: &Transfer<'_>,
-    file: &SourceFile,
+pub(super) fn was_dropped<K: Kernel>(
+    transfer: &Transfer<'_, K>,
+    file: &K::File,
     care: Care,
     offset: u64,
     length: u64,
 ) -> bool {
-    let worker = transfer.worker;
-    if care != Care::Most || worker.waits.glance(&worker.clock, file, offset, length) != Residency::Cold {
+    if care != Care::Most || transfer.kernel.glance(file, offset, length) != Residency::Cold {
         return false;
     }
     file.forget_hot();
-    worker.counters.windows_cold.add(1);
+    transfer.kernel.counters().windows_cold.add(1);
     true
 }
 
 /// Reads a window, on a disk thread, so that it is in the page cache afterwards.
-pub(super) async fn warm(
-    transfer: &Transfer<'_>,
-    file: &SourceFile,
+pub(super) async fn warm<K: Kernel>(
+    transfer: &Transfer<'_, K>,
+    file: &K::File,
     window: Window,
 ) -> Result<(), TransferError> {
-    let descriptor = file.descriptor();
+    let reader = file.reader();
     transfer.note_wait();
-    let worker = transfer.worker;
-    let read = move || timed(|| read_through(&descriptor, window));
-    let (read, took) = worker.disk.run(Lane::Read, transfer.owner(file), read).await?;
-    worker.waits.note_read(&worker.clock, file, took);
+    let read = move || timed(|| read_through(&reader, window));
+    let (read, took) = transfer.on_disk_thread(file, read).await?;
+    transfer.kernel.note_read(file, took);
     read?;
     was_read(transfer, file, window);
     Ok(())
@@ -166,12 +157,12 @@ pub(super) fn timed<R>(read: impl FnOnce() -> R) -> (R, Duration) {
     (read(), began.elapsed())
 }
 
-fn read_through(file: &Arc<OwnedFd>, window: Window) -> Result<(), TransferError> {
+fn read_through(reader: &impl Reader, window: Window) -> Result<(), TransferError> {
     let mut buffer = vec![0; WARM_READ_BYTES];
     let end = window.offset + window.length;
     let mut offset = window.offset;
     while offset < end {
-        match pread(file, &mut buffer[..], offset) {
+        match reader.read(&mut buffer, offset) {
             // The file got shorter; the engine finds out and says so.
             Ok(0) => return Ok(()),
             Ok(count) => offset += count as u64,

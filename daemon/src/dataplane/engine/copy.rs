@@ -1,25 +1,22 @@
 //! Page cache to user space to socket: for bodies so short that one send with their head costs least, and for
 //! hosts where zero copy isn't wanted.
 
-use std::os::fd::OwnedFd;
+use rustix::io::Errno;
 
-use rustix::io::{Errno, pread};
-
-use super::super::disk::Lane;
 use super::super::error::TransferError;
+use super::kernel::{Kernel, Reader, Source};
 use super::transfer::Transfer;
 use super::unchanged::check;
 use super::window::Window;
-use crate::files::SourceFile;
 
 /// Bytes read and sent at a time: large enough that the calls don't matter, small enough for the L2 cache.
 const CHUNK_BYTES: u64 = 256 << 10;
 
 /// Sends a window, its first chunk in one piece with `head`.
-pub(super) async fn send_window(
-    transfer: &mut Transfer<'_>,
+pub(super) async fn send_window<K: Kernel>(
+    transfer: &mut Transfer<'_, K>,
     head: Vec<u8>,
-    file: &SourceFile,
+    file: &K::File,
     window: Window,
     more: bool,
 ) -> Result<(), TransferError> {
@@ -28,27 +25,26 @@ pub(super) async fn send_window(
     let mut buffer = head;
     while offset < end {
         let length = CHUNK_BYTES.min(end - offset);
-        let head_bytes = buffer.len();
+        let payload_start = transfer.take_text(buffer.len());
         buffer = read(transfer, file, buffer, offset, length).await?;
         offset += length;
         if window.is_last && offset == end {
             // These bytes can't change any more, so this look is the last that is needed.
             check(transfer, file).await?;
         } else {
-            transfer.witnesses.look(file, offset - length, offset);
+            transfer.look(file, offset - length, offset);
         }
-        let payload = head_bytes..buffer.len();
+        let payload = payload_start..buffer.len();
         transfer.send_payload(&buffer, payload, more || offset < end).await?;
-        transfer.spend(length).await?;
         buffer.clear();
     }
     Ok(())
 }
 
 /// Appends exactly `length` bytes of the file to `buffer`: what is in memory at once, the rest on a disk thread.
-async fn read(
-    transfer: &Transfer<'_>,
-    file: &SourceFile,
+async fn read<K: Kernel>(
+    transfer: &Transfer<'_, K>,
+    file: &K::File,
     mut buffer: Vec<u8>,
     offset: u64,
     length: u64,
@@ -59,14 +55,14 @@ async fn read(
     if filled == buffer.len() {
         return Ok(buffer);
     }
-    transfer.worker.counters.windows_cold.add(1);
-    let (descriptor, offset) = (file.descriptor(), offset + (filled - begin) as u64);
-    let read = move || read_rest(&descriptor, buffer, filled, offset);
-    transfer.worker.disk.run(Lane::Read, transfer.owner(file), read).await?
+    transfer.kernel.counters().windows_cold.add(1);
+    let (reader, offset) = (file.reader(), offset + (filled - begin) as u64);
+    let read = move || read_rest(&reader, buffer, filled, offset);
+    transfer.on_disk_thread(file, read).await?
 }
 
 /// Reads what is in memory, up to where something isn't, and returns how much that is.
-fn read_at_once(file: &SourceFile, buffer: &mut [u8], offset: u64) -> Result<usize, TransferError> {
+fn read_at_once(file: &impl Source, buffer: &mut [u8], offset: u64) -> Result<usize, TransferError> {
     let mut filled = 0;
     while filled < buffer.len() {
         let offset = offset + filled as u64;
@@ -83,13 +79,13 @@ fn read_at_once(file: &SourceFile, buffer: &mut [u8], offset: u64) -> Result<usi
 
 /// Fills the buffer from `filled` on with the bytes from `offset` on.
 fn read_rest(
-    file: &OwnedFd,
+    reader: &impl Reader,
     mut buffer: Vec<u8>,
     mut filled: usize,
     mut offset: u64,
 ) -> Result<Vec<u8>, TransferError> {
     while filled < buffer.len() {
-        match pread(file, &mut buffer[filled..], offset) {
+        match reader.read(&mut buffer[filled..], offset) {
             Ok(0) => return Err(TransferError::SourceShrank { offset }),
             Ok(count) => {
                 filled += count;

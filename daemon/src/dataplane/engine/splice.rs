@@ -1,37 +1,33 @@
 //! Page cache to pipe to socket by splice(2). A disk thread can fill the pipe while it waits for the disk, so
 //! a cold window is read and handed over without a copy.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
-use rustix::pipe::{SpliceFlags, splice};
 
-use super::super::disk::Lane;
 use super::super::disk_waits::Care;
 use super::super::error::TransferError;
-use super::super::pipe_pool::Pipe;
 use super::choice::Engine;
 use super::cold::{self, timed};
-use super::transfer::Transfer;
+use super::kernel::{Conduit, Kernel, Source};
+use super::transfer::{Room, Transfer};
 use super::unchanged::check_window;
 use super::window::{Found, Window};
 use super::{copy, sendfile};
-use crate::files::SourceFile;
 
 /// Bytes that are copied at a time where there is no pipe: so few may wait for their reader without being counted.
 const COPIED_BYTES: u64 = 4 << 10;
 
 /// Sends a window, after `head`. That isn't sent before the first bytes behind it are there: where the disk doesn't
 /// give them the answer is another.
-pub(super) async fn send_window(
-    transfer: &mut Transfer<'_>,
+pub(super) async fn send_window<K: Kernel>(
+    transfer: &mut Transfer<'_, K>,
     head: Vec<u8>,
-    file: &SourceFile,
+    file: &K::File,
     window: Window,
     more: bool,
 ) -> Result<(), TransferError> {
-    let Some(pipe) = transfer.worker.pipes.take() else {
+    let Some(pipe) = transfer.kernel.take_pipe() else {
         return Box::pin(send_without_pipe(transfer, head, file, window, more)).await;
     };
     let end = window.offset + window.length;
@@ -46,7 +42,7 @@ pub(super) async fn send_window(
         empty(transfer, file, &pipe, Held { bytes: held, end: offset, window, more: more || offset < end })
             .await?;
     }
-    transfer.worker.pipes.put_back(pipe);
+    transfer.kernel.put_back_pipe(pipe);
     if window.found == Found::Cold {
         cold::was_read(transfer, file, window);
     }
@@ -55,10 +51,10 @@ pub(super) async fn send_window(
 
 /// Sends a window for which there is no pipe. A disk thread brings it into memory for sendfile(2); what isn't believed
 /// to be there any more, or never is, is read again or copied.
-async fn send_without_pipe(
-    transfer: &mut Transfer<'_>,
+async fn send_without_pipe<K: Kernel>(
+    transfer: &mut Transfer<'_, K>,
     mut head: Vec<u8>,
-    file: &SourceFile,
+    file: &K::File,
     window: Window,
     more: bool,
 ) -> Result<(), TransferError> {
@@ -83,46 +79,35 @@ async fn send_without_pipe(
 }
 
 /// Moves up to `bytes` from the file into the empty pipe and says how many it holds then.
-async fn fill(
-    transfer: &Transfer<'_>,
-    file: &SourceFile,
-    pipe: &Arc<Pipe>,
+async fn fill<K: Kernel>(
+    transfer: &Transfer<'_, K>,
+    file: &K::File,
+    pipe: &Arc<K::Pipe>,
     offset: u64,
     bytes: u64,
     found: Found,
 ) -> Result<u64, TransferError> {
-    let worker = transfer.worker;
-    let count = usize::try_from(bytes).unwrap_or(usize::MAX).min(pipe.capacity);
+    let kernel = &transfer.kernel;
+    let count = usize::try_from(bytes).unwrap_or(usize::MAX).min(pipe.capacity());
     let filled = if let Found::Hot(care) = found {
-        let care = worker.waits.care(care, worker.clock.now());
+        let care = kernel.care(care);
         let count = count.min(usize::try_from(care.call_bytes_max()).unwrap_or(usize::MAX));
-        let look = worker.waits.begin(care, count as u64);
-        let filled = fill_now(&file.descriptor(), pipe, offset, count);
-        if let Some(waited) = worker.waits.end(&look, &worker.clock) {
-            worker.waits.add(&worker.clock, file, offset, waited);
-        }
-        filled
+        let fill = || fill_now(&file.reader(), &**pipe, offset, count);
+        kernel.look_at(file, care, offset, count as u64, fill).0
     } else {
         transfer.note_wait();
-        let (descriptor, pipe) = (file.descriptor(), Arc::clone(pipe));
-        let fill = move || timed(|| fill_now(&descriptor, &pipe, offset, count));
-        let (filled, took) = worker.disk.run(Lane::Read, transfer.owner(file), fill).await?;
-        worker.waits.note_read(&worker.clock, file, took);
+        let (reader, pipe) = (file.reader(), Arc::clone(pipe));
+        let fill = move || timed(|| fill_now(&reader, &*pipe, offset, count));
+        let (filled, took) = transfer.on_disk_thread(file, fill).await?;
+        kernel.note_read(file, took);
         filled
     };
     filled.map_err(|errno| TransferError::SourceFailed { offset, errno })
 }
 
-fn fill_now(file: &OwnedFd, pipe: &Pipe, mut offset: u64, count: usize) -> Result<u64, Errno> {
+fn fill_now<R>(reader: &R, pipe: &impl Conduit<R>, offset: u64, count: usize) -> Result<u64, Errno> {
     loop {
-        match splice(
-            file,
-            Some(&mut offset),
-            &pipe.input,
-            None,
-            count,
-            SpliceFlags::MOVE | SpliceFlags::NONBLOCK,
-        ) {
+        match pipe.fill(reader, offset, count) {
             Err(Errno::INTR) => {}
             result => return result.map(|held| held as u64),
         }
@@ -140,25 +125,23 @@ struct Held {
 }
 
 /// Moves all that the pipe holds into the socket.
-async fn empty(
-    transfer: &mut Transfer<'_>,
-    file: &SourceFile,
-    pipe: &Pipe,
+async fn empty<K: Kernel>(
+    transfer: &mut Transfer<'_, K>,
+    file: &K::File,
+    pipe: &K::Pipe,
     held: Held,
 ) -> Result<(), TransferError> {
-    let more = if held.more { SpliceFlags::MORE } else { SpliceFlags::empty() };
-    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK | more;
-    transfer.witnesses.look(file, held.end - held.bytes, held.end);
+    transfer.look(file, held.end - held.bytes, held.end);
     let mut rest = held.bytes;
     while rest > 0 {
         check_window(transfer, file, held.window).await?;
         let count = usize::try_from(transfer.turn_bytes_max().min(rest)).unwrap_or(usize::MAX);
-        match splice(&pipe.output, None, &transfer.connection.socket, None, count, flags) {
+        match transfer.kernel.empty_pipe(pipe, count, held.more) {
             // The pipe holds `rest` bytes, so 0 is no end but a broken pipe.
             Ok(0) => return Err(TransferError::PeerGone),
             Ok(sent) => {
                 rest -= sent as u64;
-                transfer.sent(Engine::Splice, sent as u64).await?;
+                transfer.took(Engine::Splice, sent as u64, Room::Left).await?;
             }
             // The pipe isn't empty: it is the socket that is full.
             Err(Errno::AGAIN) => transfer.wait_writable().await?,

@@ -3,19 +3,21 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::ops::Range;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
 use super::super::account::Tally;
-use super::super::connection::{Connection, Phase};
+use super::super::connection::Connection;
 use super::super::context::Worker;
-use super::super::disk::Owner;
+use super::super::disk::DiskError;
 use super::super::error::TransferError;
+use super::super::socket::not_yet;
 use super::choice::Engine;
-use crate::files::{SourceFile, Witnesses};
+use super::kernel::{Kernel, Source};
+use super::system::System;
 use crate::job::{JobEnd, StreamProgress};
 use crate::limits::Reserved;
 
@@ -50,52 +52,42 @@ impl Asker {
         let _ = self.end.into_inner().send(end);
     }
 
-    /// `wait`, or the asker's loss of interest if that comes first. Waits on sockets may be dropped.
-    async fn unless_cancelled(
-        &self,
-        wait: impl Future<Output = Result<(), TransferError>>,
-    ) -> Result<(), TransferError> {
-        let mut wait = pin!(wait);
-        poll_fn(|context| {
-            if self.end.borrow_mut().poll_closed(context).is_ready() {
-                let is_evicted = self.progress.is_evicted();
-                let ended = if is_evicted { TransferError::Evicted } else { TransferError::Cancelled };
-                return Poll::Ready(Err(ended));
-            }
-            wait.as_mut().poll(context)
-        })
-        .await
+    /// Why nobody wants the stream any more, if so.
+    fn loss_of_interest(&self, context: &mut Context<'_>) -> Option<TransferError> {
+        let is_lost = self.end.borrow_mut().poll_closed(context).is_ready();
+        let is_evicted = || self.progress.is_evicted();
+        is_lost.then(|| if is_evicted() { TransferError::Evicted } else { TransferError::Cancelled })
     }
 }
 
+/// What the socket has after a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// It took all that it was given, and may take more.
+    Left,
+    /// It took less.
+    UsedUp,
+}
+
 /// One range, or several of one response, on their way to one peer.
-pub(in super::super) struct Transfer<'a> {
-    pub(in super::super) worker: &'a Worker,
-    pub(in super::super) connection: &'a Connection,
+pub(in super::super) struct Transfer<'a, K: Kernel = System<'a>> {
+    pub(super) kernel: K,
     pub(in super::super) tally: Tally,
     asker: Option<&'a Asker>,
     timeout_ms: u64,
     turn_bytes: u64,
+    /// Payload at the end of the next head.
+    text_bytes: u32,
     /// Whether there was time for the file to change since it was last looked at.
     may_have_changed: Cell<bool>,
     /// What was seen of the file before the waits.
-    pub(super) witnesses: Witnesses,
+    pub(super) witnesses: <K::File as Source>::Witnesses,
 }
 
 impl<'a> Transfer<'a> {
     /// An answer to a request.
     pub(in super::super) fn new(worker: &'a Worker, connection: &'a Connection) -> Transfer<'a> {
-        let timeout_ms = worker.live().settings.send_timeout_ms;
-        Transfer {
-            worker,
-            connection,
-            tally: Tally::default(),
-            asker: None,
-            timeout_ms,
-            turn_bytes: 0,
-            may_have_changed: Cell::new(false),
-            witnesses: Witnesses::default(),
-        }
+        Transfer::on(System { worker, connection }, worker.live().settings.send_timeout_ms)
     }
 
     /// A stream that the control plane asked for.
@@ -104,17 +96,46 @@ impl<'a> Transfer<'a> {
         connection: &'a Connection,
         asker: &'a Asker,
     ) -> Transfer<'a> {
-        let timeout_ms = worker.live().settings.target_timeout_ms;
+        let transfer = Transfer::on(System { worker, connection }, worker.live().settings.target_timeout_ms);
         // The target was connected to after the file was opened.
-        let may_have_changed = Cell::new(true);
-        Transfer { asker: Some(asker), timeout_ms, may_have_changed, ..Transfer::new(worker, connection) }
+        transfer.note_wait();
+        Transfer { asker: Some(asker), ..transfer }
     }
 
-    /// Whose share of a lane what it has done of this file takes.
-    pub(in super::super) fn owner(&self, file: &SourceFile) -> Owner {
+    /// The worker that it runs on.
+    pub(in super::super) fn worker(&self) -> &'a Worker {
+        self.kernel.worker
+    }
+
+    /// The connection that it takes.
+    pub(in super::super) fn connection(&self) -> &'a Connection {
+        self.kernel.connection
+    }
+}
+
+impl<K: Kernel> Transfer<'_, K> {
+    /// An answer whose peer has `timeout_ms` for each step.
+    pub(super) fn on(kernel: K, timeout_ms: u64) -> Self {
+        Transfer {
+            kernel,
+            tally: Tally::default(),
+            asker: None,
+            timeout_ms,
+            turn_bytes: 0,
+            text_bytes: 0,
+            may_have_changed: Cell::new(false),
+            witnesses: Default::default(),
+        }
+    }
+
+    /// Runs `work`, which reads the file, on a disk thread.
+    pub(in super::super) fn on_disk_thread<R: Send + 'static>(
+        &self,
+        file: &K::File,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> impl Future<Output = Result<R, DiskError>> {
         // Streams are asked for by who has the token, and go to a target that asked for nothing.
-        let group = if self.asker.is_some() { None } else { self.connection.group() };
-        Owner { mount: file.mount(), group }
+        self.kernel.on_disk_thread(file, self.asker.is_some(), work)
     }
 
     /// There was time for the file to change.
@@ -127,19 +148,35 @@ impl<'a> Transfer<'a> {
         self.may_have_changed.replace(false)
     }
 
-    /// Bytes for one call, and for one turn.
-    pub(super) fn turn_bytes_max(&self) -> u64 {
-        if self.worker.is_paced { TURN_BYTES_PACED } else { TURN_BYTES }
+    /// Looks at a place of what is being sent.
+    pub(super) fn look(&mut self, file: &K::File, start: u64, end: u64) {
+        file.look(&mut self.witnesses, start, end);
     }
 
-    /// Sends bytes that aren't payload; payload follows at once.
+    /// Bytes for one call, and for one turn.
+    pub(super) fn turn_bytes_max(&self) -> u64 {
+        if self.kernel.is_paced() { TURN_BYTES_PACED } else { TURN_BYTES }
+    }
+
+    /// The next head ends with so many bytes of text that are payload: what stands between two parts.
+    pub(in super::super) fn note_text(&mut self, bytes: usize) {
+        self.text_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    }
+
+    /// Where the payload of a head begins that is sent now.
+    pub(super) fn take_text(&mut self, head_bytes: usize) -> usize {
+        head_bytes.saturating_sub(std::mem::take(&mut self.text_bytes) as usize)
+    }
+
+    /// Sends a head; payload follows at once.
     pub(super) async fn send_head(&mut self, head: Vec<u8>) -> Result<(), TransferError> {
         if head.is_empty() { Ok(()) } else { self.send_all(&head, true).await }
     }
 
-    /// Sends bytes that aren't counted as payload.
+    /// Sends bytes of which none but [noted text](Transfer::note_text) is payload.
     pub(in super::super) async fn send_all(&mut self, bytes: &[u8], more: bool) -> Result<(), TransferError> {
-        self.send_payload(bytes, 0..0, more).await
+        let payload = self.take_text(bytes.len())..bytes.len();
+        self.send_payload(bytes, payload, more).await
     }
 
     /// Sends bytes of which those in `payload` are, and are counted as the kernel takes them.
@@ -152,10 +189,11 @@ impl<'a> Transfer<'a> {
         let mut sent = 0;
         let mut room = None;
         while sent < bytes.len() {
-            match self.connection.socket.try_send(&bytes[sent..], more)? {
+            match not_yet(self.kernel.send(&bytes[sent..], more))? {
                 Some(count) => {
-                    self.count_copied(&payload, sent..sent + count);
+                    let of_payload = overlap(&payload, sent..sent + count);
                     sent += count;
+                    self.took(Engine::Copy, of_payload, Room::Left).await?;
                 }
                 None => {
                     self.hold(bytes.len(), &mut room)?;
@@ -170,19 +208,9 @@ impl<'a> Transfer<'a> {
     fn hold(&self, bytes: usize, room: &mut Option<Reserved>) -> Result<(), TransferError> {
         if bytes > UNCOUNTED_BYTES_MAX && room.is_none() {
             // As for a lane: a stream is nobody's address.
-            let holder = if self.asker.is_some() { None } else { self.connection.group() };
-            *room = Some(self.worker.reserve(holder, bytes)?);
+            *room = Some(self.kernel.reserve(self.asker.is_some(), bytes)?);
         }
         Ok(())
-    }
-
-    /// Something was handed to the kernel: bytes from a buffer of ours, in which `payload` is.
-    fn count_copied(&mut self, payload: &Range<usize>, sent: Range<usize>) {
-        self.tally.begin();
-        let of_payload = sent.end.min(payload.end).saturating_sub(sent.start.max(payload.start));
-        if of_payload > 0 {
-            self.count(Engine::Copy, of_payload as u64);
-        }
     }
 
     /// Sends a head and a whole body that is in memory.
@@ -209,10 +237,11 @@ impl<'a> Transfer<'a> {
         let mut sent = 0;
         while sent < bytes {
             let of_head = sent.min(head.len());
-            match self.connection.socket.try_send_both(&head[of_head..], &body[sent - of_head..])? {
+            match not_yet(self.kernel.send_both(&head[of_head..], &body[sent - of_head..]))? {
                 Some(count) => {
-                    self.count_copied(&payload, sent..sent + count);
+                    let of_payload = overlap(&payload, sent..sent + count);
                     sent += count;
+                    self.took(Engine::Copy, of_payload, Room::Left).await?;
                 }
                 None => {
                     self.hold(bytes, room)?;
@@ -223,63 +252,79 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// Counts payload that `engine` handed to the kernel, and gives up the turn when it is used up.
-    pub(super) async fn sent(&mut self, engine: Engine, bytes: u64) -> Result<(), TransferError> {
-        self.count(engine, bytes);
-        self.spend(bytes).await
+    /// The socket took something by `engine`, `bytes` of it payload. All that is sent comes by here, whichever way it
+    /// takes: it is counted, and then the transfer waits where the socket has no room left or its turn is used up.
+    pub(super) fn took(
+        &mut self,
+        engine: Engine,
+        bytes: u64,
+        room: Room,
+    ) -> impl Future<Output = Result<(), TransferError>> {
+        self.tally.begin();
+        if bytes > 0 {
+            self.tally.add(engine.label(), bytes);
+            self.kernel.counters().bytes_sent.add(engine.label(), bytes);
+            if let Some(asker) = self.asker {
+                asker.progress.add_bytes_sent(bytes);
+            }
+        }
+        self.spend(bytes, room)
     }
 
-    /// Whether a turn is used up with `bytes` more.
-    pub(super) fn ends_turn(&self, bytes: u64) -> bool {
-        self.turn_bytes + bytes >= self.turn_bytes_max()
+    /// Whether the transfer waits once the socket took so much payload.
+    pub(super) fn waits_after(&self, bytes: u64, room: Room) -> bool {
+        room == Room::UsedUp || self.turn_bytes + bytes >= self.turn_bytes_max()
     }
 
-    /// Gives up the turn where it is used up with so much payload, which is counted already.
-    pub(in super::super) async fn spend(&mut self, bytes: u64) -> Result<(), TransferError> {
-        let ends_turn = self.ends_turn(bytes);
-        self.turn_bytes += bytes;
-        if !ends_turn {
+    async fn spend(&mut self, bytes: u64, room: Room) -> Result<(), TransferError> {
+        if !self.waits_after(bytes, room) {
+            self.turn_bytes += bytes;
             return Ok(());
         }
-        self.worker.let_others_turn().await;
+        if room == Room::Left {
+            self.kernel.let_others_turn().await;
+        }
         self.wait_writable().await
     }
 
     /// One of several parts was sent: gives up the turn when it is used up, by bytes and parts together.
     pub(in super::super) async fn part_sent(&mut self) -> Result<(), TransferError> {
-        self.spend(self.turn_bytes_max() / TURN_PARTS).await
-    }
-
-    /// Counts payload that was handed to the kernel.
-    pub(in super::super) fn count(&mut self, engine: Engine, bytes: u64) {
-        self.tally.add(engine.label(), bytes);
-        self.worker.counters.bytes_sent.add(engine.label(), bytes);
-        if let Some(asker) = self.asker {
-            asker.progress.add_bytes_sent(bytes);
-        }
+        self.spend(self.turn_bytes_max() / TURN_PARTS, Room::Left).await
     }
 
     /// Waits until the socket takes more.
     pub(super) async fn wait_writable(&mut self) -> Result<(), TransferError> {
-        let deadline = self.worker.clock.deadline(self.timeout_ms);
-        self.wait(self.connection.writable(deadline)).await
+        self.begin_wait();
+        let mut wait = pin!(self.kernel.writable(self.timeout_ms));
+        poll_fn(|context| self.poll_wait(wait.as_mut(), context)).await
     }
 
     /// Waits until the peer, which may still be taking what was sent, says something.
     pub(in super::super) async fn wait_readable(&mut self) -> Result<(), TransferError> {
-        let deadline = self.worker.clock.deadline(self.timeout_ms);
-        self.wait(self.connection.readable(Phase::Sending, deadline)).await
+        self.begin_wait();
+        let mut wait = pin!(self.kernel.readable(self.timeout_ms));
+        poll_fn(|context| self.poll_wait(wait.as_mut(), context)).await
     }
 
-    async fn wait(
-        &mut self,
-        wait: impl Future<Output = Result<(), TransferError>>,
-    ) -> Result<(), TransferError> {
+    fn begin_wait(&mut self) {
         self.turn_bytes = 0;
         self.note_wait();
-        match self.asker {
-            None => wait.await,
-            Some(asker) => asker.unless_cancelled(wait).await,
+    }
+
+    /// `wait`, or the asker's loss of interest if that comes first. Waits on sockets may be dropped.
+    fn poll_wait(
+        &self,
+        wait: Pin<&mut impl Future<Output = Result<(), TransferError>>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), TransferError>> {
+        match self.asker.and_then(|asker| asker.loss_of_interest(context)) {
+            Some(lost) => Poll::Ready(Err(lost)),
+            None => wait.poll(context),
         }
     }
+}
+
+/// How many of the bytes that were sent are payload.
+fn overlap(payload: &Range<usize>, sent: Range<usize>) -> u64 {
+    sent.end.min(payload.end).saturating_sub(sent.start.max(payload.start)) as u64
 }

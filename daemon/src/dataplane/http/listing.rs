@@ -137,14 +137,14 @@ pub(super) async fn send(
     loop {
         let sent = send_piece(transfer, &mut before, &mut body).await;
         if sent.is_err() || body.page.is_ended() {
-            body.give_up(transfer.worker);
+            body.give_up(transfer.worker());
             return sent;
         }
         let ListingBody { mut page, mut piece, framing, room, owner } = body;
         before.clear();
         piece.clear();
         let write = move || page.write(&mut piece).map(|()| (page, piece));
-        let written = transfer.worker.disk.run(Lane::Listing, owner, write).await?;
+        let written = transfer.worker().disk.run(Lane::Listing, owner, write).await?;
         let (page, piece) = written.map_err(|errno| TransferError::ListingFailed { errno })?;
         body = ListingBody { page, piece, framing, room, owner };
     }

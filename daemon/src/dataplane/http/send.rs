@@ -107,12 +107,12 @@ async fn send_file(transfer: &mut Transfer<'_>, head: Vec<u8>, body: &FileBody) 
     }
     let corked = body.content_length > UNCORKED_BYTES_MAX || body.segments.len() > 1;
     if corked {
-        transfer.connection.socket.set_cork(true);
+        transfer.connection().socket.set_cork(true);
     }
     let result = send_segments(transfer, head, body).await;
     // What failed before its first byte is answered otherwise.
     if corked && (result.is_ok() || !transfer.tally.is_begun()) {
-        transfer.connection.socket.set_cork(false);
+        transfer.connection().socket.set_cork(false);
     }
     result
 }
@@ -129,7 +129,7 @@ async fn send_segments(
             Segment::Text(text) => {
                 // Sent with what follows, like a head.
                 head.extend_from_slice(text);
-                transfer.count(Engine::Copy, text.len() as u64);
+                transfer.note_text(text.len());
             }
             Segment::File(range) => {
                 let head = std::mem::take(&mut head);

@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::{Errno, pread};
 
-use super::super::disk::Lane;
 use super::super::engine::Transfer;
 use super::super::error::TransferError;
 use super::chunks::Framing;
@@ -27,7 +26,7 @@ pub(super) async fn send(
         let descriptor = file.descriptor();
         let read = move || read_piece(&descriptor, piece, offset);
         let is_end;
-        (piece, is_end) = transfer.worker.disk.run(Lane::Read, transfer.owner(file), read).await??;
+        (piece, is_end) = transfer.on_disk_thread(file, read).await??;
         let payload = append(&mut out, &piece, is_end, framing);
         transfer.send_payload(&out, payload, !is_end).await?;
         out.clear();
@@ -35,7 +34,6 @@ pub(super) async fn send(
         if is_end {
             return Ok(());
         }
-        transfer.spend(piece.len() as u64).await?;
     }
 }
 

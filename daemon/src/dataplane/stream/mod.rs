@@ -201,19 +201,19 @@ async fn send(transfer: &mut Transfer<'_>, stream: &Stream, body: &Body) -> Resu
     let length = body.length();
     let corked = length > UNCORKED_BYTES_MAX;
     if corked {
-        transfer.connection.socket.set_cork(true);
+        transfer.connection().socket.set_cork(true);
     }
     if stream.target.protocol == TargetProtocol::Frame {
         transfer.send_all(&encode_header(length), length > 0).await?;
     }
     match body {
         Body::Synthetic(bytes) => {
-            engine::send_synthetic(transfer, &transfer.worker.resources.synthetic.clone(), *bytes).await?;
+            engine::send_synthetic(transfer, &transfer.worker().resources.synthetic.clone(), *bytes).await?;
         }
         Body::File(file, range) => engine::send_range(transfer, Vec::new(), file, *range, false).await?,
     }
     if corked {
-        transfer.connection.socket.set_cork(false);
+        transfer.connection().socket.set_cork(false);
     }
     target::await_end(transfer, stream.target.protocol).await
 }

@@ -106,7 +106,7 @@ pub(super) async fn await_end(
     match protocol {
         TargetProtocol::Frame => await_acknowledgement(transfer).await,
         TargetProtocol::Raw => {
-            transfer.connection.socket.finish();
+            transfer.connection().socket.finish();
             await_close(transfer).await
         }
     }
@@ -117,7 +117,7 @@ async fn await_acknowledgement(transfer: &mut Transfer<'_>) -> Result<(), Transf
     let mut filled = 0;
     while filled < answer.len() {
         transfer.wait_readable().await?;
-        match transfer.connection.socket.try_receive(&mut answer[filled..]) {
+        match transfer.connection().socket.try_receive(&mut answer[filled..]) {
             Ok(Some(0)) | Err(_) if filled == 0 => return Err(TransferError::PeerGone),
             Ok(Some(0)) | Err(_) => return Err(TransferError::NotAcknowledged),
             Ok(received) => filled += received.unwrap_or(0),
@@ -131,7 +131,7 @@ async fn await_acknowledgement(transfer: &mut Transfer<'_>) -> Result<(), Transf
 async fn await_close(transfer: &mut Transfer<'_>) -> Result<(), TransferError> {
     loop {
         transfer.wait_readable().await?;
-        if transfer.worker.discard(&transfer.connection.socket, u64::MAX)? == Some(0) {
+        if transfer.worker().discard(&transfer.connection().socket, u64::MAX)? == Some(0) {
             return Ok(());
         }
     }
