@@ -99,7 +99,7 @@ impl<'a> Transfer<'a> {
         let transfer = Transfer::on(System { worker, connection }, worker.live().settings.target_timeout_ms);
         // The target was connected to after the file was opened.
         transfer.note_wait();
-        Transfer { asker: Some(asker), ..transfer }
+        transfer.asked_by(asker)
     }
 
     /// The worker that it runs on.
@@ -113,7 +113,7 @@ impl<'a> Transfer<'a> {
     }
 }
 
-impl<K: Kernel> Transfer<'_, K> {
+impl<'a, K: Kernel> Transfer<'a, K> {
     /// An answer whose peer has `timeout_ms` for each step.
     pub(super) fn on(kernel: K, timeout_ms: u64) -> Self {
         Transfer {
@@ -126,6 +126,11 @@ impl<K: Kernel> Transfer<'_, K> {
             may_have_changed: Cell::new(false),
             witnesses: Default::default(),
         }
+    }
+
+    /// The same for somebody who is told of its progress.
+    pub(super) fn asked_by(self, asker: &'a Asker) -> Self {
+        Transfer { asker: Some(asker), ..self }
     }
 
     /// Runs `work`, which reads the file, on a disk thread.

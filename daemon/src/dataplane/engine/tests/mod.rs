@@ -1,3 +1,12 @@
-//! What holds for all engines.
+//! The engines over a kernel of scripts.
 
+mod engines;
+mod file;
+mod peer;
+mod plan;
+mod run;
+mod script;
+mod seeded;
+mod simulated;
+mod simulation;
 mod sizes;
