@@ -2,6 +2,7 @@
 //! is another part of it.
 
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use rustix::io::Errno;
@@ -47,6 +48,10 @@ pub(super) struct Content {
     opened_bytes: u64,
     number: usize,
     now: Mutex<State>,
+    /// A disk thread works with it.
+    is_at_work: AtomicBool,
+    /// What a disk thread saw of it hasn't come to the transfer yet.
+    has_untold_look: AtomicBool,
 }
 
 #[derive(Clone, Copy)]
@@ -60,7 +65,8 @@ impl Content {
     /// Of the file of this number, below 4.
     pub(super) fn new(number: usize, bytes: u64) -> Arc<Content> {
         let now = Mutex::new(State { bytes, version: 0, changes: 0 });
-        Arc::new(Content { opened_bytes: bytes, number, now })
+        let (is_at_work, has_untold_look) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Content { opened_bytes: bytes, number, now, is_at_work, has_untold_look })
     }
 
     pub(super) fn change(&self, change: Change) {
@@ -78,9 +84,22 @@ impl Content {
         assert!(now.version < STATES_MAX);
     }
 
-    /// Whether it may still change.
+    /// Whether it may still change. A change in the moment between the last look and the last bytes is seen by nobody.
     pub(super) fn may_change(&self) -> bool {
-        self.now.lock().unwrap().version + 1 < STATES_MAX
+        self.now.lock().unwrap().version + 1 < STATES_MAX && !self.has_untold_look.load(Ordering::Relaxed)
+    }
+
+    /// Does what a disk thread does.
+    pub(super) fn work<R>(&self, work: impl FnOnce() -> R) -> R {
+        self.is_at_work.store(true, Ordering::Relaxed);
+        let result = work();
+        self.is_at_work.store(false, Ordering::Relaxed);
+        result
+    }
+
+    /// What came of it is told.
+    pub(super) fn tell(&self) {
+        self.has_untold_look.store(false, Ordering::Relaxed);
     }
 
     /// Whether it changed.
@@ -100,10 +119,12 @@ impl Content {
         self.of_version(0, offset, bytes)
     }
 
-    /// Whether these are bytes that it had there at some time.
+    /// Whether each of these bytes is one that it had there at some time: what is read in two calls may be of two states.
     pub(super) fn had(&self, offset: u64, bytes: &[u8]) -> bool {
         let version = self.now.lock().unwrap().version;
-        (0..=version).any(|version| self.of_version(version, offset, bytes.len()) == bytes)
+        let states = (0..=version).map(|version| self.of_version(version, offset, bytes.len()));
+        let states: Vec<_> = states.collect();
+        bytes.iter().enumerate().all(|(index, byte)| states.iter().any(|state| state[index] == *byte))
     }
 
     fn of_version(&self, version: usize, offset: u64, bytes: usize) -> &'static [u8] {
@@ -181,6 +202,8 @@ impl Source for ScriptedFile {
     }
 
     fn is_as_opened(&self) -> bool {
+        let is_at_work = self.content.is_at_work.load(Ordering::Relaxed);
+        self.content.has_untold_look.fetch_or(is_at_work, Ordering::Relaxed);
         !self.content.has_changed()
     }
 

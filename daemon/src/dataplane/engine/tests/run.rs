@@ -28,16 +28,20 @@ impl Events {
         Expected(slot)
     }
 
-    /// The same, of which one hears only with a further event; it happens whether or not somebody waits.
+    /// The same, of which one is told only with a further event; it happens whether or not somebody waits.
     pub(super) fn expect_late<T: 'static>(
         self: &Rc<Self>,
         happens: impl FnOnce() -> T + 'static,
+        told: impl FnOnce() + 'static,
     ) -> Expected<T> {
         let slot = Rc::<RefCell<Slot<T>>>::default();
         let (filled, events) = (Rc::clone(&slot), Rc::clone(self));
         self.0.borrow_mut().push(Box::new(move || {
             let result = happens();
-            events.0.borrow_mut().push(Box::new(move || fill(&filled, result)));
+            events.0.borrow_mut().push(Box::new(move || {
+                told();
+                fill(&filled, result);
+            }));
         }));
         Expected(slot)
     }

@@ -169,15 +169,17 @@ impl Kernel for Script {
 
     fn on_disk_thread<R: Send + 'static>(
         &self,
-        _file: &ScriptedFile,
+        file: &ScriptedFile,
         _is_ours: bool,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> impl Future<Output = Result<R, DiskError>> {
-        let plan = Arc::clone(&self.plan);
-        self.host.events.expect_late(move || {
-            let outcome = plan.lock().unwrap().next(Call::Disk, 0);
-            if outcome == Outcome::GivenUp { Err(DiskError::Busy(Lane::Read)) } else { Ok(work()) }
-        })
+        let (plan, content, told) =
+            (Arc::clone(&self.plan), Arc::clone(&file.content), Arc::clone(&file.content));
+        let works = move || match plan.lock().unwrap().next(Call::Disk, 0) {
+            Outcome::GivenUp => Err(DiskError::Busy(Lane::Read)),
+            _ => Ok(()),
+        };
+        self.host.events.expect_late(move || works().map(|()| content.work(work)), move || told.tell())
     }
 
     fn note_read(&self, _file: &ScriptedFile, _took: Duration) {}
