@@ -17,7 +17,10 @@ readonly TIME_MAX=30m
 case "${1:-}" in
     -h | --help) usage; exit 0 ;;
     --seed) [[ ${2:-} =~ ^[0-9]+$ && $# == 2 ]] || { usage >&2; exit 2; }; export STREAMD_SIMULATION_SEED=$2 ;;
-    *) [[ ${1:-100000} =~ ^[0-9]+$ && $# -le 1 ]] || { usage >&2; exit 2; }; export STREAMD_SIMULATION_SEEDS=${1:-100000} ;;
+    *)
+        [[ ${1:-100000} =~ ^[0-9]+$ && $# -le 1 ]] || { usage >&2; exit 2; }
+        export STREAMD_SIMULATION_SEEDS=${1:-100000}
+        ;;
 esac
 
 # Linked as a whole it would take minutes to build, and plays no faster.

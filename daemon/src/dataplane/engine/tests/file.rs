@@ -119,7 +119,7 @@ impl Content {
         self.of_version(0, offset, bytes)
     }
 
-    /// Whether each of these bytes is one that it had there at some time: what is read in two calls may be of two states.
+    /// Whether each of these bytes is one that it had there at some time: two calls may read of two states.
     pub(super) fn had(&self, offset: u64, bytes: &[u8]) -> bool {
         let version = self.now.lock().unwrap().version;
         let states = (0..=version).map(|version| self.of_version(version, offset, bytes.len()));
