@@ -215,7 +215,10 @@ fn a_root_that_takes_no_writes_keeps_nobody_waiting_for_them() {
         let daemon = Process::start(&arguments);
         assert_eq!(put(daemon.data(), &format!("/before-{durability}"), b"x").status, 201);
         // So that its digest would be recorded.
-        std::thread::sleep(Duration::from_secs(3));
+        wait_until("the file is too old to be changed within its times", || {
+            let changed = std::fs::metadata(root.join("long")).unwrap().modified().unwrap();
+            changed.elapsed().is_ok_and(|age| age > Duration::from_secs(3))
+        });
         let Some(frozen) = Frozen::freeze(root) else { return };
         let answer = get(daemon.data(), "/long", "Want-Repr-Digest: sha-256=5\r\n");
         assert_eq!(answer.body.len(), 3 << 20);

@@ -116,9 +116,9 @@ impl Disk {
         Disk { pool: Arc::clone(threads.pool()), waits: RefCell::default() }
     }
 
-    /// Runs `work` on a disk thread, or turns it away: for what has not begun, so that its client can be told. Where it
-    /// is turned away, or nobody waits for it before it begins, `work` is dropped here, so it holds nothing that is slow
-    /// to close.
+    /// Runs `work` on a disk thread, or turns it away: for what has not begun, so that its client can be told. Where
+    /// it is turned away, or nobody waits for it before it begins, `work` is dropped here, so it holds nothing that is
+    /// slow to close.
     pub(in crate::dataplane) fn run_or_refuse<R: Send + 'static>(
         &self,
         lane: Lane,
@@ -196,8 +196,8 @@ impl Disk {
         self.pool.submit(lane, owner, Box::new(Unawaited(move || drop(what))));
     }
 
-    /// Has a disk thread do `work` that nobody waits for and that may as well not be done: where more than a few tasks of
-    /// its owner wait, or its mount doesn't answer, it is dropped here, so it holds nothing that is slow to close.
+    /// Has a disk thread do `work` that nobody waits for and that may as well not be done: where more than a few tasks
+    /// of its owner wait, or its mount doesn't answer, it is dropped here, so it holds nothing that is slow to close.
     pub(in crate::dataplane) fn run_unless_busy(
         &self,
         lane: Lane,

@@ -99,7 +99,8 @@ pub(in crate::dataplane) trait Kernel {
         call: impl FnOnce() -> R,
     ) -> (R, bool);
 
-    /// Room for memory that waits for the peer, in the share of the connection's client, or in nobody's where `is_ours`.
+    /// Room for memory that waits for the peer, in the share of the connection's client, or in nobody's where
+    /// `is_ours`.
     fn reserve(&self, is_ours: bool, bytes: usize) -> Result<Reserved, Full>;
 
     /// The present tick.

@@ -100,8 +100,8 @@ fn record(root: &Root, file: &SourceFile, digests: &Digests) {
     root.record(file, digests, is_durable);
 }
 
-/// The digests of a file by `algorithms`, as a [`Computation`] makes them, in one step and recorded; `pace` is told of each piece
-/// that was read, by its offset and length.
+/// The digests of a file by `algorithms`, as a [`Computation`] makes them, in one step and recorded; `pace` is told of
+/// each piece that was read, by its offset and length.
 pub(in crate::files) fn compute_paced(
     root: &Root,
     file: &SourceFile,

@@ -289,14 +289,24 @@ fn a_pipe_with_bytes_in_it_is_closed() {
 #[test]
 fn splice_sends_no_head_before_there_is_something_behind_it() {
     let case = || Case::of(EngineChoice::Splice, 100 * KIB);
-    let ended = case().run(&[of(Pipe, Fails(Errno::MFILE))]);
-    assert!(matches!(ended.result, Err(TransferError::SourceFailed { offset: 0, errno: Errno::MFILE })));
-    assert_eq!(ended.peer.taken(), 0);
     let ended = case().run(&[of(Pipe, Whole), of(Fill, Fails(Errno::IO))]);
     assert!(matches!(ended.result, Err(TransferError::SourceFailed { offset: 0, errno: Errno::IO })));
     assert_eq!(ended.peer.taken(), 0);
     let steps = [of(Pipe, Whole), Step::Changes(Change::Shrinks(0)), of(Fill, Whole)];
     case().run(&steps).failed("SourceShrank { offset: 0 }", 0);
+}
+
+#[test]
+fn what_no_pipe_can_be_had_for_is_sent_by_sendfile_once_it_is_in_memory() {
+    let without = of(Pipe, Fails(Errno::MFILE));
+    let hot = [without, of(Send, Whole), of(Sendfile, Whole)];
+    let ended = Case::of(EngineChoice::Splice, 100 * KIB).run(&hot);
+    ended.is_complete();
+    assert_eq!(ended.sent_by(EngineLabel::Sendfile), 100 * KIB);
+    let cold = [without, of(Disk, Whole), of(Read, Whole), of(Send, Whole), of(Sendfile, Whole)];
+    let ended = Case { facts: COLD, ..Case::of(EngineChoice::Auto, 100 * KIB) }.run(&cold);
+    ended.is_complete();
+    assert_eq!(ended.sent_by(EngineLabel::Sendfile), 100 * KIB);
 }
 
 #[test]
@@ -366,7 +376,7 @@ fn copy_ends_where_the_file_got_shorter_or_is_another_by_the_last_chunk() {
 fn memory_that_waits_for_its_peer_is_reserved_or_the_transfer_ends() {
     let mut case = Case::of(EngineChoice::Copy, 100 * KIB);
     case.host.waiting_bytes_max = 50 * KIB;
-    case.run(&[of(ReadNow, Whole), of(Send, Fails(Errno::AGAIN))]).failed("NoRoom", 0);
+    case.run(&[of(ReadNow, Whole), of(Send, Fails(Errno::AGAIN))]).failed("NoRoom(Node)", 0);
     let steps = [of(ReadNow, Whole), of(Send, Fails(Errno::AGAIN)), of(Writable, GivenUp)];
     Case::of(EngineChoice::Copy, 100 * KIB).run(&steps).failed("TimedOut", 0);
 }

@@ -11,6 +11,7 @@ use super::super::kernel::{Reader, Source};
 use super::plan::{Call, Outcome, Plan};
 use super::seeded::Seeded;
 use crate::files::HotWindows;
+use crate::limits::Tick;
 
 /// Longest file, changes included.
 pub(super) const FILE_BYTES_MAX: u64 = 6 << 20;
@@ -227,11 +228,11 @@ impl Source for ScriptedFile {
         self.is_mute.set(true);
     }
 
-    fn is_known_hot(&self, window: u64, since: u64, now: u64) -> bool {
+    fn is_known_hot(&self, window: u64, since: Tick, now: Tick) -> bool {
         self.hot.borrow().has(window, since, now)
     }
 
-    fn note_hot(&self, window: u64, since: u64, now: u64, end: u64) {
+    fn note_hot(&self, window: u64, since: Tick, now: Tick, end: Tick) {
         self.hot.borrow_mut().note(window, since, now, end);
     }
 

@@ -9,6 +9,7 @@ use super::super::super::disk_waits::{Belief, Care};
 use super::file::{Change, Content};
 use super::seeded::Seeded;
 use crate::files::residency::Residency;
+use crate::limits::Tick;
 
 /// Calls of one transfer: one with more doesn't end.
 const CALLS_MAX: u64 = 100_000;
@@ -179,7 +180,7 @@ fn draw(seeded: &mut Seeded, call: Call, bytes: usize, failures_in: u64) -> Outc
 }
 
 fn draw_facts(seeded: &mut Seeded) -> Facts {
-    let since = seeded.below(4);
+    let since = Tick::number(seeded.below(4));
     let residency = |seeded: &mut Seeded| match seeded.below(8) {
         0 => Residency::Unknown,
         1..3 => Residency::Cold,

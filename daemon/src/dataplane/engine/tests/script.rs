@@ -20,7 +20,7 @@ use super::run::{Events, Expected};
 use crate::config::EngineChoice;
 use crate::files::residency::Residency;
 use crate::files::{Synthetic, WINDOW_BYTES};
-use crate::limits::{Budget, Plane, Reserved};
+use crate::limits::{Budget, Full, Plane, Reserved, Tick};
 use crate::telemetry::WorkerCounters;
 
 /// What a peer has for each step.
@@ -30,7 +30,7 @@ pub(super) const TIMEOUT_MS: u64 = 60_000;
 pub(super) struct Host {
     pub(super) events: Rc<Events>,
     pub(super) counters: WorkerCounters,
-    pub(super) ticks: Cell<u64>,
+    pub(super) now: Cell<Tick>,
     pub(super) budget: Arc<Budget>,
     pub(super) waiting_bytes_max: u64,
     pub(super) pipes: RefCell<Vec<Arc<ScriptedPipe>>>,
@@ -46,7 +46,7 @@ impl Host {
         Host {
             events: Rc::default(),
             counters: WorkerCounters::default(),
-            ticks: Cell::new(1),
+            now: Cell::new(Tick::number(1)),
             budget: Arc::default(),
             waiting_bytes_max: 64 << 20,
             pipes: RefCell::default(),
@@ -117,14 +117,14 @@ impl Kernel for Script {
         Ok(count)
     }
 
-    fn take_pipe(&self) -> Result<Arc<ScriptedPipe>, Errno> {
+    fn take_pipe(&self) -> Option<Arc<ScriptedPipe>> {
         if let Some(pipe) = self.host.pipes.borrow_mut().pop() {
-            return Ok(pipe);
+            return Some(pipe);
         }
-        bytes_of(self.next(Call::Pipe, 0), 0)?;
+        bytes_of(self.next(Call::Pipe, 0), 0).ok()?;
         self.host.pipes_open.fetch_add(1, Ordering::Relaxed);
         let (capacity, open) = (self.host.pipe_bytes, Arc::clone(&self.host.pipes_open));
-        Ok(Arc::new(ScriptedPipe { held: Mutex::default(), capacity, open }))
+        Some(Arc::new(ScriptedPipe { held: Mutex::default(), capacity, open }))
     }
 
     fn put_back_pipe(&self, pipe: Arc<ScriptedPipe>) {
@@ -200,11 +200,11 @@ impl Kernel for Script {
         self.facts().residency
     }
 
-    fn was_read(&self, _file: &ScriptedFile, _offset: u64, _length: u64, _since: u64) -> bool {
+    fn was_read(&self, _file: &ScriptedFile, _offset: u64, _length: u64, _since: Tick) -> bool {
         self.facts().was_read
     }
 
-    fn note_window_read(&self, _file: &ScriptedFile, _offset: u64, _length: u64, _since: u64, time_ms: u64) {
+    fn note_window_read(&self, _file: &ScriptedFile, _offset: u64, _length: u64, _since: Tick, time_ms: u64) {
         assert!(time_ms < u64::MAX, "what was read counts for ever");
     }
 
@@ -223,16 +223,16 @@ impl Kernel for Script {
         (call(), self.facts().has_waited)
     }
 
-    fn reserve(&self, bytes: usize) -> Option<Reserved> {
-        let reserved = self.host.budget.reserve(Plane::Data, bytes as u64, self.host.waiting_bytes_max);
-        if reserved.is_none() {
+    fn reserve(&self, _is_ours: bool, bytes: usize) -> Result<Reserved, Full> {
+        let reserved = self.host.budget.reserve(Plane::Data(None), bytes as u64, self.host.waiting_bytes_max);
+        if reserved.is_err() {
             self.plan.lock().unwrap().note_failure();
         }
         reserved
     }
 
-    fn ticks(&self) -> u64 {
-        self.host.ticks.get()
+    fn now(&self) -> Tick {
+        self.host.now.get()
     }
 
     fn cache_valid_ticks(&self) -> u64 {

@@ -16,7 +16,7 @@ use super::plan::Plan;
 use super::script::{Host, Script, TIMEOUT_MS};
 use super::seeded::Seeded;
 use crate::files::Synthetic;
-use crate::job::{JobEnd, Progress};
+use crate::job::{JobEnd, StreamProgress};
 use crate::protocol::range::ByteRange;
 
 /// Lengths around which engines decide: witnesses, short bodies, chunks, windows, turns.
@@ -47,7 +47,7 @@ pub(super) struct Simulated {
     pub(super) plan: Arc<Mutex<Plan>>,
     is_elsewhere: bool,
     asker: Option<Asker>,
-    progress: Arc<Progress>,
+    progress: Arc<StreamProgress>,
     /// Whoever asked for it, until it loses its interest.
     pub(super) listener: RefCell<Option<oneshot::Receiver<JobEnd>>>,
     ended: RefCell<Option<(Result<(), TransferError>, Tally)>>,
@@ -60,7 +60,7 @@ impl Simulated {
         let content = Content::new(number, bytes);
         let response = Response::draw(seeded, bytes);
         let peer = Rc::new(Peer::new(response.pieces(&content)));
-        let progress = Arc::<Progress>::default();
+        let progress = Arc::<StreamProgress>::default();
         let (end, listener) = oneshot::channel();
         let is_asked = seeded.one_in(3);
         Simulated {

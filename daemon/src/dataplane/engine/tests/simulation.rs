@@ -116,7 +116,7 @@ fn run(host: &Rc<Host>, all: &[Simulated], seeded: &mut Seeded, changes_in: u64)
         if seeded.one_in(changes_in) {
             interfere(seeded, &all[seeded.clone().index(all.len())]);
         }
-        host.ticks.set(host.ticks.get() + seeded.below(4));
+        host.now.set(host.now.get() + seeded.below(4));
         host.events.happen(seeded.index(host.events.count()));
         tasks.poll(seeded.index(all.len()));
     }

@@ -29,11 +29,11 @@ fn of_check<'a, F: Future>(_: impl Fn(&'a Transfer<'a>, &'a SourceFile) -> F) ->
 fn a_transfer_and_its_futures_take_no_more_memory_than_they_did() {
     for (what, bytes, bytes_max) in [
         ("a transfer", size_of::<Transfer<'static>>(), 88),
-        ("a range", of_five::<Vec<u8>, &SourceFile, ByteRange, bool, _>(send_range), 744),
-        ("a payload", of_four::<&[u8], Range<usize>, bool, _>(Transfer::send_payload), 392),
-        ("a head and a body", of_three::<&[u8], &[u8], _>(Transfer::send_both), 488),
-        ("copy", of_five::<Vec<u8>, &SourceFile, Window, bool, _>(copy::send_window), 560),
-        ("splice", of_five::<Vec<u8>, &SourceFile, Window, bool, _>(splice::send_window), 656),
+        ("a range", of_five::<Vec<u8>, &SourceFile, ByteRange, bool, _>(send_range), 800),
+        ("a payload", of_four::<&[u8], Range<usize>, bool, _>(Transfer::send_payload), 448),
+        ("a head and a body", of_three::<&[u8], &[u8], _>(Transfer::send_both), 544),
+        ("copy", of_five::<Vec<u8>, &SourceFile, Window, bool, _>(copy::send_window), 616),
+        ("splice", of_five::<Vec<u8>, &SourceFile, Window, bool, _>(splice::send_window), 712),
         ("sendfile", of_three::<&SourceFile, Window, _>(sendfile::send_window), 496),
         ("a look at the file", of_check(check), 56),
         ("random bytes", of_three::<&Synthetic, u64, _>(send_synthetic), 408),
