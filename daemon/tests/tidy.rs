@@ -69,8 +69,8 @@ const DATA_PLANE: &[&[&str]] = &[
     &["registry"],
     &["connection"],
     &["socket"],
-    &["disk_waits", "error", "listener"],
-    &["client", "clock", "disk", "pacing", "pipe_pool", "publications", "room_requests"],
+    &["disk_waits", "error", "listener", "publications"],
+    &["client", "clock", "disk", "pacing", "pipe_pool", "room_requests"],
 ];
 
 /// The same of the bench.
