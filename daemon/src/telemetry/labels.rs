@@ -167,6 +167,8 @@ label! {
         AddressConnections => "address_connections_max",
         /// Uploads that were refused since their address writes `address_uploads_max`.
         AddressUploads => "address_uploads_max",
+        /// Uploads that were refused since their mount, one below the root, holds half of `uploads_max`.
+        MountUploads => "uploads_of_mount",
         /// Streams that were refused since their address has `address_streams_max`.
         AddressStreams => "address_streams_max",
         /// Listings that were refused since their address is being sent `address_listings_max`.

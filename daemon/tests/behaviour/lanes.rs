@@ -244,6 +244,46 @@ fn a_root_that_takes_no_writes_keeps_nobody_waiting_for_them() {
 }
 
 #[test]
+fn uploads_to_a_mount_that_does_not_answer_leave_the_places_to_the_others() {
+    for driver in driver_names() {
+        let Some((file_system, root)) = fixture() else { return };
+        let mut arguments = vec!["--root", root.to_str().unwrap(), "--driver", driver, "--uploads"];
+        arguments.extend(["--uploads-max", "8", "--disk-timeout-ms", "200", "--drain-timeout-ms", "1000"]);
+        let daemon = Process::start(&arguments);
+        let _healed = file_system.healed_at_end();
+        let mounted = file_system.path().file_name().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(put(daemon.data(), &format!("/{mounted}/up"), b"a").status, 201, "{driver}");
+        file_system.stall(Operation::Create);
+        let mut asking: Vec<_> = (0..12).map(|_| Connection::open(daemon.data())).collect();
+        for (number, connection) in asking.iter_mut().enumerate() {
+            let name = format!("/{mounted}/up-{number}");
+            connection.send(request_text("PUT", &name, "Content-Length: 1\r\n") + "a");
+        }
+        wait_until("the mount to hang", || file_system.is_stalled());
+        wait_until("its share to be used up", || {
+            daemon.metric("streamd_limited_total{limit=\"uploads_of_mount\"}") == 8
+        });
+        let others: Vec<_> = (0..4).map(|number| format!("/other-{number}")).collect();
+        assert!(others.iter().all(|name| put(daemon.data(), name, b"a").status == 201), "{driver}");
+        let mut statuses: Vec<_> =
+            asking.iter_mut().map(|connection| connection.response_to("PUT").status).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [[429; 8].as_slice(), &[503; 4]].concat(), "{driver}");
+        // Threads hang still, with the work of uploads that were answered.
+        assert!(of_lanes(&daemon, "streamd_disk_tasks_running").iter().sum::<f64>() >= 1.0, "{driver}");
+        wait_until("the places to be given back", || daemon.metric("streamd_uploads_running") == 0);
+        let began = Instant::now();
+        assert_eq!(put(daemon.data(), &format!("/{mounted}/new"), b"a").status, 503, "{driver}");
+        // Ten times as long is waited for whatever writes, and not by newcomers.
+        assert!(began.elapsed() < Duration::from_secs(2), "{driver}: {:?}", began.elapsed());
+        file_system.heal();
+        wait_until("the mount to answer", || {
+            put(daemon.data(), &format!("/{mounted}/new"), b"a").status < 300
+        });
+    }
+}
+
+#[test]
 fn nobody_is_hashed_for_who_has_left_and_other_names_are_served() {
     let directory = tempfile::tempdir().unwrap();
     let huge = std::fs::File::create(directory.path().join("huge")).unwrap();

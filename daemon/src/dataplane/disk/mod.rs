@@ -166,8 +166,7 @@ impl Disk {
         owner: Owner,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> (Asked<'_, R>, Option<Part<R>>) {
-        if let Some(error) = self.known_silence_of(lane, owner) {
-            self.pool.count_refused(lane);
+        if let Some(error) = self.refusal(lane, owner) {
             return (Asked::Refused(error), None);
         }
         let slot = Slot::new();
@@ -224,6 +223,11 @@ impl Disk {
             }
         }
         self.pool.tell_silent(now);
+    }
+
+    /// What to tell whoever would wait for a mount that is known not to answer.
+    pub(in crate::dataplane) fn refusal(&self, lane: Lane, owner: Owner) -> Option<DiskError> {
+        self.known_silence_of(lane, owner).inspect(|_| self.pool.count_refused(lane))
     }
 
     fn silence_of(&self, lane: Lane, owner: Owner) -> Option<DiskError> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::admission::Slot;
+use super::admission::{Asker, Slot};
 use super::claims::{self, Claims, Serial};
 use crate::protocol::name::Name;
 
@@ -28,6 +28,12 @@ impl Admitted {
         Admitted { slot, claim: Claimed { claims: Arc::clone(claims), serial, received: 0 } }
     }
 
+    /// For whoever waits for what becomes of it: once that is dropped others have its place, wherever the admission
+    /// itself may still wait for a disk.
+    pub fn asker(&self) -> Asker {
+        self.slot.asker()
+    }
+
     /// So much of its body has come.
     pub fn note_received(&mut self, bytes: u64) {
         self.claim.received = bytes;
@@ -36,6 +42,7 @@ impl Admitted {
     /// It goes on as a partial, which has its place and its claim from here on.
     pub(super) fn into_partial(self) -> (Slot, Serial) {
         let Admitted { slot, mut claim } = self;
+        slot.bind();
         (slot, std::mem::replace(&mut claim.serial, claims::NONE))
     }
 

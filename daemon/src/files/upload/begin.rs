@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::super::digest::{Algorithms, Hashers};
 use super::super::free_space::Room;
+use super::super::mounts::MountId;
 use super::admission::Slot;
 use super::admitted::Admitted;
 use super::ahead::Ahead;
@@ -70,7 +71,7 @@ impl Uploads {
         limits: &UploadLimits,
     ) -> Result<Writer, UploadError> {
         self.check_length(plan.length, limits)?;
-        let slot = self.partials.admission.admit(plan.destination.as_str(), limits)?;
+        let slot = self.partials.admission.admit(plan.destination.as_str(), plan.mount, limits)?;
         self.start_in(plan, continued, Place::Free(slot), limits)
     }
 
@@ -150,7 +151,10 @@ impl Uploads {
         let active = match &state.active {
             Some(active) if active.last_progress.elapsed() < limits.stall => return Err(UploadError::Busy),
             Some(_) => None,
-            None => Some(self.partials.open_left(partial, &mut state, limits)?),
+            None => {
+                let mount = MountId::of(destination.directory());
+                Some(self.partials.open_left(partial, &mut state, mount, limits)?)
+            }
         };
         let expected = partial.offset();
         if offset != expected {

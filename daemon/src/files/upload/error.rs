@@ -40,6 +40,12 @@ pub enum UploadError {
     /// So many uploads run, or wait to be continued, that no further one is begun.
     #[error("too many uploads are under way")]
     TooMany,
+    /// So many of them go to one mount below the root that no further one to it is begun.
+    #[error(
+        "too many uploads to this file system are under way: one that is mounted below the root holds half of \
+         uploads_max at most"
+    )]
+    TooManyOfMount,
     /// Another writer is at it and makes progress.
     #[error("the upload is being written by another request")]
     Busy,

@@ -56,6 +56,10 @@ impl UploadLimits {
 /// client that lost its connection comes back about as soon.
 const STALL: Duration = Duration::from_secs(5);
 
+/// What a mount below the root may hold of [`UploadLimits::uploads_max`]: one part of so many. One that doesn't answer
+/// holds what it has until it does, and the others go on.
+pub(super) const OTHER_MOUNT_DIVISOR: usize = 2;
+
 /// Most uploads known at once, those without a writer too, but for plain PUTs under way: half a MiB of memory, and no
 /// more than a sweep can look at in one pass.
 pub(super) const PARTIALS_MAX: usize = 4096;

@@ -44,6 +44,7 @@ mod uploads;
 mod whole;
 mod writer;
 
+pub use admission::Asker;
 pub use admitted::Admitted;
 pub use buffers::DirectBuffer;
 pub use error::UploadError;

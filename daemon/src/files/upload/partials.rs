@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use rustix::fs::{fstat, fsync};
 
+use super::super::mounts::MountId;
 use super::super::unpublished::Unpublished;
 use super::about;
 use super::admission::Admission;
@@ -57,9 +58,10 @@ pub(super) struct Partials {
 impl Partials {
     /// None yet.
     pub(super) fn new(storage: Arc<Storage>) -> Partials {
+        let admission = Admission::new(storage.root.mounts().home());
         Partials {
             storage,
-            admission: Arc::default(),
+            admission: Arc::new(admission),
             index: Index::default(),
             claims: Arc::default(),
             bytes_ahead: Arc::default(),
@@ -210,14 +212,15 @@ impl Partials {
         Ok(())
     }
 
-    /// Opens the file of a partial that has no writer.
+    /// Opens the file of a partial that has no writer. `mount` is its destination's.
     pub(super) fn open_left(
         &self,
         partial: &Arc<Partial>,
         state: &mut State,
+        mount: MountId,
         limits: &UploadLimits,
     ) -> Result<Active, UploadError> {
-        let slot = self.admission.admit(partial.destination.as_str(), limits)?;
+        let slot = self.admission.admit(partial.destination.as_str(), mount, limits)?;
         let home = self.storage.home_of(partial)?;
         let file = home.as_ref().map_or(Ok(None), |home| home.lock_patiently(partial.id))?;
         let (Some(home), Some(file)) = (home, file) else {
@@ -232,8 +235,8 @@ impl Partials {
         // The file is right: another daemon may have gone on with it.
         partial.set_offset(size);
         state.durable = state.durable.min(size);
-        let (_, mount, _) = identify(&home).map_err(failed)?;
-        let ahead = Ahead::new(self.storage.space_of(mount), &self.bytes_ahead);
+        let (_, home_mount, _) = identify(&home).map_err(failed)?;
+        let ahead = Ahead::new(self.storage.space_of(home_mount), &self.bytes_ahead);
         Ok(Active::new(Unpublished::with_length(file, size, limits.is_durable), home, slot, ahead))
     }
 }

@@ -1,6 +1,7 @@
 //! What a request says of the upload that it begins or goes on with.
 
 use super::super::digest::Digests;
+use super::super::mounts::MountId;
 use crate::protocol::name::Name;
 
 /// What is known of an upload when it begins.
@@ -8,6 +9,8 @@ use crate::protocol::name::Name;
 pub struct Plan {
     /// The name it will get.
     pub destination: Name,
+    /// The mount that its directory is on.
+    pub mount: MountId,
     /// How long it will be.
     pub length: Option<u64>,
     /// What its content must turn out to be.

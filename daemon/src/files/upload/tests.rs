@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::super::digest::{Algorithms, Digests, Hashers};
+use super::super::mounts::MountId;
 use super::super::root::{Found, Root};
 use super::storage::Storage;
 use super::*;
@@ -50,7 +51,8 @@ fn name(path: &str) -> Name {
 }
 
 fn plan(path: &str, length: Option<u64>) -> Plan {
-    Plan { destination: name(path), length, digests: Digests::default(), note: String::new() }
+    let (digests, note) = (Digests::default(), String::new());
+    Plan { destination: name(path), mount: MountId::default(), length, digests, note }
 }
 
 fn digests_of(bytes: &[u8]) -> Digests {

@@ -12,6 +12,7 @@ use super::ids::Temporaries;
 use super::limits::UploadLimits;
 use super::names::Names;
 use super::partials::{PartialStatus, Partials, UploadUsage};
+use super::plan::Plan;
 use super::publication::Precondition;
 use super::storage::Storage;
 use crate::limits::memory_limit_bytes;
@@ -60,15 +61,10 @@ impl Uploads {
     }
 
     /// Lets a plain PUT in, if there may be one more. Doesn't wait for the disk.
-    pub fn admit(
-        &self,
-        destination: &Name,
-        length: Option<u64>,
-        limits: &UploadLimits,
-    ) -> Result<Admitted, UploadError> {
-        self.check_length(length, limits)?;
-        let slot = self.partials.admission.admit(destination.as_str(), limits)?;
-        Ok(Admitted::new(slot, &self.partials.claims, destination, length))
+    pub fn admit(&self, plan: &Plan, limits: &UploadLimits) -> Result<Admitted, UploadError> {
+        self.check_length(plan.length, limits)?;
+        let slot = self.partials.admission.admit(plan.destination.as_str(), plan.mount, limits)?;
+        Ok(Admitted::new(slot, &self.partials.claims, &plan.destination, plan.length))
     }
 
     /// Ends the writing to an upload, whoever does it, and tells what there is of it: the next writer begins there.

@@ -86,6 +86,7 @@ impl Answer {
             }
             UploadError::NoSpace(_) => problem(507),
             UploadError::TooLarge { .. } => problem(413),
+            UploadError::TooManyOfMount => problem(429).field("Retry-After", "5"),
             UploadError::TooMany => problem(429).field("Retry-After", "1"),
             UploadError::WrongOffset { expected, provided } => {
                 let members = [("expected-offset", json!(expected)), ("provided-offset", json!(provided))];

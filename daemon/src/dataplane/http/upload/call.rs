@@ -23,7 +23,7 @@ use crate::protocol::http1::trailers::Trailers;
 use crate::protocol::name::UploadResource;
 use crate::protocol::problem::Kind;
 use crate::protocol::upload::{self, UploadStep};
-use crate::telemetry::UploadOutcome;
+use crate::telemetry::{Limit, UploadOutcome};
 
 /// How much of a request's body was received.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -191,8 +191,11 @@ impl Call<'_> {
 
     /// The answer to what the storage refused.
     pub(super) fn refusal(&self, error: &UploadError) -> Answer {
-        if let UploadError::NoSpace(shortage) = error {
-            self.worker.counters.space_refusals.add(space_refusal(*shortage), 1);
+        let counters = &self.worker.counters;
+        match error {
+            UploadError::NoSpace(shortage) => counters.space_refusals.add(space_refusal(*shortage), 1),
+            UploadError::TooManyOfMount => counters.limited.add(Limit::MountUploads, 1),
+            _ => {}
         }
         self.limited(Answer::of_error(error, &self.sent_digests()))
     }

@@ -22,6 +22,7 @@ impl Call<'_> {
         let conditions = Conditions::of(&self.request.preconditions);
         let plan = Plan {
             destination: self.request.name.clone(),
+            mount: self.owner().mount,
             length,
             digests: Digests::from_fields(&self.repr_digests()?),
             note: conditions.note(),

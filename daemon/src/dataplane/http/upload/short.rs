@@ -44,7 +44,11 @@ impl Call<'_> {
         if self.request.expects_continue && self.input.bytes().len() < length {
             return Ok(Arrived::Long);
         }
-        let admitted = self.uploads.admit(&plan.destination, Some(length as u64), &self.limits());
+        // Of a mount that is known to do nothing nobody has to wait to hear so.
+        if let Some(error) = self.worker.disk.refusal(Lane::Write, self.owner()) {
+            return Err(Answer::of_disk_error(&error).into());
+        }
+        let admitted = self.uploads.admit(plan, &self.limits());
         let mut admitted = admitted.map_err(|error| self.refusal(&error))?;
         let mut body = self.input.take();
         match self.receive_rest(&mut body, length).await {
@@ -104,6 +108,8 @@ impl Call<'_> {
         [digests, body_digests]: [Digests; 2],
         algorithms: Algorithms,
     ) -> Result<Answer, Stop> {
+        // Others have its place once it is answered, though a mount that doesn't answer may keep what is to be done.
+        let _asker = admitted.asker();
         let (uploads, limits, recorded) = (Arc::clone(&self.uploads), self.limits(), self.wanted_digests());
         let conditions = Conditions::of(&self.request.preconditions);
         let known = uploads.known_destination(&plan.destination);

@@ -42,6 +42,7 @@ impl Call<'_> {
         let content = Digests::from_fields(&self.content_digests()?);
         let plan = Plan {
             destination: self.request.name.clone(),
+            mount: self.owner().mount,
             length: self.body_bytes().or(fields.upload.length),
             // The body is the whole file, so both kinds of digest are the file's: what is left of it when it is cut
             // short has to have them too.
@@ -57,6 +58,7 @@ impl Call<'_> {
             Arrived::Late(admitted) => Some(admitted),
             Arrived::Long => None,
         };
+        let _asker = admitted.as_ref().map(Admitted::asker);
         let beginning = admitted.map_or(Beginning::Whole, Beginning::Admitted);
         let writer = self.begin(plan, algorithms, beginning).await?;
         let writer = self.receive(writer).await?;
@@ -74,6 +76,7 @@ impl Call<'_> {
         }
         let plan = Plan {
             destination: self.request.name.clone(),
+            mount: self.owner().mount,
             length: Some(range.total),
             digests,
             note: Conditions::of(&self.request.preconditions).note(),

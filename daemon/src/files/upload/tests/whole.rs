@@ -29,7 +29,7 @@ impl Fixture {
         let known = self.uploads.known_destination(&plan.destination);
         let known = known.as_ref();
         let whole = Whole { plan, known, content, body_digests: &NONE, algorithms: Algorithms::default() };
-        let admitted = self.uploads.admit(&plan.destination, plan.length, limits)?;
+        let admitted = self.uploads.admit(plan, limits)?;
         match self.uploads.publish_whole_now(admitted, &whole, publication, limits) {
             Ok(result) => result,
             Err(admitted) => self.uploads.publish_whole(admitted, &whole, publication, limits),
@@ -75,7 +75,7 @@ fn only_where_all_lies_in_memory_nothing_is_waited_for() {
         let known = fixture.uploads.known_destination(&plan.destination);
         let known = known.as_ref();
         let whole = Whole { plan: &plan, known, content, body_digests: &NONE, algorithms };
-        let admitted = fixture.uploads.admit(&plan.destination, plan.length, &limits()).unwrap();
+        let admitted = fixture.uploads.admit(&plan, &limits()).unwrap();
         fixture.uploads.publish_whole_now(admitted, &whole, publication, &limits()).is_ok()
     };
     let usual = Publication::default();
@@ -177,7 +177,7 @@ fn what_is_refused_leaves_nothing_and_changes_nothing() {
             body_digests: &body_digests,
             algorithms: body_digests.algorithms(),
         };
-        let admitted = fixture.uploads.admit(&name("/file"), Some(5), &limits()).unwrap();
+        let admitted = fixture.uploads.admit(&plan(5), &limits()).unwrap();
         assert!(matches!(
             fixture.uploads.publish_whole(admitted, &whole, &usual, &limits()),
             Err(UploadError::DigestMismatch { is_of_request: true, computed, .. })
@@ -260,7 +260,7 @@ fn assert_usage(fixture: &Fixture, writers: usize, partials: usize) {
 }
 
 fn begin_at(fixture: &Fixture) -> Admitted {
-    fixture.uploads.admit(&name("/file"), Some(100), &limits()).unwrap()
+    fixture.uploads.admit(&plan("/file", Some(100)), &limits()).unwrap()
 }
 
 #[test]
