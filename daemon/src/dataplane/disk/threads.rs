@@ -82,7 +82,7 @@ const WRITES_PATIENCE: u32 = 10;
 const UNAWAITED_WAITING_MAX: usize = 32;
 
 /// How long a mount may have ended nothing before those that nobody waits for are dropped: they aren't worth a thread
-/// of a disk that may have stopped.
+/// of a disk that may have stopped. Less where a mount counts as silent sooner.
 const UNAWAITED_SILENCE_MAX: Duration = Duration::from_secs(1);
 
 impl DiskThreads {
@@ -167,7 +167,7 @@ impl Pool {
         let now = Instant::now();
         let state = self.lock();
         // Each may have a file open: so few wait, and none for a disk that does nothing now.
-        state.queue.silence(lane, owner.mount, now) < UNAWAITED_SILENCE_MAX
+        state.queue.silence(lane, owner.mount, now) < UNAWAITED_SILENCE_MAX.min(self.patience(lane))
             && state.queue.waiting_of(lane, owner.mount) < UNAWAITED_WAITING_MAX
     }
 
