@@ -335,7 +335,7 @@ fn a_root_that_vanishes_before_the_start_is_a_configuration_fault() {
     assert_eq!(code, Some(78), "{text}");
     assert_eq!(
         text,
-        "streamd: root: /nonexistent: No such file or directory (os error 2): create it, or name another\n"
+        "streamd: root: /nonexistent: No such file or directory (os error 2): create it, or name another (--root)\n"
     );
     assert!(!Path::new("/nonexistent").exists());
 }
