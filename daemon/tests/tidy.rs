@@ -63,7 +63,7 @@ const DATA_PLANE: &[&[&str]] = &[
     &["dispatch"],
     &["http", "stream"],
     &["engine", "frames", "proxy"],
-    &["account", "input", "linger", "look_up", "room"],
+    &["account", "input", "lingering_close", "look_up", "room"],
     &["context"],
     &["arrivals", "idle_targets"],
     &["registry"],

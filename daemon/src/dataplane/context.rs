@@ -328,7 +328,7 @@ impl Worker {
     }
 
     /// Lets every other task that is ready run before this one goes on.
-    pub(super) async fn let_others_turn(&self) {
+    pub(super) async fn yield_now(&self) {
         match self.driver {
             // Whoever waits for a completion goes once through the ring anyway. A task that woke itself would keep
             // completions from being reaped: with DEFER_TASKRUN only a waiting enter does that.

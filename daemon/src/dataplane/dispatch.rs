@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use super::context::Worker;
 use super::error::TransferError;
-use super::input::{Input, Patience};
-use super::linger::{LINGER_BYTES_MAX, linger, settle};
+use super::input::{Input, ReadDeadline};
+use super::lingering_close::{LINGER_BYTES_MAX, linger, wait_until_acknowledged};
 use super::registry::Registered;
 use super::{frames, http, proxy};
 use crate::protocol::detect::{PREFIX_BYTES, Protocol, TLS_ALERT, TLS_ON_PLAIN_PORT, detect};
@@ -29,11 +29,13 @@ async fn serve(worker: &Rc<Worker>, connection: &Registered) -> &'static str {
         return REFUSED_SHARE;
     }
     let mut input = Input::default();
-    // The first head's time counts from its first byte, so the patience goes along.
-    let mut patience = Patience::new(worker, worker.live().settings.head_timeout_ms);
+    // The first head's time counts from its first byte, so the deadline goes along.
+    let mut read_deadline = ReadDeadline::new(worker, worker.live().settings.head_timeout_ms);
     if proxy::is_expected(worker, connection) {
         // Boxed: few connections have one, and only at their beginning.
-        if let Err(reason) = Box::pin(proxy::introduce(worker, connection, &mut input, &mut patience)).await {
+        if let Err(reason) =
+            Box::pin(proxy::introduce(worker, connection, &mut input, &mut read_deadline)).await
+        {
             return reason;
         }
         // From here on it is that of whom the header named.
@@ -41,12 +43,12 @@ async fn serve(worker: &Rc<Worker>, connection: &Registered) -> &'static str {
             return REFUSED_SHARE;
         }
     }
-    let protocol = first_bytes(worker, connection, &mut input, &mut patience).await;
+    let protocol = first_bytes(worker, connection, &mut input, &mut read_deadline).await;
     if let Ok(Some(protocol)) = protocol {
         tracing::debug!(peer = %connection.client(), ?protocol, "connection speaks");
     }
     match protocol {
-        Ok(Some(Protocol::Http)) => http::serve(worker, connection, &mut input, &mut patience).await,
+        Ok(Some(Protocol::Http)) => http::serve(worker, connection, &mut input, &mut read_deadline).await,
         // Boxed: a connection that speaks HTTP needs no room for this.
         Ok(Some(Protocol::Frame)) => Box::pin(frames::serve(worker, connection, input)).await,
         Ok(Some(Protocol::Tls)) => {
@@ -56,7 +58,7 @@ async fn serve(worker: &Rc<Worker>, connection: &Registered) -> &'static str {
         Ok(None) if input.is_empty() => "the peer closed it before its first byte",
         Ok(None) => "it spoke neither HTTP nor frames",
         Err(error) => {
-            Box::pin(settle(worker, connection)).await;
+            Box::pin(wait_until_acknowledged(worker, connection)).await;
             error.closes_because()
         }
     }
@@ -67,7 +69,7 @@ async fn first_bytes(
     worker: &Worker,
     connection: &Registered,
     input: &mut Input,
-    patience: &mut Patience,
+    read_deadline: &mut ReadDeadline,
 ) -> Result<Option<Protocol>, TransferError> {
     loop {
         if let Some(prefix) = input.bytes().first_chunk::<PREFIX_BYTES>() {
@@ -88,7 +90,7 @@ async fn first_bytes(
                 }
             };
         }
-        let received = patience.receive(worker, connection, input).await;
+        let received = read_deadline.receive(worker, connection, input).await;
         if matches!(received, Ok(true)) {
             continue;
         }

@@ -102,17 +102,17 @@ impl Input {
 /// How long a connection is waited for: `idle_timeout_ms` before anything has come, then so long for the whole
 /// of what has begun, however it trickles in.
 #[derive(Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct ReadDeadline {
     idle: Deadline,
     begun_timeout_ms: u64,
     begun: Option<Deadline>,
 }
 
-impl Patience {
+impl ReadDeadline {
     /// From now on; what begins must be complete within `begun_timeout_ms`.
-    pub(super) fn new(worker: &Worker, begun_timeout_ms: u64) -> Patience {
+    pub(super) fn new(worker: &Worker, begun_timeout_ms: u64) -> ReadDeadline {
         let idle = worker.clock.deadline(worker.live().settings.idle_timeout_ms);
-        Patience { idle, begun_timeout_ms, begun: None }
+        ReadDeadline { idle, begun_timeout_ms, begun: None }
     }
 
     /// Something has begun, even if nothing of it is in the input.

@@ -21,7 +21,7 @@ mod frames;
 mod http;
 mod idle_targets;
 mod input;
-mod linger;
+mod lingering_close;
 mod listener;
 mod look_up;
 mod pacing;

@@ -3,8 +3,8 @@
 use super::connection::Connection;
 use super::context::Worker;
 use super::error::TransferError;
-use super::input::{Input, Patience};
-use super::linger::settle;
+use super::input::{Input, ReadDeadline};
+use super::lingering_close::wait_until_acknowledged;
 use crate::config::ProxyProtocolChoice;
 use crate::protocol::http1::forwarded::{self, ForwardedError};
 use crate::protocol::proxy_header::{self, HeaderProgress, ProxyHeaderError};
@@ -51,7 +51,7 @@ pub(super) async fn introduce(
     worker: &Worker,
     connection: &Connection,
     input: &mut Input,
-    patience: &mut Patience,
+    read_deadline: &mut ReadDeadline,
 ) -> Result<(), &'static str> {
     let is_required = worker.live().settings.proxy_protocol == ProxyProtocolChoice::Required;
     if !connection.who.is_proxied() {
@@ -68,7 +68,7 @@ pub(super) async fn introduce(
                 tracing::debug!(%proxy, peer = %client, ?origin, ?group, "connection introduced");
                 if input.is_empty() {
                     // Nothing of the client's has come: it may wait as long as others.
-                    *patience = Patience::new(worker, live.settings.head_timeout_ms);
+                    *read_deadline = ReadDeadline::new(worker, live.settings.head_timeout_ms);
                 }
                 return Ok(());
             }
@@ -79,7 +79,7 @@ pub(super) async fn introduce(
             Ok(HeaderProgress::Incomplete) => {}
             Err(error) => return Err(refuse(worker, connection, &error.into())),
         }
-        let received = patience.receive(worker, connection, input).await;
+        let received = read_deadline.receive(worker, connection, input).await;
         if !matches!(received, Ok(true)) {
             return cut_short(worker, connection, input, received.err(), is_required).await;
         }
@@ -97,7 +97,7 @@ async fn cut_short(
     if input.is_empty() {
         // A check of whether anybody listens.
         let Some(error) = error else { return Err("the peer closed it before its first byte") };
-        settle(worker, connection).await;
+        wait_until_acknowledged(worker, connection).await;
         return Err(error.closes_because());
     }
     if !is_required && proxy_header::begins(input.bytes()).is_none() {

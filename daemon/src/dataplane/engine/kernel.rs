@@ -54,7 +54,7 @@ pub(in crate::dataplane) trait Kernel {
     fn readable(&self, timeout_ms: u64) -> impl Future<Output = Result<(), TransferError>>;
 
     /// Lets other tasks of the worker run.
-    fn let_others_turn(&self) -> impl Future<Output = ()>;
+    fn yield_now(&self) -> impl Future<Output = ()>;
 
     /// Runs `work`, which may wait for the disk of a file, on a disk thread. It takes the share of the connection's
     /// client, or that of nobody where `is_ours`.

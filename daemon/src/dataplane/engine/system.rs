@@ -72,8 +72,8 @@ impl Kernel for System<'_> {
         self.connection.readable(Phase::Sending, self.worker.clock.deadline(timeout_ms))
     }
 
-    fn let_others_turn(&self) -> impl Future<Output = ()> {
-        self.worker.let_others_turn()
+    fn yield_now(&self) -> impl Future<Output = ()> {
+        self.worker.yield_now()
     }
 
     fn on_disk_thread<R: Send + 'static>(

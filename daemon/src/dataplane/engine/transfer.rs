@@ -287,7 +287,7 @@ impl<'a, K: Kernel> Transfer<'a, K> {
             return Ok(());
         }
         if room == Room::Left {
-            self.kernel.let_others_turn().await;
+            self.kernel.yield_now().await;
         }
         self.wait_writable().await
     }

@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::context::Worker;
 use super::error::{TransferError, spool_refusal};
 use super::input::Input;
-use super::linger::{LINGER_BYTES_MAX, linger, settle};
+use super::lingering_close::{LINGER_BYTES_MAX, linger, wait_until_acknowledged};
 use crate::config::SinkChoice;
 use crate::protocol::frame::FrameError;
 use crate::telemetry::FrameRefusal;
@@ -40,7 +40,7 @@ pub(super) async fn serve(worker: &Worker, connection: &Connection, input: Input
                 return FRAME_REFUSED;
             }
             Err(error) => {
-                settle(worker, connection).await;
+                wait_until_acknowledged(worker, connection).await;
                 return error.closes_because();
             }
         };
@@ -88,7 +88,7 @@ impl Frames<'_> {
             return self.end_refused().await;
         }
         if self.acknowledge().await.is_ok() {
-            settle(self.worker, self.connection).await;
+            wait_until_acknowledged(self.worker, self.connection).await;
         }
     }
 
@@ -146,7 +146,7 @@ impl Frames<'_> {
         }
         if self.connection.is_evicted() {
             // Others wait for its place, and there is nothing more to be told.
-            settle(self.worker, self.connection).await;
+            wait_until_acknowledged(self.worker, self.connection).await;
         } else {
             linger(self.worker, self.connection, LINGER_BYTES_MAX).await;
         }

@@ -5,7 +5,7 @@ use rustix::io::ioctl_fionread;
 use super::super::connection::{Connection, Phase};
 use super::super::context::Worker;
 use super::super::error::TransferError;
-use super::super::input::{Input, Patience};
+use super::super::input::{Input, ReadDeadline};
 use super::super::socket::GATHERED_BYTES;
 use crate::protocol::frame::{ACKNOWLEDGEMENT, FrameError, HEADER_BYTES, decode_header};
 
@@ -22,7 +22,7 @@ impl Frames<'_> {
     /// The next frame's size. None: the connection ended between frames.
     pub(super) async fn next_header(&mut self) -> Result<Option<Result<u64, FrameError>>, TransferError> {
         let live = self.worker.live();
-        let mut patience = Patience::new(self.worker, live.settings.receive_timeout_ms);
+        let mut read_deadline = ReadDeadline::new(self.worker, live.settings.receive_timeout_ms);
         loop {
             if let Some(header) = self.input.bytes().first_chunk::<HEADER_BYTES>() {
                 let size = decode_header(*header, live.settings.frame_bytes_max);
@@ -31,7 +31,7 @@ impl Frames<'_> {
             }
             self.acknowledge().await?;
             let received = self.input.bytes().len();
-            if !patience.receive(self.worker, self.connection, &mut self.input).await? {
+            if !read_deadline.receive(self.worker, self.connection, &mut self.input).await? {
                 let cut_short = FrameError::HeaderTruncated { received };
                 return Ok((received > 0).then_some(Err(cut_short)));
             }

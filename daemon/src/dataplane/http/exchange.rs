@@ -6,9 +6,9 @@ use super::super::account::{Access, Caller, Tally};
 use super::super::context::Worker;
 use super::super::error::TransferError;
 use super::super::input::Input;
-use super::super::linger::LINGER_BYTES_MAX;
+use super::super::lingering_close::LINGER_BYTES_MAX;
 use super::super::registry::Registered;
-use super::body::Drained;
+use super::body::Discarded;
 use super::response::{Asked, Response};
 use crate::protocol::http1::glimpse::Glimpse;
 use crate::protocol::http1::method::Method;
@@ -40,7 +40,7 @@ pub(super) struct Exchange {
     id: RequestId,
     started: Instant,
     /// What became of the request's body, if any.
-    drained: Drained,
+    discarded: Discarded,
     pub(super) keep_alive: bool,
     /// Of a body that somebody wanted.
     received_bytes: u64,
@@ -161,17 +161,27 @@ fn unanswered(error: &TransferError) -> u16 {
 
 impl Exchange {
     /// Of a request whose head came at `started`.
-    pub(super) fn since(worker: &Worker, request: Request, drained: Drained, started: Instant) -> Exchange {
-        let exchange = Exchange::new(worker, request, drained, started);
+    pub(super) fn since(
+        worker: &Worker,
+        request: Request,
+        discarded: Discarded,
+        started: Instant,
+    ) -> Exchange {
+        let exchange = Exchange::new(worker, request, discarded, started);
         exchange.tell();
         exchange
     }
 
     /// The same of one that may yet be [taken back](Exchange::into_request), of which nothing is told so far.
-    pub(super) fn new(worker: &Worker, mut request: Request, drained: Drained, started: Instant) -> Exchange {
-        let keep_alive = request.keep_alive && drained.is_whole && !worker.is_draining();
+    pub(super) fn new(
+        worker: &Worker,
+        mut request: Request,
+        discarded: Discarded,
+        started: Instant,
+    ) -> Exchange {
+        let keep_alive = request.keep_alive && discarded.is_whole && !worker.is_draining();
         let id = worker.request_ids.name(request.caller.as_mut().and_then(|caller| caller.id.take()));
-        Exchange { request, id, started, drained, keep_alive, received_bytes: 0 }
+        Exchange { request, id, started, discarded, keep_alive, received_bytes: 0 }
     }
 
     /// Tells the log of it.
@@ -219,7 +229,7 @@ impl Exchange {
             method: self.request.method.as_str(),
             path: self.request.target.as_bytes(),
             status: sent.status(),
-            bytes_in: self.received_bytes + self.drained.bytes,
+            bytes_in: self.received_bytes + self.discarded.bytes,
             bytes_out: sent.tally.total(),
             started: self.started,
             engine: sent.tally.engine(),
@@ -243,12 +253,12 @@ impl Exchange {
     }
 
     fn after(&self, input: &Input, is_last: bool) -> After {
-        let nothing_follows = self.drained.is_whole && self.drained.left == 0 && input.is_empty();
+        let nothing_follows = self.discarded.is_whole && self.discarded.left == 0 && input.is_empty();
         match (self.keep_alive && !is_last, !self.request.keep_alive && nothing_follows) {
-            (true, _) => After::NextRequest { left: self.drained.left },
+            (true, _) => After::NextRequest { left: self.discarded.left },
             (false, true) => After::Close("the last answer was sent"),
             (false, false) => {
-                After::Linger { bytes_max: LINGER_BYTES_MAX.saturating_sub(self.drained.bytes) }
+                After::Linger { bytes_max: LINGER_BYTES_MAX.saturating_sub(self.discarded.bytes) }
             }
         }
     }

@@ -19,8 +19,8 @@ use std::time::Instant;
 use super::account::Tally;
 use super::context::Worker;
 use super::error::TransferError;
-use super::input::{Input, Patience};
-use super::linger::{LINGER_BYTES_MAX, linger, settle};
+use super::input::{Input, ReadDeadline};
+use super::lingering_close::{LINGER_BYTES_MAX, linger, wait_until_acknowledged};
 use super::proxy;
 use super::registry::Registered;
 use crate::limits::{ADDRESS_FULL, Full};
@@ -28,7 +28,7 @@ use crate::protocol::http1::authority::Authority;
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::request::{Body, Progress, Request, parse_knowing};
 use crate::protocol::name::escape_for_log;
-use body::{Cut, Drained};
+use body::{Cut, Discarded};
 use exchange::{After, Exchange, Sent, Unread};
 use response::Response;
 
@@ -56,37 +56,37 @@ enum Begun {
     Response(Box<(Exchange, Response)>),
 }
 
-/// Serves requests until either side ends the connection, and says why that is. `patience` is that of the first,
+/// Serves requests until either side ends the connection, and says why that is. `read_deadline` is that of the first,
 /// and after it of each next.
 pub(super) async fn serve(
     worker: &Rc<Worker>,
     connection: &Registered,
     input: &mut Input,
-    patience: &mut Patience,
+    read_deadline: &mut ReadDeadline,
 ) -> &'static str {
     let mut answered = 0_u64;
     loop {
         if input.is_empty() {
-            match patience.receive(worker, connection, input).await {
+            match read_deadline.receive(worker, connection, input).await {
                 Ok(true) => {}
                 Ok(false) => return "the peer closed it",
                 Err(error) => {
-                    Box::pin(settle(worker, connection)).await;
+                    Box::pin(wait_until_acknowledged(worker, connection)).await;
                     return error.closes_because();
                 }
             }
         }
-        let after = match serve_next(worker, connection, input, *patience) {
+        let after = match serve_next(worker, connection, input, *read_deadline) {
             Ok(after) => after,
             Err(rest) => rest.await,
         };
         match after {
             After::NextRequest { left } => {
                 if left > 0 && Box::pin(body::skip(worker, connection, input, left)).await.is_err() {
-                    Box::pin(settle(worker, connection)).await;
+                    Box::pin(wait_until_acknowledged(worker, connection)).await;
                     return "the rest of a body that nobody wanted didn't come";
                 }
-                *patience = Patience::new(worker, worker.live().settings.head_timeout_ms);
+                *read_deadline = ReadDeadline::new(worker, worker.live().settings.head_timeout_ms);
                 answered += 1;
                 if answered == ANSWERS_BEFORE_WATCH {
                     worker.arrivals.watch(connection);
@@ -107,11 +107,11 @@ fn serve_next<'a>(
     worker: &'a Rc<Worker>,
     connection: &'a Registered,
     input: &'a mut Input,
-    patience: Patience,
+    read_deadline: ReadDeadline,
 ) -> Result<After, Pin<Box<dyn Future<Output = After> + 'a>>> {
     match begin(worker, connection, input) {
         Begun::Answered(after) => Ok(after),
-        begun => Err(Box::pin(go_on(worker, connection, input, patience, begun))),
+        begun => Err(Box::pin(go_on(worker, connection, input, read_deadline, begun))),
     }
 }
 
@@ -126,7 +126,7 @@ fn begin(worker: &Worker, connection: &Registered, input: &mut Input) -> Begun {
     if request.body != Body::None || !request.method.is_read() || request.want_repr_digest.is_some() {
         return Begun::Request(request);
     }
-    let exchange = Exchange::new(worker, request, Drained::NOTHING_LEFT, worker.request_began());
+    let exchange = Exchange::new(worker, request, Discarded::NOTHING_LEFT, worker.request_began());
     let Some(mut response) = answer::of_known_file(worker, &exchange) else {
         return Begun::Request(exchange.into_request());
     };
@@ -152,7 +152,7 @@ async fn go_on(
     worker: &Rc<Worker>,
     connection: &Registered,
     input: &mut Input,
-    patience: Patience,
+    read_deadline: ReadDeadline,
     begun: Begun,
 ) -> After {
     let started = Instant::now();
@@ -164,7 +164,7 @@ async fn go_on(
         }
         Begun::Request(request) => Ok(Next::Request(request)),
         Begun::Refused(error) => Ok(Next::Refused(error)),
-        Begun::Incomplete => rest_of_head(worker, connection, input, patience).await,
+        Begun::Incomplete => rest_of_head(worker, connection, input, read_deadline).await,
     };
     if !matches!(next, Ok(Next::Request(_))) {
         // For the log: it is refused for what was found first.
@@ -181,7 +181,7 @@ async fn go_on(
         }
         Ok(Next::Ended) if has_begun_nothing(input) => return After::Close("the peer closed it"),
         Err(error @ (TransferError::TimedOut | TransferError::TooSlow)) if has_begun_nothing(input) => {
-            settle(worker, connection).await;
+            wait_until_acknowledged(worker, connection).await;
             return After::Close(error.closes_because());
         }
         Ok(Next::Ended) => (400, "the connection ended inside the request head"),
@@ -197,7 +197,7 @@ async fn go_on(
             let reason = error.closes_because();
             let unread = Unread::new(worker, input, started);
             Sent::nothing(error).account_unread(worker, connection, &unread);
-            settle(worker, connection).await;
+            wait_until_acknowledged(worker, connection).await;
             return After::Close(reason);
         }
     };
@@ -217,10 +217,10 @@ async fn rest_of_head(
     worker: &Worker,
     connection: &Registered,
     input: &mut Input,
-    mut patience: Patience,
+    mut read_deadline: ReadDeadline,
 ) -> Result<Next, TransferError> {
     loop {
-        if !patience.receive(worker, connection, input).await? {
+        if !read_deadline.receive(worker, connection, input).await? {
             return Ok(Next::Ended);
         }
         match take_request(worker, connection, input) {
@@ -288,11 +288,11 @@ async fn prepare(
     input: &mut Input,
 ) -> (Exchange, Response) {
     let started = Instant::now();
-    let (drained, cut) = match body::drain(worker, connection, input, &request).await {
-        Ok(drained) => (drained, None),
-        Err(Cut { bytes, error }) => (Drained::partly(bytes), Some(error)),
+    let (discarded, cut) = match body::discard(worker, connection, input, &request).await {
+        Ok(discarded) => (discarded, None),
+        Err(Cut { bytes, error }) => (Discarded::partly(bytes), Some(error)),
     };
-    let exchange = Exchange::since(worker, request, drained, started);
+    let exchange = Exchange::since(worker, request, discarded, started);
     let asked = exchange.asked(worker);
     let response = match cut {
         None => answer::prepare(worker, connection, &exchange.request, &asked).await,

@@ -159,7 +159,7 @@ impl Kernel for Script {
         self.wait(timeout_ms)
     }
 
-    fn let_others_turn(&self) -> impl Future<Output = ()> {
+    fn yield_now(&self) -> impl Future<Output = ()> {
         let plan = Arc::clone(&self.plan);
         self.host.events.expect(move || {
             let outcome = plan.lock().unwrap().next(Call::Turn, 0);

@@ -210,7 +210,7 @@ impl Call<'_> {
             && let Err(stop) = self.send_interim(CONTINUE).await
         {
             // Boxed, here and below: what is rare must not take up room in every upload.
-            Box::pin(self.put_aside(Some(writer), &BodyError::PeerGone)).await;
+            Box::pin(self.suspend(Some(writer), &BodyError::PeerGone)).await;
             return Err(stop);
         }
         self.body = BodyState::Partly;
@@ -229,7 +229,7 @@ impl Call<'_> {
             }
             (Ok(()), None) => Err(self.stop(&BodyError::Disk(DiskError::Busy(Lane::Write)))),
             (Err(error), writer) => {
-                Box::pin(self.put_aside(writer, &error)).await;
+                Box::pin(self.suspend(writer, &error)).await;
                 Err(self.stop(&error))
             }
         }
@@ -249,7 +249,7 @@ impl Call<'_> {
 
     /// Ends a writer whose body broke off: what can be gone on with stays, and what contradicts itself doesn't. An
     /// upload with a name of its own outlives broken chunks, but no byte past its length (draft section 4.1.3).
-    pub(super) async fn put_aside(&mut self, writer: Option<Writer>, error: &BodyError) {
+    pub(super) async fn suspend(&mut self, writer: Option<Writer>, error: &BodyError) {
         let Some(writer) = writer else { return };
         let is_given_up = match error {
             BodyError::Upload(UploadError::LengthConflict { .. }) => true,

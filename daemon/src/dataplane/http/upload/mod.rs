@@ -30,7 +30,7 @@ use super::super::context::Worker;
 use super::super::error::TransferError;
 use super::super::input::Input;
 use super::super::registry::Registered;
-use super::body::{self, Drained};
+use super::body::{self, Discarded};
 use super::exchange::{After, Exchange, Sent};
 use super::send;
 use crate::files::upload::{UploadError, Uploads};
@@ -96,21 +96,21 @@ pub(super) async fn serve(
     let answer = match result {
         Ok(answer) | Err(Stop::Refused(answer)) => answer,
         Err(Stop::Ended(error)) => {
-            let exchange = Exchange::since(worker, request, Drained::partly(0), started);
+            let exchange = Exchange::since(worker, request, Discarded::partly(0), started);
             let exchange = exchange.of_upload(received_bytes);
             return exchange.finish(worker, connection, input, Sent::nothing(error));
         }
     };
-    let drained = match state {
-        BodyState::Whole => Drained { bytes: dropped_bytes, ..Drained::NOTHING_LEFT },
+    let discarded = match state {
+        BodyState::Whole => Discarded { bytes: dropped_bytes, ..Discarded::NOTHING_LEFT },
         // What was received was wanted.
-        BodyState::Partly => Drained::partly(0),
+        BodyState::Partly => Discarded::partly(0),
         // The answer is due whether or not the rest of the body comes.
-        BodyState::Untouched => body::drain(worker, connection, input, &request)
+        BodyState::Untouched => body::discard(worker, connection, input, &request)
             .await
-            .unwrap_or_else(|cut| Drained::partly(cut.bytes)),
+            .unwrap_or_else(|cut| Discarded::partly(cut.bytes)),
     };
-    let exchange = Exchange::since(worker, request, drained, started).of_upload(received_bytes);
+    let exchange = Exchange::since(worker, request, discarded, started).of_upload(received_bytes);
     let mut response = answer.respond(&exchange.asked(worker));
     let sent = Sent::of(&mut response, Tally::default(), Ok(()));
     let (tally, result) = send::send(worker, connection, response).await;

@@ -41,7 +41,7 @@ impl Call<'_> {
         let writer = begun.await?;
         let resource = writer.resource();
         if let Err(stop) = self.announce(&resource).await {
-            self.put_aside(Some(writer), &BodyError::PeerGone).await;
+            self.suspend(Some(writer), &BodyError::PeerGone).await;
             return Err(stop);
         }
         let answer = Box::pin(self.take(writer, content, complete)).await?;

@@ -1,5 +1,5 @@
-//! The orderly end of a connection. Closing a socket with unread bytes resets it, and the reset throws away what
-//! is still on its way to the peer.
+//! The orderly end of a connection, the lingering close (RFC 9112 9.6). Closing a socket with unread bytes resets it,
+//! and the reset throws away what is still on its way to the peer.
 
 use super::connection::{Connection, Phase};
 use super::context::Worker;
@@ -12,7 +12,7 @@ const LINGER_MS: u64 = 2_000;
 
 /// Time after which even a peer that still takes bytes is left to the kernel, in milliseconds: a full send buffer
 /// of 4 MiB (`net.ipv4.tcp_wmem`) at 1 Mbit/s.
-const SETTLE_MS_MAX: u64 = 30_000;
+const ACKNOWLEDGED_MS_MAX: u64 = 30_000;
 
 /// The same, where there is no room for others: who was ended for them, or was refused, doesn't keep them out.
 const PRESSED_MS: u64 = 200;
@@ -50,16 +50,16 @@ pub(super) async fn linger(worker: &Worker, connection: &Connection, bytes_max: 
 /// For a peer that waits for nothing more: ends our direction and waits until it has acknowledged everything,
 /// so that a request which it sends at this very moment can cost no byte of the last answer. A peer that merely
 /// reads slowly is waited for.
-pub(super) async fn settle(worker: &Worker, connection: &Connection) {
+pub(super) async fn wait_until_acknowledged(worker: &Worker, connection: &Connection) {
     connection.socket.finish();
-    let end = End::after(worker, connection, SETTLE_MS_MAX);
+    let end = End::after(worker, connection, ACKNOWLEDGED_MS_MAX);
     let mut unacknowledged_bytes = sys::unacknowledged_bytes(&connection.socket);
-    let mut patience = worker.clock.deadline(LINGER_MS);
-    while unacknowledged_bytes > 0 && worker.clock.now() < patience.tick && !end.is_there() {
+    let mut deadline = worker.clock.deadline(LINGER_MS);
+    while unacknowledged_bytes > 0 && worker.clock.now() < deadline.tick && !end.is_there() {
         monoio::time::sleep(TICK).await;
         let left_bytes = sys::unacknowledged_bytes(&connection.socket);
         if left_bytes < unacknowledged_bytes {
-            patience = worker.clock.deadline(LINGER_MS);
+            deadline = worker.clock.deadline(LINGER_MS);
         }
         unacknowledged_bytes = left_bytes;
     }
