@@ -1,9 +1,8 @@
 //! The data plane: workers that accept connections, tell frames from HTTP, and move bytes.
 //!
-//! From the top: plane, worker, accept, dispatch; http, frames and stream; engine, account, look_up and input; context,
-//! which is what all tasks of a worker share; and below it what that is made of: registry, connection, socket, clock,
-//! disk. A file uses what stands below it and nothing above, so each can be read without those that use it. Streams
-//! asked for by the control plane enter through a worker's mailbox and take the same engines outward.
+//! A file uses what stands below it and nothing above, so each can be read without those that use it; ARCHITECTURE.md
+//! shows the floors. Streams asked for by the control plane enter through a worker's mailbox and take the same engines
+//! outward.
 
 mod accept;
 mod account;

@@ -2,8 +2,9 @@
 
 use crate::files::MountId;
 use crate::limits::AddressGroup;
+use crate::telemetry::LANE_NAMES;
 
-/// A share of the disk threads for one kind of work, in the order of metrics.
+/// A share of the disk threads for one kind of work, in the order of [`LANE_NAMES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::dataplane) enum Lane {
     /// Names to open files.
@@ -23,13 +24,7 @@ impl Lane {
 
     /// Its name in metrics.
     pub(super) fn name(self) -> &'static str {
-        match self {
-            Lane::LookUp => "lookup",
-            Lane::Read => "read",
-            Lane::Write => "write",
-            Lane::Digest => "digest",
-            Lane::Listing => "listing",
-        }
+        LANE_NAMES[self as usize]
     }
 }
 
@@ -45,11 +40,11 @@ pub(in crate::dataplane) struct Owner {
 #[cfg(test)]
 mod tests {
     use super::Lane;
-    use crate::telemetry::LANE_NAMES;
 
     #[test]
     fn metrics_name_the_lanes_in_this_order() {
-        assert_eq!(Lane::ALL.map(Lane::name), LANE_NAMES);
+        let names = ["lookup", "read", "write", "digest", "listing"];
+        assert_eq!(Lane::ALL.map(Lane::name), names);
         for (place, lane) in Lane::ALL.into_iter().enumerate() {
             assert_eq!(lane as usize, place, "{lane:?}");
         }

@@ -71,9 +71,9 @@ pub(super) const COMPLETED_MAX: usize = 512;
 /// Shortest partial of a plain PUT that is kept: less than this is sent again in a moment.
 pub(super) const KEPT_BYTES_MIN: u64 = 1 << 20;
 
-/// Blocks are allocated ahead of what comes in windows: seven times what has come, from 1 MiB to 64 MiB. So a sender
-/// holds little more of the disk than it has brought. A body of any length has few extents, of which all but the first
-/// are as long as a disk reads in some tenths of a second; one call for each costs nothing beside writing it.
+/// Blocks are allocated ahead of what comes in windows: seven times what has come, from 1 MiB to 64 MiB. What a sender
+/// holds of the disk follows from what it has brought, and is bounded however much it announces. A body of any length
+/// has few extents, and one call for each.
 pub(super) const AHEAD_BYTES_MIN: u64 = 1 << 20;
 pub(super) const AHEAD_BYTES_MAX: u64 = 64 << 20;
 pub(super) const AHEAD_FACTOR: u64 = 7;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::super::context::Worker;
-use super::super::super::disk::{Asked, DiskError, Lane, Owner, Part};
+use super::super::super::disk::{DiskError, Lane, Owner, Part};
 use super::super::super::publications::Outcome;
 use crate::files::MountId;
 use crate::limits::AddressGroup;
@@ -26,27 +26,21 @@ pub(super) async fn publish(
         // It begins after the tasks that are awake by now, whose files it takes along.
         drop(monoio::spawn(take_trips(Rc::clone(worker))));
     }
-    let mut waiting = Waiting { worker, asked: Some(asked) };
-    let outcome = match &mut waiting.asked {
-        Some(asked) => asked.await,
-        None => Err(DiskError::Busy(Lane::Write)),
-    };
-    if outcome.is_ok() {
-        waiting.asked = None;
-    }
+    let mut waiting = Waiting { worker, is_published: false };
+    let outcome = asked.await;
+    waiting.is_published = outcome.is_ok();
     outcome
 }
 
 /// Waits for a file. Where that ends before the file is published, what waits with it for its trip goes at once.
 struct Waiting<'a> {
-    worker: &'a Rc<Worker>,
-    asked: Option<Asked<'a, Outcome>>,
+    worker: &'a Worker,
+    is_published: bool,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(asked) = self.asked.take() {
-            drop(asked);
+        if !self.is_published {
             self.worker.publications.retain(Part::is_wanted);
         }
     }
