@@ -65,7 +65,7 @@ const DATA_PLANE: &[&[&str]] = &[
     &["engine", "frames", "proxy"],
     &["account", "input", "lingering_close", "look_up", "room"],
     &["context"],
-    &["arrivals", "idle_targets"],
+    &["idle_targets", "readiness"],
     &["registry"],
     &["connection"],
     &["socket"],

@@ -13,7 +13,7 @@ use super::gate::{REFUSED_TARGET, Refusal, Refused, Verdict};
 use super::head_deadline::InRequest;
 use super::response::{self, Answer};
 use super::shared::Shared;
-use super::streams::Asker;
+use super::streams::StreamCaller;
 use super::{auth, metrics, streams};
 use crate::limits::AddressGroup;
 use crate::protocol::http1::caller::request_id;
@@ -87,7 +87,7 @@ pub(super) async fn answer(
             // An answer may take hours.
             drop(live);
             let holder = if is_proxy { None } else { AddressGroup::of(client.ip()) };
-            route(&shared, caller, request, &Asker { holder, in_request }).await
+            route(&shared, caller, request, &StreamCaller { holder, in_request }).await
         }
     };
     let mut response = result.unwrap_or_else(|error| {
@@ -186,7 +186,7 @@ async fn route(
     shared: &Shared,
     caller: Result<Caller, ForwardedError>,
     request: Request<Incoming>,
-    asker: &Asker<'_>,
+    stream_caller: &StreamCaller<'_>,
 ) -> Result<Answer, ApiError> {
     let (parts, body) = request.into_parts();
     let route = Route::of(parts.uri.path());
@@ -203,7 +203,7 @@ async fn route(
         Route::Metrics => metrics::answer(shared, &parts.headers),
         Route::Streams => streams::list(shared),
         Route::OneStream(id) => streams::show(shared, id),
-        Route::Stream => streams::run(shared, &parts.uri, body, asker).await,
+        Route::Stream => streams::run(shared, &parts.uri, body, stream_caller).await,
     }
 }
 

@@ -25,7 +25,7 @@ use crate::telemetry::Limit;
 const ID_BYTES: usize = 16;
 
 /// Who asks for a stream.
-pub(super) struct Asker<'a> {
+pub(super) struct StreamCaller<'a> {
     pub(super) holder: Holder,
     pub(super) in_request: &'a InRequest,
 }
@@ -35,7 +35,7 @@ pub(super) async fn run(
     shared: &Shared,
     uri: &Uri,
     body: Incoming,
-    asker: &Asker<'_>,
+    caller: &StreamCaller<'_>,
 ) -> Result<Answer, ApiError> {
     let live = shared.live();
     let query = read_query(uri, &live)?;
@@ -45,8 +45,8 @@ pub(super) async fn run(
     }
     target::judge(query.target.as_ref(), shared.own, &live)?;
     // Before the name lookup, which the limit then bounds too.
-    let slot = reserve(shared, &live, asker)?;
-    asker.in_request.begin_work();
+    let slot = reserve(shared, &live, caller)?;
+    caller.in_request.begin_work();
     let (target, is_own) =
         match target::find(query.target.as_ref(), shared.own, &live, &shared.lookups).await? {
             Target::Own(address) if query.protocol == TargetProtocol::Raw => {
@@ -87,18 +87,18 @@ pub(super) async fn run(
     }
 }
 
-/// A place below the limits: of the asker's address, and of the node, where the slowest of an address that has more
+/// A place below the limits: of the caller's address, and of the node, where the slowest of an address that has more
 /// running makes room.
-fn reserve(shared: &Shared, live: &Live, asker: &Asker<'_>) -> Result<Slot, ApiError> {
+fn reserve(shared: &Shared, live: &Live, caller: &StreamCaller<'_>) -> Result<Slot, ApiError> {
     let limited = &shared.telemetry.control.limited;
     let of_address = live.settings.address_streams_max;
-    let share = shared.shares.streams.take(asker.holder, 1, of_address as u64).ok_or_else(|| {
+    let share = shared.shares.streams.take(caller.holder, 1, of_address as u64).ok_or_else(|| {
         limited.add(Limit::AddressStreams, 1);
         ApiError::TooManyStreamsOfAddress(of_address)
     })?;
     let streams_max = shared.descriptors(live).streams_max;
     if shared.registry.is_full(streams_max)
-        && let Some(outweighing) = shared.shares.streams.outweighing(asker.holder)
+        && let Some(outweighing) = shared.shares.streams.outweighing(caller.holder)
         && shared.registry.evict_slowest(outweighing)
     {
         limited.add(Limit::Streams, 1);

@@ -136,8 +136,8 @@ mod tests {
     fn it_sweeps_at_once_and_ends_when_it_is_dropped() {
         let directory = tempfile::tempdir().unwrap();
         let uploads = Uploads::open(Arc::new(Root::open(directory.path()).unwrap())).unwrap();
-        let home = directory.path().join(".streamd-uploads");
-        let [old, young] = ["0", "1"].map(|digit| home.join(digit.repeat(32)));
+        let staging = directory.path().join(".streamd-uploads");
+        let [old, young] = ["0", "1"].map(|digit| staging.join(digit.repeat(32)));
         leave(&old, SystemTime::UNIX_EPOCH);
         leave(&young, SystemTime::now());
         let (_settings, live) = watch::channel(Arc::new(Live::new(Settings::default()).unwrap()));

@@ -193,8 +193,8 @@ impl Connection {
     }
 
     /// Something has arrived, or the end has.
-    pub(super) fn arrived(&self, is_end: bool) {
-        self.socket.arrived(is_end);
+    pub(super) fn notify_readable(&self, is_end: bool) {
+        self.socket.notify_readable(is_end);
         // Whoever sends has a wait of its own.
         if matches!(self.phase.get(), Phase::Idle | Phase::Receiving)
             && let Some(waker) = self.waker.take()

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::arrivals::Arrivals;
 use super::clock::Clock;
 use super::connection::Connection;
 use super::disk::Disk;
@@ -18,6 +17,7 @@ use super::error::PeerGone;
 use super::idle_targets::IdleTargets;
 use super::pipe_pool::PipePool;
 use super::publications::Publications;
+use super::readiness::ReadinessEvents;
 use super::registry::Registry;
 use super::room_requests::RoomRequests;
 use super::socket::Socket;
@@ -125,7 +125,7 @@ pub(super) struct Worker {
     /// Whether TCP paces accepted connections.
     pub(super) is_paced: bool,
     pub(super) registry: Rc<Registry>,
-    pub(super) arrivals: Arrivals,
+    pub(super) readiness: ReadinessEvents,
     pub(super) clock: Clock,
     pub(super) pipes: PipePool,
     pub(super) disk: Disk,
@@ -161,8 +161,8 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Of the calling thread, whose event loop waits for `arrivals`.
-    pub(super) fn new(setup: Setup, disk: Disk, arrivals: Arrivals, is_paced: bool) -> Worker {
+    /// Of the calling thread, whose event loop waits for `readiness`.
+    pub(super) fn new(setup: Setup, disk: Disk, readiness: ReadinessEvents, is_paced: bool) -> Worker {
         let Setup { number, driver, live: live_changes, telemetry, resources, .. } = setup;
         let live = Rc::new(Live::clone(&live_changes.borrow()));
         let served = Rc::new(Served::clone(&resources.served.borrow()));
@@ -176,7 +176,7 @@ impl Worker {
             resources,
             is_paced,
             registry: Rc::default(),
-            arrivals,
+            readiness,
             clock: Clock::new(TICK),
             pipes: PipePool::of(descriptors.pipes_max),
             disk,

@@ -6,7 +6,6 @@
 
 mod accept;
 mod account;
-mod arrivals;
 mod client;
 mod clock;
 mod connection;
@@ -28,6 +27,7 @@ mod pipe_pool;
 mod plane;
 mod proxy;
 mod publications;
+mod readiness;
 mod registry;
 mod room;
 mod room_requests;

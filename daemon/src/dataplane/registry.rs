@@ -30,9 +30,9 @@ impl Registry {
         Registered { connection, registry: Rc::clone(self), key }
     }
 
-    /// Tells the connection that `token` names of an arrival, if it is still there.
-    pub(super) fn tell(&self, token: Token, is_end: bool) {
-        self.with(token, |connection| connection.arrived(is_end));
+    /// Notifies the connection that `token` names that it is readable, if it is still there.
+    pub(super) fn notify_readable(&self, token: Token, is_end: bool) {
+        self.with(token, |connection| connection.notify_readable(is_end));
     }
 
     /// How many there are.

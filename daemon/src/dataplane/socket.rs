@@ -32,29 +32,29 @@ pub(super) const GATHERED_BYTES: u32 = 1 << 20;
 pub(super) struct Socket {
     stream: TcpStream,
     peer: SocketAddr,
-    arrival: Cell<Arrival>,
+    readiness: Cell<Readiness>,
     /// Bytes that gather before a waiter is woken.
     low_water: Cell<u32>,
 }
 
 /// What is known of bytes to receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Arrival {
-    /// Nobody tells: the kernel is asked.
-    Untold,
-    /// There are none, since all were received; whatever comes next is told.
-    Nothing,
+enum Readiness {
+    /// No events are delivered: the kernel is asked.
+    Unwatched,
+    /// There are none, since all were received; an event follows whatever comes next.
+    Empty,
     /// There may be some.
-    Something,
+    Readable,
     /// The peer has ended: receiving says so, now and always.
-    End,
+    Ended,
 }
 
 impl Socket {
     /// Takes over a descriptor that is non-blocking and close-on-exec already.
     pub(super) fn new(descriptor: OwnedFd, peer: SocketAddr) -> std::io::Result<Socket> {
         let stream = TcpStream::from_std(descriptor.into())?;
-        Ok(Socket { stream, peer, arrival: Cell::new(Arrival::Untold), low_water: Cell::new(1) })
+        Ok(Socket { stream, peer, readiness: Cell::new(Readiness::Unwatched), low_water: Cell::new(1) })
     }
 
     /// The other end.
@@ -62,35 +62,35 @@ impl Socket {
         self.peer
     }
 
-    /// Waits until there is something to receive, or nothing ever will be. A socket that is told of arrivals doesn't
-    /// wake its waiter; who tells does.
+    /// Waits until there is something to receive, or nothing ever will be. A socket whose readiness is delivered
+    /// doesn't wake its waiter; who delivers it does.
     pub(super) async fn readable(&self) -> Result<(), PeerGone> {
-        if self.arrival.get() == Arrival::Untold {
+        if self.readiness.get() == Readiness::Unwatched {
             // `false`: the epoll driver asks the kernel again instead of trusting what it remembers.
             return self.stream.readable(false).await.map_err(|_| PeerGone);
         }
-        poll_fn(|_| match self.arrival.get() {
-            Arrival::Nothing => Poll::Pending,
-            Arrival::Something => {
-                self.arrival.set(Arrival::Nothing);
+        poll_fn(|_| match self.readiness.get() {
+            Readiness::Empty => Poll::Pending,
+            Readiness::Readable => {
+                self.readiness.set(Readiness::Empty);
                 Poll::Ready(Ok(()))
             }
-            Arrival::Untold | Arrival::End => Poll::Ready(Ok(())),
+            Readiness::Unwatched | Readiness::Ended => Poll::Ready(Ok(())),
         })
         .await
     }
 
-    /// From now on somebody tells of each arrival.
-    pub(super) fn be_told(&self) {
-        self.arrival.set(Arrival::Nothing);
+    /// From now on its readiness is delivered by events.
+    pub(super) fn use_events(&self) {
+        self.readiness.set(Readiness::Empty);
     }
 
     /// Something has arrived, or the end has.
-    pub(super) fn arrived(&self, is_end: bool) {
+    pub(super) fn notify_readable(&self, is_end: bool) {
         if is_end {
-            self.arrival.set(Arrival::End);
-        } else if self.arrival.get() == Arrival::Nothing {
-            self.arrival.set(Arrival::Something);
+            self.readiness.set(Readiness::Ended);
+        } else if self.readiness.get() == Readiness::Empty {
+            self.readiness.set(Readiness::Readable);
         }
     }
 
@@ -106,16 +106,16 @@ impl Socket {
             let result = sys::set_receive_low_water(self, bytes);
             self.low_water.set(if result.is_ok() { bytes } else { 1 });
             // Too few to be told of until now.
-            self.arrived(false);
+            self.notify_readable(false);
         }
         self.low_water.get() > 1
     }
 
     /// Sorts what a receive into room for `room` bytes gave. A full buffer may have left bytes in the socket, and of
-    /// those nobody is told again: arrivals are told as they come (EPOLLET, epoll(7)).
+    /// those no further event tells: one comes with each arrival (EPOLLET, epoll(7)).
     fn received(&self, result: Result<usize, Errno>, room: usize) -> Result<Option<usize>, PeerGone> {
         if result == Ok(room) {
-            self.arrived(false);
+            self.notify_readable(false);
         }
         not_yet(result)
     }

@@ -10,9 +10,9 @@ use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use tokio::sync::mpsc;
 
-use super::arrivals::Arrivals;
 use super::context::{Driver, IDLE_GRACE_MS, Setup, Worker};
 use super::disk::{Disk, DiskThreads};
+use super::readiness::ReadinessEvents;
 use super::{accept, pacing, stream};
 use crate::job::StreamJob;
 use crate::limits::{PaceMinimum, TICK};
@@ -85,18 +85,19 @@ fn run_on<D: monoio::Driver>(
 async fn serve(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Result<()>>) -> bool {
     let Assignment { listener, is_listener_passed, jobs, disk_threads, setup, .. } = assignment;
     let is_paced = pacing::is_on(&listener);
-    let made = monoio::net::TcpListener::from_std(listener).and_then(|made| Ok((made, Arrivals::new()?)));
-    let (listener, arrivals) = match made {
+    let made =
+        monoio::net::TcpListener::from_std(listener).and_then(|made| Ok((made, ReadinessEvents::new()?)));
+    let (listener, readiness) = match made {
         Ok(made) => made,
         Err(error) => {
             let _ = ready.send(Err(error));
             return true;
         }
     };
-    let worker = Rc::new(Worker::new(setup, Disk::new(&disk_threads), arrivals, is_paced));
+    let worker = Rc::new(Worker::new(setup, Disk::new(&disk_threads), readiness, is_paced));
     worker.telemetry.beat(worker.number);
     monoio::spawn(accept_to_the_end(Rc::clone(&worker), listener, is_listener_passed));
-    monoio::spawn(tell_arrivals(Rc::clone(&worker)));
+    monoio::spawn(deliver_readiness(Rc::clone(&worker)));
     monoio::spawn(stream::take_jobs(Rc::clone(&worker), jobs));
     let _ = ready.send(Ok(()));
     let ended_whole = worker.turn_until_drained().await;
@@ -109,8 +110,8 @@ async fn accept_to_the_end(worker: Rc<Worker>, listener: monoio::net::TcpListene
     worker.accepting.set(false);
 }
 
-async fn tell_arrivals(worker: Rc<Worker>) {
-    worker.arrivals.tell(&worker.registry).await;
+async fn deliver_readiness(worker: Rc<Worker>) {
+    worker.readiness.deliver(&worker.registry).await;
 }
 
 impl Worker {
@@ -126,7 +127,7 @@ impl Worker {
                 self.break_off().await;
             }
             if self.has_ended() || past_deadline {
-                self.end_arrivals().await;
+                self.end_readiness().await;
                 return self.has_ended();
             }
         }
@@ -163,9 +164,9 @@ impl Worker {
         }
     }
 
-    async fn end_arrivals(&self) {
-        self.arrivals.stop();
-        while !self.arrivals.has_stopped() {
+    async fn end_readiness(&self) {
+        self.readiness.stop();
+        while !self.readiness.has_stopped() {
             monoio::time::sleep(Duration::ZERO).await;
         }
     }

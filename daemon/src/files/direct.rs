@@ -151,11 +151,11 @@ mod tests {
         let Some((file, direct)) = open(directory.path()) else { return };
         assert!(direct.alignment() >= ALIGNMENT_MIN);
         std::fs::rename(directory.path().join("file"), directory.path().join("other")).unwrap();
-        let home = File::open(directory.path()).unwrap();
-        assert!(DirectFile::open(&file, &home, "file").is_none());
+        let staging = File::open(directory.path()).unwrap();
+        assert!(DirectFile::open(&file, &staging, "file").is_none());
         std::fs::write(directory.path().join("file"), b"").unwrap();
-        assert!(DirectFile::open(&file, &home, "file").is_none());
-        assert!(DirectFile::open(&file, &home, "other").is_some());
+        assert!(DirectFile::open(&file, &staging, "file").is_none());
+        assert!(DirectFile::open(&file, &staging, "other").is_some());
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) fn lead_to(root: impl AsFd, mounts: &Mounts, path: &str, known: &[Mou
         }
         here.push_str(&part);
         let mount = mounts.of_path(&here);
-        if mount != mounts.home() && !known.contains(&mount) {
+        if mount != mounts.root() && !known.contains(&mount) {
             return Some(mount);
         }
         match readlinkat(&root, &here, Vec::new()) {
@@ -82,14 +82,14 @@ mod tests {
         ] {
             symlink(target, at(link)).unwrap();
         }
-        let home = MountId::numbered(1);
+        let root_mount = MountId::numbered(1);
         let [data, other] = [2, 3].map(MountId::numbered);
-        let mounts = Mounts::of_points(home, &[("data", data), ("other", other)]);
+        let mounts = Mounts::of_points(root_mount, &[("data", data), ("other", other)]);
         let root = std::fs::File::open(directory.path()).unwrap();
         for (path, known, leads) in [
             ("data/x", &[][..], Some(data)),
             ("to-data", &[], Some(data)),
-            ("to-data/x", &[home], Some(data)),
+            ("to-data/x", &[root_mount], Some(data)),
             ("own/up", &[], Some(data)),
             ("own/deep/two", &[], Some(data)),
             ("chain/x", &[], Some(data)),

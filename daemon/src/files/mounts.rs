@@ -40,7 +40,7 @@ impl MountId {
 #[derive(Debug)]
 pub struct Mounts {
     /// That of the directory.
-    home: MountId,
+    root: MountId,
     /// Where the directory is.
     path: String,
     /// /proc/self/mountinfo: read again from its beginning when poll(2) says that it changed.
@@ -73,25 +73,25 @@ impl Mounts {
 
     /// Those at these places of a directory.
     #[cfg(test)]
-    pub(super) fn of_points(home: MountId, points: &[(&str, MountId)]) -> Mounts {
+    pub(super) fn of_points(root: MountId, points: &[(&str, MountId)]) -> Mounts {
         let mount = |(point, id): &(&str, MountId)| {
             let point: Arc<str> = Arc::from(*point);
             Mount { id: *id, below: Some(Arc::clone(&point)), point }
         };
         let table = RwLock::new(points.iter().map(mount).collect());
-        Mounts { home, path: String::new(), source: None, table }
+        Mounts { root, path: String::new(), source: None, table }
     }
 
-    fn read(home: MountId, path: String) -> Mounts {
+    fn read(root: MountId, path: String) -> Mounts {
         let source = File::open("/proc/self/mountinfo").ok();
-        let mounts = Mounts { home, path, source, table: RwLock::new(Arc::new([])) };
+        let mounts = Mounts { root, path, source, table: RwLock::new(Arc::new([])) };
         mounts.load();
         mounts
     }
 
     /// That of the directory.
-    pub fn home(&self) -> MountId {
-        self.home
+    pub fn root(&self) -> MountId {
+        self.root
     }
 
     /// The mount that a name leads to, unless a link leads it elsewhere. No file system is asked.
@@ -108,13 +108,13 @@ impl Mounts {
         let candidates = table.iter().filter_map(|mount| Some((mount.below.as_deref()?, mount.id)));
         // Of several at one place the last covers the others.
         let deepest = candidates.filter(|(below, _)| leads(below)).max_by_key(|(below, _)| below.len());
-        deepest.map_or(self.home, |(_, id)| id)
+        deepest.map_or(self.root, |(_, id)| id)
     }
 
     /// Whether there are others than these, and that of the directory, for a link to lead to.
     pub(super) fn are_besides(&self, these: &[MountId]) -> bool {
         let is_other = |mount: &Mount| mount.below.is_some() && !these.contains(&mount.id);
-        self.table().iter().any(|mount| is_other(mount) && mount.id != self.home)
+        self.table().iter().any(|mount| is_other(mount) && mount.id != self.root)
     }
 
     /// Where a mount is.
@@ -194,7 +194,7 @@ mod tests {
 
     fn mounts(directory: &str, lines: &[&str]) -> Mounts {
         let table: Arc<[_]> = lines.iter().filter_map(|line| parse(line, directory)).collect();
-        Mounts { home: MountId(1), path: directory.to_owned(), source: None, table: RwLock::new(table) }
+        Mounts { root: MountId(1), path: directory.to_owned(), source: None, table: RwLock::new(table) }
     }
 
     const LINES: [&str; 6] = [
@@ -252,9 +252,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mounts = Mounts::below(std::fs::File::open(directory.path()).unwrap());
         mounts.refresh();
-        assert_ne!(mounts.home(), MountId::UNKNOWN);
-        let point = mounts.point(mounts.home());
+        assert_ne!(mounts.root(), MountId::UNKNOWN);
+        let point = mounts.point(mounts.root());
         assert!(directory.path().canonicalize().unwrap().starts_with(&*point), "{point}");
-        assert_eq!(mounts.of_name(&Name::parse(b"/file").unwrap()), mounts.home());
+        assert_eq!(mounts.of_name(&Name::parse(b"/file").unwrap()), mounts.root());
     }
 }

@@ -55,9 +55,9 @@ type Bucket = [u8; BUCKET_BYTES];
 pub(super) struct Records {
     /// The directory of the table. It is made by the first record, and open for reading alone between two of them: a
     /// file that is open for writing would keep its file system from being made read-only.
-    home: Option<OwnedFd>,
+    staging: Option<OwnedFd>,
     table: RwLock<Option<Arc<Table>>>,
-    /// Takes what the home can't.
+    /// Takes what the staging directory can't.
     memory: OnceLock<Option<Table>>,
     /// A number of this boot of the host.
     boot: u64,
@@ -72,17 +72,17 @@ struct Table {
 }
 
 impl Records {
-    /// In a home. Waits for the disk.
-    pub(super) fn in_home(home: BorrowedFd<'_>) -> Records {
-        let home = fcntl_dupfd_cloexec(home, 0).ok();
-        let records = Records { home, ..Records::in_memory() };
+    /// In a staging directory. Waits for the disk.
+    pub(super) fn in_staging(staging: BorrowedFd<'_>) -> Records {
+        let staging = fcntl_dupfd_cloexec(staging, 0).ok();
+        let records = Records { staging, ..Records::in_memory() };
         records.open();
         records
     }
 
     /// In memory, for as long as the daemon runs.
     pub(super) fn in_memory() -> Records {
-        Records { home: None, table: RwLock::default(), memory: OnceLock::new(), boot: boot() }
+        Records { staging: None, table: RwLock::default(), memory: OnceLock::new(), boot: boot() }
     }
 
     /// What is recorded of a file in this state. Waits for the disk.
@@ -102,8 +102,8 @@ impl Records {
                 Err(Errno::OPNOTSUPP) => return Some(self.find(stamp)),
                 Err(_) => return None,
             },
-            None => match &self.home {
-                Some(home) if !is_known_absent(home.as_fd()) => return None,
+            None => match &self.staging {
+                Some(staging) if !is_known_absent(staging.as_fd()) => return None,
                 _ => None,
             },
         };
@@ -119,7 +119,7 @@ impl Records {
         }
         let written = self.table_for_writing().and_then(|table| self.put_in(&table, stamp, recorded, boot));
         if let Err(errno) = written {
-            if self.home.is_some() {
+            if self.staging.is_some() {
                 tracing::debug!(%errno, "a record is kept in memory: .streamd-uploads/records can't be written");
             }
             // Otherwise the same digest would be made again and again.
@@ -140,15 +140,15 @@ impl Records {
 
     /// Opens the table, if there is one.
     fn open(&self) -> Option<Arc<Table>> {
-        let table = Arc::new(Table::open(self.home.as_ref()?.as_fd(), OFlags::RDONLY).ok()?);
+        let table = Arc::new(Table::open(self.staging.as_ref()?.as_fd(), OFlags::RDONLY).ok()?);
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&table));
         Some(table)
     }
 
     /// The table, made where it is missing.
     fn table_for_writing(&self) -> Result<Table, Errno> {
-        let home = self.home.as_ref().ok_or(Errno::NOENT)?;
-        let table = Table::open(home.as_fd(), OFlags::RDWR | OFlags::CREATE)?;
+        let staging = self.staging.as_ref().ok_or(Errno::NOENT)?;
+        let table = Table::open(staging.as_fd(), OFlags::RDWR | OFlags::CREATE)?;
         if !table.is_whole {
             ftruncate(&table.file, TABLE_BYTES)?;
         }
@@ -190,9 +190,9 @@ impl Records {
 }
 
 impl Table {
-    fn open(home: BorrowedFd<'_>, flags: OFlags) -> Result<Table, Errno> {
+    fn open(staging: BorrowedFd<'_>, flags: OFlags) -> Result<Table, Errno> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = openat(home, NAME, flags, Mode::RUSR | Mode::WUSR)?;
+        let file = openat(staging, NAME, flags, Mode::RUSR | Mode::WUSR)?;
         let stat = fstat(&file)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Errno::INVAL);
@@ -222,9 +222,9 @@ impl Table {
 
 /// Whether there is no table, where that is known without asking the disk (RESOLVE_CACHED, Linux 5.12): before the
 /// first record each look-up of a young file would wait for a disk thread to say so.
-fn is_known_absent(home: BorrowedFd<'_>) -> bool {
+fn is_known_absent(staging: BorrowedFd<'_>) -> bool {
     let resolve = ResolveFlags::CACHED | ResolveFlags::NO_SYMLINKS;
-    openat2(home, NAME, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).err() == Some(Errno::NOENT)
+    openat2(staging, NAME, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).err() == Some(Errno::NOENT)
 }
 
 /// The number of no boot: believed in each.

@@ -132,9 +132,9 @@ impl Root {
         Algorithms { sha256: self.etag == EtagChoice::Digest, crc32c: false }
     }
 
-    /// Records what there is to record of files in this home. Waits for the disk.
-    pub(super) fn record_in(&self, home: BorrowedFd<'_>) {
-        self.records.get_or_init(|| Records::in_home(home));
+    /// Records what there is to record of files in this staging directory. Waits for the disk.
+    pub(super) fn record_in(&self, staging: BorrowedFd<'_>) {
+        self.records.get_or_init(|| Records::in_staging(staging));
     }
 
     fn records(&self) -> &Records {
@@ -199,7 +199,7 @@ impl Root {
 
     /// The same where that needs no disk, else None.
     fn describe_now(&self, descriptor: OwnedFd, stat: &Stat) -> Option<SourceFile> {
-        let file = self.file(descriptor, stat, self.file_system, self.mounts.home());
+        let file = self.file(descriptor, stat, self.file_system, self.mounts.root());
         if !self.needs_record(&file) {
             return Some(file);
         }
@@ -247,7 +247,7 @@ impl Root {
         self.mounts.refresh();
         let path = name.as_str();
         if self.mounts.are_besides(mounts) {
-            if mounts.iter().all(|mount| *mount == self.mounts.home()) {
+            if mounts.iter().all(|mount| *mount == self.mounts.root()) {
                 // The usual name costs no more than without.
                 match patiently(|| self.resolve(path, ResolveFlags::NO_XDEV)) {
                     Err(Errno::XDEV) => {}
@@ -265,7 +265,7 @@ impl Root {
     pub fn mount_of_directory_now(&self, name: &Name) -> Option<MountId> {
         let mount = self.mounts.of_name(name);
         let is_sure = !self.mounts.are_besides(&[mount])
-            || mount == self.mounts.home()
+            || mount == self.mounts.root()
                 && self.file_system.place != Place::Elsewhere
                 && self.open_directory_now(directory_of(name)).is_some();
         is_sure.then_some(mount)

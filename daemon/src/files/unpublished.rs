@@ -160,9 +160,9 @@ mod tests {
     #[test]
     fn bytes_are_appended_over_the_pieces_of_write_back() {
         let directory = tempfile::tempdir().unwrap();
-        let home = open(directory.path());
+        let staging = open(directory.path());
         let mode = Mode::RUSR | Mode::WUSR;
-        let mut file = Unpublished::create(home.as_fd(), "temporary", mode, true).unwrap();
+        let mut file = Unpublished::create(staging.as_fd(), "temporary", mode, true).unwrap();
         let block = vec![7; usize::try_from(PIECE_BYTES / 2 + 1).unwrap()];
         for _ in 0..5 {
             file.append(&block).unwrap();
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn a_new_name_never_replaces_and_another_always_does() {
         let directory = tempfile::tempdir().unwrap();
-        let home = open(directory.path());
+        let staging = open(directory.path());
         for (temporary, is_new, outcome) in [
             ("first", true, Ok(())),
             ("second", true, Err(Errno::EXIST)),
@@ -192,7 +192,7 @@ mod tests {
             if temporary != "third" {
                 std::fs::write(directory.path().join(temporary), temporary).unwrap();
             }
-            let result = give_name((home.as_fd(), temporary), (home.as_fd(), "name"), is_new);
+            let result = give_name((staging.as_fd(), temporary), (staging.as_fd(), "name"), is_new);
             assert_eq!(result, outcome, "{temporary}");
         }
         assert_eq!(std::fs::read(directory.path().join("name")).unwrap(), b"second");

@@ -79,12 +79,13 @@ impl Name {
     /// The upload that the name means, where it is `DIRECTORY/.streamd-uploads/ID`.
     #[must_use]
     pub fn upload_resource(&self) -> Option<UploadResource> {
-        let (home, id) = self.0.rsplit_once('/')?;
+        let (staging, id) = self.0.rsplit_once('/')?;
         let id = UploadId::parse(id)?;
-        let directory = home.strip_suffix(RESERVED_SEGMENT)?;
+        let directory = staging.strip_suffix(RESERVED_SEGMENT)?;
         let is_whole_segment = directory.is_empty() || directory.ends_with('/');
-        let home = Name(home.to_owned());
-        (is_whole_segment && !Name(directory.to_owned()).is_reserved()).then_some(UploadResource { home, id })
+        let staging = Name(staging.to_owned());
+        (is_whole_segment && !Name(directory.to_owned()).is_reserved())
+            .then_some(UploadResource { staging, id })
     }
 }
 
@@ -98,7 +99,7 @@ pub fn is_reserved_segment(segment: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadResource {
     /// The directory that what has arrived lies in; its last segment is [`RESERVED_SEGMENT`].
-    pub home: Name,
+    pub staging: Name,
     /// Which upload of that directory it is.
     pub id: UploadId,
 }
@@ -107,25 +108,25 @@ pub struct UploadResource {
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 impl UploadResource {
-    /// An upload whose home is that of the root.
+    /// An upload whose staging directory is that of the root.
     #[must_use]
     pub fn of_root(id: UploadId) -> UploadResource {
-        UploadResource { home: Name(RESERVED_SEGMENT.to_owned()), id }
+        UploadResource { staging: Name(RESERVED_SEGMENT.to_owned()), id }
     }
 
-    /// An upload whose home is in this directory: a name's text, or `.` for the root.
+    /// An upload whose staging directory is in this directory: a name's text, or `.` for the root.
     #[must_use]
     pub fn beside(directory: &str, id: UploadId) -> UploadResource {
         match directory {
             "." => UploadResource::of_root(id),
-            directory => UploadResource { home: Name(format!("{directory}/{RESERVED_SEGMENT}")), id },
+            directory => UploadResource { staging: Name(format!("{directory}/{RESERVED_SEGMENT}")), id },
         }
     }
 
     /// Its path as a URL has it, for `Location`.
     #[must_use]
     pub fn path(&self) -> String {
-        format!("/{}/{}", utf8_percent_encode(&self.home.0, ESCAPED), self.id)
+        format!("/{}/{}", utf8_percent_encode(&self.staging.0, ESCAPED), self.id)
     }
 }
 

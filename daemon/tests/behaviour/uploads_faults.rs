@@ -250,11 +250,11 @@ fn an_upload_is_known_while_its_name_is_synced() {
     let fields = "Content-Type: application/partial-upload\r\nUpload-Offset: 5\r\nUpload-Complete: ?1\r\n";
     creator.send(write_text("PATCH", &name, fields, b""));
     wait_until("the sync of the directory", || file_system.is_stalled());
-    let mut asker = Connection::open(daemon.data());
-    asker.send(request_text("HEAD", &name, ""));
-    assert!(asker.is_silent_for(Duration::from_millis(300)));
+    let mut client = Connection::open(daemon.data());
+    client.send(request_text("HEAD", &name, ""));
+    assert!(client.is_silent_for(Duration::from_millis(300)));
     file_system.heal();
-    let described = asker.response_to("HEAD");
+    let described = client.response_to("HEAD");
     assert_eq!((described.status, described.field("Upload-Complete")), (204, Some("?1")));
     assert_eq!(creator.response_to("PATCH").status, 201);
 }

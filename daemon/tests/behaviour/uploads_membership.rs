@@ -186,8 +186,8 @@ fn what_the_root_shares_stays_there() {
             assert!(status.unwrap().success());
             assert_like_a_program(&daemon, &root, "plain", &name);
             assert_like_a_program(&daemon, &root, ".", &name);
-            let home = root.join(".streamd-uploads");
-            assert_eq!((facts(&home).2, attribute(&home, DEFAULT)), (0o700, None), "{name}");
+            let staging = root.join(".streamd-uploads");
+            assert_eq!((facts(&staging).2, attribute(&staging, DEFAULT)), (0o700, None), "{name}");
         }
     }
 }

@@ -44,7 +44,7 @@ const STRIDE: u64 = 8;
 /// Tasks that wait, and how many run of which.
 pub(super) struct Queue<T> {
     shares: Shares,
-    home: MountId,
+    root_mount: MountId,
     /// Whether other mounts have had tasks so far.
     has_others: bool,
     lanes: [OfLane<T>; Lane::ALL.len()],
@@ -115,10 +115,10 @@ impl<T> OfLane<T> {
 }
 
 impl<T> Queue<T> {
-    /// For so many threads as are shared; `home` is the root's own mount.
-    pub(super) fn new(shares: Shares, home: MountId) -> Queue<T> {
+    /// For so many threads as are shared; `root_mount` is the root's own mount.
+    pub(super) fn new(shares: Shares, root_mount: MountId) -> Queue<T> {
         let lanes = Lane::ALL.map(|_| OfLane { mounts: VecDeque::new(), waiting: 0, running: 0, pass: 0 });
-        Queue { shares, home, has_others: false, lanes, busy: Vec::new(), pass: 0, number: 0 }
+        Queue { shares, root_mount, has_others: false, lanes, busy: Vec::new(), pass: 0, number: 0 }
     }
 
     pub(super) fn shares(&self) -> &Shares {
@@ -155,7 +155,7 @@ impl<T> Queue<T> {
 
     /// Adds a task, and tells its number.
     pub(super) fn push(&mut self, lane: Lane, owner: Owner, task: T, now: Instant) -> u64 {
-        self.has_others |= owner.mount != self.home;
+        self.has_others |= owner.mount != self.root_mount;
         self.number += 1;
         let (number, pass) = (self.number, self.pass);
         let of_lane = &mut self.lanes[lane as usize];
@@ -344,13 +344,13 @@ impl<T> Queue<T> {
 
     fn may_hold_more(&self, lane: Lane, mount: MountId) -> bool {
         let Some(busy) = self.busy.iter().find(|busy| busy.mount == mount) else { return true };
-        let (kind, is_home) = (self.shares.lane(lane).kind, mount == self.home);
-        if is_home && !self.has_others {
+        let (kind, is_root_mount) = (self.shares.lane(lane).kind, mount == self.root_mount);
+        if is_root_mount && !self.has_others {
             return true;
         }
         let all: usize = self.of_kind(kind).map(|other| busy.lanes[other as usize].running).sum();
-        busy.lanes[lane as usize].running < self.shares.of_mount(lane, is_home)
-            && all < self.shares.of_mount_in_all(kind, is_home)
+        busy.lanes[lane as usize].running < self.shares.of_mount(lane, is_root_mount)
+            && all < self.shares.of_mount_in_all(kind, is_root_mount)
     }
 
     fn holding_mut(&mut self, lane: Lane, mount: MountId) -> &mut Holding {

@@ -76,16 +76,16 @@ impl Shares {
     }
 
     /// How many of a lane tasks for one mount may hold: threads in a call that never returns can't be had back.
-    pub(super) fn of_mount(&self, lane: Lane, is_home: bool) -> usize {
+    pub(super) fn of_mount(&self, lane: Lane, is_root_mount: bool) -> usize {
         let max = self.lane(lane).max;
-        if is_home { max } else { (max / 2).max(1) }
+        if is_root_mount { max } else { (max / 2).max(1) }
     }
 
     /// How many of all threads of a kind tasks for one mount may hold. The root's own keeps one from what is mounted
     /// below it, where there are some; any other half of them.
-    pub(super) fn of_mount_in_all(&self, kind: Kind, is_home: bool) -> usize {
+    pub(super) fn of_mount_in_all(&self, kind: Kind, is_root_mount: bool) -> usize {
         let threads = self.threads(kind);
-        let most = if is_home { threads.saturating_sub(1) } else { threads / 2 };
+        let most = if is_root_mount { threads.saturating_sub(1) } else { threads / 2 };
         most.max(1)
     }
 }

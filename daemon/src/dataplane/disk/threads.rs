@@ -95,7 +95,7 @@ impl DiskThreads {
         let shares = Shares::of(count);
         let prompt = shares.threads(Kind::Prompt);
         let state = State {
-            queue: Queue::new(shares, mounts.home()),
+            queue: Queue::new(shares, mounts.root()),
             running: vec![None; count],
             asleep: Default::default(),
             ended: Default::default(),

@@ -18,7 +18,7 @@ mod window;
 pub(super) use choice::{Engine, Facts, choose};
 pub(super) use range::send_range;
 pub(super) use sendfile::send_synthetic;
-pub(super) use transfer::{Asker, Transfer};
+pub(super) use transfer::{JobCaller, Transfer};
 pub(super) use unchanged::check;
 
 /// Bodies above this length are corked; shorter ones have their head held back by MSG_MORE, two calls fewer. That

@@ -36,14 +36,14 @@ const UNCOUNTED_BYTES_MAX: usize = 4 << 10;
 const TURN_PARTS: u64 = 32;
 
 /// Who asked for a stream: told of its progress and its end, and free to lose interest.
-pub(in super::super) struct Asker {
+pub(in super::super) struct JobCaller {
     pub(in super::super) progress: Arc<StreamProgress>,
     end: RefCell<oneshot::Sender<JobEnd>>,
 }
 
-impl Asker {
-    pub(in super::super) fn new(progress: Arc<StreamProgress>, end: oneshot::Sender<JobEnd>) -> Asker {
-        Asker { progress, end: RefCell::new(end) }
+impl JobCaller {
+    pub(in super::super) fn new(progress: Arc<StreamProgress>, end: oneshot::Sender<JobEnd>) -> JobCaller {
+        JobCaller { progress, end: RefCell::new(end) }
     }
 
     /// Tells how the stream ended.
@@ -73,7 +73,7 @@ pub(super) enum Room {
 pub(in super::super) struct Transfer<'a, K: Kernel = System<'a>> {
     pub(super) kernel: K,
     pub(in super::super) tally: Tally,
-    asker: Option<&'a Asker>,
+    caller: Option<&'a JobCaller>,
     timeout_ms: u64,
     turn_bytes: u64,
     /// Payload at the end of the next head.
@@ -94,12 +94,12 @@ impl<'a> Transfer<'a> {
     pub(in super::super) fn of_stream(
         worker: &'a Worker,
         connection: &'a Connection,
-        asker: &'a Asker,
+        caller: &'a JobCaller,
     ) -> Transfer<'a> {
         let transfer = Transfer::on(System { worker, connection }, worker.live().settings.target_timeout_ms);
         // The target was connected to after the file was opened.
         transfer.note_wait();
-        transfer.asked_by(asker)
+        transfer.for_job(caller)
     }
 
     /// The worker that it runs on.
@@ -119,7 +119,7 @@ impl<'a, K: Kernel> Transfer<'a, K> {
         Transfer {
             kernel,
             tally: Tally::default(),
-            asker: None,
+            caller: None,
             timeout_ms,
             turn_bytes: 0,
             text_bytes: 0,
@@ -129,8 +129,8 @@ impl<'a, K: Kernel> Transfer<'a, K> {
     }
 
     /// The same for somebody who is told of its progress.
-    pub(super) fn asked_by(self, asker: &'a Asker) -> Self {
-        Transfer { asker: Some(asker), ..self }
+    pub(super) fn for_job(self, caller: &'a JobCaller) -> Self {
+        Transfer { caller: Some(caller), ..self }
     }
 
     /// Runs `work`, which reads the file, on a disk thread.
@@ -140,7 +140,7 @@ impl<'a, K: Kernel> Transfer<'a, K> {
         work: impl FnOnce() -> R + Send + 'static,
     ) -> impl Future<Output = Result<R, DiskError>> {
         // Streams are asked for by who has the token, and go to a target that asked for nothing.
-        self.kernel.on_disk_thread(file, self.asker.is_some(), work)
+        self.kernel.on_disk_thread(file, self.caller.is_some(), work)
     }
 
     /// There was time for the file to change.
@@ -213,7 +213,7 @@ impl<'a, K: Kernel> Transfer<'a, K> {
     fn hold(&self, bytes: usize, room: &mut Option<Reserved>) -> Result<(), TransferError> {
         if bytes > UNCOUNTED_BYTES_MAX && room.is_none() {
             // As for a lane: a stream is nobody's address.
-            *room = Some(self.kernel.reserve(self.asker.is_some(), bytes)?);
+            *room = Some(self.kernel.reserve(self.caller.is_some(), bytes)?);
         }
         Ok(())
     }
@@ -269,8 +269,8 @@ impl<'a, K: Kernel> Transfer<'a, K> {
         if bytes > 0 {
             self.tally.add(engine.label(), bytes);
             self.kernel.counters().bytes_sent.add(engine.label(), bytes);
-            if let Some(asker) = self.asker {
-                asker.progress.add_bytes_sent(bytes);
+            if let Some(caller) = self.caller {
+                caller.progress.add_bytes_sent(bytes);
             }
         }
         self.spend(bytes, room)
@@ -316,13 +316,13 @@ impl<'a, K: Kernel> Transfer<'a, K> {
         self.note_wait();
     }
 
-    /// `wait`, or the asker's loss of interest if that comes first. Waits on sockets may be dropped.
+    /// `wait`, or the caller's loss of interest if that comes first. Waits on sockets may be dropped.
     fn poll_wait(
         &self,
         wait: Pin<&mut impl Future<Output = Result<(), TransferError>>>,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), TransferError>> {
-        match self.asker.and_then(|asker| asker.loss_of_interest(context)) {
+        match self.caller.and_then(|caller| caller.loss_of_interest(context)) {
             Some(lost) => Poll::Ready(Err(lost)),
             None => wait.poll(context),
         }

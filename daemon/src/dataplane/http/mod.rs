@@ -89,7 +89,7 @@ pub(super) async fn serve(
                 *read_deadline = ReadDeadline::new(worker, worker.live().settings.head_timeout_ms);
                 answered += 1;
                 if answered == ANSWERS_BEFORE_WATCH {
-                    worker.arrivals.watch(connection);
+                    worker.readiness.watch(connection);
                 }
             }
             After::Close(reason) => return reason,

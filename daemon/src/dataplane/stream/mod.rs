@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::account::{Access, Caller, Tally};
 use super::context::Worker;
-use super::engine::{self, Asker, Transfer, UNCORKED_BYTES_MAX};
+use super::engine::{self, JobCaller, Transfer, UNCORKED_BYTES_MAX};
 use super::error::TransferError;
 use super::look_up::find;
 use super::registry::Registered;
@@ -35,14 +35,14 @@ pub(super) async fn take_jobs(worker: Rc<Worker>, mut jobs: mpsc::Receiver<Strea
 struct Stream {
     source: Source,
     target: Target,
-    asker: Asker,
+    caller: JobCaller,
 }
 
 async fn run(worker: Rc<Worker>, job: StreamJob) {
     let started = Instant::now();
     let StreamJob { id, source, target, is_own, protocol, progress, end } = job;
     let target = Target { address: target, is_own, protocol };
-    let stream = Stream { source, target, asker: Asker::new(progress, end) };
+    let stream = Stream { source, target, caller: JobCaller::new(progress, end) };
     let (tally, result) = if worker.is_draining() {
         let error = StreamError::Unavailable(Unavailable::Draining);
         (Tally::default(), Err(Failure::Before(error, TransferError::Drained)))
@@ -52,7 +52,7 @@ async fn run(worker: Rc<Worker>, job: StreamJob) {
     };
     let (result, end) = split(result, &tally);
     account(&worker, &id, &stream, started, &tally, &result, &end);
-    stream.asker.tell(end);
+    stream.caller.tell(end);
     worker.streams_running.set(worker.streams_running.get() - 1);
 }
 
@@ -135,7 +135,7 @@ async fn run_stream(worker: &Rc<Worker>, stream: &Stream) -> (Tally, Result<(), 
         Ok(body) => body,
         Err(error) => return (Tally::default(), Err(before(error))),
     };
-    stream.asker.progress.set_bytes_requested(body.length());
+    stream.caller.progress.set_bytes_requested(body.length());
     let ended = send_body(worker, stream, &body).await;
     if let Body::File(file, _) = body {
         worker.disk.close(file);
@@ -149,7 +149,7 @@ async fn send_body(worker: &Rc<Worker>, stream: &Stream, body: &Body) -> (Tally,
     if let Some(connection) = target::kept(worker, &stream.target) {
         let (tally, result) = send_on(worker, stream, body, connection).await;
         match result {
-            Err(Failure::During(TransferError::PeerGone, _)) => stream.asker.progress.restart(),
+            Err(Failure::During(TransferError::PeerGone, _)) => stream.caller.progress.restart(),
             result => return (tally, result),
         }
     }
@@ -165,7 +165,7 @@ async fn send_on(
     body: &Body,
     connection: Registered,
 ) -> (Tally, Result<(), Failure>) {
-    let mut transfer = Transfer::of_stream(worker, &connection, &stream.asker);
+    let mut transfer = Transfer::of_stream(worker, &connection, &stream.caller);
     let result = send(&mut transfer, stream, body).await;
     let tally = transfer.tally;
     let timeout_ms = worker.live().settings.target_timeout_ms;

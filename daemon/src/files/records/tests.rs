@@ -15,7 +15,7 @@ fn digested(byte: u8) -> Recorded {
 
 fn in_directory() -> (tempfile::TempDir, Records) {
     let directory = tempfile::tempdir().unwrap();
-    let records = Records::in_home(File::open(directory.path()).unwrap().as_fd());
+    let records = Records::in_staging(File::open(directory.path()).unwrap().as_fd());
     (directory, records)
 }
 
@@ -73,7 +73,7 @@ fn records_outlive_the_daemon_and_are_shared_and_private() {
     let (directory, records) = in_directory();
     records.put(&stamp(1, 1), &digested(7), true);
     records.put(&stamp(2, 1), &digested(8), false);
-    let mut others = Records::in_home(File::open(directory.path()).unwrap().as_fd());
+    let mut others = Records::in_staging(File::open(directory.path()).unwrap().as_fd());
     assert_eq!(others.find(&stamp(1, 1)), digested(7));
     assert_eq!(others.find(&stamp(2, 1)), digested(8));
     others.put(&stamp(1, 1), &digested(9), true);
@@ -107,13 +107,13 @@ fn what_is_torn_or_cut_off_or_not_a_table_is_not_believed() {
 }
 
 #[test]
-fn what_the_home_cannot_take_is_kept_in_memory() {
+fn what_the_staging_directory_cannot_take_is_kept_in_memory() {
     let (directory, records) = in_directory();
     let path = directory.path().join(NAME);
     assert!(!path.exists(), "made by the first record");
     assert_eq!(records.find_now(&stamp(1, 1)), Some(Recorded::default()), "it is known that there is none");
     // By another daemon.
-    Records::in_home(File::open(directory.path()).unwrap().as_fd()).put(&stamp(1, 1), &digested(9), true);
+    Records::in_staging(File::open(directory.path()).unwrap().as_fd()).put(&stamp(1, 1), &digested(9), true);
     assert_eq!(records.find_now(&stamp(1, 1)), None, "it isn't open yet");
     assert_eq!(records.find(&stamp(1, 1)), digested(9));
     assert_eq!(records.find_now(&stamp(1, 1)), Some(digested(9)));
@@ -135,7 +135,7 @@ fn what_the_home_cannot_take_is_kept_in_memory() {
         } else {
             std::fs::create_dir(&path).unwrap();
         }
-        let records = Records::in_home(File::open(directory.path()).unwrap().as_fd());
+        let records = Records::in_staging(File::open(directory.path()).unwrap().as_fd());
         records.put(&stamp(inode, 1), &digested(4), true);
         assert_eq!(records.find(&stamp(inode, 1)), digested(4));
     }

@@ -13,7 +13,7 @@ use super::limits::{OTHER_MOUNT_DIVISOR, UploadLimits};
 #[derive(Debug)]
 pub(super) struct Admission {
     /// The root's own mount.
-    home: MountId,
+    root_mount: MountId,
     writers: Mutex<Writers>,
 }
 
@@ -28,8 +28,8 @@ struct Writers {
 
 impl Admission {
     /// To a root on this mount, with nobody who writes.
-    pub(super) fn new(home: MountId) -> Admission {
-        Admission { home, writers: Mutex::default() }
+    pub(super) fn new(root_mount: MountId) -> Admission {
+        Admission { root_mount, writers: Mutex::default() }
     }
 
     /// Lets one more writer begin, if there may be one.
@@ -63,8 +63,8 @@ impl Admission {
     }
 
     fn of_mount_max(&self, mount: MountId, limits: &UploadLimits) -> usize {
-        let is_home = mount == self.home || mount == MountId::UNKNOWN;
-        if is_home { limits.uploads_max } else { (limits.uploads_max / OTHER_MOUNT_DIVISOR).max(1) }
+        let is_root_mount = mount == self.root_mount || mount == MountId::UNKNOWN;
+        if is_root_mount { limits.uploads_max } else { (limits.uploads_max / OTHER_MOUNT_DIVISOR).max(1) }
     }
 
     fn writers(&self) -> MutexGuard<'_, Writers> {
@@ -83,8 +83,8 @@ pub(super) struct Slot {
 
 impl Slot {
     /// For whoever waits for what becomes of the upload.
-    pub(super) fn asker(&self) -> Asker {
-        Asker(Arc::clone(&self.place))
+    pub(super) fn place_guard(&self) -> PlaceGuard {
+        PlaceGuard(Arc::clone(&self.place))
     }
 
     /// From now on it has open files, and its place until those are closed.
@@ -106,9 +106,9 @@ impl Drop for Slot {
 
 /// Whoever asked for an upload. Dropped, it is answered, and what may still wait for a disk has its place no more.
 #[derive(Debug)]
-pub struct Asker(Arc<Place>);
+pub struct PlaceGuard(Arc<Place>);
 
-impl Drop for Asker {
+impl Drop for PlaceGuard {
     fn drop(&mut self) {
         let state = &self.0.state;
         if state.compare_exchange(HELD, FREE, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
@@ -125,7 +125,7 @@ struct Place {
     state: AtomicU8,
 }
 
-/// Its asker may give it back.
+/// Its caller may give it back.
 const HELD: u8 = 0;
 
 /// It is a writer's, whose open files it stands for.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::admission::{Asker, Slot};
+use super::admission::{PlaceGuard, Slot};
 use super::claims::{self, Claims, Serial};
 use crate::protocol::name::Name;
 
@@ -30,8 +30,8 @@ impl Admitted {
 
     /// For whoever waits for what becomes of it: once that is dropped others have its place, wherever the admission
     /// itself may still wait for a disk.
-    pub fn asker(&self) -> Asker {
-        self.slot.asker()
+    pub fn place_guard(&self) -> PlaceGuard {
+        self.slot.place_guard()
     }
 
     /// So much of its body has come.

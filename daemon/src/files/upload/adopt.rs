@@ -5,12 +5,12 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_OMIT, fstat, ftruncate, futimens, unlinkat};
 
 use super::super::root::Root;
-use super::about::About;
 use super::claims;
 use super::error::UploadError;
-use super::home::Home;
 use super::locks::Locks;
+use super::metadata::Metadata;
 use super::partial::{Partial, last_written};
+use super::staging::StagingDirectory;
 use super::storage::Storage;
 use super::uploads::Uploads;
 use crate::protocol::name::{Name, RESERVED_SEGMENT, UploadId};
@@ -20,22 +20,22 @@ impl Uploads {
     /// the disk.
     pub fn open(root: Arc<Root>) -> Result<Arc<Uploads>, UploadError> {
         let uploads = Uploads::over(Storage::open(root)?)?;
-        let home = uploads.storage.root_home()?;
-        Locks::prepare(&home);
-        uploads.adopt(&home)?;
+        let staging = uploads.storage.root_staging()?;
+        Locks::prepare(&staging);
+        uploads.adopt(&staging)?;
         Ok(Arc::new(uploads))
     }
 
     /// Takes over what can be continued.
-    fn adopt(&self, root_home: &Home) -> Result<(), UploadError> {
-        self.adopt_from(root_home, None)?;
+    fn adopt(&self, root_staging: &StagingDirectory) -> Result<(), UploadError> {
+        self.adopt_from(root_staging, None)?;
         let mut gone = Vec::new();
-        for path in self.storage.homes.paths() {
+        for path in self.storage.staging_directories.paths() {
             // A mount that is absent today may be back tomorrow, and then its partials are found by a sweep alone.
             let Ok(directory) = self.storage.root.open_directory(&path) else { continue };
-            match Home::open(&directory) {
-                Ok(Some(home)) => {
-                    self.adopt_from(&home, Some(&path))?;
+            match StagingDirectory::open(&directory) {
+                Ok(Some(staging)) => {
+                    self.adopt_from(&staging, Some(&path))?;
                     // Fails unless it is empty.
                     if unlinkat(&directory, RESERVED_SEGMENT, AtFlags::REMOVEDIR).is_ok() {
                         gone.push(path);
@@ -45,13 +45,13 @@ impl Uploads {
                 Err(error) => tracing::warn!(%error, path, "a directory of uploads could not be opened"),
             }
         }
-        self.storage.homes.drop_paths(root_home, &gone);
+        self.storage.staging_directories.drop_paths(root_staging, &gone);
         Ok(())
     }
 
-    fn adopt_from(&self, home: &Home, beside: Option<&str>) -> Result<(), UploadError> {
-        for id in home.ids()?.0 {
-            match self.adopt_one(home, beside, id) {
+    fn adopt_from(&self, staging: &StagingDirectory, beside: Option<&str>) -> Result<(), UploadError> {
+        for id in staging.ids()?.0 {
+            match self.adopt_one(staging, beside, id) {
                 Ok(()) => {}
                 // Another daemon's.
                 Err(UploadError::Busy) => {}
@@ -66,23 +66,23 @@ impl Uploads {
     /// to it.
     pub(super) fn adopt_one(
         &self,
-        home: &Home,
+        staging: &StagingDirectory,
         beside: Option<&str>,
         id: UploadId,
     ) -> Result<(), UploadError> {
         let failed = UploadError::at("taking over an upload");
-        let Some(file) = home.lock(id)? else { return Ok(()) };
-        let Some(about) = About::load(&file) else { return Ok(()) };
-        let Some(destination) = Name::of_text(&about.destination) else { return Ok(()) };
-        // Links may give one home several paths: the upload's name has the one that its destination has.
+        let Some(file) = staging.lock(id)? else { return Ok(()) };
+        let Some(metadata) = Metadata::load(&file) else { return Ok(()) };
+        let Some(destination) = Name::of_text(&metadata.destination) else { return Ok(()) };
+        // Links may give one staging directory several paths: the upload's name has the one that its destination has.
         if beside.is_some_and(|directory| directory != "." && !destination.lies_in(directory)) {
             return Ok(());
         }
         let stat = fstat(&file).map_err(failed)?;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let trusted = about.trusted(size, &self.partials.boot);
-        if trusted == 0 && !about.is_resource {
-            return home.remove(id);
+        let trusted = metadata.trusted(size, &self.partials.boot);
+        if trusted == 0 && !metadata.is_resource {
+            return staging.remove(id);
         }
         // Cuts off what can't be trusted, and blocks allocated ahead. It must not make the partial look younger.
         ftruncate(&file, trusted).map_err(failed)?;
@@ -94,12 +94,12 @@ impl Uploads {
             },
         };
         futimens(&file, &times).map_err(failed)?;
-        let claim = if about.is_resource {
+        let claim = if metadata.is_resource {
             claims::NONE
         } else {
-            self.partials.claims.make(&destination, about.length)
+            self.partials.claims.make(&destination, metadata.length)
         };
-        let (left, beside) = ((destination, about), beside.map(Box::from));
+        let (left, beside) = ((destination, metadata), beside.map(Box::from));
         let partial = Partial::left(id, left, claim, beside, trusted, last_written(&stat));
         self.partials.index.insert(&Arc::new(partial))
     }

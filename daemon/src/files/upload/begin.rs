@@ -92,22 +92,25 @@ impl Uploads {
         place: Place,
         limits: &UploadLimits,
     ) -> Result<Writer, UploadError> {
-        // Until the home lies in the directory, if it has to.
+        // Until the staging directory lies in the directory, if it has to.
         let held = self.names.directories.hold();
         let destination = self.storage.resolve(&plan.destination, limits)?;
         destination.check()?;
-        let is_beside = destination.mount != self.storage.home_mount
-            || self.storage.homes.contains(destination.directory_path());
-        let home =
-            if is_beside { self.storage.home_beside(&destination)? } else { self.storage.root_home()? };
+        let is_beside = destination.mount != self.storage.staging_mount
+            || self.storage.staging_directories.contains(destination.directory_path());
+        let staging = if is_beside {
+            self.storage.staging_beside(&destination)?
+        } else {
+            self.storage.root_staging()?
+        };
         drop(held);
         let space = self.storage.space_of(destination.mount);
         // Whoever announces more than there is room for leaves not even a file.
         let inodes = 1 + destination.directories_missing();
-        space.check(&home, Room { bytes: plan.length.unwrap_or(0), inodes }, limits.reserve())?;
-        let room = space.admit(&home, Room { bytes: 0, inodes: 1 }, limits.reserve())?;
+        space.check(&staging, Room { bytes: plan.length.unwrap_or(0), inodes }, limits.reserve())?;
+        let room = space.admit(&staging, Room { bytes: 0, inodes: 1 }, limits.reserve())?;
         let id = random_id()?;
-        let file = self.storage.membership.create(&home, id, &destination, limits.is_durable)?;
+        let file = self.storage.membership.create(&staging, id, &destination, limits.is_durable)?;
         drop(room);
         let (slot, claim) = match (place, continued) {
             (Place::Admitted(admitted), _) => admitted.into_partial(),
@@ -125,7 +128,7 @@ impl Uploads {
         };
         let partial = Arc::new(Partial::new(id, described, continued != Continued::Whole));
         let ahead = Ahead::new(space, &self.partials.bytes_ahead);
-        let lease = partial.lock().lend(Active::new(file, home, slot, ahead));
+        let lease = partial.lock().lend(Active::new(file, staging, slot, ahead));
         let writer = self.writer(&partial, destination, lease, limits);
         if let Err(error) = self.partials.index.insert(&partial).and_then(|()| writer.prepare()) {
             writer.discard();

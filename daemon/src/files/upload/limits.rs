@@ -89,13 +89,13 @@ pub(super) const CREATED_DIRECTORIES_MAX: usize = 64;
 /// Block of most file systems, by which partials are counted.
 pub(super) const BLOCK_BYTES: u64 = 4096;
 
-/// Most file systems whose room is known: those of homes, and the root's.
-pub(super) const SPACES_MAX: usize = HOMES_MAX + 1;
+/// Most file systems whose room is known: those of staging directories, and the root's.
+pub(super) const SPACES_MAX: usize = STAGING_DIRECTORIES_MAX + 1;
 
-/// Most directories known to have a home of their own: those on mounts below the root.
-pub(super) const HOMES_MAX: usize = 64;
+/// Most directories known to have a staging directory of their own: those on mounts below the root.
+pub(super) const STAGING_DIRECTORIES_MAX: usize = 64;
 
-/// Entries of a home that one pass looks at: more than uploads that are known and run can leave there.
+/// Entries of a staging directory that one pass looks at: more than uploads that are known and run can leave there.
 pub(super) const SWEPT_ENTRIES_MAX: usize = 2 * PARTIALS_MAX;
 
 /// Bytes that one pass removes: freeing this takes a second or so, during which a disk thread does nothing else.

@@ -9,13 +9,14 @@ use rustix::fs::{Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 
 use super::error::UploadError;
-use super::home::Home;
+use super::staging::StagingDirectory;
 use crate::sys;
 
 /// Locks that destinations share: enough that two uploads that end at once seldom wait for each other.
 const LOCKS: usize = 64;
 
-/// The file in the root's home with a byte for each of them. It stays empty: bytes beyond its end can be locked too.
+/// The file in the root's staging directory with a byte for each of them. It stays empty: bytes beyond its end can be
+/// locked too.
 const FILE: &str = "locks";
 
 /// Longest wait for another process. It holds a lock for a look and a rename: this one is stopped, or its disk hangs.
@@ -50,24 +51,24 @@ impl Default for Locks {
 
 impl Locks {
     /// Makes the file, so that a disk that is full later keeps nobody from removing files.
-    pub(super) fn prepare(home: &Home) {
-        if let Err(error) = open(home) {
+    pub(super) fn prepare(staging: &StagingDirectory) {
+        if let Err(error) = open(staging) {
             tracing::debug!(%error, "the lock of uploads could not be made");
         }
     }
 
-    /// Waits for the lock of the destinations with this hash. `home` opens the root's home. Where the file system gives
-    /// no locks nothing is changed: of two that compare and replace at once both would win.
+    /// Waits for the lock of the destinations with this hash. `staging directory` opens the root's staging directory.
+    /// Where the file system gives no locks nothing is changed: of two that compare and replace at once both would win.
     pub(super) fn wait(
         &self,
         hash: u64,
-        home: impl Fn() -> Result<Home, UploadError>,
+        staging: impl Fn() -> Result<StagingDirectory, UploadError>,
     ) -> Result<Locked<'_>, UploadError> {
         let byte = hash % LOCKS as u64;
         let thread = self.of(byte).lock().unwrap_or_else(PoisonError::into_inner);
         let mut attempts = 1;
         let file = loop {
-            let file = open(&home()?)?;
+            let file = open(&staging()?)?;
             lock(&file, byte)?;
             // Whoever removed it lets others lock another one.
             if attempts == ATTEMPTS_MAX || has_name(&file) {
@@ -79,14 +80,14 @@ impl Locks {
     }
 
     /// The same lock where nobody has it and nothing is in the way; else None.
-    pub(super) fn try_now(&self, hash: u64, home: &Home) -> Option<Locked<'_>> {
+    pub(super) fn try_now(&self, hash: u64, staging: &StagingDirectory) -> Option<Locked<'_>> {
         let byte = hash % LOCKS as u64;
         let thread = match self.of(byte).try_lock() {
             Ok(thread) => thread,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        let file = open(home).ok()?;
+        let file = open(staging).ok()?;
         let is_locked = sys::try_lock_byte(&file, byte).is_ok_and(|is_locked| is_locked);
         (is_locked && has_name(&file)).then(|| Locked { _file: file, _thread: thread })
     }
@@ -100,9 +101,9 @@ fn has_name(file: &File) -> bool {
     fstat(file).is_ok_and(|stat| stat.st_nlink > 0)
 }
 
-fn open(home: &Home) -> Result<File, UploadError> {
+fn open(staging: &StagingDirectory) -> Result<File, UploadError> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = openat(home, FILE, flags, Mode::RUSR | Mode::WUSR);
+    let file = openat(staging, FILE, flags, Mode::RUSR | Mode::WUSR);
     file.map(File::from).map_err(UploadError::at("opening the lock of uploads"))
 }
 
@@ -141,7 +142,7 @@ mod tests {
                 let (locks, root, inside) = (&daemons[number % 2], &root, &inside);
                 scope.spawn(move || {
                     for _ in 0..50 {
-                        let locked = locks.wait(64 + 5, || Home::open_or_create(root)).unwrap();
+                        let locked = locks.wait(64 + 5, || StagingDirectory::open_or_create(root)).unwrap();
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                         std::thread::yield_now();
                         assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1);
@@ -153,10 +154,10 @@ mod tests {
         let path = directory.path().join(".streamd-uploads").join(FILE);
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
         std::fs::remove_file(&path).unwrap();
-        let home = || Home::open_or_create(&root);
-        let first = daemons[0].wait(1, home).unwrap();
+        let staging = || StagingDirectory::open_or_create(&root);
+        let first = daemons[0].wait(1, staging).unwrap();
         assert!(path.exists());
-        let other = daemons[1].wait(2, home).unwrap();
+        let other = daemons[1].wait(2, staging).unwrap();
         let same = File::options().write(true).open(&path).unwrap();
         assert!(!sys::try_lock_byte(&same, 1).unwrap() && !sys::try_lock_byte(&same, 2).unwrap());
         drop((first, other));
@@ -167,11 +168,11 @@ mod tests {
     fn a_process_that_keeps_it_is_not_waited_for_for_ever() {
         let directory = tempfile::tempdir().unwrap();
         let root = File::open(directory.path()).unwrap();
-        let home = || Home::open_or_create(&root);
+        let staging = || StagingDirectory::open_or_create(&root);
         let [first, second] = [Locks::default(), Locks::default()];
-        let locked = first.wait(0, home).unwrap();
-        assert_eq!(second.wait(0, home).unwrap_err(), UploadError::Unlocked(None));
+        let locked = first.wait(0, staging).unwrap();
+        assert_eq!(second.wait(0, staging).unwrap_err(), UploadError::Unlocked(None));
         drop(locked);
-        second.wait(0, home).unwrap();
+        second.wait(0, staging).unwrap();
     }
 }

@@ -20,8 +20,8 @@ use super::super::unpublished::Unpublished;
 use super::acl::{self, Acl, GROUP_SHIFT};
 use super::destination::Destination;
 use super::error::UploadError;
-use super::home::Home;
 use super::sharing::{MODE, has_list, shares_a_list};
+use super::staging::StagingDirectory;
 use crate::protocol::name::UploadId;
 use crate::sys;
 
@@ -77,23 +77,24 @@ impl Membership {
         Membership { mode: MODE.as_raw_mode() & !umask, is_said: AtomicBool::new(false) }
     }
 
-    /// Creates the file of a partial in `home`, as a member of the destination's directory where that shares its group
-    /// or a list; where it isn't there yet, of the one above it, from which it will have both. Waits for the disk.
+    /// Creates the file of a partial in `staging directory`, as a member of the destination's directory where that
+    /// shares its group or a list; where it isn't there yet, of the one above it, from which it will have both. Waits
+    /// for the disk.
     pub(super) fn create(
         &self,
-        home: &Home,
+        staging: &StagingDirectory,
         id: UploadId,
         destination: &Destination,
         is_paced: bool,
     ) -> Result<Unpublished, UploadError> {
-        match shares(destination).then(|| create_in(destination.directory(), home, id)) {
-            Some(Ok(file)) => home.claim(Unpublished::with_length(file.into(), 0, is_paced), id),
-            // Not every file system has files without a name, and not all can be linked to from the home.
+        match shares(destination).then(|| create_in(destination.directory(), staging, id)) {
+            Some(Ok(file)) => staging.claim(Unpublished::with_length(file.into(), 0, is_paced), id),
+            // Not every file system has files without a name, and not all can be linked to from the staging directory.
             Some(Err(errno)) => {
                 tracing::debug!(%errno, "an upload is not created in the directory of its destination");
-                home.create(id, is_paced)
+                staging.create(id, is_paced)
             }
-            None => home.create(id, is_paced),
+            None => staging.create(id, is_paced),
         }
     }
 
@@ -166,11 +167,11 @@ fn has_attributes(destination: &Destination) -> bool {
     })
 }
 
-/// Creates a file without a name in `directory` and gives it one in `home`.
-fn create_in(directory: impl AsFd, home: &Home, id: UploadId) -> Result<OwnedFd, Errno> {
+/// Creates a file without a name in `directory` and gives it one in `staging directory`.
+fn create_in(directory: impl AsFd, staging: &StagingDirectory, id: UploadId) -> Result<OwnedFd, Errno> {
     let file = openat(directory, ".", OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC, MODE)?;
     // The way that needs no capability (open(2), O_TMPFILE).
-    linkat(CWD, path_of(&file), home, id.to_string(), AtFlags::SYMLINK_FOLLOW)?;
+    linkat(CWD, path_of(&file), staging, id.to_string(), AtFlags::SYMLINK_FOLLOW)?;
     Ok(file)
 }
 

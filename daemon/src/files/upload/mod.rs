@@ -1,9 +1,9 @@
 //! Uploads: bytes on their way to a name below the root.
 //!
-//! What arrives is appended to a file of its own, the partial, in a reserved directory (`home`), and gets its name, the
-//! destination, in one step when it is whole (`publish`). A partial that is cut short stays, described in an extended
-//! attribute (`about`), and is continued by its id or by its destination, after a restart too (`adopt`). It has one
-//! writer at a time (`writer`, `partial`).
+//! What arrives is appended to a file of its own, the partial, in a reserved directory (`staging directory`), and gets
+//! its name, the destination, in one step when it is whole (`publish`). A partial that is cut short stays, described in
+//! an extended attribute (`metadata`), and is continued by its id or by its destination, after a restart too (`adopt`).
+//! It has one writer at a time (`writer`, `partial`).
 //!
 //! Three own what uploads share: `storage` the directories that partials lie in, `partials` who may write to which, and
 //! `names` what changes the names of files. [`Uploads`] has them, and above it stands each stage of an upload: `begin`,
@@ -11,7 +11,6 @@
 //!
 //! Everything here but [`Uploads::generation`] and [`Uploads::usage`] may wait for the disk. Knows no sockets.
 
-mod about;
 mod acl;
 mod admission;
 mod admitted;
@@ -23,12 +22,12 @@ mod claims;
 mod destination;
 mod directories;
 mod error;
-mod home;
 mod ids;
 mod index;
 mod limits;
 mod locks;
 mod membership;
+mod metadata;
 mod names;
 mod partial;
 mod partials;
@@ -38,13 +37,14 @@ mod plan;
 mod publication;
 mod publish;
 mod sharing;
+mod staging;
 mod storage;
 mod sweep;
 mod uploads;
 mod whole;
 mod writer;
 
-pub use admission::Asker;
+pub use admission::PlaceGuard;
 pub use admitted::Admitted;
 pub use buffers::DirectBuffer;
 pub use error::UploadError;

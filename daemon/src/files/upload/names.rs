@@ -55,7 +55,7 @@ impl Names {
 
     /// Waits until nobody else changes what a destination's name means.
     pub(super) fn lock(&self, destination: &Destination) -> Result<Locked<'_>, UploadError> {
-        self.locks.wait(destination.hash(), || self.storage.root_home())
+        self.locks.wait(destination.hash(), || self.storage.root_staging())
     }
 
     /// Sets the time of a file that will be published.

@@ -9,13 +9,13 @@ use rustix::fs::Stat;
 use super::super::digest::Digests;
 use super::super::direct::DirectFile;
 use super::super::unpublished::Unpublished;
-use super::about::About;
 use super::admission::Slot;
 use super::ahead::Ahead;
 use super::claims::Serial;
 use super::error::UploadError;
-use super::home::Home;
 use super::limits::UploadLimits;
+use super::metadata::Metadata;
+use super::staging::StagingDirectory;
 use crate::protocol::name::{Name, UploadId, UploadResource};
 
 /// A partial. Its file is named by its id, and has one writer at most: the one with the newest lease.
@@ -27,7 +27,7 @@ pub(super) struct Partial {
     pub(super) is_resource: bool,
     /// Its client's, where it can be continued by its destination.
     pub(super) claim: Serial,
-    /// The directory with its home; None for the root.
+    /// The directory with its staging directory; None for the root.
     pub(super) beside: Option<Box<str>>,
     /// What it must turn out to be, by all that came with its parts.
     promised: Mutex<Digests>,
@@ -65,7 +65,7 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) struct Active {
     pub(super) file: Unpublished,
-    pub(super) home: Home,
+    pub(super) staging: StagingDirectory,
     pub(super) last_progress: Instant,
     pub(super) ahead: Ahead,
     /// None until it is wanted; within, None where the file system refused.
@@ -124,7 +124,7 @@ impl Partial {
     /// One that an earlier run left, with `offset` bytes.
     pub(super) fn left(
         id: UploadId,
-        (destination, about): (Name, About),
+        (destination, metadata): (Name, Metadata),
         claim: Serial,
         beside: Option<Box<str>>,
         offset: u64,
@@ -132,19 +132,19 @@ impl Partial {
     ) -> Partial {
         let described = Described {
             destination,
-            is_resource: about.is_resource,
+            is_resource: metadata.is_resource,
             claim,
             beside,
-            promised: about.digests,
-            note: about.note.into(),
-            length: about.length,
+            promised: metadata.digests,
+            note: metadata.note.into(),
+            length: metadata.length,
         };
         let partial = Partial::new(id, described, true);
         partial.set_offset(offset);
         let mut state = partial.lock();
         state.idle_since = idle_since;
         state.is_described = true;
-        state.durable = about.durable.min(offset);
+        state.durable = metadata.durable.min(offset);
         drop(state);
         partial
     }
@@ -233,7 +233,7 @@ impl Partial {
     pub(super) fn describe(&self, state: &mut State, boot: &str) {
         let Some(active) = &state.active else { return };
         state.is_described = true;
-        let about = About {
+        let metadata = Metadata {
             destination: self.destination.as_str().to_owned(),
             length: self.length(),
             is_resource: self.is_resource,
@@ -242,7 +242,7 @@ impl Partial {
             boot: boot.to_owned(),
             durable: state.durable,
         };
-        if let Err(errno) = about.store(&active.file) {
+        if let Err(errno) = metadata.store(&active.file) {
             tracing::debug!(upload = %self.id, %errno, "an upload would not survive a restart");
         }
     }
@@ -277,13 +277,13 @@ impl State {
 }
 
 impl Active {
-    pub(super) fn new(file: Unpublished, home: Home, slot: Slot, ahead: Ahead) -> Active {
-        Active { file, home, last_progress: Instant::now(), ahead, direct: None, _slot: slot }
+    pub(super) fn new(file: Unpublished, staging: StagingDirectory, slot: Slot, ahead: Ahead) -> Active {
+        Active { file, staging, last_progress: Instant::now(), ahead, direct: None, _slot: slot }
     }
 
     /// The file once more, for direct writes; None where its file system takes none. Waits for the disk.
     pub(super) fn direct(&mut self, id: UploadId) -> Option<&mut DirectFile> {
-        let open = || DirectFile::open(&self.file, &self.home, &id.to_string());
+        let open = || DirectFile::open(&self.file, &self.staging, &id.to_string());
         self.direct.get_or_insert_with(open).as_mut().filter(|direct| !direct.is_refused())
     }
 

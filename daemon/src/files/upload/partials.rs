@@ -7,7 +7,6 @@ use rustix::fs::{fstat, fsync};
 
 use super::super::mounts::MountId;
 use super::super::unpublished::Unpublished;
-use super::about;
 use super::admission::Admission;
 use super::ahead::{Ahead, BytesAhead};
 use super::claims::Claims;
@@ -15,6 +14,7 @@ use super::destination::identify;
 use super::error::UploadError;
 use super::index::Index;
 use super::limits::{BLOCK_BYTES, UploadLimits};
+use super::metadata;
 use super::partial::{Active, Partial, State};
 use super::storage::Storage;
 use crate::protocol::name::UploadResource;
@@ -58,14 +58,14 @@ pub(super) struct Partials {
 impl Partials {
     /// None yet.
     pub(super) fn new(storage: Arc<Storage>) -> Partials {
-        let admission = Admission::new(storage.root.mounts().home());
+        let admission = Admission::new(storage.root.mounts().root());
         Partials {
             storage,
             admission: Arc::new(admission),
             index: Index::default(),
             claims: Arc::default(),
             bytes_ahead: Arc::default(),
-            boot: about::boot(),
+            boot: metadata::boot(),
         }
     }
 
@@ -119,7 +119,7 @@ impl Partials {
         }
     }
 
-    /// Found by its id, but only in its own home.
+    /// Found by its id, but only in its own staging directory.
     pub(super) fn find(&self, upload: &UploadResource) -> Result<Arc<Partial>, UploadError> {
         let missing = || match self.index.completed(upload) {
             Some(_) => UploadError::Completed,
@@ -150,8 +150,8 @@ impl Partials {
 
     /// Whether another daemon writes to a partial that has no writer here.
     pub(super) fn is_written_elsewhere(&self, partial: &Partial) -> bool {
-        let home = self.storage.home_of(partial).ok().flatten();
-        home.is_some_and(|home| matches!(home.lock(partial.id), Err(UploadError::Busy)))
+        let staging = self.storage.staging_of(partial).ok().flatten();
+        staging.is_some_and(|staging| matches!(staging.lock(partial.id), Err(UploadError::Busy)))
     }
 
     /// Ends a partial and gives its space back.
@@ -160,9 +160,9 @@ impl Partials {
         self.index.forget(partial);
         self.claims.end(partial.claim, partial.offsets_to_go_on());
         let removed = match &active {
-            Some(active) => active.home.remove(partial.id),
-            None => self.storage.home_of(partial).and_then(|home| match home {
-                Some(home) => home.remove(partial.id),
+            Some(active) => active.staging.remove(partial.id),
+            None => self.storage.staging_of(partial).and_then(|staging| match staging {
+                Some(staging) => staging.remove(partial.id),
                 None => Ok(()),
             }),
         };
@@ -205,7 +205,7 @@ impl Partials {
             // The description says what is durable, and so was written after it; whoever is told how much is kept
             // can rely on the description too, and on the name that it is found by.
             active.file.sync().map_err(UploadError::at("fsync of an upload"))?;
-            fsync(&active.home).map_err(UploadError::at("fsync of .streamd-uploads"))?;
+            fsync(&active.staging).map_err(UploadError::at("fsync of .streamd-uploads"))?;
         }
         state.idle_since = SystemTime::now();
         state.active = None;
@@ -221,9 +221,9 @@ impl Partials {
         limits: &UploadLimits,
     ) -> Result<Active, UploadError> {
         let slot = self.admission.admit(partial.destination.as_str(), mount, limits)?;
-        let home = self.storage.home_of(partial)?;
-        let file = home.as_ref().map_or(Ok(None), |home| home.lock_patiently(partial.id))?;
-        let (Some(home), Some(file)) = (home, file) else {
+        let staging = self.storage.staging_of(partial)?;
+        let file = staging.as_ref().map_or(Ok(None), |staging| staging.lock_patiently(partial.id))?;
+        let (Some(staging), Some(file)) = (staging, file) else {
             // Published or removed by another daemon, or from outside.
             self.index.forget(partial);
             self.claims.end(partial.claim, partial.offsets_to_go_on());
@@ -235,9 +235,9 @@ impl Partials {
         // The file is right: another daemon may have gone on with it.
         partial.set_offset(size);
         state.durable = state.durable.min(size);
-        let (_, home_mount, _) = identify(&home).map_err(failed)?;
-        let ahead = Ahead::new(self.storage.space_of(home_mount), &self.bytes_ahead);
-        Ok(Active::new(Unpublished::with_length(file, size, limits.is_durable), home, slot, ahead))
+        let (_, staging_mount, _) = identify(&staging).map_err(failed)?;
+        let ahead = Ahead::new(self.storage.space_of(staging_mount), &self.bytes_ahead);
+        Ok(Active::new(Unpublished::with_length(file, size, limits.is_durable), staging, slot, ahead))
     }
 }
 

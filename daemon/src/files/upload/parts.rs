@@ -9,15 +9,15 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, openat};
 
 use super::super::digest::Digests;
-use super::about::About;
 use super::begin::Continued;
 use super::claims;
 use super::destination::Destination;
 use super::error::UploadError;
-use super::home::Home;
 use super::limits::UploadLimits;
+use super::metadata::Metadata;
 use super::partial::Partial;
 use super::plan::Plan;
+use super::staging::StagingDirectory;
 use super::uploads::Uploads;
 use super::writer::Writer;
 use crate::protocol::name::{Name, UploadId, UploadResource};
@@ -33,8 +33,8 @@ pub struct Part {
     pub upload: Option<UploadId>,
 }
 
-/// A home, and the directory that it lies in; None for the root's.
-type HomeOf = (Home, Option<Box<str>>);
+/// A staging directory, and the directory that it lies in; None for the root's.
+type StagingOf = (StagingDirectory, Option<Box<str>>);
 
 /// A client that got the answer to its last part, or may repeat it ([`Uploads::await_repeat`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,8 +137,8 @@ impl Uploads {
         if resources.iter().any(|resource| self.partials.index.completed(resource).is_some()) {
             return Err(UploadError::Completed);
         }
-        for (home, beside) in self.homes_of(destination)? {
-            self.adopt_one(&home, beside.as_deref(), id)?;
+        for (staging, beside) in self.stagings_of(destination)? {
+            self.adopt_one(&staging, beside.as_deref(), id)?;
             if let Some(partial) = self.partials.index.find(id) {
                 return Ok(partial);
             }
@@ -244,10 +244,10 @@ impl Uploads {
 
     /// Whether another daemon has an upload of this destination and length.
     fn has_strangers(&self, destination: &Destination, length: Option<u64>) -> Result<bool, UploadError> {
-        for (home, _) in self.homes_of(destination)? {
-            let (ids, is_partway) = home.ids()?;
+        for (staging, _) in self.stagings_of(destination)? {
+            let (ids, is_partway) = staging.ids()?;
             let is_rival = |id: &UploadId| {
-                self.partials.index.find(*id).is_none() && self.is_of(&home, *id, destination, length)
+                self.partials.index.find(*id).is_none() && self.is_of(&staging, *id, destination, length)
             };
             // Of what wasn't looked at nothing is known.
             if is_partway || ids.iter().any(is_rival) {
@@ -257,13 +257,19 @@ impl Uploads {
         Ok(false)
     }
 
-    fn is_of(&self, home: &Home, id: UploadId, destination: &Destination, length: Option<u64>) -> bool {
+    fn is_of(
+        &self,
+        staging: &StagingDirectory,
+        id: UploadId,
+        destination: &Destination,
+        length: Option<u64>,
+    ) -> bool {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let Ok(file) = openat(home, id.to_string(), flags, Mode::empty()) else { return false };
-        let Some(about) = About::load(&file) else { return false };
-        let is_long_as_this = about.length.is_none() || about.length == length;
-        let name = Name::of_text(&about.destination);
-        !about.is_resource && is_long_as_this && name.is_some_and(|name| self.is_same(destination, &name))
+        let Ok(file) = openat(staging, id.to_string(), flags, Mode::empty()) else { return false };
+        let Some(metadata) = Metadata::load(&file) else { return false };
+        let is_long_as_this = metadata.length.is_none() || metadata.length == length;
+        let name = Name::of_text(&metadata.destination);
+        !metadata.is_resource && is_long_as_this && name.is_some_and(|name| self.is_same(destination, &name))
     }
 
     /// Whether another name means this destination too: links may lead to its directory. Waits for the disk.
@@ -277,12 +283,12 @@ impl Uploads {
                 .is_ok_and(|other| destination.is(&other))
     }
 
-    /// The homes in which partials of this destination may lie, and the directories that have them.
-    fn homes_of(&self, destination: &Destination) -> Result<Vec<HomeOf>, UploadError> {
-        let of_root = Home::open(self.storage.root.directory())?.map(|home| (home, None));
+    /// The staging directories in which partials of this destination may lie, and the directories that have them.
+    fn stagings_of(&self, destination: &Destination) -> Result<Vec<StagingOf>, UploadError> {
+        let of_root = StagingDirectory::open(self.storage.root.directory())?.map(|staging| (staging, None));
         let is_root = destination.directory_path() == ".";
-        let beside = if is_root { None } else { Home::open(destination.directory())? };
-        let beside = beside.map(|home| (home, Some(destination.directory_path().into())));
+        let beside = if is_root { None } else { StagingDirectory::open(destination.directory())? };
+        let beside = beside.map(|staging| (staging, Some(destination.directory_path().into())));
         Ok(of_root.into_iter().chain(beside).collect())
     }
 }

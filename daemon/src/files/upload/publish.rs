@@ -13,12 +13,12 @@ use super::super::free_space::Room;
 use super::super::identity::Moment;
 use super::super::source::SourceFile;
 use super::super::unpublished::{Unpublished, give_name};
-use super::about;
 use super::directories::Made;
 use super::error::UploadError;
-use super::home::Home;
+use super::metadata;
 use super::partial::{Active, State};
 use super::publication::{Publication, Published};
+use super::staging::StagingDirectory;
 use super::uploads::Uploads;
 use super::writer::Writer;
 
@@ -107,7 +107,7 @@ impl Writer {
         let mut made = Made::default();
         let held = uploads.names.directories.hold();
         let result = self.make_directory(is_again, &mut made).and_then(|()| {
-            match self.name_from(&active.home, &active.file, &sealed, publication)? {
+            match self.name_from(&active.staging, &active.file, &sealed, publication)? {
                 Some(named) => Ok(named),
                 None => self.publish_copy(&active.file, &sealed.digests, publication),
             }
@@ -127,8 +127,8 @@ impl Writer {
         let _room = space.admit(self.destination.directory(), missing, self.limits.reserve())?;
         let Uploads { storage, names, .. } = &*self.uploads;
         self.destination.make_directory(&storage.root, &names.directories, self.limits.is_durable, made)?;
-        // A link may lead into the home.
-        if self.destination.key == self.uploads.storage.home_key {
+        // A link may lead into the staging directory.
+        if self.destination.key == self.uploads.storage.staging_key {
             Err(UploadError::NotFound)
         } else {
             Ok(())
@@ -169,11 +169,11 @@ impl Writer {
         Ok(Sealed { modified, digests: *digests, is_described: false })
     }
 
-    /// Names the file that lies in `home`, if the destination's state allows; None where files can't be renamed from
-    /// there.
+    /// Names the file that lies in `staging directory`, if the destination's state allows; None where files can't be
+    /// renamed from there.
     fn name_from(
         &self,
-        home: &Home,
+        staging: &StagingDirectory,
         file: &Unpublished,
         sealed: &Sealed,
         publication: &Publication<'_>,
@@ -189,14 +189,14 @@ impl Writer {
             return Err(UploadError::PreconditionFailed);
         }
         let named = self.opened(file)?;
-        let from = (home.as_fd(), self.partial.id.to_string());
+        let from = (staging.as_fd(), self.partial.id.to_string());
         let to = (destination.directory(), destination.leaf());
         match give_name((from.0, &from.1), to, publication.is_new) {
             Ok(()) => {
                 // Not before: a daemon that is killed in between would have a partial that nobody can go on with.
                 // Who opens the file in between knows that it will change so (`SourceFile::past_its_description`).
                 if sealed.is_described {
-                    about::erase(file);
+                    metadata::erase(file);
                 }
                 let named = Named { file: self.recorded(named, sealed), created: current.found.is_none() };
                 // Last, so that what was opened before is opened again, with the tag of the answer.
@@ -232,24 +232,28 @@ impl Writer {
         digests: &Digests,
         publication: &Publication<'_>,
     ) -> Result<Named, UploadError> {
-        let home = self.uploads.storage.home_beside(&self.destination)?;
+        let staging = self.uploads.storage.staging_beside(&self.destination)?;
         let id = self.partial.id;
-        let mut copy =
-            self.uploads.storage.membership.create(&home, id, &self.destination, self.limits.is_durable)?;
+        let mut copy = self.uploads.storage.membership.create(
+            &staging,
+            id,
+            &self.destination,
+            self.limits.is_durable,
+        )?;
         let mut publish = || {
             copy_to(&mut copy, file).map_err(UploadError::at("copying an upload"))?;
             let sealed = self.seal(&copy, digests)?;
-            match self.name_from(&home, &copy, &sealed, publication)? {
+            match self.name_from(&staging, &copy, &sealed, publication)? {
                 Some(named) => Ok(named),
                 None => Err(UploadError::Failed { step: "naming an upload", reason: Errno::XDEV }),
             }
         };
         let result = publish();
         if result.is_err() {
-            let _ = home.remove(id);
-        } else if let Ok(Some(home)) = self.uploads.storage.home_of(&self.partial) {
+            let _ = staging.remove(id);
+        } else if let Ok(Some(staging)) = self.uploads.storage.staging_of(&self.partial) {
             // Published all the same: what is left here is swept.
-            let _ = home.remove(id);
+            let _ = staging.remove(id);
         }
         result
     }

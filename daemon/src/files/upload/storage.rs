@@ -1,5 +1,5 @@
-//! Where partials lie and where they go: the root, its home and those beside destinations, and the room of their file
-//! systems.
+//! Where partials lie and where they go: the root, its staging directory and those beside destinations, and the room of
+//! their file systems.
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
@@ -10,41 +10,42 @@ use super::super::free_space::FreeSpace;
 use super::super::root::Root;
 use super::destination::{Destination, Device, FileKey, Mount, identify};
 use super::error::UploadError;
-use super::home::{Home, Homes, RootHome};
 use super::limits::{SPACES_MAX, UploadLimits};
 use super::membership::Membership;
 use super::partial::Partial;
+use super::staging::{RootStaging, StagingDirectories, StagingDirectory};
 use crate::protocol::name::Name;
 
 /// The directories of the uploads below one root.
 #[derive(Debug)]
 pub(super) struct Storage {
     pub(super) root: Arc<Root>,
-    /// Where the root's home is, and which directory it is.
-    pub(super) home_mount: Mount,
-    pub(super) home_key: FileKey,
-    pub(super) home_file_system: FileSystem,
-    root_home: RootHome,
-    pub(super) homes: Homes,
+    /// Where the root's staging directory is, and which directory it is.
+    pub(super) staging_mount: Mount,
+    pub(super) staging_key: FileKey,
+    pub(super) staging_file_system: FileSystem,
+    root_staging: RootStaging,
+    pub(super) staging_directories: StagingDirectories,
     /// The room of the file systems that partials lie on.
     spaces: Mutex<HashMap<Device, Arc<FreeSpace>>>,
     pub(super) membership: Membership,
 }
 
 impl Storage {
-    /// Below `root`, whose home is created where it is missing; it has the records too. Waits for the disk.
+    /// Below `root`, whose staging directory is created where it is missing; it has the records too. Waits for the
+    /// disk.
     pub(super) fn open(root: Arc<Root>) -> Result<Storage, UploadError> {
-        let home = Home::open_or_create(root.directory())?;
-        let (home_key, home_mount, _) =
-            identify(&home).map_err(UploadError::at("looking at .streamd-uploads"))?;
-        root.record_in(home.as_fd());
+        let staging = StagingDirectory::open_or_create(root.directory())?;
+        let (staging_key, staging_mount, _) =
+            identify(&staging).map_err(UploadError::at("looking at .streamd-uploads"))?;
+        root.record_in(staging.as_fd());
         Ok(Storage {
             root,
-            home_mount,
-            home_key,
-            home_file_system: FileSystem::of(&home),
-            root_home: RootHome::default(),
-            homes: Homes::load(&home),
+            staging_mount,
+            staging_key,
+            staging_file_system: FileSystem::of(&staging),
+            root_staging: RootStaging::default(),
+            staging_directories: StagingDirectories::load(&staging),
             spaces: Mutex::default(),
             membership: Membership::of_process(),
         })
@@ -53,8 +54,8 @@ impl Storage {
     /// Where a file of this name goes. Waits for the disk.
     pub(super) fn resolve(&self, name: &Name, limits: &UploadLimits) -> Result<Destination, UploadError> {
         let destination = Destination::resolve(&self.root, name, limits)?;
-        // A link may lead into the home.
-        if destination.key == self.home_key { Err(UploadError::NotFound) } else { Ok(destination) }
+        // A link may lead into the staging directory.
+        if destination.key == self.staging_key { Err(UploadError::NotFound) } else { Ok(destination) }
     }
 
     /// The room of the file system of a mount.
@@ -67,26 +68,26 @@ impl Storage {
         Arc::clone(spaces.entry(mount.device()).or_default())
     }
 
-    /// The root's home, kept open. Waits for the disk.
-    pub(super) fn root_home(&self) -> Result<Home, UploadError> {
-        self.root_home.open_or_create(self.root.directory())
+    /// The root's staging directory, kept open. Waits for the disk.
+    pub(super) fn root_staging(&self) -> Result<StagingDirectory, UploadError> {
+        self.root_staging.open_or_create(self.root.directory())
     }
 
-    /// The home that a partial lies in.
-    pub(super) fn home_of(&self, partial: &Partial) -> Result<Option<Home>, UploadError> {
-        let Some(directory) = &partial.beside else { return Home::open(self.root.directory()) };
+    /// The staging directory that a partial lies in.
+    pub(super) fn staging_of(&self, partial: &Partial) -> Result<Option<StagingDirectory>, UploadError> {
+        let Some(directory) = &partial.beside else { return StagingDirectory::open(self.root.directory()) };
         let failed = UploadError::at("opening the directory of the destination");
-        Home::open(self.root.open_directory(directory).map_err(failed)?)
+        StagingDirectory::open(self.root.open_directory(directory).map_err(failed)?)
     }
 
-    /// The home beside a destination, which a restart will find too.
-    pub(super) fn home_beside(&self, destination: &Destination) -> Result<Home, UploadError> {
-        let home = Home::open_or_create(destination.directory())?;
-        if !self.homes.contains(destination.directory_path())
-            && let Some(root_home) = Home::open(self.root.directory())?
+    /// The staging directory beside a destination, which a restart will find too.
+    pub(super) fn staging_beside(&self, destination: &Destination) -> Result<StagingDirectory, UploadError> {
+        let staging = StagingDirectory::open_or_create(destination.directory())?;
+        if !self.staging_directories.contains(destination.directory_path())
+            && let Some(root_staging) = StagingDirectory::open(self.root.directory())?
         {
-            self.homes.add(&root_home, destination.directory_path());
+            self.staging_directories.add(&root_staging, destination.directory_path());
         }
-        Ok(home)
+        Ok(staging)
     }
 }

@@ -4,11 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::fstat;
 
-use super::about::About;
 use super::error::UploadError;
-use super::home::Home;
 use super::limits::{SWEPT_BYTES_MAX, UNKNOWN_AGE_MIN};
+use super::metadata::Metadata;
 use super::partial::{Partial, last_written};
+use super::staging::StagingDirectory;
 use super::uploads::Uploads;
 
 /// What a pass has removed.
@@ -23,8 +23,8 @@ pub struct Swept {
 }
 
 impl Uploads {
-    /// One pass over the homes: removes the uploads that nobody has continued for `ttl`, and what an earlier run left
-    /// that can't be continued. Bounded: what it doesn't come to is the next pass's.
+    /// One pass over the staging directories: removes the uploads that nobody has continued for `ttl`, and what an
+    /// earlier run left that can't be continued. Bounded: what it doesn't come to is the next pass's.
     pub fn sweep(&self, ttl: Duration) -> Swept {
         let mut swept = Swept::default();
         for partial in self.partials.index.all() {
@@ -41,11 +41,13 @@ impl Uploads {
                 self.partials.remove_locked(&partial, &mut state);
             }
         }
-        let beside = self.storage.homes.paths();
+        let beside = self.storage.staging_directories.paths();
         let beside = beside.iter().filter_map(|path| self.storage.root.open_directory(path).ok());
-        let beside = beside.filter_map(|directory| Home::open(directory).ok().flatten());
-        for home in Home::open(self.storage.root.directory()).ok().flatten().into_iter().chain(beside) {
-            if let Err(error) = self.sweep_unknown(&home, ttl, &mut swept) {
+        let beside = beside.filter_map(|directory| StagingDirectory::open(directory).ok().flatten());
+        for staging in
+            StagingDirectory::open(self.storage.root.directory()).ok().flatten().into_iter().chain(beside)
+        {
+            if let Err(error) = self.sweep_unknown(&staging, ttl, &mut swept) {
                 tracing::warn!(%error, "a directory of uploads could not be swept");
             }
         }
@@ -54,17 +56,22 @@ impl Uploads {
 
     /// When another daemon last wrote to a partial that has no writer here, as far as its file tells.
     fn written_elsewhere(&self, partial: &Partial) -> Option<SystemTime> {
-        let home = self.storage.home_of(partial).ok().flatten()?;
-        match home.lock(partial.id) {
+        let staging = self.storage.staging_of(partial).ok().flatten()?;
+        match staging.lock(partial.id) {
             Err(UploadError::Busy) => Some(SystemTime::now()),
             Ok(Some(file)) => fstat(&file).ok().map(|stat| last_written(&stat)),
             Ok(None) | Err(_) => None,
         }
     }
 
-    fn sweep_unknown(&self, home: &Home, ttl: Duration, swept: &mut Swept) -> Result<(), UploadError> {
+    fn sweep_unknown(
+        &self,
+        staging: &StagingDirectory,
+        ttl: Duration,
+        swept: &mut Swept,
+    ) -> Result<(), UploadError> {
         let failed = UploadError::at("sweeping uploads");
-        let (ids, is_partway) = home.ids()?;
+        let (ids, is_partway) = staging.ids()?;
         swept.is_partway |= is_partway;
         for id in ids {
             if swept.is_full() {
@@ -74,12 +81,12 @@ impl Uploads {
                 continue;
             }
             // Locked: by another daemon, or by a writer that has just begun.
-            let Ok(Some(file)) = home.lock(id) else { continue };
+            let Ok(Some(file)) = staging.lock(id) else { continue };
             let stat = fstat(&file).map_err(failed)?;
-            let age_min = if About::load(&file).is_some() { ttl } else { UNKNOWN_AGE_MIN };
+            let age_min = if Metadata::load(&file).is_some() { ttl } else { UNKNOWN_AGE_MIN };
             if is_older(last_written(&stat), age_min) {
                 swept.add(u64::try_from(stat.st_size).unwrap_or(0));
-                home.remove(id)?;
+                staging.remove(id)?;
             }
         }
         Ok(())

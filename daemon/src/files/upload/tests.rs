@@ -131,13 +131,13 @@ impl Fixture {
         std::fs::read(self.path.join(path)).ok()
     }
 
-    fn home(&self) -> PathBuf {
+    fn staging(&self) -> PathBuf {
         self.path.join(".streamd-uploads")
     }
 
-    /// The names in the root's home, but for that of the lock and the table of records.
+    /// The names in the root's staging directory, but for that of the lock and the table of records.
     fn partials(&self) -> Vec<String> {
-        let mut names = names(&self.home());
+        let mut names = names(&self.staging());
         names.retain(|name| name != "locks" && name != "records");
         names
     }

@@ -1,9 +1,9 @@
 //! A short file that is all there, in memory: it is created, written and named in one go.
 //!
 //! It is no partial: nothing of it can be gone on with, so it has no description and no lease, and nobody is told its
-//! id. A process that is killed leaves the former file or the new one, and at most a file in the home that nobody
-//! knows, for the sweep. What isn't usual goes the way of every upload ([`Uploads::begin`]): another mount, a directory
-//! that is missing or shares its group or a list.
+//! id. A process that is killed leaves the former file or the new one, and at most a file in the staging directory that
+//! nobody knows, for the sweep. What isn't usual goes the way of every upload ([`Uploads::begin`]): another mount, a
+//! directory that is missing or shares its group or a list.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use super::super::unpublished::{Unpublished, give_name};
 use super::admitted::Admitted;
 use super::destination::Destination;
 use super::error::UploadError;
-use super::home::Home;
 use super::limits::UploadLimits;
 use super::locks::Locked;
 use super::membership;
 use super::plan::Plan;
 use super::publication::{Publication, Published};
+use super::staging::StagingDirectory;
 use super::uploads::Uploads;
 use crate::protocol::name::{Name, UploadId};
 
@@ -55,9 +55,9 @@ enum Patience {
     Never,
 }
 
-/// The name of a file in the home, which is removed when this is dropped before it has another one.
+/// The name of a file in the staging directory, which is removed when this is dropped before it has another one.
 struct Temporary<'h> {
-    home: &'h Home,
+    staging: &'h StagingDirectory,
     id: UploadId,
     is_left: bool,
 }
@@ -92,14 +92,14 @@ impl Uploads {
         writer.publish(publication)
     }
 
-    /// Where a file of this name goes, if that needs no disk: on the root's mount, and not in its home.
+    /// Where a file of this name goes, if that needs no disk: on the root's mount, and not in its staging directory.
     pub fn known_destination(&self, name: &Name) -> Option<KnownDestination> {
-        if self.storage.home_file_system.place == Place::Elsewhere {
+        if self.storage.staging_file_system.place == Place::Elsewhere {
             return None;
         }
         let destination = Destination::resolve_now(&self.storage.root, name)?;
         let is_known =
-            destination.mount == self.storage.home_mount && destination.key != self.storage.home_key;
+            destination.mount == self.storage.staging_mount && destination.key != self.storage.staging_key;
         is_known.then_some(KnownDestination(destination))
     }
 
@@ -113,7 +113,7 @@ impl Uploads {
         limits: &UploadLimits,
     ) -> Result<Result<Published, UploadError>, Admitted> {
         admitted.note_received(whole.content.len() as u64);
-        let is_usual = self.storage.home_file_system.place == Place::Memory
+        let is_usual = self.storage.staging_file_system.place == Place::Memory
             && publication.precondition.is_none()
             && !publication.is_new
             && self.algorithms(whole, publication).is_empty();
@@ -163,12 +163,12 @@ impl Uploads {
         if !self.is_usual(destination) {
             return Ok(None);
         }
-        let home = self.storage.root_home()?;
+        let staging = self.storage.root_staging()?;
         let room = Room { bytes: whole.content.len() as u64, inodes: 1 };
         let space = self.storage.space_of(destination.mount);
         // Until the file is there.
-        let _room = space.admit(&home, room, limits.reserve())?;
-        let (mut file, mut temporary) = self.create_temporary(&home, limits)?;
+        let _room = space.admit(&staging, room, limits.reserve())?;
+        let (mut file, mut temporary) = self.create_temporary(&staging, limits)?;
         file.append(whole.content).map_err(UploadError::at("writing an upload"))?;
         let modified = self.names.set_time(&file)?;
         if limits.is_durable {
@@ -177,7 +177,7 @@ impl Uploads {
             self.fit(&file, destination, destination.look()?.as_ref());
             file.sync().map_err(UploadError::at("fsync of an upload"))?;
         }
-        let Some(locked) = self.lock_for(destination, &home, patience)? else { return Ok(None) };
+        let Some(locked) = self.lock_for(destination, &staging, patience)? else { return Ok(None) };
         let current = destination.current(&self.storage.root, publication.precondition.is_some())?;
         if !publication.permits(&current) {
             return Err(UploadError::PreconditionFailed);
@@ -186,10 +186,10 @@ impl Uploads {
             self.fit(&file, destination, current.found.as_ref());
         }
         let to = (destination.directory(), destination.leaf());
-        match give_name((home.as_fd(), &temporary.id.to_string()), to, publication.is_new) {
+        match give_name((staging.as_fd(), &temporary.id.to_string()), to, publication.is_new) {
             Ok(()) => temporary.is_left = true,
             Err(Errno::EXIST) if publication.is_new => return Err(UploadError::PreconditionFailed),
-            // Files can't be renamed from the home to there, or the directory has gone.
+            // Files can't be renamed from the staging directory to there, or the directory has gone.
             Err(Errno::XDEV | Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(UploadError::at("naming an upload")(errno)),
         }
@@ -211,12 +211,12 @@ impl Uploads {
 
     fn create_temporary<'h>(
         &self,
-        home: &'h Home,
+        staging: &'h StagingDirectory,
         limits: &UploadLimits,
     ) -> Result<(Unpublished, Temporary<'h>), UploadError> {
         let id = self.temporaries.next();
-        let file = home.create(id, limits.is_durable)?;
-        Ok((file, Temporary { home, id, is_left: false }))
+        let file = staging.create(id, limits.is_durable)?;
+        Ok((file, Temporary { staging, id, is_left: false }))
     }
 
     /// The file that has got its name, as a GET would open it.
@@ -225,29 +225,29 @@ impl Uploads {
         Ok(SourceFile::new(
             file.into_descriptor(),
             &stat,
-            self.storage.home_file_system,
+            self.storage.staging_file_system,
             self.storage.root.etag(),
         ))
     }
 
-    /// Whether the directory is there, lies on the mount of the home, and shares nothing.
+    /// Whether the directory is there, lies on the mount of the staging directory, and shares nothing.
     fn is_usual(&self, destination: &Destination) -> bool {
-        self.storage.home_file_system.place != Place::Elsewhere
-            && destination.mount == self.storage.home_mount
+        self.storage.staging_file_system.place != Place::Elsewhere
+            && destination.mount == self.storage.staging_mount
             && destination.has_directory()
-            && !self.storage.homes.contains(destination.directory_path())
+            && !self.storage.staging_directories.contains(destination.directory_path())
             && !membership::shares(destination)
     }
 
     fn lock_for(
         &self,
         destination: &Destination,
-        home: &Home,
+        staging: &StagingDirectory,
         patience: Patience,
     ) -> Result<Option<Locked<'_>>, UploadError> {
         match patience {
             Patience::Waits => self.names.lock(destination).map(Some),
-            Patience::Never => Ok(self.names.locks.try_now(destination.hash(), home)),
+            Patience::Never => Ok(self.names.locks.try_now(destination.hash(), staging)),
         }
     }
 
@@ -265,7 +265,7 @@ impl Uploads {
 impl Drop for Temporary<'_> {
     fn drop(&mut self) {
         if !self.is_left
-            && let Err(error) = self.home.remove(self.id)
+            && let Err(error) = self.staging.remove(self.id)
         {
             tracing::warn!(upload = %self.id, %error, "an upload could not be removed; a sweep tries again");
         }

@@ -133,18 +133,18 @@ fn a_text_that_no_name_has_is_no_name() {
 }
 
 #[test]
-fn uploads_have_names_below_their_home() {
+fn uploads_have_names_below_their_staging_directory() {
     const ID: &str = "0123456789abcdef0123456789abcdef";
     let resource = |path: &str| Name::parse(path.as_bytes()).unwrap().upload_resource();
-    let homes = [
+    let staging_directories = [
         (format!("/.streamd-uploads/{ID}"), ".streamd-uploads"),
         (format!("//.streamd-uploads//{ID}"), ".streamd-uploads"),
         (format!("/a/b%20c/.streamd-uploads/{ID}"), "a/b c/.streamd-uploads"),
         (format!("/a/../b/%2estreamd-uploads%2f{ID}"), "b/.streamd-uploads"),
     ];
-    for (path, home) in homes {
+    for (path, staging) in staging_directories {
         let found = resource(&path).unwrap();
-        assert_eq!((found.home.as_str(), found.id.to_string().as_str()), (home, ID), "{path}");
+        assert_eq!((found.staging.as_str(), found.id.to_string().as_str()), (staging, ID), "{path}");
     }
     let none = [
         "/".to_owned(),
@@ -179,8 +179,8 @@ fn an_upload_knows_its_path() {
         ("a", "/a/.streamd-uploads/"),
         ("a b/100%/ä?", "/a%20b/100%25/%C3%A4%3F/.streamd-uploads/"),
     ];
-    for (directory, home) in table {
-        assert_eq!(UploadResource::beside(directory, id).path(), format!("{home}{id}"), "{directory}");
+    for (directory, staging) in table {
+        assert_eq!(UploadResource::beside(directory, id).path(), format!("{staging}{id}"), "{directory}");
     }
     let name = Name::parse(b"/a/b/c").unwrap();
     assert!(["a", "a/b"].iter().all(|directory| name.lies_in(directory)));

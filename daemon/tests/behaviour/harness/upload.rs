@@ -82,7 +82,7 @@ pub(crate) fn chunked(body: &[u8], chunk_bytes: usize) -> Vec<u8> {
     chunks
 }
 
-/// The partials that lie in the home below `root`, and their lengths.
+/// The partials that lie in the staging directory below `root`, and their lengths.
 pub(crate) fn partials(root: &Path) -> Vec<(PathBuf, u64)> {
     const ID_DIGITS: usize = 32;
     let Ok(entries) = std::fs::read_dir(root.join(".streamd-uploads")) else { return Vec::new() };

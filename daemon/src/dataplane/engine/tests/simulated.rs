@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::super::super::account::Tally;
 use super::super::super::error::TransferError;
-use super::super::transfer::{Asker, Transfer};
+use super::super::transfer::{JobCaller, Transfer};
 use super::super::{check, send_range, send_synthetic};
 use super::file::{Content, ScriptedFile};
 use super::peer::{Peer, Piece};
@@ -46,7 +46,7 @@ pub(super) struct Simulated {
     peer: Rc<Peer>,
     pub(super) plan: Arc<Mutex<Plan>>,
     is_elsewhere: bool,
-    asker: Option<Asker>,
+    caller: Option<JobCaller>,
     progress: Arc<StreamProgress>,
     /// Whoever asked for it, until it loses its interest.
     pub(super) listener: RefCell<Option<oneshot::Receiver<JobEnd>>>,
@@ -69,7 +69,7 @@ impl Simulated {
             peer,
             plan: Arc::new(Mutex::new(plan)),
             is_elsewhere: seeded.one_in(8),
-            asker: is_asked.then(|| Asker::new(Arc::clone(&progress), end)),
+            caller: is_asked.then(|| JobCaller::new(Arc::clone(&progress), end)),
             progress,
             listener: RefCell::new(Some(listener).filter(|_| is_asked)),
             ended: RefCell::default(),
@@ -80,8 +80,8 @@ impl Simulated {
     pub(super) async fn send(&self, host: Rc<Host>) {
         let script = Script { host, peer: Rc::clone(&self.peer), plan: Arc::clone(&self.plan) };
         let mut transfer = Transfer::on(script, TIMEOUT_MS);
-        if let Some(asker) = &self.asker {
-            transfer = transfer.asked_by(asker);
+        if let Some(caller) = &self.caller {
+            transfer = transfer.for_job(caller);
         }
         let file = ScriptedFile::new(Arc::clone(&self.content), Arc::clone(&self.plan), self.is_elsewhere);
         let result = self.response.send(&mut transfer, &file).await;
@@ -97,7 +97,7 @@ impl Simulated {
     pub(super) fn hold(&self) -> String {
         let (result, tally) = self.ended.borrow_mut().take().unwrap();
         assert_eq!(tally.total(), self.peer.payload(), "the tally differs from what the peer got");
-        if self.asker.is_some() {
+        if self.caller.is_some() {
             assert_eq!(self.progress.bytes_sent(), self.peer.payload(), "the progress differs from it");
         }
         assert_eq!(Arc::strong_count(&self.plan), 1, "a file is left open");

@@ -91,7 +91,7 @@ pub(super) async fn serve(
     let uploads = Arc::clone(&call.uploads);
     if call.is_received_elsewhere {
         // Bytes behind the body may have come with it, and nobody was told of them.
-        connection.socket.arrived(false);
+        connection.socket.notify_readable(false);
     }
     let answer = match result {
         Ok(answer) | Err(Stop::Refused(answer)) => answer,

@@ -84,7 +84,7 @@ async fn turns(
             Ok(Pause::Whole) => break Ok(()),
             Ok(Pause::PeerEnded) => break Err(BodyError::PeerGone),
             Ok(Pause::NothingThere) if is_late => break Err(BodyError::TimedOut),
-            Ok(Pause::NothingThere) => match arrival(worker, connection, &turn, patience).await {
+            Ok(Pause::NothingThere) => match wait_readable(worker, connection, &turn, patience).await {
                 Ok(late) => is_late = late,
                 Err(error) => break Err(error),
             },
@@ -115,7 +115,7 @@ async fn one_turn(
 }
 
 /// Waits for more. True: `patience` is over, and only what has gathered unseen can still save the upload.
-async fn arrival(
+async fn wait_readable(
     worker: &Worker,
     connection: &Connection,
     turn: &Turn,

@@ -109,7 +109,7 @@ impl Call<'_> {
         algorithms: Algorithms,
     ) -> Result<Answer, Stop> {
         // Others have its place once it is answered, though a mount that doesn't answer may keep what is to be done.
-        let _asker = admitted.asker();
+        let _place_guard = admitted.place_guard();
         let (uploads, limits, recorded) = (Arc::clone(&self.uploads), self.limits(), self.wanted_digests());
         let conditions = Conditions::of(&self.request.preconditions);
         let known = uploads.known_destination(&plan.destination);

@@ -48,7 +48,7 @@ impl Drop for Waiting<'_> {
 
 /// Only files on the root's own mount go together, so that no other holds them up.
 fn mount(worker: &Worker) -> MountId {
-    worker.served().root.as_ref().map_or(MountId::UNKNOWN, |root| root.mounts().home())
+    worker.served().root.as_ref().map_or(MountId::UNKNOWN, |root| root.mounts().root())
 }
 
 /// Makes one trip after the other, until nothing waits.

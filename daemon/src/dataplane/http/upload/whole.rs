@@ -58,7 +58,7 @@ impl Call<'_> {
             Arrived::Late(admitted) => Some(admitted),
             Arrived::Long => None,
         };
-        let _asker = admitted.as_ref().map(Admitted::asker);
+        let _place_guard = admitted.as_ref().map(Admitted::place_guard);
         let beginning = admitted.map_or(Beginning::Whole, Beginning::Admitted);
         let writer = self.begin(plan, algorithms, beginning).await?;
         let writer = self.receive(writer).await?;

@@ -145,7 +145,7 @@ fn uploads_to_another_mount_lie_beside_their_destination() {
     assert_eq!(fixture.read("mnt/file").unwrap(), content);
     assert_eq!(names(&mount.0), [".streamd-uploads", "file"]);
     assert_eq!(fixture.partials(), ["homes"]);
-    // Continued after a restart, which finds the home by the list.
+    // Continued after a restart, which finds the staging directory by the list.
     let mut writer = fixture.uploads.create(&plan("/mnt/other", Some(1000)), &limits()).unwrap();
     let upload = writer.resource();
     writer.write(&content[..400]).unwrap();
@@ -162,10 +162,10 @@ fn uploads_to_another_mount_lie_beside_their_destination() {
         println!("skipped: no extended attributes on tmpfs");
     }
     fixture.uploads.sweep(Duration::ZERO);
-    // An empty home isn't kept over a restart.
+    // An empty staging directory isn't kept over a restart.
     fixture.restart();
     assert_eq!(names(&mount.0), ["file", "other"]);
-    assert!(std::fs::read(fixture.home().join("homes")).unwrap().is_empty());
+    assert!(std::fs::read(fixture.staging().join("homes")).unwrap().is_empty());
     fixture.put("/mnt/file", b"again").unwrap();
 }
 
@@ -193,17 +193,17 @@ fn on_another_mount_directories_are_made_with_the_name_too() {
 }
 
 #[test]
-fn a_sweep_comes_to_the_homes_on_other_mounts() {
+fn a_sweep_comes_to_the_staging_directories_on_other_mounts() {
     let Some((fixture, mount)) = with_mount() else { return };
     fixture.cut_short("/mnt/file", b"12345", 10);
-    let home = mount.0.join(".streamd-uploads");
-    let left = home.join("0".repeat(32));
+    let staging = mount.0.join(".streamd-uploads");
+    let left = staging.join("0".repeat(32));
     std::fs::write(&left, "left behind").unwrap();
     let file = std::fs::File::options().write(true).open(&left).unwrap();
     file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
     drop(file);
     assert_eq!(fixture.uploads.sweep(Duration::ZERO).partials, 2);
-    assert!(names(&home).is_empty());
+    assert!(names(&staging).is_empty());
 }
 
 #[test]
@@ -211,8 +211,8 @@ fn what_cannot_be_renamed_is_copied_beside_its_destination() {
     let Some((mut fixture, mount)) = with_mount() else { return };
     // As where two directories of one mount don't let files be renamed between them.
     let destination = Destination::resolve(&fixture.root, &name("/mnt/file"), &limits()).unwrap();
-    let (_, home_mount, _) = identify(destination.directory()).unwrap();
-    fixture.rearrange(|storage| storage.home_mount = home_mount);
+    let (_, staging_mount, _) = identify(destination.directory()).unwrap();
+    fixture.rearrange(|storage| storage.staging_mount = staging_mount);
     let content = pattern(LONG);
     let digests = digests_of(&content);
     let publication =
@@ -241,11 +241,11 @@ fn a_copy_that_finds_no_room_leaves_both_directories_clean() {
     let Some((mut fixture, mount)) = with_mount() else { return };
     fixture.put("/mnt/file", b"before").unwrap();
     let destination = Destination::resolve(&fixture.root, &name("/mnt/file"), &limits()).unwrap();
-    let (_, home_mount, _) = identify(destination.directory()).unwrap();
+    let (_, staging_mount, _) = identify(destination.directory()).unwrap();
     drop(destination);
     fixture.rearrange(|storage| {
-        storage.home_mount = home_mount;
-        storage.homes = Default::default();
+        storage.staging_mount = staging_mount;
+        storage.staging_directories = Default::default();
     });
     std::fs::write(mount.0.join("filler"), vec![7; 63 << 20]).unwrap();
     assert_eq!(fixture.put("/mnt/file", &pattern(LONG)), Err(UploadError::NoSpace(Shortage::Disk)));

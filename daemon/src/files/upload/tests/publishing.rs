@@ -39,16 +39,16 @@ fn a_durable_upload_is_the_same_but_synced() {
 }
 
 #[test]
-fn modes_are_those_of_the_umask_and_the_home_is_closed() {
+fn modes_are_those_of_the_umask_and_the_staging_directory_is_closed() {
     let fixture = Fixture::new();
     fixture.put("/file", b"content").unwrap();
     std::fs::write(fixture.path.join("other"), "").unwrap();
     let mode = |path: PathBuf| path.metadata().unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(fixture.path.join("file")), mode(fixture.path.join("other")) & 0o644);
-    assert_eq!(mode(fixture.home()), 0o700);
-    std::fs::set_permissions(fixture.home(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(mode(fixture.staging()), 0o700);
+    std::fs::set_permissions(fixture.staging(), std::fs::Permissions::from_mode(0o777)).unwrap();
     fixture.put("/file", b"content").unwrap();
-    assert_eq!(mode(fixture.home()), 0o700);
+    assert_eq!(mode(fixture.staging()), 0o700);
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn blocks_are_allocated_ahead_and_given_back() {
     let plan = plan("/file", Some(total));
     let mut writer = fixture.uploads.resume_destination(&plan, 0, &limits()).unwrap();
     writer.write(&pattern(LONG)).unwrap();
-    let file = fixture.home().join(writer.id().to_string());
+    let file = fixture.staging().join(writer.id().to_string());
     let blocks = |path: &PathBuf| path.metadata().unwrap().blocks() * 512;
     if blocks(&file) < total {
         println!("skipped: no allocation ahead on this file system");

@@ -220,27 +220,27 @@ fn admitted(
 #[test]
 fn others_have_the_place_of_an_upload_that_was_answered_while_its_work_still_waits() {
     let fixture = Fixture::new();
-    let home = fixture.root.mounts().home();
-    let admit = |path| admitted(&fixture, path, home, 1);
+    let staging = fixture.root.mounts().root();
+    let admit = |path| admitted(&fixture, path, staging, 1);
     let waiting = admit("/first").unwrap();
-    let asker = waiting.asker();
+    let place_guard = waiting.place_guard();
     assert_eq!(admit("/second").unwrap_err(), UploadError::TooMany);
-    drop(asker);
+    drop(place_guard);
     assert_eq!(fixture.counts().0, 0);
     // What still waits counts on its mount, so that there is no end of it neither.
     assert_eq!(admit("/second").unwrap_err(), UploadError::TooManyOfMount);
     drop(waiting);
     let second = admit("/second").unwrap();
     // Whoever asks is answered after the work is done, and then nothing is left to be given back.
-    let asker = second.asker();
+    let place_guard = second.place_guard();
     drop(second);
-    drop(asker);
+    drop(place_guard);
     assert_eq!(fixture.counts().0, 0);
     // One with open files keeps its place for as long as it has them.
     let admitted = admit("/third").unwrap();
-    let asker = admitted.asker();
+    let place_guard = admitted.place_guard();
     let writer = fixture.uploads.begin_admitted(admitted, &plan("/third", Some(1)), &limits()).unwrap();
-    drop(asker);
+    drop(place_guard);
     assert_eq!(fixture.counts().0, 1);
     writer.discard();
     assert_eq!(fixture.counts().0, 0);
@@ -249,16 +249,16 @@ fn others_have_the_place_of_an_upload_that_was_answered_while_its_work_still_wai
 #[test]
 fn a_mount_below_the_root_holds_half_of_the_places_at_most() {
     let fixture = Fixture::new();
-    let (home, other) = (fixture.root.mounts().home(), MountId::numbered(u64::MAX));
+    let (staging, other) = (fixture.root.mounts().root(), MountId::numbered(u64::MAX));
     let admit = |path, mount| admitted(&fixture, path, mount, 4);
     let mut of_other: Vec<_> = ["/1", "/2"].map(|path| admit(path, other).unwrap()).into();
     assert_eq!(admit("/3", other).unwrap_err(), UploadError::TooManyOfMount);
-    drop(of_other.iter().map(Admitted::asker).collect::<Vec<_>>());
+    drop(of_other.iter().map(Admitted::place_guard).collect::<Vec<_>>());
     // Those that wait for nobody still are the mount's, and the root has all places.
     assert_eq!(admit("/3", other).unwrap_err(), UploadError::TooManyOfMount);
-    let of_home: Vec<_> = ["/1", "/2", "/3", "/4"].map(|path| admit(path, home).unwrap()).into();
-    assert_eq!(admit("/5", home).unwrap_err(), UploadError::TooMany);
-    drop(of_home);
+    let of_staging: Vec<_> = ["/1", "/2", "/3", "/4"].map(|path| admit(path, staging).unwrap()).into();
+    assert_eq!(admit("/5", staging).unwrap_err(), UploadError::TooMany);
+    drop(of_staging);
     of_other.pop();
     drop(admit("/3", other).unwrap());
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use proptest::prelude::*;
 
-use super::super::about::About;
+use super::super::metadata::Metadata;
 use super::*;
 
 /// As if the file had been written a day ago.
@@ -56,7 +56,7 @@ fn blocks_allocated_ahead_are_given_back_after_a_kill() {
         return;
     }
     let mut writer = fixture.uploads.create(&plan("/file", Some(64 << 20)), &limits()).unwrap();
-    let file = fixture.home().join(writer.id().to_string());
+    let file = fixture.staging().join(writer.id().to_string());
     writer.write(&pattern(LONG)).unwrap();
     writer.crash();
     make_old(&file);
@@ -81,9 +81,9 @@ fn another_boot_trusts_only_what_was_synced() {
     writer.crash();
     fixture.cut_short("/unsynced", b"12345", 10);
     for name in fixture.partials() {
-        let file = std::fs::File::open(fixture.home().join(name)).unwrap();
-        let about = About::load(&file).unwrap();
-        About { boot: "another".to_owned(), ..about }.store(&file).unwrap();
+        let file = std::fs::File::open(fixture.staging().join(name)).unwrap();
+        let about = Metadata::load(&file).unwrap();
+        Metadata { boot: "another".to_owned(), ..about }.store(&file).unwrap();
     }
     fixture.restart();
     assert_eq!(fixture.uploads.status(&upload).unwrap().offset, 5);
@@ -105,7 +105,7 @@ fn a_second_daemon_leaves_the_first_ones_uploads_alone() {
     writer.write(b"12345").unwrap();
     let second = Uploads::open(Arc::clone(&fixture.root)).unwrap();
     assert_eq!(second.status(&upload), Err(UploadError::NotFound));
-    make_old(&fixture.home().join(upload.id.to_string()));
+    make_old(&fixture.staging().join(upload.id.to_string()));
     assert_eq!(second.sweep(Duration::ZERO).partials, 0);
     drop(writer);
     // Both know it now; one has it at a time.
@@ -127,16 +127,16 @@ fn a_sweep_removes_what_is_too_old_and_nothing_else() {
     let fixture = Fixture::new();
     fixture.cut_short("/old", b"12345", 10);
     let active = fixture.uploads.create(&plan("/active", None), &limits()).unwrap();
-    let home = fixture.home();
-    let unknown = |digit: &str| home.join(digit.repeat(32));
+    let staging = fixture.staging();
+    let unknown = |digit: &str| staging.join(digit.repeat(32));
     for digit in ["0", "1"] {
         std::fs::write(unknown(digit), "left behind").unwrap();
     }
     make_old(&unknown("0"));
-    std::fs::write(home.join("notes"), "not the daemon's").unwrap();
-    make_old(&home.join("notes"));
+    std::fs::write(staging.join("notes"), "not the daemon's").unwrap();
+    make_old(&staging.join("notes"));
     assert_eq!(fixture.uploads.sweep(Duration::from_secs(60)).partials, 1);
-    assert!(!unknown("0").exists() && unknown("1").exists() && home.join("notes").exists());
+    assert!(!unknown("0").exists() && unknown("1").exists() && staging.join("notes").exists());
     let swept = fixture.uploads.sweep(Duration::ZERO);
     assert_eq!((swept.partials, swept.bytes, swept.is_partway), (1, 5, false));
     assert_eq!(fixture.counts(), (1, 1));
@@ -146,18 +146,18 @@ fn a_sweep_removes_what_is_too_old_and_nothing_else() {
 }
 
 #[test]
-fn a_home_that_is_no_directory_or_removed_is_told_or_made_anew() {
+fn a_staging_directory_that_is_no_directory_or_removed_is_told_or_made_anew() {
     let fixture = Fixture::new();
-    std::fs::remove_dir_all(fixture.home()).unwrap();
+    std::fs::remove_dir_all(fixture.staging()).unwrap();
     fixture.put("/file", b"content").unwrap();
-    std::fs::remove_dir_all(fixture.home()).unwrap();
-    std::os::unix::fs::symlink("/tmp", fixture.home()).unwrap();
+    std::fs::remove_dir_all(fixture.staging()).unwrap();
+    std::os::unix::fs::symlink("/tmp", fixture.staging()).unwrap();
     assert!(matches!(fixture.put("/file", b"content"), Err(UploadError::Failed { .. })));
     assert!(matches!(Uploads::open(Arc::clone(&fixture.root)), Err(UploadError::Failed { .. })));
-    std::fs::remove_file(fixture.home()).unwrap();
+    std::fs::remove_file(fixture.staging()).unwrap();
     if rustix::process::geteuid().is_root() {
-        std::fs::create_dir(fixture.home()).unwrap();
-        std::os::unix::fs::chown(fixture.home(), Some(12_345), None).unwrap();
+        std::fs::create_dir(fixture.staging()).unwrap();
+        std::os::unix::fs::chown(fixture.staging(), Some(12_345), None).unwrap();
         let error = Uploads::open(Arc::clone(&fixture.root)).unwrap_err().to_string();
         assert!(error.contains("belongs to another user"), "{error}");
     }

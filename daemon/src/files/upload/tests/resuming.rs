@@ -160,7 +160,7 @@ fn a_resource_is_continued_by_its_id_and_remembered_when_complete() {
 }
 
 #[test]
-fn an_upload_lies_in_the_home_that_is_named_or_is_not_there() {
+fn an_upload_lies_in_the_staging_directory_that_is_named_or_is_not_there() {
     let fixture = Fixture::new();
     let writer = fixture.uploads.create(&plan("/file", Some(1)), &limits()).unwrap();
     let upload = writer.resource();

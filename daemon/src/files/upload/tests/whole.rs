@@ -208,18 +208,18 @@ fn a_full_and_a_read_only_file_system_are_told_and_keep_the_former_file() {
 }
 
 #[test]
-fn the_home_may_go_and_come_back_shared() {
+fn the_staging_directory_may_go_and_come_back_shared() {
     for (fixture, _mount) in fixtures() {
         fixture.put_short("/file", b"first").unwrap();
-        std::fs::remove_dir_all(fixture.home()).unwrap();
+        std::fs::remove_dir_all(fixture.staging()).unwrap();
         fixture.put_short("/file", b"second").unwrap();
-        std::fs::set_permissions(fixture.home(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        std::fs::set_permissions(fixture.staging(), std::fs::Permissions::from_mode(0o777)).unwrap();
         fixture.put_short("/file", b"third").unwrap();
-        assert_eq!(fixture.home().metadata().unwrap().mode() & 0o7777, 0o700);
-        std::fs::rename(fixture.home(), fixture.path.join("moved")).unwrap();
+        assert_eq!(fixture.staging().metadata().unwrap().mode() & 0o7777, 0o700);
+        std::fs::rename(fixture.staging(), fixture.path.join("moved")).unwrap();
         fixture.put_short("/file", b"fourth").unwrap();
         assert_eq!(fixture.read("file").unwrap(), b"fourth");
-        assert!(fixture.home().join("locks").exists(), "where other daemons look for it");
+        assert!(fixture.staging().join("locks").exists(), "where other daemons look for it");
         fixture.assert_clean();
     }
 }
@@ -294,7 +294,7 @@ fn a_killed_daemon_leaves_a_file_that_is_swept() {
     fixture.put_short("/file", b"before").unwrap();
     // As it lies there between its creation and its name.
     let id = fixture.uploads.temporaries.next();
-    let path = fixture.home().join(id.to_string());
+    let path = fixture.staging().join(id.to_string());
     std::fs::write(&path, "after").unwrap();
     let fixture = {
         let mut fixture = fixture;

@@ -23,7 +23,7 @@ use crate::sys;
 const EVENTS_MAX: usize = 256;
 
 /// A worker's epoll instance.
-pub(super) struct Arrivals {
+pub(super) struct ReadinessEvents {
     /// monoio waits for any descriptor that poll(2) knows, whatever it is called.
     epoll: UnixStream,
     events: RefCell<Vec<Event>>,
@@ -38,10 +38,10 @@ enum State {
     Stopped,
 }
 
-impl Arrivals {
-    pub(super) fn new() -> io::Result<Arrivals> {
+impl ReadinessEvents {
+    pub(super) fn new() -> io::Result<ReadinessEvents> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        Ok(Arrivals {
+        Ok(ReadinessEvents {
             epoll: UnixStream::from_std(epoll.into())?,
             events: RefCell::new(Vec::with_capacity(EVENTS_MAX)),
             state: Cell::new(State::Running),
@@ -49,18 +49,18 @@ impl Arrivals {
         })
     }
 
-    /// From now on tells what arrives on `connection`, and what is there already. Where the kernel refuses
+    /// From now on delivers readiness of `connection`, and what is ready already. Where the kernel refuses
     /// (fs.epoll.max_user_watches), the connection goes on waiting through the ring.
     pub(super) fn watch(&self, connection: &Connection) {
         let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
         let data = EventData::new_u64(connection.token());
         if epoll::add(sys::borrow(&self.epoll), &connection.socket, data, flags).is_ok() {
-            connection.socket.be_told();
+            connection.socket.use_events();
         }
     }
 
-    /// Tells connections of what arrives, until it is stopped.
-    pub(super) async fn tell(&self, registry: &Registry) {
+    /// Notifies connections that are readable, until it is stopped.
+    pub(super) async fn deliver(&self, registry: &Registry) {
         while self.wait().await {
             let mut events = self.events.borrow_mut();
             events.clear();
@@ -71,13 +71,13 @@ impl Arrivals {
             }
             for Event { flags, data } in events.iter().copied() {
                 let is_end = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
-                registry.tell(data.u64(), is_end);
+                registry.notify_readable(data.u64(), is_end);
             }
         }
         self.state.set(State::Stopped);
     }
 
-    /// Ends [`Arrivals::tell`].
+    /// Ends [`ReadinessEvents::deliver`].
     pub(super) fn stop(&self) {
         if self.state.get() == State::Running {
             self.state.set(State::Stopping);

@@ -17,7 +17,7 @@ use rustix::process::geteuid;
 
 use super::super::unpublished::{Unpublished, give_name};
 use super::error::UploadError;
-use super::limits::{HOMES_MAX, SWEPT_ENTRIES_MAX};
+use super::limits::{STAGING_DIRECTORIES_MAX, SWEPT_ENTRIES_MAX};
 use super::sharing;
 use crate::protocol::name::{RESERVED_SEGMENT, UploadId};
 
@@ -26,30 +26,30 @@ use crate::protocol::name::{RESERVED_SEGMENT, UploadId};
 const LOCK_PATIENCE: Duration = Duration::from_millis(250);
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
-/// A home, open. Clones share the descriptor.
+/// A staging directory, open. Clones share the descriptor.
 #[derive(Clone, Debug)]
-pub(super) struct Home(Arc<OwnedFd>);
+pub(super) struct StagingDirectory(Arc<OwnedFd>);
 
-/// The root's home, kept open. Each time it is looked at by its name, which costs less than opening it: it may have
-/// been removed, replaced, given away or made to share something.
+/// The root's staging directory, kept open. Each time it is looked at by its name, which costs less than opening it: it
+/// may have been removed, replaced, given away or made to share something.
 #[derive(Debug, Default)]
-pub(super) struct RootHome(Mutex<Option<(Home, Stat)>>);
+pub(super) struct RootStaging(Mutex<Option<(StagingDirectory, Stat)>>);
 
-impl RootHome {
-    /// The home in `root`, which is created where it is missing. Waits for the disk.
-    pub(super) fn open_or_create(&self, root: impl AsFd) -> Result<Home, UploadError> {
+impl RootStaging {
+    /// The staging directory in `root`, which is created where it is missing. Waits for the disk.
+    pub(super) fn open_or_create(&self, root: impl AsFd) -> Result<StagingDirectory, UploadError> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((home, seen)) = kept
+        if let Some((staging, seen)) = kept
             && let Ok(found) = statat(&root, RESERVED_SEGMENT, AtFlags::SYMLINK_NOFOLLOW)
             && is_as_it_was(&found, &seen)
-            && !sharing::shares_a_list(&home)
+            && !sharing::shares_a_list(&staging)
         {
-            return Ok(home);
+            return Ok(staging);
         }
-        let home = Home::open_or_create(root)?;
-        let seen = fstat(&home).map_err(UploadError::at("looking at .streamd-uploads"))?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((home.clone(), seen));
-        Ok(home)
+        let staging = StagingDirectory::open_or_create(root)?;
+        let seen = fstat(&staging).map_err(UploadError::at("looking at .streamd-uploads"))?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((staging.clone(), seen));
+        Ok(staging)
     }
 }
 
@@ -59,32 +59,32 @@ fn is_as_it_was(found: &Stat, seen: &Stat) -> bool {
     facts(found) == facts(seen)
 }
 
-impl Home {
-    /// Opens the home in `directory`; None where there is none. Waits for the disk.
-    pub(super) fn open(directory: impl AsFd) -> Result<Option<Home>, UploadError> {
+impl StagingDirectory {
+    /// Opens the staging directory in `directory`; None where there is none. Waits for the disk.
+    pub(super) fn open(directory: impl AsFd) -> Result<Option<StagingDirectory>, UploadError> {
         let failed = |step, reason| UploadError::Failed { step, reason };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let home = match openat(directory, RESERVED_SEGMENT, flags, Mode::empty()) {
-            Ok(home) => home,
+        let staging = match openat(directory, RESERVED_SEGMENT, flags, Mode::empty()) {
+            Ok(staging) => staging,
             Err(Errno::NOENT) => return Ok(None),
             Err(errno @ (Errno::NOTDIR | Errno::LOOP)) => {
                 return Err(failed("opening .streamd-uploads, which must be a directory", errno));
             }
             Err(errno) => return Err(UploadError::at("opening .streamd-uploads")(errno)),
         };
-        let stat = fstat(&home).map_err(UploadError::at("looking at .streamd-uploads"))?;
+        let stat = fstat(&staging).map_err(UploadError::at("looking at .streamd-uploads"))?;
         // Whoever owns it could exchange what lies in it.
         if stat.st_uid != geteuid().as_raw() {
             return Err(failed("opening .streamd-uploads, which belongs to another user", Errno::PERM));
         }
-        sharing::stop_sharing(&home).map_err(UploadError::at("closing .streamd-uploads to others"))?;
-        Ok(Some(Home(Arc::new(home))))
+        sharing::stop_sharing(&staging).map_err(UploadError::at("closing .streamd-uploads to others"))?;
+        Ok(Some(StagingDirectory(Arc::new(staging))))
     }
 
-    /// Opens the home in `directory`, which is created where it is missing. Waits for the disk.
-    pub(super) fn open_or_create(directory: impl AsFd) -> Result<Home, UploadError> {
-        if let Some(home) = Home::open(&directory)? {
-            return Ok(home);
+    /// Opens the staging directory in `directory`, which is created where it is missing. Waits for the disk.
+    pub(super) fn open_or_create(directory: impl AsFd) -> Result<StagingDirectory, UploadError> {
+        if let Some(staging) = StagingDirectory::open(&directory)? {
+            return Ok(staging);
         }
         let failed = UploadError::at("creating .streamd-uploads");
         match mkdirat(&directory, RESERVED_SEGMENT, Mode::RWXU) {
@@ -93,11 +93,11 @@ impl Home {
             Err(errno) => return Err(failed(errno)),
         }
         // Only a directory that was removed at once again has none now.
-        Home::open(directory)?.ok_or(UploadError::ParentMissing)
+        StagingDirectory::open(directory)?.ok_or(UploadError::ParentMissing)
     }
 
-    /// Creates the file of a partial, locked for this daemon. Nobody but the daemon's user looks into a home, so it may
-    /// have from the start the mode that most are published with. Waits for the disk.
+    /// Creates the file of a partial, locked for this daemon. Nobody but the daemon's user looks into a staging
+    /// directory, so it may have from the start the mode that most are published with. Waits for the disk.
     pub(super) fn create(&self, id: UploadId, is_paced: bool) -> Result<Unpublished, UploadError> {
         let failed = UploadError::at("creating the file of an upload");
         let file =
@@ -115,7 +115,7 @@ impl Home {
         Ok(file)
     }
 
-    /// [`Home::lock`] for a client that waits: a sweep of another daemon may have the file for a moment.
+    /// [`StagingDirectory::lock`] for a client that waits: a sweep of another daemon may have the file for a moment.
     pub(super) fn lock_patiently(&self, id: UploadId) -> Result<Option<File>, UploadError> {
         self.lock_within(id, LOCK_PATIENCE)
     }
@@ -197,27 +197,28 @@ fn sync_directory(directory: impl AsFd) -> Result<(), Errno> {
     fsync(openat(directory, ".", flags, Mode::empty())?)
 }
 
-impl AsFd for Home {
+impl AsFd for StagingDirectory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-/// The file in the root's home that lists the directories with a home of their own, one path a line: no path holds a
-/// line feed.
+/// The file in the root's staging directory that lists the directories with a staging directory of their own, one path
+/// a line: no path holds a line feed.
 const LIST: &str = "homes";
 
-/// Most bytes of the list: [`HOMES_MAX`] paths of the longest kind.
-const LIST_BYTES_MAX: u64 = HOMES_MAX as u64 * 4096;
+/// Most bytes of the list: [`STAGING_DIRECTORIES_MAX`] paths of the longest kind.
+const LIST_BYTES_MAX: u64 = STAGING_DIRECTORIES_MAX as u64 * 4096;
 
-/// The directories that have a home of their own, so that a daemon that starts anew finds what lies in them.
+/// The directories that have a staging directory of their own, so that a daemon that starts anew finds what lies in
+/// them.
 #[derive(Debug, Default)]
-pub(super) struct Homes(Mutex<BTreeSet<Box<str>>>);
+pub(super) struct StagingDirectories(Mutex<BTreeSet<Box<str>>>);
 
-impl Homes {
+impl StagingDirectories {
     /// Reads the list. Waits for the disk.
-    pub(super) fn load(root_home: &Home) -> Homes {
-        Homes(Mutex::new(read_list(root_home)))
+    pub(super) fn load(root_staging: &StagingDirectory) -> StagingDirectories {
+        StagingDirectories(Mutex::new(read_list(root_staging)))
     }
 
     /// Their paths, relative to the root.
@@ -229,48 +230,48 @@ impl Homes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
     }
 
-    /// Adds a directory. One more than [`HOMES_MAX`] gets a home all the same; only a restart doesn't find it. Waits
-    /// for the disk.
-    pub(super) fn add(&self, root_home: &Home, path: &str) {
+    /// Adds a directory. One more than [`STAGING_DIRECTORIES_MAX`] gets a staging directory all the same; only a
+    /// restart doesn't find it. Waits for the disk.
+    pub(super) fn add(&self, root_staging: &StagingDirectory, path: &str) {
         let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if paths.len() < HOMES_MAX && paths.insert(path.into()) {
+        if paths.len() < STAGING_DIRECTORIES_MAX && paths.insert(path.into()) {
             // What another daemon on this root has added since.
-            paths.extend(read_list(root_home).into_iter().take(HOMES_MAX));
-            write_list(root_home, &paths);
+            paths.extend(read_list(root_staging).into_iter().take(STAGING_DIRECTORIES_MAX));
+            write_list(root_staging, &paths);
         }
     }
 
     /// Drops directories from the list. Waits for the disk.
-    pub(super) fn drop_paths(&self, root_home: &Home, gone: &[Box<str>]) {
+    pub(super) fn drop_paths(&self, root_staging: &StagingDirectory, gone: &[Box<str>]) {
         let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = paths.len();
         paths.retain(|path| !gone.contains(path));
         if paths.len() != before {
-            paths.extend(read_list(root_home).into_iter().filter(|path| !gone.contains(path)));
-            write_list(root_home, &paths);
+            paths.extend(read_list(root_staging).into_iter().filter(|path| !gone.contains(path)));
+            write_list(root_staging, &paths);
         }
     }
 }
 
-fn read_list(root_home: &Home) -> BTreeSet<Box<str>> {
+fn read_list(root_staging: &StagingDirectory) -> BTreeSet<Box<str>> {
     let mut text = String::new();
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    if let Ok(file) = openat(root_home, LIST, flags, Mode::empty()) {
+    if let Ok(file) = openat(root_staging, LIST, flags, Mode::empty()) {
         // What can't be read is found again when something is uploaded there.
         let _ = File::from(file).take(LIST_BYTES_MAX).read_to_string(&mut text);
     }
-    text.lines().filter(|line| !line.is_empty()).take(HOMES_MAX).map(Box::from).collect()
+    text.lines().filter(|line| !line.is_empty()).take(STAGING_DIRECTORIES_MAX).map(Box::from).collect()
 }
 
-fn write_list(root_home: &Home, paths: &BTreeSet<Box<str>>) {
+fn write_list(root_staging: &StagingDirectory, paths: &BTreeSet<Box<str>>) {
     /// Written first, under the lock of the list.
     const TEMPORARY: &str = "homes.new";
     let text: String = paths.iter().flat_map(|path| [&**path, "\n"]).collect();
     let written = || {
-        let _ = unlinkat(root_home, TEMPORARY, AtFlags::empty());
-        let mut file = Unpublished::create(root_home.as_fd(), TEMPORARY, Mode::RUSR | Mode::WUSR, false)?;
+        let _ = unlinkat(root_staging, TEMPORARY, AtFlags::empty());
+        let mut file = Unpublished::create(root_staging.as_fd(), TEMPORARY, Mode::RUSR | Mode::WUSR, false)?;
         file.append(text.as_bytes())?;
-        give_name((root_home.as_fd(), TEMPORARY), (root_home.as_fd(), LIST), false)
+        give_name((root_staging.as_fd(), TEMPORARY), (root_staging.as_fd(), LIST), false)
     };
     if let Err(errno) = written() {
         tracing::warn!(%errno, "the list of upload directories could not be written: a restart may lose partials");
@@ -286,16 +287,16 @@ mod tests {
     #[test]
     fn a_client_outwaits_whoever_only_looks() {
         let directory = tempfile::tempdir().unwrap();
-        let home = Home::open_or_create(File::open(directory.path()).unwrap()).unwrap();
+        let staging = StagingDirectory::open_or_create(File::open(directory.path()).unwrap()).unwrap();
         let id = UploadId(7);
-        drop(home.create(id, false).unwrap());
-        let looking = home.lock(id).unwrap().unwrap();
-        assert!(matches!(home.lock(id), Err(UploadError::Busy)));
+        drop(staging.create(id, false).unwrap());
+        let looking = staging.lock(id).unwrap().unwrap();
+        assert!(matches!(staging.lock(id), Err(UploadError::Busy)));
         let is_about_to_wait = Barrier::new(2);
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| {
                 is_about_to_wait.wait();
-                home.lock_patiently(id).unwrap().is_some()
+                staging.lock_patiently(id).unwrap().is_some()
             });
             is_about_to_wait.wait();
             drop(looking);
@@ -306,14 +307,16 @@ mod tests {
     #[test]
     fn daemons_on_one_root_keep_each_others_directories_in_the_list() {
         let directory = tempfile::tempdir().unwrap();
-        let home = Home::open_or_create(File::open(directory.path()).unwrap()).unwrap();
-        let [first, second] = [Homes::load(&home), Homes::load(&home)];
-        first.add(&home, "a");
-        second.add(&home, "b");
-        let listed = || Homes::load(&home).paths().iter().map(|path| path.to_string()).collect::<Vec<_>>();
+        let staging = StagingDirectory::open_or_create(File::open(directory.path()).unwrap()).unwrap();
+        let [first, second] = [StagingDirectories::load(&staging), StagingDirectories::load(&staging)];
+        first.add(&staging, "a");
+        second.add(&staging, "b");
+        let listed = || {
+            StagingDirectories::load(&staging).paths().iter().map(|path| path.to_string()).collect::<Vec<_>>()
+        };
         assert_eq!(listed(), ["a", "b"]);
-        first.add(&home, "c");
-        second.drop_paths(&home, &["b".into()]);
+        first.add(&staging, "c");
+        second.drop_paths(&staging, &["b".into()]);
         assert_eq!(listed(), ["a", "c"]);
     }
 }

@@ -11,11 +11,11 @@ use super::super::digest::Digests;
 use super::super::unpublished::DESCRIPTION;
 
 /// Most bytes of a description: ext4 keeps all attributes of a file in one block of 4 KiB.
-const ABOUT_BYTES_MAX: usize = 3 << 10;
+const METADATA_BYTES_MAX: usize = 3 << 10;
 
 /// The description.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct About {
+pub(super) struct Metadata {
     pub(super) destination: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) length: Option<u64>,
@@ -38,19 +38,19 @@ pub(super) fn boot() -> String {
     text.trim().to_owned()
 }
 
-impl About {
+impl Metadata {
     /// Writes it into the file. Waits for the disk.
     pub(super) fn store(&self, file: impl AsFd) -> Result<(), Errno> {
         let text = serde_json::to_vec(self).map_err(|_| Errno::INVAL)?;
-        if text.len() > ABOUT_BYTES_MAX {
+        if text.len() > METADATA_BYTES_MAX {
             return Err(Errno::TOOBIG);
         }
         fsetxattr(file, DESCRIPTION, &text, XattrFlags::empty())
     }
 
     /// Reads it from the file; None where there is none that makes sense. Waits for the disk.
-    pub(super) fn load(file: impl AsFd) -> Option<About> {
-        let mut buffer = vec![0; ABOUT_BYTES_MAX];
+    pub(super) fn load(file: impl AsFd) -> Option<Metadata> {
+        let mut buffer = vec![0; METADATA_BYTES_MAX];
         let length = fgetxattr(file, DESCRIPTION, buffer.as_mut_slice()).ok()?;
         serde_json::from_slice(buffer.get(..length)?).ok()
     }
@@ -64,7 +64,7 @@ impl About {
 
 /// Removes it: what has its name is a partial no more. Waits for the disk.
 pub(super) fn erase(file: impl AsFd) {
-    // Left there it would harm nobody: it is read in homes alone.
+    // Left there it would harm nobody: it is read in staging directories alone.
     let _ = fremovexattr(file, DESCRIPTION);
 }
 
@@ -72,8 +72,8 @@ pub(super) fn erase(file: impl AsFd) {
 mod tests {
     use super::*;
 
-    fn about() -> About {
-        About {
+    fn sample() -> Metadata {
+        Metadata {
             destination: "a/b".to_owned(),
             length: Some(100),
             is_resource: true,
@@ -87,18 +87,18 @@ mod tests {
     #[test]
     fn a_description_is_read_as_it_was_written() {
         let file = tempfile::tempfile().unwrap();
-        assert_eq!(About::load(&file), None);
-        match about().store(&file) {
+        assert_eq!(Metadata::load(&file), None);
+        match sample().store(&file) {
             Err(Errno::OPNOTSUPP) => println!("skipped: no extended attributes on this file system"),
             result => {
                 result.unwrap();
-                assert_eq!(About::load(&file), Some(about()));
+                assert_eq!(Metadata::load(&file), Some(sample()));
                 let plain =
-                    About { length: None, note: String::new(), digests: Digests::default(), ..about() };
+                    Metadata { length: None, note: String::new(), digests: Digests::default(), ..sample() };
                 plain.store(&file).unwrap();
-                assert_eq!(About::load(&file), Some(plain));
+                assert_eq!(Metadata::load(&file), Some(plain));
                 erase(&file);
-                assert_eq!(About::load(&file), None);
+                assert_eq!(Metadata::load(&file), None);
             }
         }
     }
@@ -106,10 +106,10 @@ mod tests {
     #[test]
     fn a_description_that_is_too_long_or_makes_no_sense_is_none() {
         let file = tempfile::tempfile().unwrap();
-        let long = About { note: "x".repeat(ABOUT_BYTES_MAX), ..about() };
+        let long = Metadata { note: "x".repeat(METADATA_BYTES_MAX), ..sample() };
         assert_eq!(long.store(&file), Err(Errno::TOOBIG));
         if fsetxattr(&file, DESCRIPTION, b"{}", XattrFlags::empty()).is_ok() {
-            assert_eq!(About::load(&file), None);
+            assert_eq!(Metadata::load(&file), None);
         }
     }
 
@@ -123,8 +123,8 @@ mod tests {
             (500, "this", 100),
             (0, "this", 0),
         ] {
-            assert_eq!(about().trusted(size, boot), trusted, "{size} in {boot}");
+            assert_eq!(sample().trusted(size, boot), trusted, "{size} in {boot}");
         }
-        assert_eq!(About { boot: String::new(), ..about() }.trusted(50, ""), 30, "no boot is no boot's");
+        assert_eq!(Metadata { boot: String::new(), ..sample() }.trusted(50, ""), 30, "no boot is no boot's");
     }
 }
