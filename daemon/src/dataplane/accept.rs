@@ -12,9 +12,9 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{SocketFlags, acceptfrom_with};
 
 use super::context::Worker;
-use super::dispatch;
 use super::room_requests::Want;
 use super::socket::Socket;
+use super::{dispatch, platform};
 use crate::config::TrustedProxies;
 use crate::limits::{AddressGroup, Holder, TICK, Tick};
 use crate::sys;
@@ -251,7 +251,7 @@ impl Acceptor {
                 self.worker.counters.connections_accepted.add(1);
                 let is_proxy = self.worker.live().proxies.contain(peer.ip());
                 let registered = self.worker.registry.add(socket, is_proxy);
-                monoio::spawn(dispatch::run(Rc::clone(&self.worker), registered));
+                platform::spawn(dispatch::run(Rc::clone(&self.worker), registered));
             }
             Err(error) => tracing::warn!(%peer, %error, "a connection could not be watched"),
         }

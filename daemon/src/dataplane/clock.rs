@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use super::platform;
 use crate::limits::Tick;
 use crate::protocol::date::http_date;
 use crate::protocol::http1::response::FieldBlock;
@@ -32,7 +33,7 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn new(tick: Duration) -> Clock {
-        let now = SystemTime::now();
+        let now = platform::wall_clock();
         let (beginning, newest) = (RefCell::new(beginning(now)), Cell::new(end_of_second(now)));
         Clock { tick, now: Cell::new(Tick::FIRST), beginning, newest }
     }
@@ -45,7 +46,7 @@ impl Clock {
 
     /// Looks what time it is.
     pub(super) fn look(&self) {
-        let now = SystemTime::now();
+        let now = platform::wall_clock();
         *self.beginning.borrow_mut() = beginning(now);
         self.newest.set(end_of_second(now));
     }

@@ -17,7 +17,6 @@ use super::clock::Deadline;
 use super::error::{PeerGone, TransferError};
 use super::socket::Socket;
 use crate::limits::{AddressGroup, Holder, Pace, PaceMinimum, Share, Shares, TICK, Tick};
-use crate::sys;
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,7 +259,7 @@ impl Connection {
     }
 
     fn moved(&self) -> u64 {
-        sys::transferred_bytes(&self.socket)
+        self.socket.stream.transferred_bytes()
     }
 
     /// Looks at its deadline and its pace, once a tick. True: its peer was given up for being too slow.
@@ -302,12 +301,21 @@ impl Connection {
     /// A socket becomes writable only when a third of its send buffer is free (sk_stream_is_writeable), which a
     /// slow peer may take long for; each byte that it acknowledges meanwhile is progress. Says how many it hasn't.
     fn note_progress(&self, now: Tick) -> u32 {
-        let bytes = sys::unacknowledged_bytes(&self.socket);
+        let bytes = self.socket.unacknowledged_bytes();
         let before = self.unacknowledged_bytes.replace(Some(bytes));
         if before.is_some_and(|before| bytes < before) {
             let Deadline { timeout_ticks, .. } = self.deadline.get();
             self.deadline.set(Deadline { tick: now + timeout_ticks, timeout_ticks });
         }
         bytes
+    }
+
+    /// Whether it waits for its peer as it has to: with a deadline, and by a wait that is swept.
+    #[cfg(test)]
+    pub(super) fn has_deadline(&self, is_waited_for: bool) -> bool {
+        match self.phase.get() {
+            Phase::Working => !is_waited_for,
+            _ => self.deadline.get().tick != Tick::NEVER || self.interrupt.get().is_some(),
+        }
     }
 }

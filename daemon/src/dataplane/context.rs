@@ -16,6 +16,7 @@ use super::disk_waits::DiskWaits;
 use super::error::PeerGone;
 use super::idle_targets::IdleTargets;
 use super::pipe_pool::PipePool;
+use super::platform;
 use super::publications::Publications;
 use super::readiness::ReadinessEvents;
 use super::registry::Registry;
@@ -190,7 +191,7 @@ impl Worker {
             streams_running: Cell::new(0),
             access_log: AccessLog::new(telemetry.log.clone(), live.settings.log_format),
             request_ids: RequestIds::default(),
-            began: Instant::now(),
+            began: platform::now(),
             admitted_host: RefCell::default(),
             served: RefCell::new(served),
             live: RefCell::new(live),
@@ -220,7 +221,7 @@ impl Worker {
 
     /// When a request that comes now began, for its access line; where none is written the time doesn't matter.
     pub(super) fn request_began(&self) -> Instant {
-        if self.live.borrow().settings.writes_access_lines() { Instant::now() } else { self.began }
+        if self.live.borrow().settings.writes_access_lines() { platform::now() } else { self.began }
     }
 
     /// What is served: the worker's own copy. Whoever asks for several things of one root asks once.
@@ -277,7 +278,9 @@ impl Worker {
 
     /// Whether it has been stopping for so long that clients could have stopped sending of their own.
     pub(super) fn is_past_idle_grace(&self) -> bool {
-        self.drain.get().is_some_and(|drain| drain.began.elapsed() > Duration::from_millis(IDLE_GRACE_MS))
+        self.drain.get().is_some_and(|drain| {
+            platform::now().saturating_duration_since(drain.began) > Duration::from_millis(IDLE_GRACE_MS)
+        })
     }
 
     /// Whether the daemon has as many connections as it may.

@@ -4,8 +4,8 @@
 use super::connection::{Connection, Phase};
 use super::context::Worker;
 use super::error::TransferError;
+use super::platform;
 use crate::limits::{TICK, Tick};
-use crate::sys;
 
 /// Time that a peer gets to take its last answer and close, in milliseconds: a few round trips.
 const LINGER_MS: u64 = 2_000;
@@ -43,7 +43,7 @@ pub(super) async fn linger(worker: &Worker, connection: &Connection, bytes_max: 
     }
     // A socket with bytes to receive is readable all the time, so its end is looked for now and then.
     while !connection.socket.has_peer_ended() && !end.is_there() {
-        monoio::time::sleep(TICK).await;
+        platform::sleep(TICK).await;
     }
 }
 
@@ -53,11 +53,11 @@ pub(super) async fn linger(worker: &Worker, connection: &Connection, bytes_max: 
 pub(super) async fn wait_until_acknowledged(worker: &Worker, connection: &Connection) {
     connection.socket.finish();
     let end = End::after(worker, connection, ACKNOWLEDGED_MS_MAX);
-    let mut unacknowledged_bytes = sys::unacknowledged_bytes(&connection.socket);
+    let mut unacknowledged_bytes = connection.socket.unacknowledged_bytes();
     let mut deadline = worker.clock.deadline(LINGER_MS);
     while unacknowledged_bytes > 0 && worker.clock.now() < deadline.tick && !end.is_there() {
-        monoio::time::sleep(TICK).await;
-        let left_bytes = sys::unacknowledged_bytes(&connection.socket);
+        platform::sleep(TICK).await;
+        let left_bytes = connection.socket.unacknowledged_bytes();
         if left_bytes < unacknowledged_bytes {
             deadline = worker.clock.deadline(LINGER_MS);
         }

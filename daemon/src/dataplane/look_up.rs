@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::context::Worker;
 use super::disk::{DiskError, Lane, Owner};
+use super::platform;
 use crate::files::{FileError, Found, Generation, KnownFile, MountId, Root, SourceFile, Step, Term};
 use crate::limits::AddressGroup;
 use crate::protocol::name::Name;
@@ -41,7 +41,7 @@ pub(super) async fn find(
 /// Keeps a file that was just opened for the requests that follow; `generation` is the one before the opening.
 pub(super) fn keep(worker: &Worker, name: &Name, file: SourceFile, generation: Generation) -> Rc<KnownFile> {
     let served = worker.served();
-    if let Some(digester) = served.digester.as_ref().filter(|_| file.lacks_digest(SystemTime::now())) {
+    if let Some(digester) = served.digester.as_ref().filter(|_| file.lacks_digest(platform::wall_clock())) {
         digester.want(name);
     }
     if file.is_modified_after(worker.clock.newest()) {

@@ -25,12 +25,15 @@ mod look_up;
 mod pacing;
 mod pipe_pool;
 mod plane;
+mod platform;
 mod proxy;
 mod publications;
 mod readiness;
 mod registry;
 mod room;
 mod room_requests;
+#[cfg(test)]
+mod simulation;
 mod socket;
 mod stream;
 mod worker;

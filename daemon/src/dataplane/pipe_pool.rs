@@ -61,6 +61,12 @@ impl PipePool {
         Pipe::new(&self.open).ok().map(Arc::new)
     }
 
+    /// How many are open that aren't kept.
+    #[cfg(test)]
+    pub(super) fn in_use(&self) -> usize {
+        self.open.load(Ordering::Relaxed) - self.kept.borrow().len()
+    }
+
     /// Takes back a pipe that is empty: one that holds bytes would send them to the next peer. A small one would make
     /// many calls of each window for as long as the daemon runs, though a new one may be large again by then.
     pub(super) fn put_back(&self, pipe: Arc<Pipe>) {

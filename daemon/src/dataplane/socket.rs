@@ -6,23 +6,15 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::io::IoSlice;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::task::Poll;
-use std::time::Duration;
 
-use monoio::net::{TcpStream, UnixStream};
-use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
-use rustix::net::{
-    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, connect_unspec, recv, send, sendmsg, shutdown,
-    sockopt,
-};
 
 use super::error::PeerGone;
+use super::platform::{self, Stream};
 use crate::limits::TICK;
-use crate::sys;
 
 /// Bytes of a long body that gather before its worker is woken: dropping frames costs 0.47 of the CPU that it does at
 /// 256 KiB. The kernel makes the receive buffer twice as large (tcp_set_rcvlowat), so more would cost memory.
@@ -30,7 +22,8 @@ pub(super) const GATHERED_BYTES: u32 = 1 << 20;
 
 /// A connected socket. Closed when dropped.
 pub(super) struct Socket {
-    stream: TcpStream,
+    /// For calls that need no readiness.
+    pub(super) stream: Stream,
     peer: SocketAddr,
     readiness: Cell<Readiness>,
     /// Bytes that gather before a waiter is woken.
@@ -53,8 +46,12 @@ enum Readiness {
 impl Socket {
     /// Takes over a descriptor that is non-blocking and close-on-exec already.
     pub(super) fn new(descriptor: OwnedFd, peer: SocketAddr) -> std::io::Result<Socket> {
-        let stream = TcpStream::from_std(descriptor.into())?;
-        Ok(Socket { stream, peer, readiness: Cell::new(Readiness::Unwatched), low_water: Cell::new(1) })
+        Stream::new(descriptor).map(|stream| Socket::over(stream, peer))
+    }
+
+    /// Takes over a stream.
+    pub(super) fn over(stream: Stream, peer: SocketAddr) -> Socket {
+        Socket { stream, peer, readiness: Cell::new(Readiness::Unwatched), low_water: Cell::new(1) }
     }
 
     /// The other end.
@@ -66,8 +63,7 @@ impl Socket {
     /// doesn't wake its waiter; who delivers it does.
     pub(super) async fn readable(&self) -> Result<(), PeerGone> {
         if self.readiness.get() == Readiness::Unwatched {
-            // `false`: the epoll driver asks the kernel again instead of trusting what it remembers.
-            return self.stream.readable(false).await.map_err(|_| PeerGone);
+            return self.stream.readable().await.map_err(|_| PeerGone);
         }
         poll_fn(|_| match self.readiness.get() {
             Readiness::Empty => Poll::Pending,
@@ -103,7 +99,7 @@ impl Socket {
     /// [`Socket::gather`] of so many bytes, or of as many as the kernel holds.
     pub(super) fn gather_bytes(&self, bytes: u32) -> bool {
         if self.low_water.get() != bytes {
-            let result = sys::set_receive_low_water(self, bytes);
+            let result = self.stream.set_receive_low_water(bytes);
             self.low_water.set(if result.is_ok() { bytes } else { 1 });
             // Too few to be told of until now.
             self.notify_readable(false);
@@ -122,118 +118,84 @@ impl Socket {
 
     /// Waits until something can be sent, or nothing ever will be.
     pub(super) async fn writable(&self) -> Result<(), PeerGone> {
-        self.stream.writable(false).await.map_err(|_| PeerGone)?;
-        if self.is_writable() {
+        self.stream.writable().await.map_err(|_| PeerGone)?;
+        if self.stream.is_writable() {
             return Ok(());
         }
         // Boxed: what is rare must not take up room in every transfer.
         Box::pin(self.writable_past_half_close()).await
     }
 
-    fn is_writable(&self) -> bool {
-        let mut sockets = [PollFd::new(self, PollFlags::OUT)];
-        // Where poll fails the next send says why.
-        poll(&mut sockets, Some(&Timespec::default())) != Ok(0)
-    }
-
     /// A ring's POLL_ADD always ends with the peer's half-close as well (IO_POLL_UNMASK holds EPOLLRDHUP, seen on
-    /// 6.18), so behind one it says "writable" at once and for ever. An epoll of its own waits for the rest alone.
+    /// 6.18), so behind one it says "writable" at once and for ever.
     async fn writable_past_half_close(&self) -> Result<(), PeerGone> {
-        let Ok(waiter) = self.waiter() else {
-            // Out of descriptors. Slow, but no spin.
-            monoio::time::sleep(TICK).await;
-            return Ok(());
-        };
-        waiter.readable(false).await.map_err(|_| PeerGone)
-    }
-
-    /// An epoll instance that is readable when this socket is writable or broken. monoio waits for any descriptor
-    /// that poll(2) knows, whatever it is called.
-    fn waiter(&self) -> std::io::Result<UnixStream> {
-        let waiter = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&waiter, self, epoll::EventData::new_u64(0), epoll::EventFlags::OUT)?;
-        UnixStream::from_std(waiter.into())
+        match self.stream.writable_alone().await {
+            Some(result) => result.map_err(|_| PeerGone),
+            None => {
+                // Out of descriptors. Slow, but no spin.
+                platform::sleep(TICK).await;
+                Ok(())
+            }
+        }
     }
 
     /// Fills `buffer` with what has arrived, and says how much that is. None: nothing yet. 0: the peer has ended.
     pub(super) fn try_receive(&self, buffer: &mut [u8]) -> Result<Option<usize>, PeerGone> {
         let room = buffer.len();
-        self.received(recv(self, buffer, RecvFlags::empty()).map(|(_, count)| count), room)
+        self.received(self.stream.receive(buffer), room)
     }
 
-    /// Drops up to `scratch.len()` bytes that have arrived, inside the kernel: with MSG_TRUNC, TCP counts bytes
-    /// without copying them (tcp(7), Linux 2.4), so `scratch` only lends its length.
+    /// Drops up to `scratch.len()` bytes that have arrived.
     pub(super) fn try_discard(&self, scratch: &mut [u8]) -> Result<Option<usize>, PeerGone> {
         let room = scratch.len();
-        self.received(recv(self, scratch, RecvFlags::TRUNC).map(|(_, count)| count), room)
+        self.received(self.stream.discard(scratch), room)
     }
 
     /// Whether the peer sends nothing more: it has ended in order, and all before has arrived, or broken off.
     pub(super) fn has_peer_ended(&self) -> bool {
-        let mut sockets = [PollFd::new(self, PollFlags::RDHUP)];
-        // HUP and ERR are told in any case: poll(2).
-        poll(&mut sockets, Some(&Timespec::default())) != Ok(0)
+        self.stream.has_peer_ended()
     }
 
     /// Hands bytes to the kernel, as many as it takes. `more`: others follow at once, so that it needn't send a
     /// small segment for these.
     pub(super) fn try_send(&self, bytes: &[u8], more: bool) -> Result<Option<usize>, PeerGone> {
-        not_yet(self.send(bytes, more))
+        not_yet(self.stream.send(bytes, more))
     }
 
     /// Hands two pieces to the kernel in one call, as much of them as it takes.
     pub(super) fn try_send_both(&self, first: &[u8], second: &[u8]) -> Result<Option<usize>, PeerGone> {
-        not_yet(self.send_both(first, second))
-    }
-
-    /// [`Socket::try_send`] with what the system said of it.
-    pub(super) fn send(&self, bytes: &[u8], more: bool) -> Result<usize, Errno> {
-        let more = if more { SendFlags::MORE } else { SendFlags::empty() };
-        send(self, bytes, SendFlags::NOSIGNAL | more)
-    }
-
-    /// [`Socket::try_send_both`] with what the system said of it.
-    pub(super) fn send_both(&self, first: &[u8], second: &[u8]) -> Result<usize, Errno> {
-        let pieces = [IoSlice::new(first), IoSlice::new(second)];
-        sendmsg(self, &pieces, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
+        not_yet(self.stream.send_both(first, second))
     }
 
     /// Holds back segments that aren't full (TCP_CORK), or releases them.
     pub(super) fn set_cork(&self, on: bool) {
-        // A socket that refuses has been reset; the next send says so.
-        let _ = sockopt::set_tcp_cork(self, on);
+        self.stream.set_cork(on);
     }
 
     /// Ends our direction: the peer sees an orderly close after the last byte.
     pub(super) fn finish(&self) {
-        let _ = shutdown(self, Shutdown::Write);
+        self.stream.finish();
     }
 
     /// Breaks the connection off: unsent bytes are dropped and the peer gets a reset, so that it can't take a
     /// part for the whole. Wakes whoever waits for the connection.
     pub(super) fn abort(&self) {
-        // Dissolving the association resets it (connect(2), AF_UNSPEC; seen on 6.18). A shutdown would send a
-        // FIN ahead of the reset, and a peer that is reading takes that for an orderly end.
-        if connect_unspec(self).is_err() {
-            let _ = sockopt::set_socket_linger(self, Some(Duration::ZERO));
-            let _ = shutdown(self, Shutdown::Both);
-        }
+        self.stream.abort();
     }
 
     /// All has been said: closing is no breaking off any more, where it was meant to be one until then (SO_LINGER).
     pub(super) fn end_in_order(&self) {
-        let _ = sockopt::set_socket_linger(self, None);
+        self.stream.end_in_order();
     }
 
     /// The error of a connect that has ended.
     pub(super) fn connect_error(&self) -> Result<(), Errno> {
-        sockopt::socket_error(self).and_then(|result| result)
+        self.stream.connect_error()
     }
-}
 
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        sys::borrow(&self.stream)
+    /// Bytes that were sent and that the peer has not acknowledged.
+    pub(super) fn unacknowledged_bytes(&self) -> u32 {
+        self.stream.unacknowledged_bytes()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::context::{Driver, IDLE_GRACE_MS, Setup, Worker};
 use super::disk::{Disk, DiskThreads};
 use super::readiness::ReadinessEvents;
-use super::{accept, pacing, stream};
+use super::{accept, pacing, platform, stream};
 use crate::job::StreamJob;
 use crate::limits::{PaceMinimum, TICK};
 use crate::sys::uring;
@@ -96,9 +96,9 @@ async fn serve(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Resul
     };
     let worker = Rc::new(Worker::new(setup, Disk::new(&disk_threads), readiness, is_paced));
     worker.telemetry.beat(worker.number);
-    monoio::spawn(accept_to_the_end(Rc::clone(&worker), listener, is_listener_passed));
-    monoio::spawn(deliver_readiness(Rc::clone(&worker)));
-    monoio::spawn(stream::take_jobs(Rc::clone(&worker), jobs));
+    platform::spawn(accept_to_the_end(Rc::clone(&worker), listener, is_listener_passed));
+    platform::spawn(deliver_readiness(Rc::clone(&worker)));
+    platform::spawn(stream::take_jobs(Rc::clone(&worker), jobs));
     let _ = ready.send(Ok(()));
     let ended_whole = worker.turn_until_drained().await;
     worker.telemetry.retire(worker.number);
@@ -115,14 +115,14 @@ async fn deliver_readiness(worker: Rc<Worker>) {
 }
 
 impl Worker {
-    async fn turn_until_drained(&self) -> bool {
+    pub(super) async fn turn_until_drained(&self) -> bool {
         loop {
-            monoio::time::sleep(TICK).await;
+            platform::sleep(TICK).await;
             self.tick();
             let Some(drain) = self.drain() else { continue };
             self.idle_targets.clear();
             self.registry.close_idle(self.clock.now(), self.clock.deadline(IDLE_GRACE_MS).timeout_ticks);
-            let past_deadline = Instant::now() >= drain.deadline;
+            let past_deadline = platform::now() >= drain.deadline;
             if !self.has_ended() && past_deadline {
                 self.break_off().await;
             }
@@ -133,7 +133,7 @@ impl Worker {
         }
     }
 
-    fn tick(&self) {
+    pub(super) fn tick(&self) {
         self.clock.advance();
         self.waits.tick(&self.clock);
         self.access_log.flush();
@@ -157,9 +157,9 @@ impl Worker {
         let connections = self.registry.len();
         tracing::warn!(worker = self.number, connections, "drain_timeout_ms is over: breaking off");
         self.registry.abort_all();
-        let end = Instant::now() + ABORT_GRACE;
-        while !self.has_ended() && Instant::now() < end {
-            monoio::time::sleep(TICK).await;
+        let end = platform::now() + ABORT_GRACE;
+        while !self.has_ended() && platform::now() < end {
+            platform::sleep(TICK).await;
             self.access_log.flush();
         }
     }
@@ -167,7 +167,7 @@ impl Worker {
     async fn end_readiness(&self) {
         self.readiness.stop();
         while !self.readiness.has_stopped() {
-            monoio::time::sleep(Duration::ZERO).await;
+            platform::sleep(Duration::ZERO).await;
         }
     }
 }

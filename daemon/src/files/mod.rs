@@ -7,6 +7,7 @@ mod digests;
 mod direct;
 mod directory;
 mod error;
+mod faults;
 mod file_system;
 mod free_space;
 mod generation;
@@ -31,6 +32,8 @@ pub use cache::{CONTENT_BYTES_MAX, FileCache, KnownFile, Term};
 pub use digester::Digester;
 pub use directory::{Beginning, Begun, Entry, Listing, Listings, Terms};
 pub use error::{FileError, SpoolError};
+#[cfg(test)]
+pub(crate) use faults::fail_by;
 pub use free_space::Shortage;
 pub use generation::Generation;
 pub use hot_windows::{HotWindows, WINDOW_BYTES};

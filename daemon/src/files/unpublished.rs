@@ -10,6 +10,7 @@ use rustix::fs::{
 use rustix::io::{Errno, pwrite, retry_on_intr};
 
 use super::direct::DirectFile;
+use super::faults;
 use crate::sys;
 
 /// The attribute in which an upload is described until it has its name.
@@ -56,7 +57,7 @@ impl Unpublished {
     /// Appends `bytes`. After an error it can't be known what of them is in the file.
     pub(super) fn append(&mut self, mut bytes: &[u8]) -> Result<(), Errno> {
         while !bytes.is_empty() {
-            match pwrite(&self.file, bytes, self.length) {
+            match faults::before_write().and_then(|()| pwrite(&self.file, bytes, self.length)) {
                 // No file system is known to do this to a regular file.
                 Ok(0) => return Err(Errno::IO),
                 Ok(count) => {
@@ -109,7 +110,7 @@ impl Unpublished {
     /// Makes content and metadata durable. A failure is final: the kernel may have dropped the pages, so that a
     /// second fsync(2) would succeed over missing bytes.
     pub(super) fn sync(&self) -> Result<(), Errno> {
-        fsync(&self.file)
+        faults::before_write().and_then(|()| fsync(&self.file))
     }
 }
 

@@ -131,6 +131,37 @@ impl LogQueue {
     }
 }
 
+/// Lines that no thread writes.
+#[cfg(test)]
+pub struct KeptLines(mpsc::Receiver<Message>);
+
+#[cfg(test)]
+impl KeptLines {
+    /// All that were handed over since the last time.
+    pub fn take(&self) -> String {
+        let mut text = Vec::new();
+        while let Ok(Message::Line(bytes) | Message::Batch(bytes)) = self.0.try_recv() {
+            text.extend(bytes);
+        }
+        String::from_utf8(text).unwrap()
+    }
+}
+
+#[cfg(test)]
+impl LogQueue {
+    /// A queue whose lines are kept for whoever takes them.
+    pub fn kept() -> (LogQueue, KeptLines) {
+        let (messages, receiver) = mpsc::channel();
+        let queue = Queue {
+            messages,
+            bytes_waiting: Arc::default(),
+            losses: Arc::default(),
+            buffers: LineBuffers::default(),
+        };
+        (LogQueue(Some(Arc::new(queue))), KeptLines(receiver))
+    }
+}
+
 /// The thread: what waits goes out in one write, in the order of its times.
 struct Writer {
     bytes_waiting: Arc<AtomicUsize>,

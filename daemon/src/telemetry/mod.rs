@@ -27,6 +27,8 @@ pub use labels::{
     EngineLabel, FrameRefusal, Label, Limit, LogLoss, Outcome, ProxyRefusal, SpaceRefusal, Status,
     UploadOutcome,
 };
+#[cfg(test)]
+pub use log_queue::KeptLines;
 pub use log_queue::LogQueue;
 pub use node::{HEARTBEAT_AGE_MAX, Health, Part, Telemetry};
 pub use request_id::{RequestId, RequestIds};

@@ -24,11 +24,14 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use super::platform;
 use crate::files::{FileError, KnownFile, MountId, SourceFile};
 pub(in crate::dataplane) use lane::{Lane, Owner};
 pub(in crate::dataplane) use task::Part;
 use task::{Abandoned, Awaited, Awaiting, Slot, Unawaited};
 pub(super) use threads::DiskThreads;
+#[cfg(test)]
+pub(in crate::dataplane) use threads::SimulatedThreads;
 use threads::{Admission, Pool};
 
 /// Why work wasn't done, or nobody waited for its end.
@@ -208,10 +211,16 @@ impl Disk {
         }
     }
 
+    /// How many wait for work of theirs.
+    #[cfg(test)]
+    pub(in crate::dataplane) fn waiting(&self) -> usize {
+        self.waits.borrow().len()
+    }
+
     /// Gives up what has waited for too long; to be called once a tick.
     pub(super) fn sweep(&self, timeout_ms: u64) {
         self.pool.set_timeout(timeout_ms);
-        let now = Instant::now();
+        let now = platform::now();
         let age_min = AGE_MIN.min(Duration::from_millis(timeout_ms));
         for (_, wait) in self.waits.borrow_mut().iter_mut() {
             if wait.verdict.is_none() && now.saturating_duration_since(wait.since) >= age_min {
@@ -231,7 +240,7 @@ impl Disk {
     }
 
     fn silence_of(&self, lane: Lane, owner: Owner) -> Option<DiskError> {
-        let silence = self.pool.silence(lane, owner.mount, Instant::now());
+        let silence = self.pool.silence(lane, owner.mount, platform::now());
         (silence >= self.pool.patience(lane)).then(|| self.silent(owner.mount))
     }
 
@@ -270,7 +279,7 @@ impl Disk {
         slot: Arc<Slot<R>>,
     ) -> Asked<'_, R> {
         let task: Arc<dyn Awaited> = Arc::<Slot<R>>::clone(&slot);
-        let wait = Wait { lane, owner, number, since: Instant::now(), manner, task, verdict: None };
+        let wait = Wait { lane, owner, number, since: platform::now(), manner, task, verdict: None };
         let key = self.waits.borrow_mut().insert(wait);
         Asked::Waiting(Waiting { disk: self, key, lane, slot })
     }

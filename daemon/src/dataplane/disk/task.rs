@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use super::super::platform;
+
 /// Work for a disk thread.
 pub(super) trait Task: Send {
     /// Does the work, unless nobody waits for it any more, and hands over what comes of it.
@@ -79,7 +81,7 @@ impl<R> Slot<R> {
     fn begin(&self) -> bool {
         match &mut *self.lock() {
             State::Waiting { began, .. } => {
-                *began = Some(Instant::now());
+                *began = Some(platform::now());
                 true
             }
             _ => false,

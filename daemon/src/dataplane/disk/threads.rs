@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::nice;
 
+use super::super::platform;
 use super::lane::{Lane, Owner};
 use super::queue::Queue;
 use super::shares::{Kind, Shares};
@@ -92,8 +93,19 @@ impl DiskThreads {
         timeout_ms: u64,
         mounts: Arc<Mounts>,
     ) -> io::Result<DiskThreads> {
+        let threads = DiskThreads::unstarted(count, timeout_ms, mounts);
+        for number in 0..count {
+            let pool = Arc::clone(threads.pool());
+            let name = format!("streamd-disk-{number}");
+            // Not joined: a thread that hangs in a dead file system must not hold up the end of the daemon.
+            std::thread::Builder::new().name(name).spawn(move || pool.serve(number))?;
+        }
+        Ok(threads)
+    }
+
+    /// What `count` threads would do, for whoever does it instead of them.
+    pub(super) fn unstarted(count: usize, timeout_ms: u64, mounts: Arc<Mounts>) -> DiskThreads {
         let shares = Shares::of(count);
-        let prompt = shares.threads(Kind::Prompt);
         let state = State {
             queue: Queue::new(shares, mounts.root()),
             running: vec![None; count],
@@ -105,15 +117,7 @@ impl DiskThreads {
         };
         let (timeout_ms, has_silent) = (AtomicU64::new(timeout_ms), AtomicBool::new(false));
         let pool = Pool { state: Mutex::new(state), timeout_ms, has_silent, mounts };
-        let threads = DiskThreads(Arc::new(End(Arc::new(pool))));
-        for number in 0..count {
-            let kind = if number < prompt { Kind::Prompt } else { Kind::Patient };
-            let pool = Arc::clone(threads.pool());
-            let name = format!("streamd-disk-{number}");
-            // Not joined: a thread that hangs in a dead file system must not hold up the end of the daemon.
-            std::thread::Builder::new().name(name).spawn(move || pool.serve(number, kind))?;
-        }
-        Ok(threads)
+        DiskThreads(Arc::new(End(Arc::new(pool))))
     }
 
     /// What all threads share. Whoever holds only this doesn't keep them from ending.
@@ -151,7 +155,7 @@ impl Pool {
 
     /// Whether a task of an owner may wait for its turn, where it may as well be told that it can't.
     pub(super) fn admits(&self, lane: Lane, owner: Owner) -> Admission {
-        let (now, patience) = (Instant::now(), self.patience(lane));
+        let (now, patience) = (platform::now(), self.patience(lane));
         let state = self.lock();
         if state.queue.silence(lane, owner.mount, now) >= patience {
             Admission::Silent
@@ -164,7 +168,7 @@ impl Pool {
 
     /// Whether a task of an owner that nobody waits for may wait for its turn.
     pub(super) fn admits_unawaited(&self, lane: Lane, owner: Owner) -> bool {
-        let now = Instant::now();
+        let now = platform::now();
         let state = self.lock();
         // Each may have a file open: so few wait, and none for a disk that does nothing now.
         state.queue.silence(lane, owner.mount, now) < UNAWAITED_SILENCE_MAX.min(self.patience(lane))
@@ -185,7 +189,7 @@ impl Pool {
 
     /// Has a thread do `task` when its turn comes, and tells its number.
     pub(super) fn submit(&self, lane: Lane, owner: Owner, task: Box<dyn Task>) -> u64 {
-        let now = Instant::now();
+        let now = platform::now();
         let mut state = self.lock();
         let number = state.queue.push(lane, owner, task, now);
         let kind = state.queue.shares().lane(lane).kind;
@@ -219,7 +223,7 @@ impl Pool {
 
     /// What the lanes do now, and which mounts don't answer.
     pub(in crate::dataplane) fn report(&self) -> DiskState {
-        let now = Instant::now();
+        let now = platform::now();
         let state = self.lock();
         let lanes = Lane::ALL.map(|lane| {
             let running =
@@ -266,6 +270,20 @@ impl Pool {
 }
 
 impl State {
+    /// The thread of this number takes what is next for its kind.
+    fn begin(&mut self, number: usize, kind: Kind, now: Instant) -> Option<(Lane, MountId, Box<dyn Task>)> {
+        let taken = self.queue.take(kind, now);
+        self.running[number] = taken.as_ref().map(|(lane, ..)| (*lane, now));
+        taken
+    }
+
+    /// It has done what it took.
+    fn end(&mut self, number: usize, (lane, mount): (Lane, MountId), now: Instant) {
+        self.queue.end(lane, mount, now);
+        self.ended[lane as usize] += 1;
+        self.running[number] = None;
+    }
+
     /// A thread of this kind to be woken, if one sleeps and would find a task.
     fn next_sleeper(&mut self, kind: Kind, now: Instant) -> Option<Sleeper> {
         let asleep = &mut self.asleep[kind as usize];
@@ -278,26 +296,30 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn kind(&self, number: usize) -> Kind {
+        let prompt = self.lock().queue.shares().threads(Kind::Prompt);
+        if number < prompt { Kind::Prompt } else { Kind::Patient }
+    }
+
     /// Does one task after the other.
-    fn serve(&self, number: usize, kind: Kind) {
+    fn serve(&self, number: usize) {
+        let kind = self.kind(number);
         if kind == Kind::Patient {
             // Where it is refused everything still is done.
             let _ = nice(NICENESS);
         }
         let (mut ended, mut has_slept) = (None, false);
         loop {
-            let now = Instant::now();
+            let now = platform::now();
             let mut state = self.lock();
             if std::mem::take(&mut has_slept) {
                 // park(3) may return for no reason, and then nobody took it off the list.
                 state.asleep[kind as usize].retain(|sleeper| sleeper.number != number);
             }
             if let Some((lane, mount)) = ended.take() {
-                state.queue.end(lane, mount, now);
-                state.ended[lane as usize] += 1;
-                state.running[number] = None;
+                state.end(number, (lane, mount), now);
             }
-            let Some((lane, mount, task)) = state.queue.take(kind, now) else {
+            let Some((lane, mount, task)) = state.begin(number, kind, now) else {
                 if state.is_over {
                     return;
                 }
@@ -307,7 +329,6 @@ impl Pool {
                 has_slept = true;
                 continue;
             };
-            state.running[number] = Some((lane, now));
             // Its end may have made room for two.
             let sleeper = state.next_sleeper(kind, now);
             drop(state);
@@ -318,5 +339,43 @@ impl Pool {
             let _ = catch_unwind(AssertUnwindSafe(|| task.run()));
             ended = Some((lane, mount));
         }
+    }
+}
+
+/// Threads of which each takes a task, does it and is through with it when it is told to.
+#[cfg(test)]
+pub(in crate::dataplane) struct SimulatedThreads {
+    threads: DiskThreads,
+    begun: Vec<Option<(Lane, MountId, Box<dyn Task>)>>,
+}
+
+#[cfg(test)]
+impl SimulatedThreads {
+    pub(in crate::dataplane) fn new(count: usize, timeout_ms: u64, mounts: Arc<Mounts>) -> SimulatedThreads {
+        let threads = DiskThreads::unstarted(count, timeout_ms, mounts);
+        SimulatedThreads { threads, begun: (0..count).map(|_| None).collect() }
+    }
+
+    pub(in crate::dataplane) fn threads(&self) -> &DiskThreads {
+        &self.threads
+    }
+
+    /// The thread of this number does the task that it took, or takes one. False: there is none for it.
+    pub(in crate::dataplane) fn step(&mut self, number: usize) -> bool {
+        let pool = self.threads.pool();
+        if let Some((lane, mount, task)) = self.begun[number].take() {
+            task.run();
+            pool.lock().end(number, (lane, mount), platform::now());
+            return true;
+        }
+        let kind = pool.kind(number);
+        self.begun[number] = pool.lock().begin(number, kind, platform::now());
+        self.begun[number].is_some()
+    }
+
+    /// Whether nothing waits for them, and they do nothing.
+    pub(in crate::dataplane) fn are_idle(&self) -> bool {
+        let state = self.threads.pool().lock();
+        state.queue.is_idle() && Lane::ALL.iter().all(|lane| state.queue.waiting(*lane) == 0)
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
+use super::platform;
 use crate::files::residency::{Extent, Residency, glance, probe, read_whole};
 use crate::files::{Random, SourceFile};
 use crate::limits::Tick;
@@ -123,12 +124,12 @@ impl DiskWaits {
     pub(super) fn begin(&self, care: Care, bytes: u64) -> Look {
         let before = if care == Care::Most { ThreadUsage::now() } else { self.usage.get() };
         let is_timed = care != Care::Least || bytes > CALL_BYTES_CLOSE;
-        Look { care, began: is_timed.then(Instant::now), before }
+        Look { care, began: is_timed.then(platform::now), before }
     }
 
     /// After it: for how long it waited for a disk, if it did.
     pub(super) fn end(&self, look: &Look, clock: &Clock) -> Option<Duration> {
-        let elapsed = look.began?.elapsed();
+        let elapsed = platform::now().saturating_duration_since(look.began?);
         let is_slow = elapsed >= SLOW_CALL;
         if look.care == Care::Least && !is_slow {
             return None;

@@ -1,11 +1,12 @@
 //! What isn't in memory: found out per window, and read on a disk thread.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::super::disk_waits::{Belief, Care};
 use super::super::error::TransferError;
+use super::super::platform;
 use super::kernel::{Kernel, Reader, Source};
 use super::transfer::Transfer;
 use super::window::{Found, Window};
@@ -153,8 +154,8 @@ pub(super) async fn warm<K: Kernel>(
 
 /// What `read` gives, and how long it took.
 pub(super) fn timed<R>(read: impl FnOnce() -> R) -> (R, Duration) {
-    let began = Instant::now();
-    (read(), began.elapsed())
+    let began = platform::now();
+    (read(), platform::now().saturating_duration_since(began))
 }
 
 fn read_through(reader: &impl Reader, window: Window) -> Result<(), TransferError> {

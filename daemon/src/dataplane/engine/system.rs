@@ -1,11 +1,10 @@
 //! The real thing below the engines: Linux, by way of a worker and one of its connections.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::sendfile;
 use rustix::io::{Errno, pread};
 use rustix::pipe::{SpliceFlags, splice};
 
@@ -34,20 +33,19 @@ impl Kernel for System<'_> {
     type Pipe = Pipe;
 
     fn send(&self, bytes: &[u8], more: bool) -> Result<usize, Errno> {
-        self.connection.socket.send(bytes, more)
+        self.connection.socket.stream.send(bytes, more)
     }
 
     fn send_both(&self, first: &[u8], second: &[u8]) -> Result<usize, Errno> {
-        self.connection.socket.send_both(first, second)
+        self.connection.socket.stream.send_both(first, second)
     }
 
-    fn sendfile(&self, file: &SourceFile, mut offset: u64, bytes: usize) -> Result<usize, Errno> {
-        // The offset is ours, not the file's: one descriptor serves many transfers.
-        sendfile(&self.connection.socket, file, Some(&mut offset), bytes)
+    fn sendfile(&self, file: &SourceFile, offset: u64, bytes: usize) -> Result<usize, Errno> {
+        self.connection.socket.stream.sendfile(file, offset, bytes)
     }
 
-    fn sendfile_synthetic(&self, source: &Synthetic, mut offset: u64, bytes: usize) -> Result<usize, Errno> {
-        sendfile(&self.connection.socket, source, Some(&mut offset), bytes)
+    fn sendfile_synthetic(&self, source: &Synthetic, offset: u64, bytes: usize) -> Result<usize, Errno> {
+        self.connection.socket.stream.sendfile(source, offset, bytes)
     }
 
     fn take_pipe(&self) -> Option<Arc<Pipe>> {
@@ -59,9 +57,7 @@ impl Kernel for System<'_> {
     }
 
     fn empty_pipe(&self, pipe: &Pipe, bytes: usize, more: bool) -> Result<usize, Errno> {
-        let more = if more { SpliceFlags::MORE } else { SpliceFlags::empty() };
-        let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK | more;
-        splice(&pipe.output, None, &self.connection.socket, None, bytes, flags)
+        self.connection.socket.stream.empty_pipe(pipe.output.as_fd(), bytes, more)
     }
 
     fn writable(&self, timeout_ms: u64) -> impl Future<Output = Result<(), TransferError>> {

@@ -1,7 +1,5 @@
 //! What comes on a connection that brings frames: headers, payload, and the acknowledgements that go back.
 
-use rustix::io::ioctl_fionread;
-
 use super::super::connection::{Connection, Phase};
 use super::super::context::Worker;
 use super::super::error::TransferError;
@@ -40,7 +38,7 @@ impl Frames<'_> {
 
     /// Whether anything of the next frame has come. Where the kernel doesn't say, the next receive does.
     pub(super) fn has_more(&self) -> bool {
-        !self.input.is_empty() || ioctl_fionread(&self.connection.socket).is_ok_and(|bytes| bytes > 0)
+        !self.input.is_empty() || self.connection.socket.stream.arrived_bytes() > 0
     }
 
     /// Drops a payload inside the kernel.

@@ -7,9 +7,9 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use rustix::io::Errno;
 
+use super::super::super::platform::simulated::Seeded;
 use super::super::kernel::{Reader, Source};
 use super::plan::{Call, Outcome, Plan};
-use super::seeded::Seeded;
 use crate::files::HotWindows;
 use crate::limits::Tick;
 

@@ -6,7 +6,6 @@ mod peer;
 mod plan;
 mod run;
 mod script;
-mod seeded;
 mod simulated;
 mod simulation;
 mod sizes;

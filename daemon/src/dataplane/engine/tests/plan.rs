@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use rustix::io::Errno;
 
 use super::super::super::disk_waits::{Belief, Care};
+use super::super::super::platform::simulated::Seeded;
 use super::file::{Change, Content};
-use super::seeded::Seeded;
 use crate::files::residency::Residency;
 use crate::limits::Tick;
 

@@ -8,13 +8,13 @@ use tokio::sync::oneshot;
 
 use super::super::super::account::Tally;
 use super::super::super::error::TransferError;
+use super::super::super::platform::simulated::Seeded;
 use super::super::transfer::{JobCaller, Transfer};
 use super::super::{check, send_range, send_synthetic};
 use super::file::{Content, ScriptedFile};
 use super::peer::{Peer, Piece};
 use super::plan::Plan;
 use super::script::{Host, Script, TIMEOUT_MS};
-use super::seeded::Seeded;
 use crate::files::Synthetic;
 use crate::job::{JobEnd, StreamProgress};
 use crate::protocol::range::ByteRange;

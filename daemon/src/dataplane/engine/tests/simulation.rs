@@ -7,11 +7,11 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+use super::super::super::platform::simulated::Seeded;
 use super::file::Change;
 use super::plan::Plan;
 use super::run::Tasks;
 use super::script::Host;
-use super::seeded::Seeded;
 use super::simulated::Simulated;
 use crate::config::EngineChoice;
 use crate::telemetry::{EngineLabel, Label};

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::super::super::platform;
 use crate::files::{FileError, Found, Root};
 use crate::protocol::conditional::{Preconditions, Validators, permits_write};
 use crate::protocol::name::Name;
@@ -80,7 +81,7 @@ impl Conditions {
             return true;
         }
         match root.find(name) {
-            Ok(Found::File(file)) => self.permit(Some(&file.validators(SystemTime::now()))),
+            Ok(Found::File(file)) => self.permit(Some(&file.validators(platform::wall_clock()))),
             Err(FileError::NotFound) => self.permit(None),
             // Whatever is wrong, the upload itself meets it too and can say what.
             Ok(Found::Directory(_)) | Err(_) => true,

@@ -1,16 +1,13 @@
 //! A long body on its way past the page cache: one buffer is received into while the other one is written, each on a
 //! disk thread, and the worker waits for both.
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 
 use super::super::super::connection::{Connection, Phase};
 use super::super::super::context::Worker;
 use super::super::super::disk::{DiskError, Lane, Owner};
 use super::super::super::error::TransferError;
+use super::super::super::platform::SharedStream;
 use super::error::BodyError;
 use super::framing::Framing;
 use super::turn::{GATHER_MS, Pause, Turn};
@@ -52,7 +49,7 @@ pub(super) async fn run(
 
 /// What a disk thread needs to receive.
 struct Filling {
-    socket: Arc<OwnedFd>,
+    socket: SharedStream,
     /// Bytes of the body that are to come.
     left: u64,
     /// Received before.
@@ -102,7 +99,7 @@ impl Filling {
                 return if self.left == 0 { Pause::Whole } else { Pause::TurnOver };
             }
             let room = &mut self.buffer.room()[..wanted];
-            match recv(&self.socket, room, RecvFlags::DONTWAIT).map(|(_, count)| count) {
+            match self.socket.receive(room) {
                 Ok(0) => return Pause::PeerEnded,
                 Ok(count) => self.took(count),
                 Err(Errno::AGAIN) => return Pause::NothingThere,

@@ -39,7 +39,6 @@ use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::{Body, Request};
 use crate::protocol::http1::trailers::Trailers;
 use crate::protocol::upload::UploadStep;
-use crate::sys;
 use crate::telemetry::UploadOutcome;
 use answer::Answer;
 use call::{BodyState, Call, Stop};
@@ -126,14 +125,14 @@ pub(super) async fn serve(
 /// Whether the peer acknowledges the answer in time. A client that waits for it sends nothing before.
 async fn is_delivered(worker: &Worker, connection: &Registered) -> bool {
     let end = worker.clock.deadline(DELIVERY_MS);
-    while sys::unacknowledged_bytes(&connection.socket) > 0 {
+    while connection.socket.unacknowledged_bytes() > 0 {
         if worker.clock.now() >= end.tick {
             return false;
         }
         match connection.readable(Phase::Receiving, worker.clock.deadline(ACKNOWLEDGED_MS)).await {
             Err(TransferError::TimedOut) => {}
             // It goes on, or ends the connection: what it has by now is all.
-            Ok(()) => return sys::unacknowledged_bytes(&connection.socket) == 0,
+            Ok(()) => return connection.socket.unacknowledged_bytes() == 0,
             Err(_) => return false,
         }
     }

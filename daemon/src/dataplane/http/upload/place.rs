@@ -3,6 +3,7 @@
 
 use super::super::super::connection::Connection;
 use super::super::super::context::Worker;
+use super::super::super::platform;
 use super::super::super::room_requests::Want;
 use super::answer::Answer;
 use super::call::Call;
@@ -67,7 +68,7 @@ impl<'a> Call<'a> {
             end = worker.clock.now() + if worker.workers() > 1 { LOOKED_TICKS } else { 0 };
         }
         while self.is_above_limit() && worker.clock.now() < end {
-            monoio::time::sleep(TICK).await;
+            platform::sleep(TICK).await;
             if made == 0 && self.is_above_limit() {
                 made = worker.make_room(want);
             }

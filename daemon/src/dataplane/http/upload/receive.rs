@@ -2,9 +2,6 @@
 //! between the turns for more to arrive: no byte passes through the ring thread, and none waits there for a disk. A
 //! long body has two disk threads at a time (`direct`).
 
-use std::os::fd::AsFd;
-use std::sync::Arc;
-
 use rustix::io::Errno;
 
 use super::super::super::clock::Deadline;
@@ -41,8 +38,8 @@ pub(super) async fn receive(
     writer: Writer,
     owner: Owner,
 ) -> Received {
-    let socket = match connection.socket.as_fd().try_clone_to_owned() {
-        Ok(socket) => Arc::new(socket),
+    let socket = match connection.socket.stream.share() {
+        Ok(socket) => socket,
         Err(error) => {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::MFILE);
             let result = Err(BodyError::Upload(UploadError::Exhausted(errno)));

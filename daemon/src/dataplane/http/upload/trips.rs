@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::super::context::Worker;
 use super::super::super::disk::{DiskError, Lane, Owner, Part};
+use super::super::super::platform;
 use super::super::super::publications::Outcome;
 use crate::files::MountId;
 use crate::limits::AddressGroup;
@@ -24,7 +25,7 @@ pub(super) async fn publish(
         && worker.publications.add(group, part)
     {
         // It begins after the tasks that are awake by now, whose files it takes along.
-        drop(monoio::spawn(take_trips(Rc::clone(worker))));
+        platform::spawn(take_trips(Rc::clone(worker)));
     }
     let mut waiting = Waiting { worker, is_published: false };
     let outcome = asked.await;

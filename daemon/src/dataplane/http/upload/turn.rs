@@ -1,12 +1,10 @@
 //! One turn of a disk thread with an upload: it receives and writes what is there.
 
 use std::cell::RefCell;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 
+use super::super::super::platform::SharedStream;
 use super::error::BodyError;
 use super::framing::Framing;
 use crate::files::upload::{DirectBuffer, Writer};
@@ -52,7 +50,7 @@ pub(super) enum Pause {
 /// What a disk thread needs for a turn.
 pub(super) struct Turn {
     pub(super) writer: Writer,
-    pub(super) socket: Arc<OwnedFd>,
+    pub(super) socket: SharedStream,
     pub(super) framing: Framing,
     /// Received before: at first with the head, at last of the next request.
     pub(super) ahead: Vec<u8>,
@@ -93,7 +91,7 @@ impl Turn {
         let mut received = 0;
         while received < TURN_BYTES {
             let wanted = self.framing.wanted(buffer.len());
-            match recv(&self.socket, &mut buffer[..wanted], RecvFlags::DONTWAIT).map(|(_, count)| count) {
+            match self.socket.receive(&mut buffer[..wanted]) {
                 Ok(0) => return Ok(Pause::PeerEnded),
                 Ok(count) => {
                     received += count;

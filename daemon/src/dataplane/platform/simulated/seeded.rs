@@ -2,15 +2,15 @@
 
 /// SplitMix64 (Steele, Lea and Flood, 2014).
 #[derive(Clone, Debug)]
-pub(super) struct Seeded(u64);
+pub(in crate::dataplane) struct Seeded(u64);
 
 impl Seeded {
-    pub(super) fn new(seed: u64) -> Seeded {
+    pub(in crate::dataplane) fn new(seed: u64) -> Seeded {
         Seeded(seed)
     }
 
     /// The next number.
-    pub(super) fn number(&mut self) -> u64 {
+    pub(in crate::dataplane) fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -18,27 +18,27 @@ impl Seeded {
     }
 
     /// One below `end`; 0 where that is 0.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub(in crate::dataplane) fn below(&mut self, end: u64) -> u64 {
         self.number() % end.max(1)
     }
 
     /// True once in `times`, on average; never where that is 0.
-    pub(super) fn one_in(&mut self, times: u64) -> bool {
+    pub(in crate::dataplane) fn one_in(&mut self, times: u64) -> bool {
         times > 0 && self.below(times) == 0
     }
 
     /// One of them.
-    pub(super) fn of<T: Copy>(&mut self, all: &[T]) -> T {
+    pub(in crate::dataplane) fn of<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.index(all.len())]
     }
 
     /// A place in a list of this length, which isn't 0.
-    pub(super) fn index(&mut self, length: usize) -> usize {
+    pub(in crate::dataplane) fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.below(length as u64)).unwrap()
     }
 
     /// From 1 to `max`, seldom just a few.
-    pub(super) fn length(&mut self, max: usize) -> usize {
+    pub(in crate::dataplane) fn length(&mut self, max: usize) -> usize {
         let max = if self.one_in(8) { max.min(5) } else { max };
         1 + self.index(max.max(1))
     }

@@ -1,0 +1,89 @@
+//! Whole connections, simulated: clients that send requests in any pieces, take their answers or don't, and a worker
+//! over a platform that does what a seed says. One thread, no sockets, no time but the simulation's.
+//!
+//! `STREAMD_SIMULATION_SEED` plays one seed alone, `STREAMD_SIMULATION_SEEDS` says how many are played.
+
+mod answer;
+mod client;
+mod request;
+mod world;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::platform::simulated::Seeded;
+use world::World;
+
+/// Seeds that are played where nobody says how many: some seconds.
+const SEEDS: u64 = 2_000;
+
+/// Seeds from which on all that can happen has happened.
+const SEEDS_TELLING: u64 = 1_000;
+
+/// Steps of one seed: one with more has something that doesn't end.
+const STEPS_MAX: u64 = 2_000_000;
+
+/// Clients of one worker.
+const CLIENTS_MAX: usize = 3;
+
+/// What the seeds have to have shown.
+const ENDINGS: [&str; 17] = [
+    "answer 200",
+    "answer 201",
+    "answer 204",
+    "answer 206",
+    "answer 304",
+    "answer 400",
+    "answer 404",
+    "answer 408",
+    "answer 412",
+    "answer 416",
+    "by copy",
+    "by sendfile",
+    "by splice",
+    "line complete",
+    "line peer_closed",
+    "line timed_out",
+    "client broken off",
+];
+
+/// How often what happened.
+pub(super) type Endings = BTreeMap<String, u64>;
+
+#[test]
+fn each_request_gets_its_answer_and_its_line_whatever_happens_and_nothing_is_left() {
+    let number = |name| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
+    if let Some(seed) = number("STREAMD_SIMULATION_SEED") {
+        eprintln!("connections, seed {seed}: {:?}", play(seed));
+        return;
+    }
+    let seeds = number("STREAMD_SIMULATION_SEEDS").unwrap_or(SEEDS);
+    let mut endings = Endings::new();
+    for seed in 0..seeds {
+        let Ok(ended) = catch_unwind(AssertUnwindSafe(|| play(seed))) else {
+            panic!("seed {seed} failed; STREAMD_SIMULATION_SEED={seed} plays it alone");
+        };
+        for (ending, count) in ended {
+            *endings.entry(ending).or_default() += count;
+        }
+    }
+    eprintln!("connections, {seeds} seeds: {endings:?}");
+    let missing = ENDINGS.iter().find(|ending| !endings.contains_key(**ending));
+    assert!(seeds < SEEDS_TELLING || missing.is_none(), "{missing:?} never happened: {endings:?}");
+}
+
+/// Plays one seed.
+fn play(seed: u64) -> Endings {
+    let mut seeded = Seeded::new(seed);
+    let mut world = World::new(&mut seeded);
+    for number in 0..1 + seeded.index(CLIENTS_MAX) {
+        world.connect(number, &mut seeded);
+    }
+    let mut steps = 0;
+    while !world.is_over() {
+        world.step(&mut seeded);
+        steps += 1;
+        assert!(steps < STEPS_MAX, "something doesn't end: {}", world.unended());
+    }
+    world.end(&mut seeded)
+}
