@@ -130,11 +130,7 @@ impl Client {
     }
 
     fn with_pieces(mut self) -> Client {
-        let take = |piece: &Piece| match piece {
-            Piece::Bytes(bytes) => Piece::Bytes(bytes.clone()),
-            Piece::AwaitContinue => Piece::AwaitContinue,
-        };
-        self.pieces = self.requests.iter().flat_map(|request| request.pieces.iter().map(take)).collect();
+        self.pieces = self.requests.iter().flat_map(|request| request.pieces.iter().cloned()).collect();
         self
     }
 
@@ -205,13 +201,14 @@ impl Client {
         }
         let room = WINDOW_BYTES.saturating_sub(self.wire.window_bytes());
         let bytes_max = if seeded.one_in(3) { 40 } else { 100_000 };
-        let until = if self.manners == Manners::Good {
-            u64::MAX
-        } else {
-            self.breaks_at - self.sent_bytes.min(self.breaks_at)
-        };
+        let breaks_in = self.breaks_at.saturating_sub(self.sent_bytes);
+        let is_bound = self.manners != Manners::Good && !self.has_broken;
+        let until = if is_bound { breaks_in } else { u64::MAX };
         let bytes_max = seeded.length(bytes_max).min(usize::try_from(room.min(until)).unwrap_or(usize::MAX));
         let mut left = bytes_max;
+        if std::env::var_os("SIM_TRACE").is_some() {
+            eprintln!("{} sends up to {left}, continues {}", self.peer, self.continues);
+        }
         while left > 0 && !self.pieces.is_empty() {
             match &mut self.pieces[0] {
                 Piece::AwaitContinue => {
@@ -238,6 +235,9 @@ impl Client {
 
     fn take(&mut self, bytes_max: usize) {
         let bytes = self.wire.take(bytes_max);
+        if std::env::var_os("SIM_TRACE").is_some() {
+            eprintln!("{} takes {:?}", self.peer, String::from_utf8_lossy(&bytes[..bytes.len().min(100)]));
+        }
         self.taken.extend_from_slice(&bytes);
         while self.take_head() || self.take_body() {}
         match self.wire.daemon_end() {
@@ -424,6 +424,10 @@ impl Client {
         for ((line, answered), request) in lines.iter().zip(&self.answered).zip(&self.requests) {
             assert_eq!(line["status"], answered.status, "{line} for {request:?}");
             assert_eq!(line["bytes_out"], answered.body_bytes, "{line} for {request:?}");
+            if self.is_forgiving && matches!(answered.status, 400 | 408) {
+                // It may have been answered before its head was whole.
+                continue;
+            }
             let path = line["path"].as_str().unwrap();
             assert!(path.strip_prefix('/') == Some(&request.name), "{line} for {request:?}");
             assert_eq!(line["method"], request.method, "{line} for {request:?}");

@@ -1,6 +1,7 @@
 //! Requests of simulated clients, and what is due for each.
 
 use std::collections::BTreeMap;
+use std::fmt::{Debug, Formatter};
 use std::sync::{Arc, LazyLock};
 
 use super::super::platform::simulated::Seeded;
@@ -40,7 +41,7 @@ pub(super) type States = Vec<Option<Arc<[u8]>>>;
 pub(super) type Files = BTreeMap<String, States>;
 
 /// What is sent of a request, in its order.
-#[derive(Debug)]
+#[derive(Clone)]
 pub(super) enum Piece {
     Bytes(Vec<u8>),
     /// The client waits until it is asked to go on.
@@ -48,7 +49,6 @@ pub(super) enum Piece {
 }
 
 /// What a request asks for.
-#[derive(Debug)]
 enum Kind {
     Get { ranges: Vec<(u64, Option<u64>)>, condition: Option<Condition> },
     Put { body: Arc<[u8]>, condition: Option<Condition>, is_broken: bool },
@@ -92,13 +92,28 @@ impl Condition {
 }
 
 /// A request.
-#[derive(Debug)]
 pub(super) struct Request {
     pub(super) method: &'static str,
     pub(super) name: String,
     pub(super) pieces: Vec<Piece>,
     pub(super) is_last: bool,
     kind: Kind,
+}
+
+impl Debug for Request {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} /{}, last: {}, ", self.method, self.name, self.is_last)?;
+        let awaits = self.pieces.iter().any(|piece| matches!(piece, Piece::AwaitContinue));
+        match &self.kind {
+            Kind::Get { ranges, condition } => write!(formatter, "{ranges:?}, {condition:?}"),
+            Kind::Put { body, condition, is_broken } => {
+                let bytes = body.len();
+                write!(formatter, "{bytes} bytes, {condition:?}, broken: {is_broken}, awaits: {awaits}")
+            }
+            Kind::Delete => write!(formatter, "remove"),
+            Kind::Malformed => write!(formatter, "malformed"),
+        }
+    }
 }
 
 /// What may answer a request.
@@ -245,6 +260,8 @@ impl Request {
             _ => {}
         }
         let size = content.len() as u64;
+        // A range of nothing is all of it.
+        let ranges = if size == 0 { &[] } else { ranges };
         let satisfied: Vec<ByteRange> = ranges
             .iter()
             .filter(|(first, _)| *first < size)

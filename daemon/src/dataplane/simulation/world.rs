@@ -61,14 +61,14 @@ struct Faults {
 impl Faults {
     fn draw(seeded: &mut Seeded) -> Faults {
         let mut rate = |once_in: u64, most: u64| {
-            if seeded.one_in(once_in) { 1 + seeded.below(most) } else { 0 }
+            if seeded.one_in(once_in) { most / 10 + 1 + seeded.below(most) } else { 0 }
         };
         Faults {
             resets_in: rate(5, 100),
             read_errors_in: rate(6, 60),
             write_errors_in: rate(5, 20),
-            evictions_in: rate(6, 2_000),
-            disk_stops_in: rate(6, 2_000),
+            evictions_in: rate(6, 3_000),
+            disk_stops_in: rate(6, 20_000),
         }
     }
 }

@@ -92,10 +92,16 @@ impl Host {
 
     pub(in crate::dataplane) async fn sleep(&self, time: Duration) {
         let end = self.elapsed.get() + time;
+        let mut has_yielded = false;
         std::future::poll_fn(|context| {
             if self.elapsed.get() >= end {
-                return Poll::Ready(());
+                if std::mem::replace(&mut has_yielded, true) {
+                    return Poll::Ready(());
+                }
+                context.waker().wake_by_ref();
+                return Poll::Pending;
             }
+            has_yielded = true;
             self.sleepers.borrow_mut().push((end, context.waker().clone()));
             Poll::Pending
         })
