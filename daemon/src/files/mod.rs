@@ -40,7 +40,7 @@ pub use hot_windows::{HotWindows, WINDOW_BYTES};
 pub use mounts::{MountId, Mounts};
 pub use random::Random;
 pub use root::{Found, Root, Standing, Step};
-pub use source::{FileId, SourceFile};
+pub use source::{FileId, FileState, SourceFile};
 pub use spool::{Spool, SpoolFile, SpoolLimits, SpoolUsage};
 pub use synthetic::{Synthetic, SyntheticError};
 pub use witnesses::Witnesses;

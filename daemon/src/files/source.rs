@@ -26,6 +26,10 @@ const UNLINKED_BYTES_MIN: u64 = 1 << 20;
 /// Times that a short file is read while somebody writes to it: then it is served like a long one.
 const READS_MAX: usize = 3;
 
+/// One state of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileState(Stamp);
+
 /// A file opened for reading, with its metadata as of then. Cloning shares the descriptor; every read names its
 /// own offset, so clones don't disturb each other.
 #[derive(Clone, Debug)]
@@ -182,6 +186,12 @@ impl SourceFile {
         !differs(&stat)
             || fstat(self).is_ok_and(|stat| !differs(&stat))
             || self.has_grown() && self.is_append_only()
+    }
+
+    /// The state that the open file is in now, as far as its times tell. Asks a server where it
+    /// [lies elsewhere](SourceFile::is_elsewhere).
+    pub fn state(&self) -> Option<FileState> {
+        fstat(self).ok().map(|stat| FileState(Stamp::of(&stat)))
     }
 
     /// Whether it is the same file, and longer than when it was opened.

@@ -129,6 +129,9 @@ pub(in crate::dataplane) trait Source: Clone + Send + 'static {
     /// What was seen of it while it was sent.
     type Witnesses: Clone + Default + Send + 'static;
 
+    /// What a file is in, at one moment.
+    type State: PartialEq + Send + 'static;
+
     /// For a disk thread.
     fn reader(&self) -> Self::Reader;
 
@@ -149,6 +152,9 @@ pub(in crate::dataplane) trait Source: Clone + Send + 'static {
 
     /// Whether it has the bytes that it had when it was opened, as far as its times tell. Waits where it is elsewhere.
     fn is_as_opened(&self) -> bool;
+
+    /// The state that it is in now. Waits where it is elsewhere.
+    fn state(&self) -> Option<Self::State>;
 
     /// Whether it is longer than when it was opened. Waits where it is elsewhere.
     fn has_grown(&self) -> bool;

@@ -17,7 +17,7 @@ use super::super::pipe_pool::Pipe;
 use super::kernel::{Conduit, Kernel, Reader, Source};
 use crate::config::EngineChoice;
 use crate::files::residency::Residency;
-use crate::files::{SourceFile, Synthetic, Witnesses};
+use crate::files::{FileState, SourceFile, Synthetic, Witnesses};
 use crate::limits::{Full, Reserved, Tick};
 use crate::telemetry::WorkerCounters;
 
@@ -166,6 +166,7 @@ impl Kernel for System<'_> {
 impl Source for SourceFile {
     type Reader = Arc<OwnedFd>;
     type Witnesses = Witnesses;
+    type State = FileState;
 
     fn reader(&self) -> Arc<OwnedFd> {
         self.descriptor()
@@ -193,6 +194,10 @@ impl Source for SourceFile {
 
     fn is_as_opened(&self) -> bool {
         SourceFile::is_as_opened(self)
+    }
+
+    fn state(&self) -> Option<FileState> {
+        SourceFile::state(self)
     }
 
     fn has_grown(&self) -> bool {

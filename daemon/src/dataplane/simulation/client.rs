@@ -206,9 +206,6 @@ impl Client {
         let until = if is_bound { breaks_in } else { u64::MAX };
         let bytes_max = seeded.length(bytes_max).min(usize::try_from(room.min(until)).unwrap_or(usize::MAX));
         let mut left = bytes_max;
-        if std::env::var_os("SIM_TRACE").is_some() {
-            eprintln!("{} sends up to {left}, continues {}", self.peer, self.continues);
-        }
         while left > 0 && !self.pieces.is_empty() {
             match &mut self.pieces[0] {
                 Piece::AwaitContinue => {
@@ -235,9 +232,6 @@ impl Client {
 
     fn take(&mut self, bytes_max: usize) {
         let bytes = self.wire.take(bytes_max);
-        if std::env::var_os("SIM_TRACE").is_some() {
-            eprintln!("{} takes {:?}", self.peer, String::from_utf8_lossy(&bytes[..bytes.len().min(100)]));
-        }
         self.taken.extend_from_slice(&bytes);
         while self.take_head() || self.take_body() {}
         match self.wire.daemon_end() {
@@ -375,10 +369,7 @@ impl Client {
             let left = request.left(&self.files, true);
             self.files.extend(left.map(|left| (name, left)));
         }
-        // A request that was refused before its body needn't be sent.
-        if head.status >= 400
-            && self.pieces.first().is_some_and(|piece| matches!(piece, Piece::AwaitContinue))
-        {
+        if head.closes() {
             self.pieces.clear();
         }
         self.answered.push(Answered { status: head.status, body_bytes: body.len(), closes: head.closes() });
@@ -388,9 +379,9 @@ impl Client {
     /// What is expected of the files once all is over.
     pub(super) fn files_left(&self) -> Files {
         let mut files = self.files.clone();
-        if let Some(request) = self.next() {
-            let is_sent = self.sent_bytes >= self.bounds[self.answered.len()].1;
-            let left = request.left(&files, is_sent);
+        for (request, (_, end)) in self.requests.iter().zip(&self.bounds).skip(self.answered.len()) {
+            // Answers to those behind the next may have got lost.
+            let left = request.left(&files, self.sent_bytes >= *end);
             files.extend(left.map(|left| (request.name.clone(), left)));
         }
         files

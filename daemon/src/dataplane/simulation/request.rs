@@ -260,8 +260,8 @@ impl Request {
             _ => {}
         }
         let size = content.len() as u64;
-        // A range of nothing is all of it.
-        let ranges = if size == 0 { &[] } else { ranges };
+        // All of nothing is all of it.
+        let ranges = if size == 0 && ranges.iter().any(|(first, _)| *first == 0) { &[] } else { ranges };
         let satisfied: Vec<ByteRange> = ranges
             .iter()
             .filter(|(first, _)| *first < size)

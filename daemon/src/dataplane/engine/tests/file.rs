@@ -85,7 +85,8 @@ impl Content {
         assert!(now.version < STATES_MAX);
     }
 
-    /// Whether it may still change. A change in the moment between the last look and the last bytes is seen by nobody.
+    /// Whether it may still change. A change of a file elsewhere, in the moment between the last look and the last bytes,
+    /// is seen by nobody.
     pub(super) fn may_change(&self) -> bool {
         self.now.lock().unwrap().version + 1 < STATES_MAX && !self.has_untold_look.load(Ordering::Relaxed)
     }
@@ -170,6 +171,7 @@ pub(super) fn bytes_of(outcome: Outcome, bytes: usize) -> Result<usize, Errno> {
 impl Source for ScriptedFile {
     type Reader = ScriptedFile;
     type Witnesses = Vec<(u64, Vec<u8>)>;
+    type State = usize;
 
     fn reader(&self) -> ScriptedFile {
         self.clone()
@@ -204,8 +206,14 @@ impl Source for ScriptedFile {
 
     fn is_as_opened(&self) -> bool {
         let is_at_work = self.content.is_at_work.load(Ordering::Relaxed);
-        self.content.has_untold_look.fetch_or(is_at_work, Ordering::Relaxed);
+        // Of others the worker sees that they changed since.
+        let is_untold = is_at_work && self.is_elsewhere;
+        self.content.has_untold_look.fetch_or(is_untold, Ordering::Relaxed);
         !self.content.has_changed()
+    }
+
+    fn state(&self) -> Option<usize> {
+        Some(self.content.now.lock().unwrap().changes)
     }
 
     fn has_grown(&self) -> bool {

@@ -9,3 +9,4 @@ mod script;
 mod simulated;
 mod simulation;
 mod sizes;
+mod unchanged;
