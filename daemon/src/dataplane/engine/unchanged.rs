@@ -4,6 +4,7 @@
 //! Zero copy lends pages of the file to TCP: what is written over them while they wait to be sent arrives, and a write
 //! in the moment between the last look and the last bytes isn't seen. Files are replaced by a rename for that reason.
 
+use super::super::disk::DiskError;
 use super::super::error::TransferError;
 use super::kernel::{Kernel, Source};
 use super::transfer::Transfer;
@@ -33,17 +34,37 @@ pub(in super::super) async fn check<K: Kernel>(
     if !file.is_elsewhere() && file.is_as_opened() {
         return Ok(());
     }
-    let mut looks_left = LOOKS_MAX;
-    while looks_left > 0 {
-        looks_left -= 1;
-        let (opened, witnesses) = (file.clone(), transfer.witnesses.clone());
-        let look = move || {
-            let state = opened.state();
-            let is_unchanged = opened.is_as_opened() || opened.has_grown() && opened.agrees(&witnesses);
-            state.filter(|_| is_unchanged)
-        };
-        let Some(state) = transfer.on_disk_thread(file, look).await? else { break };
-        if file.is_elsewhere() || file.state() == Some(state) {
+    match look(transfer, file).await? {
+        None => Err(TransferError::SourceChanged),
+        Some(state) if is_told_of(file, &state) => Ok(()),
+        // Boxed: few files are written to while they are sent.
+        Some(_) => Box::pin(look_again(transfer, file)).await,
+    }
+}
+
+/// Has a disk thread look at the file. The state that it was in before the look, if it is unchanged.
+fn look<K: Kernel>(
+    transfer: &Transfer<'_, K>,
+    file: &K::File,
+) -> impl Future<Output = Result<Option<<K::File as Source>::State>, DiskError>> {
+    let (opened, witnesses) = (file.clone(), transfer.witnesses.clone());
+    transfer.on_disk_thread(file, move || {
+        let state = opened.state();
+        let is_unchanged = opened.is_as_opened() || opened.has_grown() && opened.agrees(&witnesses);
+        state.filter(|_| is_unchanged)
+    })
+}
+
+/// Whether the file is still in the state of which a disk thread told. One elsewhere isn't asked: that would take as
+/// long again.
+fn is_told_of<F: Source>(file: &F, state: &F::State) -> bool {
+    file.is_elsewhere() || file.state().as_ref() == Some(state)
+}
+
+async fn look_again<K: Kernel>(transfer: &Transfer<'_, K>, file: &K::File) -> Result<(), TransferError> {
+    for _ in 1..LOOKS_MAX {
+        let Some(state) = look(transfer, file).await? else { break };
+        if is_told_of(file, &state) {
             return Ok(());
         }
     }
