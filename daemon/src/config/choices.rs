@@ -1,4 +1,4 @@
-//! The settings that are one of some names, with what each name means.
+//! The settings whose value is one of some names, with the meaning of each name.
 
 /// How the data plane moves a transfer's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
