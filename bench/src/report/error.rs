@@ -29,7 +29,7 @@ pub enum ReportError {
     Parse {
         /// The file that was named.
         path: PathBuf,
-        /// Where the JSON differs from what was expected.
+        /// The place where the JSON differs from the expected form.
         source: serde_json::Error,
     },
     /// The run was written in another format.
