@@ -56,12 +56,12 @@ pub enum Scope {
     Mount,
 }
 
-/// When a change is in force.
+/// The moment from which a change is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// With a reload (SIGHUP).
+    /// A reload (SIGHUP) puts it in force.
     Reload,
-    /// With the next start.
+    /// The next start puts it in force.
     Restart,
 }
 

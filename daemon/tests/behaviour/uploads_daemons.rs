@@ -83,7 +83,7 @@ fn so_it_is_on_each_file_system() {
     }
 }
 
-/// Of two that compare and replace at once both would win, so nothing is published where nothing can be locked.
+/// Two that compare and replace at once would both win, so nothing is published where nothing can be locked.
 #[test]
 fn without_locks_nothing_is_changed() {
     let Some(file_system) = FaultyFs::mount(Caching::Through) else { return };

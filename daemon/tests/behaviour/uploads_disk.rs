@@ -227,8 +227,8 @@ fn a_name_that_something_is_mounted_at_is_in_use() {
     }
 }
 
-/// What happens to a failing disk: ext4 finds an error and is read-only from then on, whoever is writing.
-/// mount(2) would refuse that with EBUSY while a file is open for writing.
+/// The test does to ext4 what a failing disk does: it finds an error and is read-only from then on, whoever is
+/// writing. mount(2) would refuse that with EBUSY while a file is open for writing.
 #[test]
 fn a_disk_that_becomes_read_only_in_the_middle_fails_the_upload() {
     let ways = [(Durability::Fsync, 0), (Durability::None, 0), (Durability::Fsync, 1)];

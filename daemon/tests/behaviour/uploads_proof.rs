@@ -233,7 +233,7 @@ fn a_client_that_is_alone_needs_no_proof() {
             assert_eq!(part(daemon, byte, 50, 70).status, 202);
             assert_eq!(part(daemon, byte, 70, 100).status / 100, 2);
             assert_content(fixture.path(), "/file", byte);
-            // The same file sent whole in between is no upload that can be continued.
+            // A file that is sent whole in between is no upload that can be continued.
             assert_eq!(put(daemon.data(), "/file", "", &[b'W'; 100]).status, 204);
         }
         assert!(partials(fixture.path()).is_empty());
