@@ -1,7 +1,7 @@
-//! What a directory listing shows.
+//! Directory listings.
 //!
-//! Names are read first, all of them, and sorted; what else a listing tells of an entry is asked when its turn comes.
-//! So a listing holds some bytes for each name while its reader takes its time, and those that list the same directory
+//! Names are read first, all of them, and sorted; the other facts about an entry are asked for when its turn comes.
+//! So a listing holds some bytes for each name while its reader takes its time, and listings of the same directory
 //! hold them together.
 
 mod names;
@@ -31,44 +31,46 @@ const SORTED_BYTES_MAX: usize = 2 << 20;
 /// Bytes of a directory that one call reads.
 const READ_BYTES: usize = 32 << 10;
 
-/// The same where names aren't sorted: those of one read are held until their turn comes.
+/// Bytes of a directory that one call reads where names aren't sorted: the names of one read are held until their
+/// turn comes.
 const READ_BYTES_UNSORTED: usize = 4 << 10;
 
-/// Calls in one go: some 5,000 names, which take some milliseconds, sorting included, where the directory is in memory.
+/// Calls in one step: some 5,000 names, which take some milliseconds, sorting included, where the directory is in
+/// memory.
 const READS_AT_ONCE: usize = 8;
 
-/// One entry.
+/// One entry of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its name; entries whose names aren't UTF-8 can't be asked for and aren't listed.
+    /// The entry's name. Entries whose names aren't UTF-8 can't be asked for and aren't listed.
     pub name: String,
-    /// Whether it is a directory.
+    /// Whether the entry is a directory.
     pub is_directory: bool,
-    /// Its size in bytes; 0 for a directory.
+    /// The entry's size in bytes; 0 for a directory.
     pub size: u64,
-    /// When it was last written, to the second.
+    /// When the entry was last written, to the second.
     pub modified: SystemTime,
 }
 
-/// The listings of one daemon.
+/// The listings of one daemon, which share a budget and the names of unchanged directories.
 #[derive(Debug)]
 pub struct Listings {
     budget: Arc<Budget>,
     shelf: Shelf,
 }
 
-/// What a listing goes by.
+/// The limits and circumstances of one listing.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    /// Most bytes that wait for readers, over all of them.
+    /// The most bytes that wait for readers, over all of them.
     pub waiting_bytes_max: u64,
-    /// Whose listing it is.
+    /// The holder to whom the listing's memory is counted.
     pub holder: Holder,
-    /// What uploads have changed so far below the root.
+    /// The generation of the uploads below the root.
     pub generation: Generation,
 }
 
-/// A listing of which not all names are read.
+/// A listing whose names aren't all read yet.
 #[derive(Debug)]
 pub struct Beginning {
     directory: OwnedFd,
@@ -77,41 +79,41 @@ pub struct Beginning {
     room: Reserved,
 }
 
-/// How far a listing is after a while.
+/// The state of a listing after a step of reading names.
 #[derive(Debug)]
 pub enum Begun {
-    /// There are more names.
+    /// More names are to be read.
     Partly(Beginning),
-    /// Its entries can be asked for.
+    /// The names are read, and the entries can be asked for.
     Listing(Listing),
 }
 
-/// One listing under way: regular files and directories, without the reserved one. What links point at isn't looked at:
-/// it may lie outside.
+/// A listing under way: regular files and directories, without the reserved one. The targets of links aren't
+/// looked at, since they may lie outside.
 #[derive(Debug)]
 pub struct Listing {
     directory: OwnedFd,
     read: Read,
-    /// Which of the names is next.
+    /// The index of the next name.
     next: usize,
 }
 
-/// What has been read of the names.
+/// The names that have been read.
 #[derive(Debug)]
 enum Read {
-    /// All, directories first and then by name.
+    /// All names, directories first and then by name.
     Sorted(Arc<Sorted>),
-    /// Those of the last read, as the directory gives them: all are too many.
+    /// The names of the last read, in the directory's own order, since all of them are too many.
     Unsorted(Names),
 }
 
 impl Listings {
-    /// Within this budget.
+    /// Creates the listings of a daemon, whose memory is taken from `budget`.
     pub fn new(budget: Arc<Budget>) -> Listings {
         Listings { budget, shelf: Shelf::default() }
     }
 
-    /// Room for what waits for the reader of one listing.
+    /// Reserves room for the bytes that wait for the reader of one listing.
     pub fn reserve(&self, bytes: usize, terms: Terms) -> Result<Reserved, FileError> {
         let plane = Plane::Data(terms.holder);
         self.budget.reserve(plane, bytes as u64, terms.waiting_bytes_max).map_err(FileError::NoRoom)
@@ -124,7 +126,7 @@ impl Listings {
         Ok(Beginning { directory, state, names: Names::default(), room })
     }
 
-    /// Goes on with the names for a while: a directory may be long and its disk slow, and others wait too. Waits for
+    /// Reads names for a short while, since a directory may be long, its disk slow, and others wait too. Waits for
     /// the disk.
     pub fn go_on(&self, beginning: Beginning, terms: Terms) -> Result<Begun, FileError> {
         let Beginning { directory, state, mut names, mut room } = beginning;
@@ -149,12 +151,12 @@ impl Listings {
 }
 
 impl Listing {
-    /// Whether its entries come in order.
+    /// Whether the entries come in order.
     pub fn is_sorted(&self) -> bool {
         matches!(self.read, Read::Sorted(_))
     }
 
-    /// The next entry of those that are still there. Waits for the disk.
+    /// Returns the next entry that still exists. Waits for the disk.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, Errno> {
         loop {
             let names = match &self.read {
@@ -182,7 +184,7 @@ impl Listing {
     }
 }
 
-/// Reads on, as far as `buffer` holds. False: that was all.
+/// Reads as many names as `buffer` holds; false at the directory's end.
 fn read_names(directory: &OwnedFd, buffer: &mut [MaybeUninit<u8>], names: &mut Names) -> Result<bool, Errno> {
     let mut entries = RawDir::new(directory, buffer);
     loop {
@@ -196,7 +198,7 @@ fn read_names(directory: &OwnedFd, buffer: &mut [MaybeUninit<u8>], names: &mut N
             match entry.file_type() {
                 FileType::Directory => names.add(name, true),
                 FileType::RegularFile => names.add(name, false),
-                // Some file systems don't say (readdir(3)).
+                // Some file systems don't tell the type (readdir(3)).
                 FileType::Unknown => {
                     if let Some(entry) = describe(directory, name)? {
                         names.add(name, entry.is_directory);
@@ -211,12 +213,12 @@ fn read_names(directory: &OwnedFd, buffer: &mut [MaybeUninit<u8>], names: &mut N
     }
 }
 
-/// What a listing tells of a name; None where it has gone or can't be asked for.
+/// Returns the entry of a name; None where it has gone or can't be asked for.
 fn describe(directory: &OwnedFd, name: &str) -> Result<Option<Entry>, Errno> {
     let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat,
         Err(Errno::NOENT | Errno::ACCESS) => return Ok(None),
-        // Otherwise a disk that fails would make a short listing look whole.
+        // Other errors are told: otherwise a disk that fails would make a short listing look whole.
         Err(errno) => return Err(errno),
     };
     let is_directory = match FileType::from_raw_mode(stat.st_mode) {

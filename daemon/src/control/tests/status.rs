@@ -1,4 +1,4 @@
-//! Each status, with what its answer says.
+//! Tests of each status, with the content of its answer.
 
 use super::harness::{Plane, wait_until};
 use crate::job::{BrokeOff, StreamError, Unavailable};

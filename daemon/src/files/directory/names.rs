@@ -1,14 +1,14 @@
-//! Many names in little memory.
+//! A compact list of many names.
 
-/// What stands behind each name: no name has one (path_resolution(7)).
+/// The end mark behind each name: no name contains it (path_resolution(7)).
 const END: char = '\0';
 
-/// What stands before each name, in the order of a listing.
+/// The marks before each name, in the order of a listing.
 const DIRECTORY: char = 'd';
 const FILE: char = 'f';
 
-/// Names of entries: one text, and where in it each name begins, four bytes a name. A string for each would take three
-/// times as much, in as many pieces.
+/// Names of entries: one text, and the place in it where each name begins, four bytes a name. A string for each
+/// would take three times as much, in as many pieces.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     text: String,
@@ -16,7 +16,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Adds a name; without effect beyond 4 GiB of them.
+    /// Adds a name; does nothing once there are 4 GiB of them.
     pub(super) fn add(&mut self, name: &str, is_directory: bool) {
         let Ok(beginning) = u32::try_from(self.text.len()) else { return };
         self.beginnings.push(beginning);
@@ -25,7 +25,7 @@ impl Names {
         self.text.push(END);
     }
 
-    /// Directories first, and then by name. Gives back what memory is to spare.
+    /// Sorts directories first and then by name. Frees spare memory.
     pub(super) fn sort(&mut self) {
         let text = &self.text;
         self.beginnings.sort_unstable_by_key(|beginning| marked(text, *beginning));
@@ -33,29 +33,29 @@ impl Names {
         self.text.shrink_to_fit();
     }
 
-    /// The name at a place.
+    /// Returns the name at an index.
     pub(super) fn get(&self, place: usize) -> Option<&str> {
         self.beginnings.get(place).map(|beginning| &marked(&self.text, *beginning)[FILE.len_utf8()..])
     }
 
-    /// Forgets all.
+    /// Removes all names.
     pub(super) fn clear(&mut self) {
         self.text.clear();
         self.beginnings.clear();
     }
 
-    /// The memory that they need.
+    /// Returns the bytes of memory that the names need.
     pub(super) fn used_bytes(&self) -> usize {
         self.text.len() + self.beginnings.len() * size_of::<u32>()
     }
 
-    /// The memory that they take.
+    /// Returns the bytes of memory that are allocated for them.
     pub(super) fn bytes(&self) -> usize {
         self.text.capacity() + self.beginnings.capacity() * size_of::<u32>()
     }
 }
 
-/// A name and what stands before it.
+/// Returns a name with the mark before it.
 fn marked(text: &str, beginning: u32) -> &str {
     let rest = &text[beginning as usize..];
     rest.split_once(END).map_or(rest, |(marked, _)| marked)
