@@ -1,11 +1,12 @@
-//! What answers a request for a file that was found: which condition holds, which ranges, and what is said of them.
+//! Makes the answer to a request for a file that was found: its conditions are judged, its ranges selected, and its head
+//! written.
 
 use std::ops::Range;
 use std::rc::Rc;
 
 use super::super::engine::{self, Engine, Facts};
 use super::chunks::Framing;
-use super::response::{Asked, FileBody, Response};
+use super::response::{Asked, Body, FileBody, Response};
 use crate::files::KnownFile;
 use crate::files::residency::Residency;
 use crate::protocol::conditional::{Validators, Verdict, evaluate, range_applies};
@@ -18,6 +19,7 @@ use crate::protocol::range::{ByteRange, Selection, select};
 /// Bodies up to this length are copied behind their head: that costs less than sending two pieces in one call.
 const JOINED_BYTES_MAX: usize = 4 << 10;
 
+/// The answer to `request` for this file, with its digest where one is wanted.
 pub(super) fn of_file(
     request: &Request,
     asked: &Asked<'_>,
@@ -74,11 +76,8 @@ fn of_unsized_file(request: &Request, asked: &Asked<'_>, known: &Rc<KnownFile>) 
         head.field("Transfer-Encoding", "chunked");
     }
     head.finish(asked.keep_alive && !is_last, asked.version);
-    let file = Rc::clone(known);
-    let (segments, content_length) = (Vec::new(), 0);
-    let unsized_as = Some(framing);
-    let body = FileBody { file, segments, content_length, kept: None, may_have_changed: false, unsized_as };
-    Response { file: Some(body), is_last, ..Response::bare(200, out) }
+    let body = Body::Unsized { file: Rc::clone(known), framing };
+    Response { body, is_last, ..Response::bare(200, out) }
 }
 
 fn applies(request: &Request, known: &KnownFile) -> bool {
@@ -103,7 +102,7 @@ fn unsatisfiable(asked: &Asked<'_>, size: u64) -> Response {
     })
 }
 
-/// What every answer with bytes of a file says.
+/// What answers with bytes of a file have in common.
 struct Content<'a> {
     asked: &'a Asked<'a>,
     known: &'a Rc<KnownFile>,
@@ -125,12 +124,14 @@ impl Content<'_> {
         if !self.has_body(range.length) {
             return response;
         }
-        let kept = self.kept(range);
-        match (&kept, self.known.content()) {
+        match (self.kept(range), self.known.content()) {
             (Some(kept), Some(content)) if kept.len() <= JOINED_BYTES_MAX => {
-                response.append(&content[kept.clone()]);
+                response.append_body(&content[kept]);
             }
-            _ => response.file = Some(self.body(vec![Segment::File(range)], range.length, kept)),
+            (Some(range), Some(_)) => {
+                response.body = Body::Kept { file: Rc::clone(self.known), range };
+            }
+            _ => response.body = self.file(vec![Segment::File(range)], range.length),
         }
         response
     }
@@ -145,7 +146,7 @@ impl Content<'_> {
             self.known.describe(head, &plan.content_type(), plan.content_length);
         });
         if self.has_body(plan.content_length) {
-            response.file = Some(self.body(plan.segments, plan.content_length, None));
+            response.body = self.file(plan.segments, plan.content_length);
         }
         response
     }
@@ -165,9 +166,9 @@ impl Content<'_> {
         self.asked.has_body() && content_length > 0
     }
 
-    fn body(&self, segments: Vec<Segment>, content_length: u64, kept: Option<Range<usize>>) -> FileBody {
+    fn file(&self, segments: Vec<Segment>, content_length: u64) -> Body {
         let file = Rc::clone(self.known);
-        FileBody { file, segments, content_length, kept, may_have_changed: false, unsized_as: None }
+        Body::File(FileBody { file, segments, content_length, may_have_changed: false })
     }
 
     /// Where in the kept content a range is, if all of it is and the copy engine sends it.

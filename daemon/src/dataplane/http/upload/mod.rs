@@ -24,15 +24,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::super::account::Tally;
 use super::super::connection::Phase;
 use super::super::context::Worker;
 use super::super::error::TransferError;
 use super::super::input::Input;
 use super::super::registry::Registered;
 use super::body::{self, Discarded};
-use super::exchange::{After, Exchange, Sent};
+use super::exchange::{After, Exchange};
 use super::send;
+use super::sent::Sent;
 use crate::files::upload::{UploadError, Uploads};
 use crate::limits::TICK_MS;
 use crate::protocol::http1::method::Method;
@@ -96,7 +96,7 @@ pub(super) async fn serve(
     let answer = match result {
         Ok(answer) | Err(Stop::Refused(answer)) => answer,
         Err(Stop::Ended(error)) => {
-            let exchange = Exchange::since(worker, request, Discarded::partly(0), started);
+            let exchange = Exchange::begin(worker, request, Discarded::partly(0), started);
             let exchange = exchange.of_upload(received_bytes);
             return exchange.finish(worker, connection, input, Sent::nothing(error));
         }
@@ -110,17 +110,16 @@ pub(super) async fn serve(
             .await
             .unwrap_or_else(|cut| Discarded::partly(cut.bytes)),
     };
-    let exchange = Exchange::since(worker, request, discarded, started).of_upload(received_bytes);
-    let mut response = answer.respond(&exchange.asked(worker));
-    let sent = Sent::of(&mut response, Tally::default(), Ok(()));
-    let (tally, result) = send::send(worker, connection, response).await;
+    let exchange = Exchange::begin(worker, request, discarded, started).of_upload(received_bytes);
+    let response = answer.respond(&exchange.asked(worker));
+    let sent = send::send(worker, connection, response).await;
     if let Some(client) = may_repeat
-        && result.is_ok()
+        && sent.result.is_ok()
         && Box::pin(is_delivered(worker, connection)).await
     {
         uploads.forget_repeat(client);
     }
-    exchange.finish(worker, connection, input, sent.ended((tally, result)))
+    exchange.finish(worker, connection, input, sent)
 }
 
 /// Whether the peer acknowledges the answer in time. A client that waits for it sends nothing before.

@@ -12,7 +12,7 @@ use super::conditions::Conditions;
 use super::error::BodyError;
 use super::trips;
 use crate::files::digest::{Algorithms, Digests};
-use crate::files::upload::{Admitted, Plan, Publication, Published, UploadError, Whole};
+use crate::files::upload::{Admitted, AtOnce, Plan, Publication, Published, UploadError, Whole};
 use crate::protocol::http1::request::Body;
 
 /// Longest body that a worker receives: the copy takes some ten microseconds of it, as a window sent does, and so much
@@ -120,8 +120,8 @@ impl Call<'_> {
             let publication =
                 Publication { digests: [digests, Digests::default()], recorded, ..Publication::default() };
             match uploads.publish_whole_now(admitted, &whole, &publication, &limits) {
-                Ok(result) => return self.conclude(result),
-                Err(back) => admitted = back,
+                AtOnce::Done(result) => return self.conclude(result),
+                AtOnce::NotNow(back) => admitted = back,
             }
         }
         let root = Arc::clone(self.uploads.root());

@@ -41,12 +41,30 @@ thread_local! {
     static BUFFERS: RefCell<Buffers> = const { RefCell::new(Buffers { received: Vec::new(), gathered: Vec::new() }) };
 }
 
-/// Why a disk thread gave a turn back.
+/// Why a disk thread gives a turn back.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Pause {
+    /// The body is whole.
     Whole,
+    /// Nothing more of it has come by now.
     NothingThere,
+    /// Others have their turn.
     TurnOver,
+    /// The peer ended before the body did.
     PeerEnded,
+}
+
+/// A turn that was given back.
+pub(super) struct Paused {
+    pub(super) turn: Turn,
+    pub(super) result: Result<Pause, BodyError>,
+}
+
+/// The rest of a body that can go past the page cache.
+pub(super) struct Direct {
+    /// Bytes that are to come.
+    pub(super) left: u64,
+    pub(super) buffers: [DirectBuffer; 2],
 }
 
 /// What a disk thread needs for a turn.
@@ -54,7 +72,7 @@ pub(super) struct Turn {
     pub(super) writer: Writer,
     pub(super) socket: Arc<OwnedFd>,
     pub(super) framing: Framing,
-    /// Received before: at first with the head, at last of the next request.
+    /// What was received before: at first with the head, and in the end what belongs to the next request.
     pub(super) ahead: Vec<u8>,
     pub(super) bytes: u64,
     /// So many bytes go through the page cache in any case.
@@ -62,14 +80,14 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// How much is left and buffers for it, where it can go past the page cache. Waits for the disk.
-    pub(super) fn direct_buffers(&mut self) -> Option<(u64, [DirectBuffer; 2])> {
+    /// The rest with buffers for it, where it can go past the page cache. Waits for the disk.
+    pub(super) fn direct(&mut self) -> Option<Direct> {
         let Framing::Length(left) = self.framing else { return None };
         if self.bytes < self.cached_until {
             return None;
         }
         self.cached_until = self.bytes + CACHED_BYTES;
-        Some((left, self.writer.direct_buffers(left)?))
+        Some(Direct { left, buffers: self.writer.direct_buffers(left)? })
     }
 
     /// Receives and writes what is there. Waits for the disk, not for the peer.
@@ -77,7 +95,7 @@ impl Turn {
         BUFFERS.with_borrow_mut(|Buffers { received, gathered }| {
             received.resize(BUFFER_BYTES, 0);
             let result = self.receive(received, gathered);
-            // Also before a chunk that is none: all before belongs to the body.
+            // Also where a chunk was none, since all before it belongs to the body.
             let written = self.write_gathered(gathered);
             result.and_then(|pause| written.map(|()| pause))
         })
