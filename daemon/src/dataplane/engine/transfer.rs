@@ -218,8 +218,8 @@ impl<'a, K: Kernel> Transfer<'a, K> {
         Ok(())
     }
 
-    /// Sends what the socket takes at once of a head and a body that are in memory, and says how much that was. Those in
-    /// `payload` are counted. It can't wait, so that a short answer needs no future.
+    /// Sends what the socket takes at once of a head and a body that are in memory, and says how many bytes that was.
+    /// Those in `payload` are counted. It can't wait, so that a short answer needs no future.
     pub(in super::super) fn send_now(
         &mut self,
         head: &[u8],
@@ -274,8 +274,8 @@ impl<'a, K: Kernel> Transfer<'a, K> {
         Ok(())
     }
 
-    /// The socket took something by `engine`, `bytes` of it payload: it is counted, and then the transfer waits where the
-    /// socket has no room left or its turn is used up.
+    /// The socket took something by `engine`, `bytes` of it payload: it is counted, and then the transfer waits where
+    /// the socket has no room left or its turn is used up.
     pub(super) fn took(
         &mut self,
         engine: Engine,
@@ -286,8 +286,8 @@ impl<'a, K: Kernel> Transfer<'a, K> {
         self.spend(bytes, room)
     }
 
-    /// Counts what the socket took by `engine`, `bytes` of it payload. All that any peer is sent comes by here, whichever
-    /// way it takes, and nothing else counts it.
+    /// Counts what the socket took by `engine`, `bytes` of it payload. All that any peer is sent comes by here,
+    /// whichever way it takes, and nothing else counts it.
     fn count(&mut self, engine: Engine, bytes: u64) {
         self.tally.begin();
         if bytes > 0 {

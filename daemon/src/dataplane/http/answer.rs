@@ -13,6 +13,7 @@ use super::digest;
 use super::exchange::Exchange;
 use super::listing::{self, ListingBody};
 use super::response::{Asked, Body, Response};
+use crate::config::EngineChoice;
 use crate::files::residency::Residency;
 use crate::files::{CONTENT_BYTES_MAX, FileError, Found, KnownFile};
 use crate::protocol::http1::method::Method;
@@ -65,7 +66,7 @@ pub(super) async fn of_read_file(
     {
         return Response::of_file_error(&asked, error);
     }
-    // Boxed: few requests want one.
+    // Boxed, since few requests want one.
     let repr_digest = match &request.want_repr_digest {
         Some(_) => Box::pin(digest::of(worker, connection, request, &known.file)).await,
         None => None,
@@ -88,7 +89,7 @@ async fn of_directory(
     let listings_max = worker.live().settings.address_listings_max;
     let share = worker.resources.shares.listings.take(connection.group(), 1, listings_max as u64);
     let Some(share) = share else { return too_many_listings(asked, listings_max) };
-    // Boxed: files need no room for this.
+    // Boxed, since files need no room for this.
     let response = match Box::pin(listing::read(worker, connection, request, directory)).await {
         Ok(body) => of_listing(asked, body),
         Err(error) => Response::of_file_error(asked, error),
@@ -121,11 +122,13 @@ fn too_many_listings(asked: &Asked<'_>, listings_max: usize) -> Response {
 
 /// Whether a request is for bytes that are few, so that they are kept with what is known of the file, and not kept yet.
 fn wants_content(worker: &Worker, request: &Request, known: &KnownFile) -> bool {
-    if !known.lacks_content() || request.method != Method::Get {
-        return false;
-    }
-    let choice = worker.live().settings.engine;
-    let facts = Facts { choice, transfer_bytes: known.file.size(), residency: Residency::Cold };
+    known.lacks_content()
+        && request.method == Method::Get
+        && is_copied_if_cold(worker.live().settings.engine, known.file.size())
+}
+
+fn is_copied_if_cold(choice: EngineChoice, bytes: u64) -> bool {
+    let facts = Facts { choice, transfer_bytes: bytes, residency: Residency::Cold };
     engine::choose(facts) == Engine::Copy
 }
 
@@ -133,7 +136,7 @@ fn wants_content(worker: &Worker, request: &Request, known: &KnownFile) -> bool 
 async fn read_content(worker: &Worker, connection: &Connection, known: &KnownFile) -> Result<(), FileError> {
     let (file, owner) = (known.file.clone(), Owner { mount: known.file.mount(), group: connection.group() });
     let read = move || file.read_cold(CONTENT_BYTES_MAX);
-    // Where nobody reads it now, the engine does when its turn comes.
+    // Where no disk thread takes it now the engine reads it while it sends.
     let Ok(read) = worker.disk.run_or_refuse(Lane::Read, owner, read).await else {
         return Ok(());
     };
@@ -142,4 +145,22 @@ async fn read_content(worker: &Worker, connection: &Connection, known: &KnownFil
         worker.files.keep_content(known, content);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CONTENT_BYTES_MAX, EngineChoice, is_copied_if_cold};
+
+    #[test]
+    fn a_short_cold_file_is_read_first_where_it_is_going_to_be_copied() {
+        for (choice, bytes, expected) in [
+            (EngineChoice::Auto, CONTENT_BYTES_MAX, true),
+            (EngineChoice::Auto, CONTENT_BYTES_MAX + 1, false),
+            (EngineChoice::Copy, CONTENT_BYTES_MAX, true),
+            (EngineChoice::Sendfile, 1, false),
+            (EngineChoice::Splice, 1, false),
+        ] {
+            assert_eq!(is_copied_if_cold(choice, bytes), expected, "{choice:?}, {bytes} bytes");
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! Makes the answer to a request for a file that was found: its conditions are judged, its ranges selected, and its head
-//! written.
+//! Makes the answer to a request for a file that was found: its conditions are judged, its ranges selected, and its
+//! head written.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -102,7 +102,7 @@ fn unsatisfiable(asked: &Asked<'_>, size: u64) -> Response {
     })
 }
 
-/// What answers with bytes of a file have in common.
+/// The answers that have bytes of a file.
 struct Content<'a> {
     asked: &'a Asked<'a>,
     known: &'a Rc<KnownFile>,
@@ -110,8 +110,9 @@ struct Content<'a> {
 }
 
 impl Content<'_> {
-    /// One range, or the whole file.
+    /// An answer with one range, or with the whole file.
     fn single(&self, status: u16, range: ByteRange) -> Response {
+        let body = self.body(range);
         let mut response = self.head(status, |head| match status {
             206 => {
                 self.known.describe(head, &self.known.media_type, range.length);
@@ -121,22 +122,27 @@ impl Content<'_> {
                 head.block(&self.known.whole);
             }
         });
-        if !self.has_body(range.length) {
-            return response;
-        }
-        match (self.kept(range), self.known.content()) {
-            (Some(kept), Some(content)) if kept.len() <= JOINED_BYTES_MAX => {
-                response.append_body(&content[kept]);
+        match (&body, self.known.content()) {
+            (Body::Kept { range, .. }, Some(content)) if range.len() <= JOINED_BYTES_MAX => {
+                response.append_body(&content[range.clone()]);
             }
-            (Some(range), Some(_)) => {
-                response.body = Body::Kept { file: Rc::clone(self.known), range };
-            }
-            _ => response.body = self.file(vec![Segment::File(range)], range.length),
+            _ => response.body = body,
         }
         response
     }
 
-    /// Several ranges as multipart/byteranges (RFC 9110 14.6).
+    /// The body of an answer with one range.
+    fn body(&self, range: ByteRange) -> Body {
+        if !self.has_body(range.length) {
+            return Body::NONE;
+        }
+        match self.kept(range) {
+            Some(range) => Body::Kept { file: Rc::clone(self.known), range },
+            None => self.file(vec![Segment::File(range)], range.length),
+        }
+    }
+
+    /// An answer with several ranges as multipart/byteranges (RFC 9110 14.6).
     fn several(&self, ranges: &[ByteRange], whole: ByteRange) -> Response {
         let boundary = format!("{:032x}", u128::from_ne_bytes(random()));
         let Some(plan) = multipart::plan(ranges, whole.length, &self.known.media_type, boundary) else {
@@ -179,16 +185,44 @@ impl Content<'_> {
         if engine::choose(facts) != Engine::Copy {
             return None;
         }
-        let (start, length) = (usize::try_from(range.start).ok()?, usize::try_from(range.length).ok()?);
-        let end = start.checked_add(length).filter(|end| *end <= content.len())?;
-        Some(start..end)
+        within(range, content.len())
     }
+}
+
+/// A range of a file as one of its first `bytes` bytes, if it lies in them.
+fn within(range: ByteRange, bytes: usize) -> Option<Range<usize>> {
+    let (start, length) = (usize::try_from(range.start).ok()?, usize::try_from(range.length).ok()?);
+    let end = start.checked_add(length).filter(|end| *end <= bytes)?;
+    Some(start..end)
 }
 
 /// A boundary that the file can't have been written to contain.
 fn random() -> [u8; 16] {
     let mut bytes = [0; 16];
-    // Without randomness a constant boundary still is right for every file that doesn't contain it.
+    // Where the kernel gives no random bytes a constant boundary is still right for every file without it.
     let _ = getrandom::fill(&mut bytes);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ByteRange, random, within};
+
+    #[test]
+    fn only_what_lies_in_the_kept_content_is_sent_from_there() {
+        for (start, length, expected) in [
+            (0, 100, Some(0..100)),
+            (40, 60, Some(40..100)),
+            (0, 101, None),
+            (100, 1, None),
+            (u64::MAX, u64::MAX, None),
+        ] {
+            assert_eq!(within(ByteRange { start, length }, 100), expected, "{length} bytes from {start} on");
+        }
+    }
+
+    #[test]
+    fn no_two_multipart_answers_have_one_boundary() {
+        assert_ne!(random(), random());
+    }
 }

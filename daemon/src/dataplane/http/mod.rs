@@ -1,37 +1,41 @@
 //! HTTP/1.1 on a connection: requests one after the other, each answered once.
 //!
-//! To be read in this order: `serve` is the loop of a connection; `states` takes a request from its head to its answer;
-//! `head` and `refusal` read it, or say why there is none; `body` drops a body that nobody wants; `answer` finds out what
-//! answers it (`content`: a file; `listing`: a directory; `digest`) and makes a `response`; `send` sends that; and
-//! `exchange` accounts for it by what was `sent`. Requests that write take `upload` instead.
+//! `serve` is the loop of a connection. The files are read best in the order in which a request comes to them:
+//!
+//! 1. `states` takes it from its head to its answer, and calls all that follow.
+//! 2. `head` reads it, and it becomes an `exchange`; `refusal` answers where that fails.
+//! 3. `body` drops a body that nobody wants. Requests that write go to `upload` instead, which receives theirs.
+//! 4. `answer` finds out what answers it, a file (`content`, `digest`) or a directory (`listing`), and makes a
+//!    `response`.
+//! 5. `send` sends that, with `chunks` and `unsized_body` where its length isn't known.
+//! 6. `ending` accounts for how far that came, and says how the connection goes on.
 
 mod answer;
 mod body;
 mod chunks;
 mod content;
 mod digest;
+mod ending;
 mod exchange;
 mod head;
 mod listing;
 mod refusal;
 mod response;
 mod send;
-mod sent;
 #[cfg(test)]
 mod sizes;
 mod states;
 mod unsized_body;
 mod upload;
 
-use std::pin::Pin;
 use std::rc::Rc;
 
 use super::context::Worker;
 use super::input::{Input, ReadDeadline};
 use super::lingering_close::{linger, wait_until_acknowledged};
 use super::registry::Registered;
-use exchange::After;
-use states::State;
+use ending::After;
+use states::Served;
 
 /// Answers after which a connection is told of arrivals: to be registered costs as much as a wait through the ring, and
 /// many connections bring one request alone.
@@ -57,7 +61,7 @@ pub(super) async fn serve(
                 }
             }
         }
-        let after = match serve_next(worker, connection, input, *read_deadline) {
+        let after = match states::serve(worker, connection, input, *read_deadline) {
             Served::Answered(after) => after,
             Served::Waits(rest) => rest.await,
         };
@@ -79,26 +83,5 @@ pub(super) async fn serve(
                 return "the last answer was sent";
             }
         }
-    }
-}
-
-/// How far a request came at once.
-enum Served<'a> {
-    Answered(After),
-    /// The rest of it has to wait for something.
-    Waits(Pin<Box<dyn Future<Output = After> + 'a>>),
-}
-
-/// Serves the request whose first bytes are there. What has to wait is boxed: the state of a request must not take up
-/// room in every idle connection. No async function, since its future would keep room for what it moves into the box.
-fn serve_next<'a>(
-    worker: &'a Rc<Worker>,
-    connection: &'a Registered,
-    input: &'a mut Input,
-    read_deadline: ReadDeadline,
-) -> Served<'a> {
-    match states::advance(worker, connection, input) {
-        State::Answered(after) => Served::Answered(after),
-        state => Served::Waits(Box::pin(states::finish(worker, connection, input, read_deadline, state))),
     }
 }

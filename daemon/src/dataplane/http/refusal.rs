@@ -1,4 +1,4 @@
-//! What is answered where no request was read: its head is refused, or doesn't come whole.
+//! Answers clients from which no request was read: the head is refused, or doesn't come whole.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -10,10 +10,9 @@ use super::super::input::Input;
 use super::super::lingering_close::{LINGER_BYTES_MAX, linger, wait_until_acknowledged};
 use super::super::proxy;
 use super::super::registry::Registered;
-use super::exchange::After;
+use super::ending::{After, Sent};
 use super::response::{Asked, Response};
 use super::send;
-use super::sent::Sent;
 use crate::limits::{ADDRESS_FULL, Full};
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::glimpse::Glimpse;
@@ -31,7 +30,8 @@ pub(super) enum Refusal {
     NotReceived(TransferError),
 }
 
-/// Answers what isn't a request, where that has an answer, and ends the connection. `started`: when it came.
+/// Answers a refused head, where there is somebody to be answered, and ends the connection. `started` is when the head
+/// came.
 pub(super) async fn answer(
     worker: &Rc<Worker>,
     connection: &Registered,
@@ -68,7 +68,7 @@ fn has_begun_nothing(input: &Input) -> bool {
     input.bytes().iter().all(|byte| b"\r\n".contains(byte))
 }
 
-/// What becomes of a connection on which no request was read.
+/// The end of a connection on which no request was read.
 #[derive(Debug)]
 enum Decision {
     /// The peer has closed it, and asked for nothing.
@@ -106,7 +106,7 @@ fn decide(refusal: Refusal, has_begun_nothing: bool) -> Decision {
     }
 }
 
-/// What there is of a request whose head couldn't be read.
+/// A request whose head couldn't be read, as far as it is known.
 struct Unread<'i> {
     glimpse: Glimpse<'i>,
     id: RequestId,
@@ -120,7 +120,7 @@ impl<'i> Unread<'i> {
         Unread { glimpse, id, started }
     }
 
-    /// What shapes the answer: the connection ends with it.
+    /// The traits of an answer after which the connection ends.
     fn asked<'w>(&'w self, worker: &'w Worker) -> Asked<'w> {
         let method = if self.glimpse.is_head() { Method::Head } else { Method::Get };
         Asked { worker, method, version: Version::Http11, keep_alive: false, id: &self.id }

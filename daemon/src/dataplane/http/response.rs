@@ -19,7 +19,7 @@ use crate::protocol::multipart::Segment;
 use crate::protocol::problem;
 use crate::telemetry::RequestId;
 
-/// What of a request shapes every answer to it.
+/// The traits of a request that shape every answer to it.
 pub(super) struct Asked<'w> {
     pub(super) worker: &'w Worker,
     pub(super) method: Method,
@@ -57,11 +57,11 @@ pub(super) struct Response {
     pub(super) body: Body,
     /// Why the request was refused, where it was.
     pub(super) reason: Option<Box<str>>,
-    /// What has been sent already, and isn't here any more.
+    /// The bytes that have been sent already, and aren't here any more.
     pub(super) sent: Tally,
     /// The client sees the end of the answer by the end of the connection.
     pub(super) is_last: bool,
-    /// What the answer takes of its address's share until it has been sent.
+    /// The part of its address's share that the answer takes until it has been sent.
     pub(super) share: Option<Box<Share>>,
 }
 
@@ -106,6 +106,11 @@ impl Response {
             self.head.clear();
             worker.response.set(self.head);
         }
+    }
+
+    /// Whether all of the answer is in memory.
+    pub(super) fn is_in_memory(&self) -> bool {
+        matches!(self.body, Body::Text { .. } | Body::Kept { .. })
     }
 
     /// The buffer of the head and what follows it, where all of the answer is in memory.
@@ -212,7 +217,7 @@ impl Response {
         response
     }
 
-    /// The head of a body that is sent in pieces, with what tells the client their end.
+    /// The head of a body that is sent in pieces, with the framing by which the client sees their end.
     pub(super) fn in_pieces(
         asked: &Asked<'_>,
         content_type: &str,
@@ -300,6 +305,35 @@ impl Response {
                 tracing::warn!(%error, "a file could not be opened");
                 Self::problem(asked, 500, "the file could not be opened; the daemon's log says why")
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Body, Response};
+
+    fn answer() -> Response {
+        let mut response = Response::bare(200, b"head".to_vec());
+        response.append_body(b"body");
+        response
+    }
+
+    #[test]
+    fn an_answer_of_text_is_in_memory_and_ends_with_its_body() {
+        let response = answer();
+        assert_eq!(response.in_memory(), Some((&b"headbody"[..], &b""[..])));
+        assert_eq!(response.payload_bytes(), 4);
+        assert_eq!(Response::bare(204, b"head".to_vec()).payload_bytes(), 0);
+    }
+
+    #[test]
+    fn what_was_sent_is_dropped_and_the_rest_still_tells_head_from_body() {
+        for (sent, left, payload_bytes) in [(0, &b"headbody"[..], 4), (3, b"dbody", 4), (6, b"dy", 2)] {
+            let mut response = answer();
+            assert!(response.drop_sent(sent).is_none());
+            assert_eq!(response.in_memory(), Some((left, &b""[..])));
+            assert!(matches!(response.body, Body::Text { bytes } if bytes == payload_bytes));
         }
     }
 }

@@ -6,9 +6,9 @@ use super::super::engine::{self, Transfer, UNCORKED_BYTES_MAX};
 use super::super::error::{PeerGone, TransferError};
 use super::super::input::Input;
 use super::super::registry::Registered;
-use super::exchange::{After, Exchange};
+use super::ending::{After, Sent, finish};
+use super::exchange::Exchange;
 use super::response::{Body, FileBody, Response};
-use super::sent::Sent;
 use super::{listing, unsized_body};
 use crate::protocol::multipart::Segment;
 
@@ -52,7 +52,7 @@ pub(super) async fn send_and_account(
     if let Err(error) = input.hold(worker, connection) {
         let sent = Sent::of(&mut response, Err(error));
         give_up(worker, response);
-        return exchange.finish(worker, connection, input, sent);
+        return finish(worker, connection, input, &exchange, sent);
     }
     let sent = match send(worker, connection, response).await {
         Sent { result: Err(error), tally, .. } if !tally.is_begun() && error.can_be_told() => {
@@ -60,7 +60,7 @@ pub(super) async fn send_and_account(
         }
         sent => sent,
     };
-    exchange.finish(worker, connection, input, sent)
+    finish(worker, connection, input, &exchange, sent)
 }
 
 /// Answers that the file can't be read, where nothing has been sent of the answer that failed.
@@ -122,7 +122,7 @@ async fn send_file(transfer: &mut Transfer<'_>, head: Vec<u8>, body: &FileBody) 
     if body.may_have_changed {
         transfer.note_wait();
     }
-    let corked = body.content_length > UNCORKED_BYTES_MAX || body.segments.len() > 1;
+    let corked = is_corked(body.content_length, body.segments.len());
     if corked {
         transfer.connection().socket.set_cork(true);
     }
@@ -132,6 +132,11 @@ async fn send_file(transfer: &mut Transfer<'_>, head: Vec<u8>, body: &FileBody) 
         transfer.connection().socket.set_cork(false);
     }
     result
+}
+
+/// Whether a body is sent under TCP_CORK: a long one, and one of several parts.
+fn is_corked(content_length: u64, parts: usize) -> bool {
+    content_length > UNCORKED_BYTES_MAX || parts > 1
 }
 
 async fn send_segments(
@@ -163,4 +168,16 @@ async fn send_segments(
         engine::check(transfer, &body.file.file).await?;
     }
     transfer.send_all(&head, false).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{UNCORKED_BYTES_MAX, is_corked};
+
+    #[test]
+    fn long_bodies_and_those_of_several_parts_are_corked() {
+        assert!(!is_corked(UNCORKED_BYTES_MAX, 1));
+        assert!(is_corked(UNCORKED_BYTES_MAX + 1, 1));
+        assert!(is_corked(2, 2));
+    }
 }

@@ -1,9 +1,10 @@
-//! The states of a request, and what leads from each to the next.
+//! The states of a request, and the steps from each to the next.
 //!
 //! `advance` goes as far as nothing has to be waited for: the usual request, whose file is known and whose answer fits
-//! into the socket, is answered there. `finish` waits for what a state lacks, and goes on from there. Nothing is done
+//! into the socket, is answered there. `finish` waits for whatever a state lacks, and goes on from there. Nothing is done
 //! twice: a state owns all that was found out before it.
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,11 +14,11 @@ use super::super::input::{Input, ReadDeadline};
 use super::super::look_up;
 use super::super::registry::Registered;
 use super::body::{self, Discarded};
-use super::exchange::{After, Exchange};
+use super::ending::{self, After, Sent};
+use super::exchange::Exchange;
 use super::refusal::{self, Refusal};
 use super::response::Response;
 use super::send::{self, Progress};
-use super::sent::Sent;
 use super::{answer, head, upload};
 use crate::files::KnownFile;
 use crate::files::upload::Uploads;
@@ -43,8 +44,29 @@ pub(super) enum State {
     Answered(After),
 }
 
+/// How far a request came at once.
+pub(super) enum Served<'a> {
+    Answered(After),
+    /// The rest of it has to wait for something.
+    Waits(Pin<Box<dyn Future<Output = After> + 'a>>),
+}
+
+/// Serves the request whose first bytes are there. What has to wait is boxed: the state of a request must not take up
+/// room in every idle connection. No async function, since its future would keep room for what it moves into the box.
+pub(super) fn serve<'a>(
+    worker: &'a Rc<Worker>,
+    connection: &'a Registered,
+    input: &'a mut Input,
+    read_deadline: ReadDeadline,
+) -> Served<'a> {
+    match advance(worker, connection, input) {
+        State::Answered(after) => Served::Answered(after),
+        state => Served::Waits(Box::pin(finish(worker, connection, input, read_deadline, state))),
+    }
+}
+
 /// Advances a request of which something is in the input, as far as nothing has to be waited for.
-pub(super) fn advance(worker: &Worker, connection: &Registered, input: &mut Input) -> State {
+fn advance(worker: &Worker, connection: &Registered, input: &mut Input) -> State {
     match head::take(worker, connection, input) {
         Ok(Some(request)) => with_head(worker, connection, input, request),
         Ok(None) => State::Head,
@@ -123,18 +145,21 @@ fn with_response(
     exchange: Exchange,
     mut response: Response,
 ) -> State {
+    if !response.is_in_memory() {
+        return State::Responding(Box::new((exchange.timed(worker), response)));
+    }
     match send::send_now(worker, connection, &mut response) {
         Ok(Progress::Partly) => State::Responding(Box::new((exchange.timed(worker), response))),
         Ok(Progress::Whole) => {
             let sent = Sent::of(&mut response, Ok(()));
-            let after = exchange.finish(worker, connection, input, sent);
+            let after = ending::finish(worker, connection, input, &exchange, sent);
             response.recycle(worker);
             State::Answered(after)
         }
         Err(gone) => {
             let sent = Sent::of(&mut response, Err(gone.into()));
             send::give_up(worker, response);
-            State::Answered(exchange.finish(worker, connection, input, sent))
+            State::Answered(ending::finish(worker, connection, input, &exchange, sent))
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A long body on its way past the page cache: one buffer is received into while the other one is written, each on a
-//! disk thread, and the worker waits for both.
+//! Receives a long body past the page cache: one buffer is received into while the other one is written, each on a disk
+//! thread, and the worker waits for both.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -51,17 +51,17 @@ pub(super) async fn run(
     Ok(Paused { turn: Turn { writer, socket, framing, ahead, bytes, cached_until }, result })
 }
 
-/// What a disk thread needs to receive.
+/// An upload as a disk thread needs it to receive.
 struct Filling {
     socket: Arc<OwnedFd>,
     /// Bytes of the body that are to come.
     left: u64,
-    /// What was received before.
+    /// Bytes that were received ahead.
     ahead: Vec<u8>,
     buffer: DirectBuffer,
 }
 
-/// A buffer that was received into, and why no further.
+/// A buffer that was received into, with the reason why no further.
 struct Filled {
     filling: Filling,
     result: Result<Pause, BodyError>,
@@ -89,7 +89,7 @@ impl Filling {
             }
             connection.socket.gather_bytes(u32::try_from(self.wanted()).unwrap_or(u32::MAX));
             match connection.readable(Phase::Receiving, patience).await {
-                // After a time-out too: what has gathered unseen is still to be taken.
+                // Bytes may have gathered unseen, so they are taken after a time-out too.
                 Ok(()) | Err(TransferError::TimedOut) => {}
                 Err(error) => {
                     return Ok(Filled { filling: self, result: Err(BodyError::of_wait(&error)) });
@@ -121,7 +121,7 @@ impl Filling {
         }
     }
 
-    /// Bytes to ask for: none of the next request's.
+    /// How many bytes to ask for, none of them the next request's.
     fn wanted(&mut self) -> usize {
         usize::try_from(self.left).unwrap_or(usize::MAX).min(self.buffer.room().len())
     }
@@ -132,7 +132,7 @@ impl Filling {
     }
 }
 
-/// What a disk thread needs to write.
+/// An upload as a disk thread needs it to write.
 struct Writing {
     writer: Writer,
     buffer: DirectBuffer,

@@ -1,4 +1,4 @@
-//! A request's body on its way into a partial. A disk thread receives and writes, turn by turn, and the worker waits
+//! Receives a request's body into a partial. A disk thread receives and writes, turn by turn, and the worker waits
 //! between the turns for more to arrive: no byte passes through the ring thread, and none waits there for a disk. A
 //! long body has two disk threads at a time (`direct`).
 
@@ -118,7 +118,7 @@ async fn one_turn(
     });
     match done.await? {
         Progress::Paused(paused) => Ok(paused),
-        // Boxed: few bodies are so long.
+        // Boxed, since few bodies are so long.
         Progress::Direct(turn, direct) => {
             Box::pin(direct::run(worker, connection, turn, direct, owner)).await
         }

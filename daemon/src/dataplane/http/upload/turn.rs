@@ -18,8 +18,8 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// Bytes of one turn, after which other uploads get the disk thread: some milliseconds of it.
 const TURN_BYTES: usize = 8 << 20;
 
-/// Time after which what has gathered is taken, however little it is, in milliseconds: whoever asks for an upload sees
-/// that it goes on.
+/// Time after which bytes that have gathered are taken, however few, in milliseconds: a client that asks for the upload
+/// sees that it goes on.
 pub(super) const GATHER_MS: u64 = 1_000;
 
 /// Bytes that go through the page cache before it is asked again whether the rest can go past it: a sender that was
@@ -30,10 +30,10 @@ const CACHED_BYTES: u64 = 16 << 20;
 /// costs less than a write does.
 const GATHERED_PIECE_BYTES_MAX: usize = 16 << 10;
 
-/// What a disk thread has for one turn at a time.
+/// Memory of a disk thread for one turn at a time.
 struct Buffers {
     received: Vec<u8>,
-    /// Payload of short chunks, to be written together.
+    /// The payload of short chunks, which is written together.
     gathered: Vec<u8>,
 }
 
@@ -67,15 +67,15 @@ pub(super) struct Direct {
     pub(super) buffers: [DirectBuffer; 2],
 }
 
-/// What a disk thread needs for a turn.
+/// An upload as a disk thread needs it for a turn.
 pub(super) struct Turn {
     pub(super) writer: Writer,
     pub(super) socket: Arc<OwnedFd>,
     pub(super) framing: Framing,
-    /// What was received before: at first with the head, and in the end what belongs to the next request.
+    /// Bytes that were received ahead: at first those that came with the head, in the end those of the next request.
     pub(super) ahead: Vec<u8>,
     pub(super) bytes: u64,
-    /// So many bytes go through the page cache in any case.
+    /// Up to here the body goes through the page cache in any case.
     pub(super) cached_until: u64,
 }
 
@@ -129,7 +129,7 @@ impl Turn {
         Ok(Pause::TurnOver)
     }
 
-    /// Writes or gathers what of `bytes` belongs to the body, and says how many of them do.
+    /// Writes or gathers those of `bytes` that belong to the body, and says how many do.
     fn take(&mut self, bytes: &[u8], gathered: &mut Vec<u8>) -> Result<usize, BodyError> {
         match &mut self.framing {
             Framing::Length(left) => {
@@ -168,7 +168,7 @@ impl Turn {
         Ok(bytes.len() - rest.len())
     }
 
-    /// Writes what has gathered. Where that fails it is gone, as the upload is.
+    /// Writes the payload that has gathered. Where that fails it is lost, as the upload is.
     fn write_gathered(&mut self, gathered: &mut Vec<u8>) -> Result<(), BodyError> {
         let result = if gathered.is_empty() { Ok(()) } else { self.write(gathered) };
         gathered.clear();
