@@ -1,8 +1,8 @@
 //! The states of a request, and the steps from each to the next.
 //!
 //! `advance` goes as far as nothing has to be waited for: the usual request, whose file is known and whose answer fits
-//! into the socket, is answered there. `finish` waits for whatever a state lacks, and goes on from there. Nothing is done
-//! twice: a state owns all that was found out before it.
+//! into the socket, is answered there. `finish` waits for whatever a state lacks, and goes on from there. Nothing is
+//! done twice: a state owns all that was found out before it.
 
 use std::pin::Pin;
 use std::rc::Rc;
