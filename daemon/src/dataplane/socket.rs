@@ -163,11 +163,6 @@ impl Socket {
         not_yet(self.stream.send(bytes, more))
     }
 
-    /// Hands two pieces to the kernel in one call, as much of them as it takes.
-    pub(super) fn try_send_both(&self, first: &[u8], second: &[u8]) -> Result<Option<usize>, PeerGone> {
-        not_yet(self.stream.send_both(first, second))
-    }
-
     /// Holds back segments that aren't full (TCP_CORK), or releases them.
     pub(super) fn set_cork(&self, on: bool) {
         self.stream.set_cork(on);
