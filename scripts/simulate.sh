@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Plays the simulation of transfers with many seeds: random files, ranges, faults and orders of completion over a kernel
-# of random outcomes (daemon/src/dataplane/engine/tests). A seed that fails is named; --seed plays it alone.
+# Plays the simulations with many seeds each: transfers, that is random files, ranges, faults and orders of completion over
+# a kernel of random outcomes (daemon/src/dataplane/engine/tests), and whole connections, that is requests, uploads, clients
+# with and without manners, and a worker over a platform of random outcomes (daemon/src/dataplane/simulation). Prints how
+# often what happened. A seed that fails is named; --seed plays it alone.
 set -euo pipefail
 
 usage() {

@@ -57,7 +57,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// The files and directories of the data plane, from the top down: each imports only what stands below it.
 /// ARCHITECTURE.md shows the same order.
 const DATA_PLANE: &[&[&str]] = &[
-    &["plane"],
+    &["plane", "simulation"],
     &["worker"],
     &["accept"],
     &["dispatch"],
@@ -71,6 +71,7 @@ const DATA_PLANE: &[&[&str]] = &[
     &["socket"],
     &["disk_waits", "error", "listener", "publications"],
     &["client", "clock", "disk", "pacing", "pipe_pool", "room_requests"],
+    &["platform"],
 ];
 
 /// The files and directories of the bench, from the top down, by the same rule.

@@ -50,7 +50,7 @@ pub(super) async fn answer(
         }
         Decision::BreakOff(error) => {
             let reason = error.closes_because();
-            unread.account(worker, connection, Sent::nothing(error));
+            let _ = unread.account(worker, connection, Sent::nothing(error));
             wait_until_acknowledged(worker, connection).await;
             return After::Close(reason);
         }
@@ -58,7 +58,11 @@ pub(super) async fn answer(
         Decision::Answer(status, detail) => Response::problem(&unread.asked(worker), status, detail),
     };
     let sent = send::send(worker, connection, response).await;
-    unread.account(worker, connection, sent);
+    if let Err(error) = unread.account(worker, connection, sent) {
+        // A part of an answer must not end as a whole one does.
+        connection.socket.abort();
+        return After::Close(error.closes_because());
+    }
     linger(worker, connection, LINGER_BYTES_MAX).await;
     After::Close("a request was refused")
 }
@@ -126,8 +130,8 @@ impl<'i> Unread<'i> {
         Asked { worker, method, version: Version::Http11, keep_alive: false, id: &self.id }
     }
 
-    /// Counts it and writes its access line, as those of a request.
-    fn account(&self, worker: &Worker, connection: &Registered, sent: Sent) {
+    /// Counts it and writes its access line, as those of a request. Says how its answer ended.
+    fn account(&self, worker: &Worker, connection: &Registered, sent: Sent) -> Result<(), TransferError> {
         let sent = sent.blamed(connection);
         let Unread { glimpse, id, started } = self;
         let access = Access {
@@ -148,6 +152,7 @@ impl<'i> Unread<'i> {
             },
         };
         access.finish(worker, &sent.result);
+        sent.result
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod answer;
 mod client;
+mod parts;
 mod request;
 mod world;
 

@@ -50,6 +50,7 @@ const TICK_IN: u64 = 40;
 static SYNTHETIC: LazyLock<Synthetic> = LazyLock::new(|| Synthetic::new().unwrap());
 
 /// What may go wrong in a seed.
+#[derive(Default)]
 struct Faults {
     resets_in: u64,
     read_errors_in: u64,
@@ -96,8 +97,21 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seeded: &mut Seeded) -> World {
-        let (host, entered) = Host::enter();
         let faults = Faults::draw(seeded);
+        World::with(seeded, faults)
+    }
+
+    /// One in which nothing goes wrong, and nobody is connected.
+    pub(super) fn quiet() -> World {
+        World::with(&mut Seeded::quiet(), Faults::default())
+    }
+
+    pub(super) fn worker(&self) -> Rc<Worker> {
+        Rc::clone(&self.worker)
+    }
+
+    fn with(seeded: &mut Seeded, faults: Faults) -> World {
+        let (host, entered) = Host::enter();
         let directory = temporary_directory();
         let mut files = Files::new();
         for number in 0..1 + seeded.index(FILES_MAX) {

@@ -2,17 +2,26 @@
 
 /// SplitMix64 (Steele, Lea and Flood, 2014).
 #[derive(Clone, Debug)]
-pub(in crate::dataplane) struct Seeded(u64);
+pub(in crate::dataplane) struct Seeded {
+    state: u64,
+    /// Whether it draws nothing rare.
+    is_quiet: bool,
+}
 
 impl Seeded {
     pub(in crate::dataplane) fn new(seed: u64) -> Seeded {
-        Seeded(seed)
+        Seeded { state: seed, is_quiet: false }
+    }
+
+    /// Numbers with which nothing happens that happens only now and then.
+    pub(in crate::dataplane) fn quiet() -> Seeded {
+        Seeded { state: 0, is_quiet: true }
     }
 
     /// The next number.
     pub(in crate::dataplane) fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
@@ -24,7 +33,7 @@ impl Seeded {
 
     /// True once in `times`, on average; never where that is 0.
     pub(in crate::dataplane) fn one_in(&mut self, times: u64) -> bool {
-        times > 0 && self.below(times) == 0
+        times > 0 && !self.is_quiet && self.below(times) == 0
     }
 
     /// One of them.

@@ -314,10 +314,11 @@ impl State {
             return Err(Errno::CONNRESET);
         }
         let room = self.sent_bytes_max.saturating_sub(self.sent.len()).min(CALL_BYTES_MAX);
-        match self.seeded.below(12) {
-            0 => return Err(Errno::INTR),
-            _ if room == 0 => return Err(Errno::AGAIN),
-            _ => {}
+        if self.seeded.one_in(12) {
+            return Err(Errno::INTR);
+        }
+        if room == 0 {
+            return Err(Errno::AGAIN);
         }
         if self.is_client_gone {
             self.client_end = Some(End::Reset);
