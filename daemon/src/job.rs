@@ -5,8 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::files::FileError;
+use crate::limits::Full;
 use crate::protocol::name::{Name, NameError};
 
 /// The most jobs that wait in one worker's mailbox. A worker takes each at its next turn; more than this means
@@ -144,10 +147,10 @@ pub enum StreamError {
     },
     /// The file couldn't be read, or got shorter on the way.
     #[error("the source failed: {0}")]
-    SourceFailed(String),
+    SourceFailed(SourceError),
     /// The target didn't accept the connection.
     #[error("the target refused the connection: {0}")]
-    TargetRefused(String),
+    TargetRefused(TargetError),
     /// This host could not begin a connection to the target.
     #[error(
         "this host has no free local port for {target}: widen net.ipv4.ip_local_port_range, or wait until former \
@@ -176,6 +179,51 @@ pub enum StreamError {
     /// The daemon stops, or the worker doesn't take jobs.
     #[error("the data plane takes no streams: {0}")]
     Unavailable(Unavailable),
+}
+
+/// Why a stream's source failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// A stream says first how long it will be, and this file doesn't say it.
+    #[error("the file doesn't say how long it is (/proc, or direct I/O of FUSE): fetch it by GET")]
+    NoLength,
+    /// The file can't be opened, or its disk doesn't answer.
+    #[error(transparent)]
+    NoFile(#[from] FileError),
+    /// The file is shorter than it was when the stream began.
+    #[error("the file got shorter: nothing at offset {offset}")]
+    Shrank {
+        /// Where bytes were expected.
+        offset: u64,
+    },
+    /// The file isn't what it was when the stream began.
+    #[error("the file was changed while it was sent")]
+    Changed,
+    /// The file can't be read.
+    #[error("the file can't be read at offset {offset}: {errno}")]
+    Unreadable {
+        /// Where reading failed.
+        offset: u64,
+        /// What the system said.
+        errno: Errno,
+    },
+    /// Too much waits for its readers.
+    #[error(transparent)]
+    NoRoom(#[from] Full),
+    /// Anything else.
+    #[error("the source can't be used")]
+    Unusable,
+}
+
+/// Why a target took no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// What the system said of the connection, or of the socket for it.
+    #[error(transparent)]
+    System(#[from] Errno),
+    /// It closed the connection at once.
+    #[error("the peer closed the connection")]
+    Closed,
 }
 
 /// How a target broke off a stream.

@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("config", &[]),
     ("limits", &["sys", "config"]),
-    ("job", &["protocol", "limits"]),
+    ("job", &["files", "protocol", "limits"]),
     ("files", &["sys", "protocol", "config", "limits"]),
     ("telemetry", &["config", "limits"]),
     ("systemd", &["telemetry", "config"]),

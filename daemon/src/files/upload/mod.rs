@@ -55,7 +55,7 @@ pub use plan::Plan;
 pub use publication::{Precondition, Publication, Published};
 pub use sweep::Swept;
 pub use uploads::Uploads;
-pub use whole::{KnownDestination, Whole};
+pub use whole::{AtOnce, KnownDestination, Whole};
 pub use writer::{Kept, Writer};
 
 #[cfg(test)]

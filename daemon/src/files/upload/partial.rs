@@ -69,9 +69,24 @@ pub(super) struct Active {
     pub(super) staging: StagingDirectory,
     pub(super) last_progress: Instant,
     pub(super) ahead: Ahead,
-    /// The file opened for direct writes: None until it is wanted; within, None where the file system refused.
-    direct: Option<Option<DirectFile>>,
+    direct: DirectWay,
     _slot: Slot,
+}
+
+/// Whether the file is open once more, for direct writes.
+#[derive(Debug)]
+enum DirectWay {
+    /// Nobody has wanted it so far.
+    Unasked,
+    /// Its file system takes no direct writes.
+    Refused,
+    Open(DirectFile),
+}
+
+impl DirectWay {
+    fn of(file: Option<DirectFile>) -> DirectWay {
+        file.map_or(DirectWay::Refused, DirectWay::Open)
+    }
 }
 
 /// The way by which bytes get into the file.
@@ -279,13 +294,25 @@ impl State {
 
 impl Active {
     pub(super) fn new(file: Unpublished, staging: StagingDirectory, slot: Slot, ahead: Ahead) -> Active {
-        Active { file, staging, last_progress: Instant::now(), ahead, direct: None, _slot: slot }
+        Active {
+            file,
+            staging,
+            last_progress: Instant::now(),
+            ahead,
+            direct: DirectWay::Unasked,
+            _slot: slot,
+        }
     }
 
     /// Opens the file once more, for direct writes; None where its file system takes none. Waits for the disk.
     pub(super) fn direct(&mut self, id: UploadId) -> Option<&mut DirectFile> {
-        let open = || DirectFile::open(&self.file, &self.staging, &id.to_string());
-        self.direct.get_or_insert_with(open).as_mut().filter(|direct| !direct.is_refused())
+        if matches!(self.direct, DirectWay::Unasked) {
+            self.direct = DirectWay::of(DirectFile::open(&self.file, &self.staging, &id.to_string()));
+        }
+        match &mut self.direct {
+            DirectWay::Open(direct) if !direct.is_refused() => Some(direct),
+            _ => None,
+        }
     }
 
     /// Appends bytes, for which room is made first, and returns how many of them were written directly. `length`
@@ -299,8 +326,8 @@ impl Active {
     ) -> Result<u64, UploadError> {
         let end = self.file.length().saturating_add(bytes.len() as u64);
         let room = self.ahead.make_room(&mut self.file, end, length, limits.reserve())?;
-        let appended = match self.direct.as_mut().and_then(Option::as_mut) {
-            Some(direct) if way == Way::Direct => self.file.append_direct(bytes, direct),
+        let appended = match &mut self.direct {
+            DirectWay::Open(direct) if way == Way::Direct => self.file.append_direct(bytes, direct),
             _ => self.file.append(bytes).map(|()| 0),
         };
         drop(room);

@@ -62,6 +62,14 @@ struct Temporary<'h> {
     is_left: bool,
 }
 
+/// What became of a file that was to be published without a wait.
+pub enum AtOnce {
+    /// It is published, or refused.
+    Done(Result<Published, UploadError>),
+    /// It has to wait for something. Nothing was done, and the admission comes back.
+    NotNow(Admitted),
+}
+
 impl Uploads {
     /// Publishes a whole file, as [`Writer::publish`](super::Writer::publish) does. Waits for the disk.
     pub fn publish_whole(
@@ -113,21 +121,21 @@ impl Uploads {
         whole: &Whole<'_>,
         publication: &Publication<'_>,
         limits: &UploadLimits,
-    ) -> Result<Result<Published, UploadError>, Admitted> {
+    ) -> AtOnce {
         admitted.note_received(whole.content.len() as u64);
         let is_usual = self.storage.staging_file_system.place == Place::Memory
             && publication.precondition.is_none()
             && !publication.is_new
             && self.algorithms(whole, publication).is_empty();
-        let Some(destination) = whole.known.filter(|_| is_usual) else { return Err(admitted) };
+        let Some(destination) = whole.known.filter(|_| is_usual) else { return AtOnce::NotNow(admitted) };
         let job = (whole, destination, &Digests::default());
         match self.publish_at_once(job, publication, limits, Patience::Never) {
             Ok(Some(published)) => {
                 admitted.settle();
-                Ok(Ok(published))
+                AtOnce::Done(Ok(published))
             }
-            Ok(None) => Err(admitted),
-            Err(error) => Ok(Err(error)),
+            Ok(None) => AtOnce::NotNow(admitted),
+            Err(error) => AtOnce::Done(Err(error)),
         }
     }
 

@@ -1,4 +1,4 @@
-//! A directory as a page for people or as JSON for programs, written entry by entry.
+//! Writes a directory entry by entry, as a page for people or as JSON for programs.
 
 use std::io::Write;
 
@@ -16,7 +16,7 @@ const LINK_ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remo
 pub(super) enum Form {
     /// An array of objects with name, type, size and mtime, as nginx's autoindex writes it.
     Json {
-        /// Whether none is written yet.
+        /// Whether no entry has been written yet.
         is_empty: bool,
     },
     /// A table. Links are absolute paths made of escaped segments, so that they are right with and without a trailing
@@ -37,12 +37,12 @@ struct Item<'a> {
 }
 
 impl Form {
-    /// Of a directory of this name.
+    /// The form of a directory of this name.
     pub(super) fn new(as_json: bool, name: &str) -> Form {
         if as_json { Form::Json { is_empty: true } } else { Form::Page { base: link(name) } }
     }
 
-    /// What it is to a client.
+    /// The media type that tells a client which form it is.
     pub(super) fn media_type(&self) -> &'static str {
         match self {
             Form::Json { .. } => "application/json",
@@ -50,7 +50,7 @@ impl Form {
         }
     }
 
-    /// Writes what stands before the entries of the directory `name`.
+    /// Writes the part before the entries of the directory `name`.
     pub(super) fn begin(&self, name: &str, out: &mut Vec<u8>) {
         match self {
             Form::Json { .. } => out.push(b'['),
@@ -84,7 +84,7 @@ impl Form {
         }
     }
 
-    /// Writes what stands behind the entries.
+    /// Writes the part behind the entries.
     pub(super) fn end(&self, is_sorted: bool, out: &mut Vec<u8>) {
         match self {
             Form::Json { .. } => out.extend_from_slice(b"]\n"),

@@ -4,6 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::destination::Destination;
+use super::super::whole::AtOnce;
 use super::mounts::on_tmpfs;
 use super::*;
 use crate::files::Shortage;
@@ -31,8 +32,8 @@ impl Fixture {
         let whole = Whole { plan, known, content, body_digests: &NONE, algorithms: Algorithms::default() };
         let admitted = self.uploads.admit(plan, limits)?;
         match self.uploads.publish_whole_now(admitted, &whole, publication, limits) {
-            Ok(result) => result,
-            Err(admitted) => self.uploads.publish_whole(admitted, &whole, publication, limits),
+            AtOnce::Done(result) => result,
+            AtOnce::NotNow(admitted) => self.uploads.publish_whole(admitted, &whole, publication, limits),
         }
     }
 
@@ -77,7 +78,8 @@ fn only_where_all_lies_in_memory_nothing_is_waited_for() {
         let known = known.as_ref();
         let whole = Whole { plan: &plan, known, content, body_digests: &NONE, algorithms };
         let admitted = fixture.uploads.admit(&plan, &limits()).unwrap();
-        fixture.uploads.publish_whole_now(admitted, &whole, publication, &limits()).is_ok()
+        let published = fixture.uploads.publish_whole_now(admitted, &whole, publication, &limits());
+        matches!(published, AtOnce::Done(_))
     };
     let usual = Publication::default();
     assert!(now("/file", &usual) && now("/directory/file", &usual));
