@@ -34,12 +34,12 @@ pub(in super::super) async fn check<K: Kernel>(
     if !file.is_elsewhere() && file.is_as_opened() {
         return Ok(());
     }
-    match look(transfer, file).await? {
-        None => Err(TransferError::SourceChanged),
-        Some(state) if is_told_of(file, &state) => Ok(()),
-        // Boxed: few files are written to while they are sent.
-        Some(_) => Box::pin(look_again(transfer, file)).await,
-    }
+    let is_known = match look(transfer, file).await? {
+        None => return Err(TransferError::SourceChanged),
+        Some(state) => is_told_of(file, &state),
+    };
+    // Boxed: few files are written to while they are sent.
+    if is_known { Ok(()) } else { Box::pin(look_again(transfer, file)).await }
 }
 
 /// Has a disk thread look at the file. The state that it was in before the look, if it is unchanged.
