@@ -27,19 +27,23 @@ pub(super) async fn check_window<K: Kernel>(
 
 /// Looks at the file. One that has grown is unchanged if the bytes that were seen before are still there. That look waits
 /// for a disk thread and its way back: a file that changed meanwhile is looked at again, if it isn't elsewhere.
-pub(in super::super) async fn check<K: Kernel>(
+// No `async fn`, whose future would have room for each parameter twice.
+#[expect(clippy::manual_async_fn, reason = "it is smaller by two references")]
+pub(in super::super) fn check<K: Kernel>(
     transfer: &Transfer<'_, K>,
     file: &K::File,
-) -> Result<(), TransferError> {
-    if !file.is_elsewhere() && file.is_as_opened() {
-        return Ok(());
+) -> impl Future<Output = Result<(), TransferError>> {
+    async move {
+        if !file.is_elsewhere() && file.is_as_opened() {
+            return Ok(());
+        }
+        let is_known = match look(transfer, file).await? {
+            None => return Err(TransferError::SourceChanged),
+            Some(state) => is_told_of(file, &state),
+        };
+        // Boxed: few files are written to while they are sent.
+        if is_known { Ok(()) } else { Box::pin(look_again(transfer, file)).await }
     }
-    let is_known = match look(transfer, file).await? {
-        None => return Err(TransferError::SourceChanged),
-        Some(state) => is_told_of(file, &state),
-    };
-    // Boxed: few files are written to while they are sent.
-    if is_known { Ok(()) } else { Box::pin(look_again(transfer, file)).await }
 }
 
 /// Has a disk thread look at the file. The state that it was in before the look, if it is unchanged.
