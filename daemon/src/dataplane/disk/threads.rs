@@ -59,6 +59,9 @@ struct State {
     is_over: bool,
 }
 
+/// A task that a thread has taken, and for what it counts.
+type Taken = (Lane, MountId, Box<dyn Task>);
+
 /// Whether a task may wait for its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
@@ -346,7 +349,7 @@ impl Pool {
 #[cfg(test)]
 pub(in crate::dataplane) struct SimulatedThreads {
     threads: DiskThreads,
-    begun: Vec<Option<(Lane, MountId, Box<dyn Task>)>>,
+    begun: Vec<Option<Taken>>,
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ struct Faults {
     write_errors_in: u64,
     evictions_in: u64,
     disk_stops_in: u64,
+    changes_in: u64,
+    drains_in: u64,
 }
 
 impl Faults {
@@ -70,6 +72,8 @@ impl Faults {
             write_errors_in: rate(5, 20),
             evictions_in: rate(6, 3_000),
             disk_stops_in: rate(6, 20_000),
+            changes_in: rate(5, 2_000),
+            drains_in: rate(8, 4_000),
         }
     }
 }
@@ -231,6 +235,11 @@ impl World {
         } else if seeded.one_in(faults.disk_stops_in) {
             self.disk_stops_until = self.ticks + DISK_STOPS_TICKS;
             self.clients.iter_mut().for_each(|client| client.may_fail = true);
+        } else if seeded.one_in(faults.changes_in) {
+            self.change_file(seeded);
+        } else if seeded.one_in(faults.drains_in) {
+            self.clients.iter_mut().for_each(|client| client.is_forgiving = true);
+            self.drain();
         }
         match seeded.below(12) {
             0..4 => self.go_on(seeded),
@@ -274,6 +283,41 @@ impl World {
         wire.end_waits(seeded.one_in(20));
     }
 
+    /// The daemon stops.
+    fn drain(&self) {
+        let began = self.host.now();
+        self.drain.get_or_init(|| Drain { began, deadline: began + DRAIN });
+    }
+
+    /// Somebody on this host changes a file: puts another in its place, or writes into it.
+    fn change_file(&mut self, seeded: &mut Seeded) {
+        let name = format!("f{}", seeded.index(self.files.len()));
+        let path = self.directory.path().join(&name);
+        let before = std::fs::read(&path).unwrap();
+        let other = content(seeded);
+        let now = match seeded.below(3) {
+            0 => other.to_vec(),
+            1 => [&before, &*other].concat(),
+            _ => before[..seeded.index(before.len() + 1)].to_vec(),
+        };
+        if now.starts_with(&before) || before.starts_with(&now) {
+            // What is being sent of it may be broken off.
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_len(now.len() as u64).unwrap();
+            let more = now.get(before.len()..).unwrap_or_default();
+            std::os::unix::fs::FileExt::write_all_at(&file, more, before.len() as u64).unwrap();
+            self.clients.iter_mut().for_each(|client| client.is_forgiving = true);
+        } else {
+            let temporary = self.directory.path().join("temporary");
+            std::fs::write(&temporary, &now).unwrap();
+            std::fs::rename(&temporary, &path).unwrap();
+        }
+        *self.endings.entry("file changed".to_owned()).or_default() += 1;
+        for client in &mut self.clients {
+            client.files.entry(name.clone()).or_default().push(Some(now.as_slice().into()));
+        }
+    }
+
     /// Somebody needs the place of a connection.
     fn evict(&mut self, seeded: &mut Seeded) {
         let place = seeded.index(self.clients.len());
@@ -294,8 +338,7 @@ impl World {
         for client in &mut self.clients {
             client.conclude();
         }
-        let began = self.host.now();
-        assert!(self.drain.set(Drain { began, deadline: began + DRAIN }).is_ok());
+        self.drain();
         let mut steps = 0;
         while self.host.running() > 0 || !self.disk.are_idle() {
             self.host.go_on(|count| seeded.index(count));
