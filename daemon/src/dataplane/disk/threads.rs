@@ -274,7 +274,7 @@ impl Pool {
 
 impl State {
     /// The thread of this number takes what is next for its kind.
-    fn begin(&mut self, number: usize, kind: Kind, now: Instant) -> Option<(Lane, MountId, Box<dyn Task>)> {
+    fn begin(&mut self, number: usize, kind: Kind, now: Instant) -> Option<Taken> {
         let taken = self.queue.take(kind, now);
         self.running[number] = taken.as_ref().map(|(lane, ..)| (*lane, now));
         taken
