@@ -108,8 +108,8 @@ impl Socket {
     }
 
     /// Sorts what a receive into room for `room` bytes gave. A full buffer may have left bytes in the socket, and of
-    /// those no further event tells: one comes with each arrival (EPOLLET, epoll(7)). Nor does one after a signal, though
-    /// Linux lets none into a call that doesn't wait.
+    /// those no further event tells: one comes with each arrival (EPOLLET, epoll(7)). Nor does one after a signal,
+    /// though Linux lets none into a call that doesn't wait.
     fn received(&self, result: Result<usize, Errno>, room: usize) -> Result<Option<usize>, PeerGone> {
         if result == Ok(room) || result == Err(Errno::INTR) {
             self.notify_readable(false);

@@ -1,5 +1,5 @@
-//! What a file system may say to a call that writes: in the daemon nothing but what it says, in test builds whatever the
-//! thread was told to have it say.
+//! Errors of calls that write: in the daemon there are none but those of the file system, in test builds also those that
+//! the thread was told to have.
 
 use rustix::io::Errno;
 

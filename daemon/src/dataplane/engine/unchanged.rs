@@ -10,8 +10,8 @@ use super::kernel::{Kernel, Source};
 use super::transfer::Transfer;
 use super::window::Window;
 
-/// Looks at a file that grows while it is looked at. Each takes some 0.1 ms: one that is appended to 5,000 times a second
-/// changes within half of them.
+/// Looks at a file that grows while it is looked at. Each takes some 0.1 ms: a file that is appended to 5,000 times a
+/// second changes within half of them.
 const LOOKS_MAX: u8 = 16;
 
 /// Before a further part of a window goes to the socket: in a response's last window the file is looked at, if there
@@ -25,8 +25,8 @@ pub(super) async fn check_window<K: Kernel>(
     if window.is_last && transfer.take_wait() { check(transfer, file).await } else { Ok(()) }
 }
 
-/// Looks at the file. One that has grown is unchanged if the bytes that were seen before are still there. That look waits
-/// for a disk thread and its way back: a file that changed meanwhile is looked at again, if it isn't elsewhere.
+/// Looks at the file. One that has grown is unchanged if the bytes that were seen before are still there. That look
+/// waits for a disk thread and its way back: a file that changed meanwhile is looked at again, if it isn't elsewhere.
 // No `async fn`, whose future would have room for each parameter twice.
 #[expect(clippy::manual_async_fn, reason = "it is smaller by two references")]
 pub(in super::super) fn check<K: Kernel>(

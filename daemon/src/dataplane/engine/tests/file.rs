@@ -85,8 +85,7 @@ impl Content {
         assert!(now.version < STATES_MAX);
     }
 
-    /// Whether it may still change. A change of a file elsewhere, in the moment between the last look and the last bytes,
-    /// is seen by nobody.
+    /// Whether it may still change. Nobody sees a change of a file elsewhere between the last look and the last bytes.
     pub(super) fn may_change(&self) -> bool {
         self.now.lock().unwrap().version + 1 < STATES_MAX && !self.has_untold_look.load(Ordering::Relaxed)
     }

@@ -16,7 +16,7 @@ pub(in crate::dataplane) use host::{Entered, Host};
 pub(in crate::dataplane) use seeded::Seeded;
 pub(in crate::dataplane) use wire::{End, Wire};
 
-/// The bytes of a wait that are those of the choice between a socket and a simulated one, which the daemon doesn't have.
+/// The bytes that a wait takes for the choice between a socket and a simulated one, which the daemon doesn't have.
 pub(in crate::dataplane) const CHOICE_BYTES: usize = 16;
 
 /// A connected socket.
