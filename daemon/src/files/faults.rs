@@ -1,5 +1,5 @@
-//! Errors of calls that write: in the daemon there are none but those of the file system, in test builds also those that
-//! the thread was told to have.
+//! Errors of calls that write: in the daemon there are none but those of the file system, in test builds also those
+//! that the thread was told to have.
 
 use rustix::io::Errno;
 
