@@ -192,7 +192,7 @@ fn read_names(directory: &OwnedFd, buffer: &mut [MaybeUninit<u8>], names: &mut N
             None => return Ok(false),
         };
         let name = entry.file_name().to_str().unwrap_or(".");
-        if !matches!(name, "." | "..") && !is_reserved_segment(name) {
+        if !matches!(name, "." | "..") && !is_reserved_segment(name.as_bytes()) {
             match entry.file_type() {
                 FileType::Directory => names.add(name, true),
                 FileType::RegularFile => names.add(name, false),

@@ -73,7 +73,7 @@ impl Root {
         let mounts = Arc::new(Mounts::below(&directory));
         let root = Root { directory, file_system, mounts, etag: EtagChoice::Node, records: OnceLock::new() };
         match root.open_beneath(
-            ".",
+            b".",
             OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC,
             ResolveFlags::empty(),
         ) {
@@ -103,7 +103,7 @@ impl Root {
 
     /// Whether it may be read: a sandbox shows the directory that was there at its start. Waits for the disk.
     pub fn may_be_read(&self) -> bool {
-        self.open_directory(".").is_ok()
+        self.open_directory(b".").is_ok()
     }
 
     /// The same, but what it finds has entity tags of this kind.
@@ -221,7 +221,7 @@ impl Root {
         if self.file_system.place == Place::Elsewhere {
             return None;
         }
-        let path = name.as_str();
+        let path = name.as_bytes();
         match self.resolve(path, ResolveFlags::CACHED | ResolveFlags::NO_XDEV) {
             // INVAL: a kernel before 5.12. XDEV: another mount, or outside.
             Err(Errno::AGAIN | Errno::INVAL | Errno::XDEV) => None,
@@ -245,7 +245,7 @@ impl Root {
             return Err(FileError::NotFound);
         }
         self.mounts.refresh();
-        let path = name.as_str();
+        let path = name.as_bytes();
         if self.mounts.are_besides(mounts) {
             if mounts.iter().all(|mount| *mount == self.mounts.root()) {
                 // The usual name costs no more than without.
@@ -284,12 +284,12 @@ impl Root {
             return Err(FileError::NotFound);
         }
         self.mounts.refresh();
-        let path = name.as_str();
+        let path = name.as_bytes();
         let descriptor = patiently(|| self.resolve(path, ResolveFlags::empty()))?;
         self.found(descriptor, path)
     }
 
-    fn found(&self, descriptor: OwnedFd, path: &str) -> Result<Found, FileError> {
+    fn found(&self, descriptor: OwnedFd, path: &[u8]) -> Result<Found, FileError> {
         let file_system = FileSystem::of(&descriptor);
         Ok(match inspect(descriptor, path)? {
             Seen::File(descriptor, stat) => Found::File(self.describe(descriptor, &stat, file_system)),
@@ -299,33 +299,34 @@ impl Root {
 
     /// Opens the directory at `path`, which is relative to the root and `.` for the root itself; the descriptor can
     /// be synced. Waits for the disk.
-    pub(super) fn open_directory(&self, path: &str) -> Result<OwnedFd, Errno> {
+    pub(super) fn open_directory(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         patiently(|| self.open_beneath(path, flags, ResolveFlags::empty()))
     }
 
     /// [`Root::open_directory`] if that needs no disk: None where it might, and where it can't be opened.
-    pub(super) fn open_directory_now(&self, path: &str) -> Option<OwnedFd> {
+    pub(super) fn open_directory_now(&self, path: &[u8]) -> Option<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         self.open_beneath(path, flags, ResolveFlags::CACHED | ResolveFlags::NO_XDEV).ok()
     }
 
-    fn resolve(&self, path: &str, extra: ResolveFlags) -> Result<OwnedFd, Errno> {
-        let path = if path.is_empty() { "." } else { path };
+    fn resolve(&self, path: &[u8], extra: ResolveFlags) -> Result<OwnedFd, Errno> {
+        let path = if path.is_empty() { b"." } else { path };
         // NONBLOCK: opening a FIFO must not wait for its writer. NOCTTY: nor take a terminal.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         self.open_beneath(path, flags, extra)
     }
 
-    fn open_beneath(&self, path: &str, flags: OFlags, extra: ResolveFlags) -> Result<OwnedFd, Errno> {
+    fn open_beneath(&self, path: &[u8], flags: OFlags, extra: ResolveFlags) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | extra;
         openat2(&self.directory, path, flags, Mode::empty(), resolve)
     }
 }
 
 /// The path of the directory that a name is in.
-fn directory_of(name: &Name) -> &str {
-    name.as_str().rsplit_once('/').map_or(".", |(directory, _)| directory)
+fn directory_of(name: &Name) -> &[u8] {
+    let path = name.as_bytes();
+    memchr::memrchr(b'/', path).map_or(b".", |slash| &path[..slash])
 }
 
 /// What was opened.
@@ -334,11 +335,11 @@ enum Seen {
     Directory(OwnedFd),
 }
 
-fn inspect(descriptor: OwnedFd, path: &str) -> Result<Seen, FileError> {
+fn inspect(descriptor: OwnedFd, path: &[u8]) -> Result<Seen, FileError> {
     let stat = fstat(&descriptor)?;
     match FileType::from_raw_mode(stat.st_mode) {
         // `file/` names no file.
-        FileType::RegularFile if !path.ends_with('/') => Ok(Seen::File(descriptor, stat)),
+        FileType::RegularFile if !path.ends_with(b"/") => Ok(Seen::File(descriptor, stat)),
         FileType::Directory => Ok(Seen::Directory(descriptor)),
         _ => Err(FileError::NotFound),
     }

@@ -127,7 +127,7 @@ fn errno(error: std::io::Error) -> Errno {
 /// `is_new` a name that exists is EEXIST.
 pub(super) fn give_name(
     (from, temporary): (BorrowedFd<'_>, &str),
-    (to, name): (BorrowedFd<'_>, &str),
+    (to, name): (BorrowedFd<'_>, &[u8]),
     is_new: bool,
 ) -> Result<(), Errno> {
     let flags = if is_new { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
@@ -192,7 +192,7 @@ mod tests {
             if temporary != "third" {
                 std::fs::write(directory.path().join(temporary), temporary).unwrap();
             }
-            let result = give_name((staging.as_fd(), temporary), (staging.as_fd(), "name"), is_new);
+            let result = give_name((staging.as_fd(), temporary), (staging.as_fd(), b"name"), is_new);
             assert_eq!(result, outcome, "{temporary}");
         }
         assert_eq!(std::fs::read(directory.path().join("name")).unwrap(), b"second");

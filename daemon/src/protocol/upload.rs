@@ -234,12 +234,15 @@ impl UploadRequestError {
 
 /// Refuses what is meant for another kind of server, with a word on what this one takes.
 fn check_kind(request: &Request, write: &WriteFields) -> Result<(), UploadRequestError> {
-    let name = request.name.as_str();
+    let name = request.name.as_bytes();
     if write.is_tus {
         return Err(UploadRequestError::Tus);
     }
     // As docker and podman push: distribution-spec, "Pushing blobs". A file of that name is put there.
-    if request.method != Method::Put && name.starts_with("v2/") && name.contains("/blobs/uploads") {
+    if request.method != Method::Put
+        && name.starts_with(b"v2/")
+        && memchr::memmem::find(name, b"/blobs/uploads").is_some()
+    {
         return Err(UploadRequestError::Registry);
     }
     let is_whole = write.upload.complete.is_none() && request.method != Method::Patch;

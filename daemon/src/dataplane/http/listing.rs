@@ -50,7 +50,7 @@ pub(super) async fn read(
     request: &Request,
     directory: OwnedFd,
 ) -> Result<ListingBody, FileError> {
-    let name = request.name.as_str().trim_end_matches('/').to_owned();
+    let name = String::from_utf8_lossy(request.name.as_bytes()).trim_end_matches('/').to_owned();
     let form = Form::new(request.accepts_json, &name);
     let owner = Owner { mount: MountId::of(&directory), group: connection.group() };
     let waiting_bytes_max = worker.live().settings.waiting_bytes_max;
