@@ -29,7 +29,8 @@ mod witnesses;
 
 pub use cache::{CONTENT_BYTES_MAX, FileCache, KnownFile, Term};
 pub use digester::Digester;
-pub use directory::{Beginning, Begun, Entry, Listing, Listings, Terms};
+pub use digests::Digests;
+pub use directory::{Beginning, Begun, Entry, Listing, Listings, Next, Subject, Terms};
 pub use error::{FileError, SpoolError};
 pub use free_space::Shortage;
 pub use generation::Generation;

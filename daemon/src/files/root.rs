@@ -11,8 +11,8 @@ use rustix::io::Errno;
 
 use super::digests::{Algorithms, Digests};
 use super::error::FileError;
-use super::file_system::{FileSystem, mute_name};
-use super::identity::Recorded;
+use super::file_system::{ChangeTime, FileSystem, mute_name};
+use super::identity::{Recorded, Stamp};
 use super::links;
 use super::mounts::{MountId, Mounts};
 use super::place::Place;
@@ -137,6 +137,17 @@ impl Root {
         self.records.get_or_init(|| Records::in_staging(staging));
     }
 
+    /// Whether anything may be recorded of the files below it. Waits for the disk.
+    pub(super) fn has_records(&self) -> bool {
+        !self.records().are_none()
+    }
+
+    /// The digests that are recorded of a file of a file system with such change times. Waits for the disk.
+    pub(super) fn recorded_digests(&self, stat: &Stat, change_time: ChangeTime) -> Digests {
+        let stamp = Stamp::of(stat);
+        if stamp.is_telling(change_time) { self.records().find(&stamp).digests } else { Digests::default() }
+    }
+
     fn records(&self) -> &Records {
         self.records.get_or_init(Records::in_memory)
     }
@@ -227,11 +238,11 @@ impl Root {
             Err(Errno::AGAIN | Errno::INVAL | Errno::XDEV) => None,
             Ok(descriptor) => inspect(descriptor, path).map_or_else(
                 |error| Some(Err(error)),
-                |seen| match seen {
-                    Seen::File(descriptor, stat) => {
+                |opened| match opened {
+                    Opened::File(descriptor, stat) => {
                         self.describe_now(descriptor, &stat).map(|file| Ok(Found::File(file)))
                     }
-                    Seen::Directory(descriptor) => Some(Ok(Found::Directory(descriptor))),
+                    Opened::Directory(descriptor) => Some(Ok(Found::Directory(descriptor))),
                 },
             ),
             Err(errno) => Some(Err(errno.into())),
@@ -292,9 +303,22 @@ impl Root {
     fn found(&self, descriptor: OwnedFd, path: &[u8]) -> Result<Found, FileError> {
         let file_system = FileSystem::of(&descriptor);
         Ok(match inspect(descriptor, path)? {
-            Seen::File(descriptor, stat) => Found::File(self.describe(descriptor, &stat, file_system)),
-            Seen::Directory(descriptor) => Found::Directory(descriptor),
+            Opened::File(descriptor, stat) => Found::File(self.describe(descriptor, &stat, file_system)),
+            Opened::Directory(descriptor) => Found::Directory(descriptor),
         })
+    }
+
+    /// What `path` leads to, as a request for it would be led: beneath the root. A link on its way that leads to another
+    /// mount than these is named instead of followed, as by [`Root::find_within`]. Waits for the disk.
+    pub(super) fn look_at(&self, path: &[u8], mounts: &[MountId]) -> Result<Seen, Errno> {
+        if self.mounts.are_besides(mounts)
+            && let Some(mount) = links::lead_to(&self.directory, &self.mounts, path, mounts)
+        {
+            return Ok(Seen::Elsewhere(mount));
+        }
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let found = patiently(|| self.open_beneath(path, flags, ResolveFlags::empty()))?;
+        fstat(found).map(Seen::Found)
     }
 
     /// Opens the directory at `path`, which is relative to the root and `.` for the root itself; the descriptor can
@@ -329,18 +353,26 @@ fn directory_of(name: &Name) -> &[u8] {
     memchr::memrchr(b'/', path).map_or(b".", |slash| &path[..slash])
 }
 
+/// What a look at a path saw.
+pub(super) enum Seen {
+    /// What is there.
+    Found(Stat),
+    /// That a link leads to this mount.
+    Elsewhere(MountId),
+}
+
 /// What was opened.
-enum Seen {
+enum Opened {
     File(OwnedFd, Stat),
     Directory(OwnedFd),
 }
 
-fn inspect(descriptor: OwnedFd, path: &[u8]) -> Result<Seen, FileError> {
+fn inspect(descriptor: OwnedFd, path: &[u8]) -> Result<Opened, FileError> {
     let stat = fstat(&descriptor)?;
     match FileType::from_raw_mode(stat.st_mode) {
         // `file/` names no file.
-        FileType::RegularFile if !path.ends_with(b"/") => Ok(Seen::File(descriptor, stat)),
-        FileType::Directory => Ok(Seen::Directory(descriptor)),
+        FileType::RegularFile if !path.ends_with(b"/") => Ok(Opened::File(descriptor, stat)),
+        FileType::Directory => Ok(Opened::Directory(descriptor)),
         _ => Err(FileError::NotFound),
     }
 }

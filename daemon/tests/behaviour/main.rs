@@ -44,6 +44,7 @@ mod limits_addresses;
 mod limits_memory;
 mod limits_progress;
 mod limits_room;
+mod listing_clients;
 mod logs;
 mod metrics;
 mod proxies;

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::super::connection::Connection;
 use super::super::context::Worker;
@@ -14,9 +15,10 @@ use super::exchange::Exchange;
 use super::listing::{self, ListingBody};
 use super::response::{Asked, Response};
 use crate::files::residency::Residency;
-use crate::files::{CONTENT_BYTES_MAX, FileError, Found, KnownFile};
+use crate::files::{CONTENT_BYTES_MAX, FileError, Found, KnownFile, MountId, Root};
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::Request;
+use crate::protocol::listing::location_with_slash;
 use crate::telemetry::Limit;
 
 /// What answers a request for a file that is known.
@@ -50,7 +52,13 @@ pub(super) async fn prepare(
             response
         }
         Ok(Found::Directory(directory)) if worker.live().settings.listing => {
-            of_directory(worker, connection, request, asked, directory).await
+            if !request.name.is_directory() {
+                // As at the end of a listing: a server may have to be asked.
+                let owner = Owner { mount: MountId::of(&directory), group: connection.group() };
+                worker.disk.discard(Lane::Listing, owner, directory);
+                return redirect_to_directory(asked, request);
+            }
+            of_directory(worker, connection, request, asked, root, directory).await
         }
         Ok(Found::Directory(_)) => Response::of_file_error(asked, FileError::NotFound),
         Err(error) => Response::of_file_error(asked, error),
@@ -63,13 +71,14 @@ async fn of_directory(
     connection: &Connection,
     request: &Request,
     asked: &Asked<'_>,
+    root: &Arc<Root>,
     directory: OwnedFd,
 ) -> Response {
     let listings_max = worker.live().settings.address_listings_max;
     let share = worker.resources.shares.listings.take(connection.group(), 1, listings_max as u64);
     let Some(share) = share else { return too_many_listings(asked, listings_max) };
     // Boxed: files need no room for this.
-    let response = match Box::pin(listing::read(worker, connection, request, directory)).await {
+    let response = match Box::pin(listing::read(worker, connection, request, root, directory)).await {
         Ok(body) => of_listing(asked, body),
         Err(error) => Response::of_file_error(asked, error),
     };
@@ -78,10 +87,7 @@ async fn of_directory(
 
 fn of_listing(asked: &Asked<'_>, body: ListingBody) -> Response {
     let mut response = Response::in_pieces(asked, body.media_type(), body.framing(), |head| {
-        head.field("Vary", "Accept").field("Cache-Control", "no-cache");
-        if !body.is_sorted() {
-            head.field("X-Listing", "unsorted");
-        }
+        body.describe(head);
     });
     if asked.has_body() {
         response.listing = Some(Box::new(body));
@@ -89,6 +95,11 @@ fn of_listing(asked: &Asked<'_>, body: ListingBody) -> Response {
         body.give_up(asked.worker);
     }
     response
+}
+
+/// The links of a listing are relative, and so right behind the slash alone.
+fn redirect_to_directory(asked: &Asked<'_>, request: &Request) -> Response {
+    Response::made(asked, 301, &[("Location", location_with_slash(&request.target))], None)
 }
 
 fn too_many_listings(asked: &Asked<'_>, listings_max: usize) -> Response {
