@@ -164,7 +164,7 @@ impl Listings {
                 let names = if is_shared { self.shelf.put(state, names) } else { names };
                 return Ok(Begun::Listing(sorted(place, names, is_descending)));
             }
-            let more = (names.bytes() as u64).saturating_sub(room.bytes());
+            let more = (names.bytes_to_sort() as u64).saturating_sub(room.bytes());
             if names.used_bytes() > SORTED_BYTES_MAX || room.grow(more, terms.waiting_bytes_max).is_err() {
                 return Ok(Begun::Listing(unsorted(place)?));
             }

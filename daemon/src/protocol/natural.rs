@@ -9,12 +9,48 @@ pub fn compare(one: &[u8], other: &[u8]) -> Ordering {
     compare_parts(one, other).then_with(|| one.cmp(other))
 }
 
+/// Bytes that both names begin with, without regard to case and up to a number that is common only in part.
+#[must_use]
+pub fn common_parts(one: &[u8], other: &[u8]) -> usize {
+    let common = common_bytes(one, other);
+    common - one[..common].iter().rev().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
+/// A number that comes before another's only where the name comes before the other: what most names are told apart by,
+/// at less cost than by [`compare`]. Below 2^56.
+#[must_use]
+pub fn prefix(name: &[u8]) -> u64 {
+    const LENGTH_MAX: usize = 0xff;
+    let (mut bytes, mut end, mut rest) = ([0; 8], 1, name);
+    let mut push = |byte: u8| {
+        if let Some(place) = bytes.get_mut(end) {
+            *place = byte;
+        }
+        end += 1;
+        end < 8
+    };
+    while let Some((first, others)) = rest.split_first() {
+        if !first.is_ascii_digit() {
+            rest = others;
+            if push(first.to_ascii_lowercase()) { continue } else { break }
+        }
+        // A number is longer or as long and larger.
+        let (number, behind) = split_number(rest);
+        let value = without_zeros(number);
+        push(b'0');
+        push(u8::try_from(value.len()).unwrap_or(u8::MAX));
+        if value.len() >= LENGTH_MAX || !value.iter().all(|digit| push(*digit)) {
+            break;
+        }
+        rest = behind;
+    }
+    u64::from_be_bytes(bytes)
+}
+
 fn compare_parts(mut one: &[u8], mut other: &[u8]) -> Ordering {
     loop {
-        let common = common_bytes(one, other);
-        // A number of which only the beginning is common is compared as a whole.
-        let digits = one[..common].iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-        let (left, right) = (&one[common - digits..], &other[common - digits..]);
+        let common = common_parts(one, other);
+        let (left, right) = (&one[common..], &other[common..]);
         let ((number, rest), (other_number, other_rest)) = (split_number(left), split_number(right));
         if number.is_empty() || other_number.is_empty() {
             return folded(left).cmp(&folded(right));
@@ -98,6 +134,9 @@ mod tests {
             let [one, two, three] = [&names[0], &names[1], &names[2]];
             prop_assert_eq!(compare(one, two), compare(two, one).reverse());
             prop_assert_eq!(compare(one, two).is_eq(), one == two);
+            prop_assert!(prefix(one) >= prefix(two) || compare(one, two).is_lt());
+            let common = common_parts(one, two);
+            prop_assert!(prefix(&one[common..]) >= prefix(&two[common..]) || compare(one, two).is_lt());
             if compare(one, two).is_le() && compare(two, three).is_le() {
                 prop_assert!(compare(one, three).is_le());
             }

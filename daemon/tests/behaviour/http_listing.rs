@@ -82,7 +82,8 @@ fn json_has_every_name_as_it_is() {
         let media_type = entry.as_object_mut().unwrap().remove("media_type").unwrap();
         assert_eq!(name.ends_with(".txt"), media_type == "text/plain; charset=utf-8", "{name}: {media_type}");
         let mtime = "1994-11-06T08:49:37Z";
-        let expected = serde_json::json!({ "name": name, "type": "file", "size": name.len(), "mtime": mtime });
+        let expected =
+            serde_json::json!({ "name": name, "type": "file", "size": name.len(), "mtime": mtime });
         assert_eq!(entry, expected);
     }
 }
@@ -272,7 +273,8 @@ fn digests_are_listed_where_they_are_recorded() {
     let change = Settings { uploads: true, ..settings() };
     let root = Some(fixture.path().to_owned());
     let daemon = TestDaemon::start(Settings { root, listing: true, ..change });
-    let put = "Content-Length: 3\r\nRepr-Digest: sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:\r\n\r\nabc";
+    let put =
+        "Content-Length: 3\r\nRepr-Digest: sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:\r\n\r\nabc";
     let mut connection = Connection::open(daemon.data());
     connection.send(format!("PUT /uploaded HTTP/1.1\r\nHost: localhost\r\n{put}"));
     assert_eq!(connection.response_to("PUT").status, 201);

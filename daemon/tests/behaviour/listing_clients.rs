@@ -28,7 +28,8 @@ fn people_can_use_the_page_in_a_browser() {
     let daemon = daemon(fixture.path());
     let url = format!("http://{}/shown/", daemon.data());
     let output = Command::new("python3").args([SCRIPT, &url]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
 }
 
@@ -49,11 +50,12 @@ fn rclone_and_wget_mirror_what_is_listed_and_each_listing_once() {
     let daemon = daemon(&fixture.path().join("root"));
     let url = format!("http://{}/", daemon.data());
     let mirrored = |to: &str| {
-        let mut names: Vec<String> = ["a:b", "file 2", "100%", "sub/file", "sub/deep/file", "\u{e4}?", "link"]
-            .into_iter()
-            .filter(|name| fixture.path().join(to).join(name).is_file())
-            .map(str::to_owned)
-            .collect();
+        let mut names: Vec<String> =
+            ["a:b", "file 2", "100%", "sub/file", "sub/deep/file", "\u{e4}?", "link"]
+                .into_iter()
+                .filter(|name| fixture.path().join(to).join(name).is_file())
+                .map(str::to_owned)
+                .collect();
         names.sort_unstable();
         names
     };
@@ -61,7 +63,10 @@ fn rclone_and_wget_mirror_what_is_listed_and_each_listing_once() {
         let to = fixture.path().join("by-rclone");
         let copied = rclone(&["copy", "--http-url", &url, ":http:", to.to_str().unwrap()]);
         assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
-        assert_eq!(mirrored("by-rclone"), ["100%", "a:b", "file 2", "link", "sub/deep/file", "sub/file", "\u{e4}?"]);
+        assert_eq!(
+            mirrored("by-rclone"),
+            ["100%", "a:b", "file 2", "link", "sub/deep/file", "sub/file", "\u{e4}?"]
+        );
         let checked = rclone(&["check", "--download", "--http-url", &url, ":http:", to.to_str().unwrap()]);
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     }

@@ -12,6 +12,12 @@ const FILE: u8 = b'f';
 /// What of an entry comes before its name in the order, where anything does.
 pub(super) type Key = [u8; 8];
 
+/// What decides of most names which comes first, and where in the text they begin.
+type Ranked = (u64, u32);
+
+/// The largest rank within directories or files.
+const RANK_MAX: u64 = (1 << 56) - 1;
+
 /// Names of entries: one text, and where in it each name begins, four bytes a name. A vector for each would take three
 /// times as much, in as many pieces.
 #[derive(Debug, Default)]
@@ -42,14 +48,37 @@ impl Names {
 
     /// Directories first, and then by key and name. Gives back what memory is to spare.
     pub(super) fn sort(&mut self) {
-        let (text, key_bytes) = (&self.text, self.key_bytes);
-        self.beginnings.sort_unstable_by(|one, other| {
-            let [(mark, name), (other_mark, other_name)] =
-                [one, other].map(|beginning| marked(text, *beginning, key_bytes));
-            mark.cmp(other_mark).then_with(|| natural::compare(name, other_name))
+        let marked = |beginning| marked(&self.text, beginning, self.key_bytes);
+        let mut ranked: Vec<Ranked> = if self.key_bytes == 0 {
+            let common = [DIRECTORY, FILE].map(|mark| self.common_parts(mark));
+            let rank = |(mark, name): (&[u8], &[u8])| {
+                let common = common[usize::from(mark == [FILE])];
+                rank(mark, natural::prefix(&name[common..]))
+            };
+            self.beginnings.iter().map(|beginning| (rank(marked(*beginning)), *beginning)).collect()
+        } else {
+            let key = |mark: &[u8]| mark[1..].first_chunk().copied().map_or(0, u64::from_be_bytes);
+            let rank = |(mark, _): (&[u8], &[u8])| rank(mark, key(mark).min(RANK_MAX));
+            self.beginnings.iter().map(|beginning| (rank(marked(*beginning)), *beginning)).collect()
+        };
+        ranked.sort_unstable_by(|(rank, beginning), (other_rank, other_beginning)| {
+            rank.cmp(other_rank).then_with(|| {
+                let ((mark, name), (other_mark, other_name)) = (marked(*beginning), marked(*other_beginning));
+                mark.cmp(other_mark).then_with(|| natural::compare(name, other_name))
+            })
         });
+        self.beginnings.clear();
+        self.beginnings.extend(ranked.into_iter().map(|(_, beginning)| beginning));
         self.beginnings.shrink_to_fit();
         self.text.shrink_to_fit();
+    }
+
+    /// How much of the names behind this mark all have in common, in whole parts: it tells none from another.
+    fn common_parts(&self, mark: u8) -> usize {
+        let names = self.beginnings.iter().map(|beginning| marked(&self.text, *beginning, 0));
+        let mut names = names.filter(|(found, _)| *found == [mark]).map(|(_, name)| name);
+        let Some(first) = names.next() else { return 0 };
+        names.fold(first, |common, name| &common[..natural::common_parts(common, name)]).len()
     }
 
     /// The name at a place.
@@ -80,10 +109,20 @@ impl Names {
         self.text.len() + self.beginnings.len() * size_of::<u32>()
     }
 
+    /// The memory that sorting them takes.
+    pub(super) fn bytes_to_sort(&self) -> usize {
+        self.bytes() + self.beginnings.len() * size_of::<Ranked>()
+    }
+
     /// The memory that they take.
     pub(super) fn bytes(&self) -> usize {
         self.text.capacity() + self.beginnings.capacity() * size_of::<u32>()
     }
+}
+
+/// Directories come before files, whatever else they are ranked by.
+fn rank(mark: &[u8], within: u64) -> u64 {
+    within | u64::from(mark.first() == Some(&FILE)) << 56
 }
 
 /// What stands before a name, its key included, and the name.
