@@ -27,7 +27,7 @@ RESULTS_DIR=$REPO_DIR/bench-results
 WORK_DIR=$RESULTS_DIR/work
 SLOW_NAME=slow
 SLOW_DIR=$WORK_DIR/root/$SLOW_NAME
-# As fast as slow-device.sh lets it read.
+# The slow device writes as fast as slow-device.sh lets it read.
 SLOW_WRITE_BYTES_PER_S=$((50 << 20))
 
 PUT_DISK_NAME='put-disk'
@@ -50,7 +50,7 @@ main() {
     fi
     local peers=streamd,streamd-again,nginx,h2o,lighttpd,caddy,ceiling
     [[ $set == full ]] || peers=streamd,streamd-again,nginx,ceiling
-    # As cargo reads it, a relative one from where it is started; and the same for what runs below.
+    # cargo reads a relative one from where it is started; it is made absolute for the programs below.
     local target
     target=$(realpath -m -- "${CARGO_TARGET_DIR:-$REPO_DIR/target}")
     cargo build --manifest-path "$REPO_DIR/Cargo.toml" --target-dir "$target" --release --locked --workspace

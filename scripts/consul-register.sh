@@ -178,12 +178,12 @@ deregister_all() {
 # ---------------------------------------------------------------- watch
 
 IS_FIRST_ROUND=1
-# What a predecessor registered may be outdated; and an agent that was away for a while has begun anew and
+# Entries that a predecessor registered may be outdated; and an agent that was away for a while has begun anew and
 # takes all services for critical until it has asked them.
 IS_ANEW=1
-# Those that somebody else has registered since.
+# The entries that somebody else has registered since.
 CHANGED=()
-# What the agent says of its checks, in a round that registers what it knows.
+# The agent's word on its checks, in a round that registers what it knows.
 CHECKS='{}'
 WATCH_STATE=
 

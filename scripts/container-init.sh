@@ -47,7 +47,7 @@ enter_cgroup() {
     umount /mnt
 }
 
-# What is written goes to memory and is gone with the namespace, so that the root stays as it was made.
+# Everything written goes to memory and is gone with the namespace, so that the root stays as it was made.
 mount_root() {
     mount -t tmpfs -o mode=0755 tmpfs /mnt
     mkdir /mnt/upper /mnt/work /mnt/root

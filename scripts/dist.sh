@@ -6,7 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib/environment.sh"
 source "$LIB_DIR/messages.sh"
 source "$LIB_DIR/checks.sh"
 
-# Where cargo installs programs.
+# The directory where cargo installs programs.
 PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
 
 usage() {
@@ -24,7 +24,7 @@ environment (default):
 USAGE
 }
 
-# As names in place of directories that differ from one host to the next.
+# Names replace directories that differ from one host to the next.
 SOURCE_NAME=/usr/src/streamd
 CARGO_NAME=/usr/src/cargo
 RUST_NAME=/usr/src/rust
@@ -118,7 +118,7 @@ check_no_paths() {
     done
 }
 
-# With the very binaries of the package, which are stripped.
+# The archive has the very binaries of the package, which are stripped.
 make_tarball() {
     local version target name directory
     version=$(cd "$REPO_DIR" && cargo metadata --no-deps --format-version 1 |
@@ -155,7 +155,7 @@ verify() {
     trap 'rm -rf -- "$STAGE"' EXIT
     SOURCE_DATE_EPOCH=$(source_date)
     export SOURCE_DATE_EPOCH
-    # Of different lengths, so that a path in a binary would also move what follows it.
+    # The two have different lengths, so that a path in a binary would also move what follows it.
     for copy in first/streamd second/another-directory; do
         mkdir -p "$STAGE/$copy"
         git -C "$REPO_DIR" archive "$commit" | tar -x -C "$STAGE/$copy"

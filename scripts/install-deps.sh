@@ -30,7 +30,7 @@ CONSUL_SUITE=bullseye
 CONSUL_VENDOR_PAGE=https://developer.hashicorp.com/consul/install
 ARCHIVE_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
-# What test-package.sh looks at the package and its units with.
+# The programs by which test-package.sh checks the package and its units.
 PACKAGE_TOOLS=(lintian:lintian systemd-analyze:systemd man:man-db zsh:zsh fish:fish)
 CARGO_DEB_VERSION=3.6.0
 # Twenty seconds where two cores have nothing else to do.
@@ -174,7 +174,7 @@ fetch_consul() {
     local new="$DEPS_DIR/consul.new"
     rm -rf "$new"
     mkdir -p "$new/download"
-    # As root apt drops to an account of its own, which may not write here: it says so and goes on.
+    # When it runs as root, apt drops to an account of its own, which may not write here: it says so and goes on.
     if ! (cd "$new/download" && apt-get -q "$@" download consul) >"$new/log" 2>&1; then
         warn "$(grep -m 1 '^E:' "$new/log" || echo 'apt-get download failed') (log: $new/log)"
         return 1

@@ -13,7 +13,7 @@ USAGE
 }
 
 BACKOFF_SECONDS_MAX=10
-# What has run for so long didn't end because of how it began.
+# A program that has run for this long didn't end because of how it began.
 STEADY_SECONDS=30
 
 IS_STOPPING=0

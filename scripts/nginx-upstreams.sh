@@ -55,7 +55,7 @@ USAGE
 
 declare -A SERVICES=([control]=file-server-http [data]=file-server-tcp)
 
-# So long must a follower have run to be started again at once; else it waits 1 to 10 s.
+# The time that a follower must have run to be started again at once; else it waits 1 to 10 s.
 STEADY_SECONDS=30
 
 IS_ONCE=0
@@ -176,7 +176,7 @@ keep_follower() {
     FOLLOWERS[$plane]=$! BEGAN_CS[$plane]=$now_cs
 }
 
-# Those that are told to end withdraw from Consul what they have told there.
+# Followers that are told to end withdraw from Consul what they have told there.
 stop_followers() {
     local plane pids=()
     trap '' TERM INT

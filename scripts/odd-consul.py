@@ -258,7 +258,7 @@ def run_cases(script, name, cases, results):
             fault = "a follower ended"
         results.append((case[0], fault))
         if fault is not None:
-            # What a case did to this follower is no fault of the next.
+            # The effects of a case on this follower are no fault of the next.
             return
 
 

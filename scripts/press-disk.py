@@ -161,7 +161,7 @@ def measured(target, address, seconds, slow):
 
     def body():
         try:
-            # What this process waits for the processor isn't the daemon's doing.
+            # The time that this process waits for the processor isn't the daemon's.
             os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
         except OSError:
             pass
@@ -181,7 +181,7 @@ def measured(target, address, seconds, slow):
 
 def hot(address, number, slow):
     if number % 20 == 0:
-        # So that it always is as if it were just written: with --uploads such a file is looked for in the records.
+        # The file always looks as if it were just written: with --uploads such a file is looked for in the records.
         os.utime(f"{slow}/hot")
     expect(request(address, "GET", "/hot"), b"200")
 

@@ -34,7 +34,7 @@ CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 20
 HEAD_BYTES_MAX = 16 << 10
 DISCOVERY_INTERVAL_S = 0.25
-# Of each client between two reports: more of them would say the same.
+# The most faults of each client between two reports: more would say the same.
 FAULTS_SHOWN_MAX = 2
 VERIFY_INTERVAL_S = 1
 FILES = {"small": 1 << 10, "middle": 37_011, "large": 1 << 20, "huge": 6 << 20}
@@ -79,7 +79,7 @@ class Connection:
         try:
             self.socket.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
-            # What the peer said before it closed may still be there.
+            # Bytes that the peer sent before it closed may still be there.
             pass
         except TimeoutError as error:
             raise Broken(f"took nothing for {ANSWER_TIMEOUT_S} s") from error

@@ -126,10 +126,10 @@ break_off() {
     exit "$1"
 }
 
-# What is started outlives this script, and keeps none of its descriptors open.
+# A program that is started outlives this script, and keeps none of its descriptors open.
 detached() { "$@" 7>&- 8>&- 9>&- >/dev/null; }
 
-# What must not be cut in two, such as a start and the note of its pid: signals take effect behind it.
+# Runs steps that must not be cut in two, such as a start and the note of its pid: signals take effect behind it.
 undisturbed() {
     local status=0 signalled=0
     trap 'signalled=129' HUP
@@ -206,7 +206,7 @@ restart_stack() {
     step "all $REPLICAS replicas were restarted"
 }
 
-# What can be known before a replica is touched.
+# Checks everything that can be known before a replica is touched.
 check_stack() {
     local i name
     STREAMD=$(realpath -m "$(streamd_path)")
@@ -224,7 +224,7 @@ check_stack() {
     done
 }
 
-# As it will be started: what is right for one replica need not be for another.
+# Checks the replica as it will be started: what is right for one replica need not be for another.
 check_configuration() {
     local streamd_says
     replica_command "$1" "$STREAMD"
@@ -290,7 +290,7 @@ give_up() {
     die_with_log "the replicas after it were not touched" "$3"
 }
 
-# Who may still send to the replica, when is_out fails.
+# Names who may still send to the replica, when is_out fails.
 SENT_BY=
 
 # is_out NUMBER: neither Consul nor a balancer anywhere sends to it, nor do the lists of the stack's own NGINX.
@@ -343,7 +343,7 @@ connected_inodes() {
     awk -v peer="$peer" '$3 == peer && $4 == "01" {print $10}' /proc/net/tcp
 }
 
-# Those of all processes in NGINX's session, its old workers among them.
+# Lists the sockets of all processes in NGINX's session, its old workers among them.
 nginx_sockets() {
     local leader directory
     leader=$(process_pid nginx) || return 0

@@ -91,7 +91,7 @@ check_host() {
 
 up() {
     if ! is_mounted; then
-        # What was half made when something failed is taken down again.
+        # Parts that were made before a failure are taken down again.
         trap 'take_down || true' EXIT
         make_device
     fi
@@ -172,7 +172,7 @@ take_down() {
     if is_private_mount; then umount "$STATE_DIR/cgroup" || failed=1; fi
     ((!failed)) || return 1
     rm -f -- "$IMAGE"
-    # What else is in it somebody else put there.
+    # Anything else in it was put there by somebody else.
     if [[ -d $STATE_DIR/cgroup ]]; then rmdir --ignore-fail-on-non-empty "$STATE_DIR/cgroup"; fi
     if [[ -d $STATE_DIR ]]; then rmdir --ignore-fail-on-non-empty "$STATE_DIR"; fi
     if [[ -d $DIRECTORY ]]; then rmdir --ignore-fail-on-non-empty "$DIRECTORY"; fi
@@ -205,7 +205,7 @@ make_group() {
     mkdir -p "$(group_directory)" || die "can't make the cgroup $(group_directory)"
 }
 
-# Where the system has mounted none, and the kernel has one that isn't bound to the other version.
+# This is for a system that has mounted none, where the kernel has one that isn't bound to the other version.
 mount_controller() {
     grep -q '^blkio[[:space:]]' /proc/cgroups ||
         die "this kernel has no blkio controller (CONFIG_BLK_CGROUP): use a directory on a disk that is slow by itself"
@@ -249,7 +249,7 @@ remove_group() {
     rmdir "$group" || { warn "$group can't be removed: is a process still in it?" && return 1; }
 }
 
-# What dd reads past the page cache, from inside the cgroup.
+# Measures what dd reads past the page cache, from inside the cgroup.
 measured_mib_per_s() {
     local device mib size_mib
     device=$(loop_device)

@@ -25,7 +25,7 @@ USAGE
 
 FAULTS=0
 UPSTREAMS_DIR="$NGINX_DIR/upstreams"
-# Of entries in Consul that aren't the stack's.
+# The most entries in Consul that are shown though they aren't the stack's.
 STRANGERS_SHOWN_MAX=20
 # Why Consul isn't asked any more: an agent that hangs is waited for once.
 CONSUL_FAULT=

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a disk costs those who ask for what is in memory, while others press: windows that look hot and aren't, from a
+# Tests what a disk costs those who ask for what is in memory, while others press: windows that look hot and aren't, from a
 # device that reads 8 MiB/s for the daemon alone (slow-device.sh). Needs root, loop devices and the blkio or io controller.
 set -euo pipefail
 SCRIPTS_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

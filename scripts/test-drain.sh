@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a replica that leaves waits for: consul-register.sh with a real Consul agent, and load balancers that hold what
+# Tests what a replica that leaves waits for: consul-register.sh with a real Consul agent, and load balancers that hold what
 # the test wants. Has a state folder and ports of its own.
 set -euo pipefail
 unset REPLICAS ROOT_DIR HTTP_PORT HTTPS_PORT TCP_PORT DATA_PORT CONTROL_PORT DRAIN_SECONDS DRAIN_SECONDS_MAX

@@ -117,7 +117,7 @@ SHIM
     PATH="$RUN_DIR/shim:$PATH"
 }
 
-# Of the shipped configuration.
+# The values of the shipped configuration.
 zone_size() { sed -n 's/^ *zone streamd_control \([0-9]*[km]\);$/\1/p' "$REPO_DIR/nginx.conf"; }
 
 # write_nginx_conf ZONE_SIZE

@@ -10,7 +10,7 @@ source "$LIB_DIR/messages.sh"
 source "$LIB_DIR/checks.sh"
 source "$LIB_DIR/suite.sh"
 
-# Where cargo installs programs.
+# The directory where cargo installs programs.
 PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
 
 usage() {
@@ -115,7 +115,7 @@ test_lintian() {
     check "lintian: neither errors nor warnings" quiet lintian --allow-root --fail-on error,warning "$PACKAGE"
 }
 
-# As installed: the programs and man pages that the units name are there.
+# Installed, the programs and man pages that the units name are there.
 test_units() {
     has "systemd-analyze verify" systemd-analyze man || return 0
     local unit units="$RUN_DIR/units"
@@ -232,7 +232,7 @@ test_life() {
     test_purge_leaves
 }
 
-# What the package never made: mounts, and whatever the administrator has put in the place of its own directory.
+# The package must leave what it never made: mounts, and whatever the administrator has put in the place of its own directory.
 test_purge_leaves() {
     local what
     if ! unshare --mount true 2>/dev/null; then say "skipped: purge with mounts, since namespaces are not allowed here" && return 0; fi
@@ -271,7 +271,7 @@ purge_with() {
         "$@"' _ "$mounted" "$elsewhere" "${ROOT_DPKG[@]}" --purge streamd >"$RUN_DIR/purge.log" 2>&1
 }
 
-# As little as dpkg needs, and the file that tells systemd-sysusers of users.
+# The least that dpkg needs, and the file that tells systemd-sysusers of users.
 make_root() {
     mkdir -p "$ROOT"/{etc/systemd/system,usr/bin,var/lib/systemd,var/lib/dpkg/info,var/lib/dpkg/updates,var/log}
     touch "$ROOT/var/lib/dpkg/status" "$ROOT/etc/passwd" "$ROOT/etc/group" "$ROOT/etc/shadow" "$ROOT/etc/gshadow"
@@ -282,7 +282,7 @@ ROOT_DPKG=(dpkg "--root=$ROOT" --force-script-chrootless --force-depends --force
 
 root_dpkg() { quiet "${ROOT_DPKG[@]}" "$@"; }
 
-# What administrator and service make in the life of an installation.
+# Makes the files of administrator and service in the life of an installation.
 leave_traces() {
     echo 'root = "/srv"' >>"$1"
     echo secret >"$ROOT/etc/streamd/token"
@@ -294,7 +294,7 @@ leave_traces() {
         "$ROOT/etc/systemd/system/streamd.service.wants/streamd-consul@192.0.2.10.service"
 }
 
-# The same with another version and another default configuration.
+# Builds the package with another version and another default configuration.
 make_newer() {
     local tree="$RUN_DIR/newer"
     dpkg-deb --raw-extract "$PACKAGE" "$tree"

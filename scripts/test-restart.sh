@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What restarts and failures of the stack's parts cost its clients, with a real Consul agent, a real NGINX and
+# Tests what restarts and failures of the stack's parts cost its clients, with a real Consul agent, a real NGINX and
 # real replicas: rolling restarts, an upgrade to a broken version, a replica killed, NGINX reloaded, the agent
 # killed, hung, wiped and answering 500, all of it under load from clients that compare every byte. Has a state
 # folder and ports of its own, so that it runs beside a stack that is up.
@@ -38,7 +38,7 @@ USAGE
 
 FULL=0
 FULL_REQUESTS=100000
-# So many rolling restarts at most, however slow the load is.
+# The most rolling restarts, however slow the load is.
 ROUNDS_MAX=20
 RELOADS=20
 RELOAD_PAUSE_S=0.4
@@ -162,7 +162,7 @@ ask_load() {
 
 load_reached() { ask_load total && ((LOAD_ANSWER >= $1)); }
 
-# What happened since the last time: into REPORT, and on one line.
+# Reports what happened since the last time, into REPORT and on one line.
 take_report() {
     ask_load "${2:-report}"
     REPORT=$LOAD_ANSWER
@@ -455,7 +455,7 @@ has_lines() {
 
 new_lines() { tail -n "+$((LINES_BEFORE[$1] + 1))" "$LOG_DIR/$1.log"; }
 
-# Of one list, the same line twice in a row would be a line per poll.
+# For one list, the same line twice in a row would be a line per poll.
 none_repeated() {
     local plane
     CHECK_DETAIL="$(new_lines nginx-upstreams)"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a server gets of the repository: nginx.conf with its TLS and its forwarding before a real streamd, tls-cert.sh
+# Tests the parts of the repository that a server gets: nginx.conf with its TLS and its forwarding before a real streamd, tls-cert.sh
 # among certificates that it didn't make, and reloads beside processes that only look like NGINX. Needs no Consul. Has a
 # folder and ports of its own.
 set -euo pipefail
@@ -85,7 +85,7 @@ nginx_says_nothing() {
 
 answers_ok() { [[ $(direct_curl -s -k --max-time 5 "$@") == OK ]]; }
 
-# As the file is, and not only as up.sh makes it.
+# The file is tested as it is, and not only as up.sh makes it.
 test_listeners() {
     check "nginx.conf: 9080 is for this host" equal "127.0.0.1:9080 [::1]:9080 " \
         "$(grep -o -E '^ *listen [^#]*9080' "$REPO_DIR/nginx.conf" | grep -o -E '[^ ]*9080' | tr '\n' ' ')"
@@ -215,7 +215,7 @@ is_named_by_haproxy() {
 
 # ---------------------------------------------------------------- reloads
 
-# As the scripts are installed, where no up.sh has written down which process NGINX is.
+# The scripts run as installed, where no up.sh has written down which process NGINX is.
 # shellcheck disable=SC2016  # expanded by the inner shell
 test_reload() {
     local conf="$NGINX_DIR/nginx.conf" pid_file="$NGINX_DIR/nginx.pid" master workers pid
@@ -239,7 +239,7 @@ test_reload() {
     end_stranger
     printf '%s\n' "${workers%% *}" >"$pid_file"
     check "reload: a worker is not it" is_refused "$conf"
-    # What kill(2) takes for everybody and for a process group. Asked without a signal: whoever breaks this must not pay
+    # These are the ids that kill(2) takes for everybody and for a process group. Asked without a signal: whoever breaks this must not pay
     # with all that runs on his machine.
     for pid in -1 0 -"$master" 1; do
         printf '%s\n' "$pid" >"$pid_file"
@@ -312,7 +312,7 @@ test_own_certificate() {
     check "certificate: both fit" equal "$(openssl x509 -in "$TLS_DIR/cert.pem" -noout -pubkey)" "$(openssl pkey -in "$TLS_DIR/key.pem" -pubout)"
 }
 
-# As if it had been made a year ago.
+# The file looks as if it had been made a year ago.
 age_certificate() {
     openssl req -x509 -key "$TLS_DIR/key.pem" -days 3 -subj /CN=localhost -addext subjectAltName=DNS:localhost -out "$TLS_DIR/cert.pem" 2>/dev/null
     sha256sum <"$TLS_DIR/cert.pem" | cut -d ' ' -f 1 >>"$TLS_DIR/.tls-cert.made"

@@ -229,7 +229,7 @@ foreign_variables() {
     done
 }
 
-# With RSA, as older authorities sign, and none that tls-cert.sh made: up.sh has to take it as it is.
+# The certificate is signed with RSA, as older authorities sign, and none that tls-cert.sh made: up.sh has to take it as it is.
 make_own_certificate() {
     mkdir -p "$SUITE_DIR/own"
     openssl req -x509 -newkey rsa:2048 -nodes -days 10 -subj /CN=files.example -keyout "$SUITE_DIR/own/key.pem" \
@@ -332,7 +332,7 @@ test_wipe_of_mounts() {
 
 can_mount() { ((EUID == 0)) && unshare --mount mount -t tmpfs tmpfs /mnt 2>/dev/null; }
 
-# As if RUN_DIR=/var were set.
+# The script runs as if RUN_DIR=/var were set.
 test_others_folder() {
     local name before
     mkdir -p "$RUN_DIR"/{log,www,tls,consul,nginx,pids}

@@ -89,7 +89,7 @@ clean_up() {
     remove_or_keep "$status" "the journal is"
 }
 
-# What the container sees as /srv.
+# The directory that the container sees as /srv.
 make_files() {
     mkdir -p "$RUN_DIR/srv/files"
     # The service's user is made when it starts: a directory that every user may write to.
@@ -148,7 +148,7 @@ test_start() {
     check "start: nothing went wrong on the way" equal "" "$(journal_problems)"
 }
 
-# As docs/operations.md says: where uploads go, and a token that only the service may read.
+# The set-up is that of docs/operations.md: where uploads go, and a token that only the service may read.
 write_drop_in() {
     container mkdir -p /etc/systemd/system/streamd.service.d /etc/streamd
     container tee /etc/systemd/system/streamd.service.d/uploads.conf >/dev/null <<'DROP_IN'
@@ -356,7 +356,7 @@ test_bad_configuration() {
     check "bad configuration: mended, it starts" wait_for "$STATE_SECONDS" serves
 }
 
-# What systemd itself would take away, and the daemon can't do without.
+# Tests DynamicUser=, by which systemd takes away what the daemon can't do without.
 test_dynamic_user() {
     local drop_in=/etc/systemd/system/streamd.service.d/dynamic.conf
     container systemctl stop streamd.socket streamd.service
@@ -397,7 +397,7 @@ installed_version() { container dpkg-query --show --showformat '${Version}' stre
 
 has_other_process() { [[ $(property MainPID) != "$OLD_PID" ]] && serves; }
 
-# The same package with another version.
+# Builds the package with another version.
 make_newer_package() {
     local tree="$RUN_DIR/newer"
     dpkg-deb --raw-extract "$RUN_DIR/srv/streamd.deb" "$tree"
@@ -410,7 +410,7 @@ test_removal() {
     check "remove: nothing of it runs" equal "inactive inactive" \
         "$(property ActiveState) $(property ActiveState streamd.socket)"
     check "remove: the configuration stays" quiet container test -e /etc/streamd/streamd.toml
-    # What the administrator made, which no package removes.
+    # These are the administrator's files, which no package removes.
     container rm -rf /etc/systemd/system/streamd.service.d /etc/streamd/token
     check "purge: dpkg purges it" quiet container dpkg --purge streamd
     check "purge: no file is left" equal "" "$(list_files | diff "$RUN_DIR/files.before" - | grep '^[<>]' || true)"

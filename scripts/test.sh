@@ -59,7 +59,7 @@ together() {
     return "$status"
 }
 
-# What runs in the background gets no interrupt from the terminal.
+# A job in the background gets no interrupt from the terminal.
 end_suites() {
     if ((${#suites[@]})); then kill "${suites[@]}" 2>/dev/null || true; fi
     wait

@@ -114,7 +114,7 @@ make_certificate() {
     refuse_open_directory
     PRIVATE=$(mktemp -d "$DIRECTORY/.tls-cert.XXXXXX" 2>/dev/null) || die "can't write to $DIRECTORY: choose another DIR"
     trap 'rm -rf -- "$PRIVATE"' EXIT
-    # What is below . stays the folder that was made, whoever renames it.
+    # The folder below . stays the one that was made, whoever renames it.
     cd "$PRIVATE" || die "can't enter $PRIVATE"
     [[ -O . && $(stat -c %a .) == 700 ]] || die "$PRIVATE was exchanged for another folder: choose another DIR"
     run_openssl
@@ -144,7 +144,7 @@ run_openssl() {
     chmod 0644 cert.pem
 }
 
-# Those that are about to be replaced stay in the list: where this is cut off, they are still this script's.
+# Files that are about to be replaced stay in the list: where this is cut off, they are still this script's.
 write_down() {
     local name
     {

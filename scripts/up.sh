@@ -264,7 +264,7 @@ install_nginx_conf() {
     if ((changed && !STARTED)); then
         say "  nginx.conf has changed: reloading it"
         if ! reload_nginx "$conf" "$NGINX_DIR"; then
-            # So that the next up.sh sees again that it has changed.
+            # The next up.sh must see again that it has changed.
             mv "$conf.last" "$conf"
             die_with_log "${NGINX_FAULT:-nginx ended instead of reloading}" "$LOG_DIR/nginx.log"
         fi

@@ -274,7 +274,7 @@ pub struct CeilingArguments {
     pub root: PathBuf,
 }
 
-/// Bytes with an optional suffix.
+/// Parses bytes with an optional suffix.
 fn parse_bytes(text: &str) -> Result<u64, String> {
     text.parse::<bytesize::ByteSize>()
         .map(|size| size.as_u64())

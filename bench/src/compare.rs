@@ -1,4 +1,5 @@
-//! Every peer does every scenario in turn: A B C, A B C, so that the machine's drift hits all alike.
+//! The comparison: every peer does every scenario in turn, A B C, A B C, so that the machine's drift hits all
+//! alike.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,31 +15,31 @@ use crate::result::{Absent, PeerFacts, Run, Sample, Scenario};
 use crate::scenario::{self, ClientSetup, Measurement, Plan, Serving, Subject, Timing, UploadTo};
 use crate::usage::refuse;
 
-/// Bytes by which answer heads may differ in a fair comparison.
+/// The bytes by which answer heads may differ in a fair comparison.
 const HEAD_BYTES_APART_MAX: u64 = 100;
 
-/// Most counted rounds.
+/// The most counted rounds.
 pub const ROUNDS_MAX: usize = 100;
 
 /// The terms of a comparison.
 pub struct Options {
-    /// Peers by name, in the order of their turns.
+    /// The peers by name, in the order of their turns.
     pub peers: Vec<String>,
-    /// Counted rounds; one uncounted goes before.
+    /// The number of counted rounds; an uncounted one goes before.
     pub rounds: usize,
-    /// How long each measurement lasts.
+    /// The length of each measurement.
     pub timing: Timing,
-    /// How the client is set up.
+    /// The set-up of the client.
     pub client: ClientSetup,
-    /// How the peers are set up.
+    /// The set-up of the peers.
     pub setup: PeerSetup,
     /// The cgroup.procs of the cgroup that slows the slow device.
     pub slow_cgroup: Option<PathBuf>,
-    /// Time after which no further measurement is begun.
+    /// The time after which no further measurement is begun.
     pub time_max: Duration,
 }
 
-/// The file that says whose a work directory is.
+/// The file that marks a work directory as the bench's.
 const MARK: &str = ".stream-bench";
 
 /// Makes `directory`, and `root/` in it, or takes those of an earlier run. Files in it are made, replaced and removed
@@ -94,7 +95,7 @@ pub fn compare(options: &Options, plans: &[Plan]) -> Result<Run> {
 /// A comparison under way.
 struct Comparison<'a> {
     options: &'a Options,
-    /// No measurement is begun after it.
+    /// The time after which no measurement is begun.
     deadline: Instant,
     progress: Progress,
 }
@@ -134,16 +135,16 @@ impl Comparison<'_> {
         let names: Vec<&str> = options.peers.iter().map(String::as_str).collect();
         for to in targets {
             if let Err(error) = scenario::tidy_up(&options.setup.root, to, &names) {
-                // The measurements hold.
+                // The measurements count all the same.
                 self.progress.say(&format!("{error:#}"));
             }
         }
         Ok(())
     }
 
-    /// Starts the peers that are installed. One that is and can't be started ends the run before it costs half an
-    /// hour; the others are stopped then. Not every server, and not every version of one, is up to uploads: that is a
-    /// finding.
+    /// Starts the peers that are installed. An installed peer that can't be started ends the run before it costs
+    /// half an hour, and the others are stopped. Not every server, and not every version of one, supports uploads:
+    /// that is a finding.
     fn start_all(&self, setup: &PeerSetup, absent: &mut Vec<Absent>) -> Result<Started> {
         let (mut peers, mut unable) = (Vec::new(), Vec::new());
         for name in &self.options.peers {
@@ -196,7 +197,7 @@ impl Comparison<'_> {
                 self.progress.say(&format!("{} · round {round} of {rounds} · {}", plan.title, subject.name));
                 let measured = self.measure(plan, peer, &subject, round);
                 samples.push(measured.unwrap_or_else(|error| {
-                    // One peer that can't do it must not cost the others' results.
+                    // One peer that can't do the work must not cost the others' results.
                     failed.push(&peer.facts.name);
                     self.progress.say(&format!("{error:#}"));
                     Sample {
@@ -211,7 +212,8 @@ impl Comparison<'_> {
         Scenario { id: plan.id.clone(), title: plan.title.clone(), work: plan.work, samples, left_out }
     }
 
-    /// Lengths are checked with each answer; digests once a scenario, before the clock runs.
+    /// Measures one peer once. Lengths are checked with each answer; digests once a scenario, before the clock
+    /// runs.
     fn measure(
         &self,
         plan: &Plan,
@@ -248,7 +250,8 @@ fn verify(plan: &Plan, peer: &RunningPeer) -> Result<u64> {
     Ok(checked)
 }
 
-/// Servers that send longer heads do more work for the same bytes.
+/// Checks that the answer heads are of similar length: servers that send longer heads do more work for the same
+/// bytes.
 fn check_heads(plans: &[&Plan], peers: &[RunningPeer]) -> Result<()> {
     let Some(file) = plans.iter().flat_map(|plan| &plan.files).find(|file| file.source.is_some()) else {
         return Ok(());
@@ -265,7 +268,7 @@ fn check_heads(plans: &[&Plan], peers: &[RunningPeer]) -> Result<()> {
 /// Puts the peers' processes into a cgroup whose reads from the slow device are throttled.
 fn throttle(procs: &Path, peers: &[RunningPeer]) -> Result<()> {
     for id in peers.iter().flat_map(RunningPeer::process_ids) {
-        // One write for each process, as cgroup.procs wants it.
+        // cgroup.procs wants one write for each process.
         std::fs::write(procs, id.to_string()).with_context(|| procs.display().to_string())?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The files that servers are asked for: random bytes, one file a size, with their digests.
+//! The files that servers are asked for: random bytes, one file for each size, with their digests.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,22 +10,23 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{Advice, fadvise, statvfs};
 use sha2::{Digest, Sha256};
 
-/// The largest file that is made.
+/// The largest file that is made, in bytes.
 pub const FILE_BYTES_MAX: u64 = 16 << 30;
 
-/// Room that must be left on the disk after a file was made.
+/// The bytes that must stay free on the disk after a file was made.
 const FREE_BYTES_MIN: u64 = 1 << 30;
 
-/// Bytes written at a time.
+/// The bytes that are written at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Time in which a file must leave the page cache.
+/// The time in which a file must leave the page cache.
 const COLD_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Bytes of cold files that have left for each that may stay: a server that died or hangs keeps a send buffer full.
+/// The bytes of cold files that must have left for each that may stay: a server that died or hangs keeps a send
+/// buffer full.
 const COLD_BYTES_PER_HOT_MIN: u64 = 50;
 
-/// Bytes that are read and hashed at a time.
+/// The bytes that are read and hashed at a time.
 const HASHED_BYTES: usize = 256 << 10;
 
 /// The body that a server must send.
@@ -38,7 +39,7 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// For the file at `path`.
+    /// Reads the expected body from the file at `path`.
     pub fn of_file(path: &std::path::Path) -> Result<Expected> {
         let mut file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
         let (mut digest, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; HASHED_BYTES]);
@@ -56,9 +57,9 @@ impl Expected {
 /// A file below the root that servers serve.
 #[derive(Clone, Debug)]
 pub struct Fixture {
-    /// Its path in a URL.
+    /// The file's path in a URL.
     pub url_path: String,
-    /// Where it lies.
+    /// The file's path on this host.
     pub path: PathBuf,
     /// The body that a server must send.
     pub expected: Expected,
@@ -82,8 +83,8 @@ impl Fixture {
     }
 }
 
-/// Pushes the pages of a file out of the page cache, and says whether nearly all have left: those in a socket that
-/// still sends them, or in somebody's memory, can't.
+/// Pushes the pages of a file out of the page cache, and returns whether nearly all have left: those in a socket
+/// that still sends them, or in a process's memory, can't.
 pub fn push_out(path: &Path) -> Result<bool> {
     let bytes = std::fs::metadata(path)?.len();
     Ok(push_out_and_ask(path)? <= bytes / COLD_BYTES_PER_HOT_MIN)
@@ -97,7 +98,8 @@ fn push_out_and_ask(path: &Path) -> Result<u64> {
     resident_bytes(path)
 }
 
-/// Asked of util-linux: mincore(2) needs a mapping, and a read with RWF_NOWAIT begins to read ahead.
+/// Returns the bytes of a file in the page cache. util-linux's fincore is asked: mincore(2) needs a mapping, and a
+/// read with RWF_NOWAIT begins to read ahead.
 fn resident_bytes(path: &Path) -> Result<u64> {
     let output = Command::new("fincore")
         .args(["--bytes", "--noheadings", "--output", "RES"])

@@ -1,4 +1,4 @@
-//! Where a run took place: what makes its figures comparable with others', or not.
+//! The host of a run: the facts by which its figures are comparable with others', or not.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ pub struct Host {
     pub cpu: String,
     /// Cores that the bench may run on.
     pub cores: usize,
-    /// Frequency governor of the first core; `none` where there is none, as in most virtual machines.
+    /// Frequency governor of the first core; `none` where it has none, as in most virtual machines.
     pub governor: String,
     /// TCP congestion control that sockets get by default.
     pub congestion_control: String,

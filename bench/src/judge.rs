@@ -1,4 +1,4 @@
-//! The command line, judged before anything is opened, sent or made.
+//! Checks of the command line, made before anything is opened, sent or made.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -18,20 +18,20 @@ use crate::scenario::Timing;
 use crate::single::cold_path;
 use crate::usage::refuse;
 
-/// Most requests a second of an open loop: far more than one client can begin, and the schedule's nanoseconds still
-/// tell starts apart.
+/// The most requests a second of an open loop: far more than one client can begin, and the schedule's nanoseconds
+/// still tell starts apart.
 const RATE_PER_S_MAX: f64 = 10_000_000.0;
 
-/// Most workers of a server.
+/// The most workers of a server.
 const WORKERS_MAX: usize = 1024;
 
-/// The longest set: a day.
+/// The longest set, in minutes: a day.
 const TIME_MAX_MINUTES: u64 = 24 * 60;
 
-/// Most bytes of a payload: what the signed length of a frame leaves below the byte that tells frames from HTTP.
+/// The most bytes of a payload: the signed length of a frame without the byte that tells frames from HTTP.
 const PAYLOAD_BYTES_MAX: u64 = (1 << 56) - 1;
 
-/// Whether `command` can be carried out, as far as that can be told beforehand.
+/// Checks whether `command` can be carried out, as far as that is known beforehand.
 pub fn judge(command: &Command) -> Result<()> {
     match command {
         Command::Pull(arguments) => judge_pull(arguments),
@@ -133,7 +133,7 @@ fn judge_load(server: &Server, connections: usize, common: &Common) -> Result<()
     if address.port() == 0 {
         refuse!("{address}: no server listens on port 0");
     }
-    // A load on somebody else's server is an attack; only who says so may send one beyond this host.
+    // A load on somebody else's server is an attack, so it may leave this host only with an explicit option.
     if !address.ip().is_loopback() && !server.allow_remote {
         refuse!("{address} is not a loopback address: --allow-remote allows a load on it");
     }
@@ -156,7 +156,8 @@ fn judge_count(option: &str, count: usize, count_max: usize) -> Result<()> {
     Ok(())
 }
 
-/// A path as it stands in a request line (RFC 9112, 3.2.1): what else it holds would end the line, or be cut off.
+/// Checks that a path can stand in a request line (RFC 9112, 3.2.1): other bytes would end the line, or be cut
+/// off.
 fn judge_path(option: &str, path: &str) -> Result<()> {
     let is_plain = path.bytes().all(|byte| matches!(byte, b'!'..=b'~') && byte != b'#');
     if !path.starts_with('/') || !is_plain {
@@ -165,7 +166,7 @@ fn judge_path(option: &str, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// An open loop has to begin at least one request while the clock runs.
+/// Checks that an open loop begins at least one request while the clock runs.
 fn judge_rate(rate: Option<f64>, common: &Common) -> Result<()> {
     let Some(rate) = rate else { return Ok(()) };
     if !(rate > 0.0 && rate <= RATE_PER_S_MAX) {
@@ -181,7 +182,7 @@ fn judge_rate(rate: Option<f64>, common: &Common) -> Result<()> {
     Ok(())
 }
 
-/// Cores are tried: what is online, and what a cpuset leaves, only the kernel knows.
+/// Checks cores by trying them: only the kernel knows which are online and allowed by a cpuset.
 fn judge_cores(option: &str, cores: &[usize]) -> Result<()> {
     let before = sched_getaffinity(None)?;
     let refused = cores.iter().find(|core| {

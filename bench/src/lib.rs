@@ -3,18 +3,18 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`arguments`] | the command line |
-//! | [`judge`], [`usage`] | whether it can be carried out, and the error that says why not |
+//! | [`judge`], [`usage`] | the check whether it can be carried out, and its error |
 //! | [`single`] | one measurement on a server that runs already |
 //! | [`compare`] | every peer in turn |
 //! | [`scenario`] | a piece of work, and the standard set |
 //! | [`load`] | client threads, connections, what they count |
 //! | [`peer`] | the servers: set up, started, watched, stopped |
 //! | [`fixture`] | the files that are asked for |
-//! | [`result`] | what a run leaves behind as JSON |
+//! | [`result`] | the result of a run as JSON |
 //! | [`statistics`] | medians, ratios pair by pair, noise |
 //! | [`report`] | tables and the page with plots |
 //! | [`output`] | the file that a result is written to |
-//! | [`host`], [`progress`] | where it ran, how far it is |
+//! | [`host`], [`progress`] | the host of a run, and its progress |
 
 pub mod arguments;
 pub mod compare;

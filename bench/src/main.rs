@@ -1,4 +1,4 @@
-//! Arguments to a measurement to a table, a file and an exit code.
+//! The program: arguments become a measurement, and that a table, a file and an exit code.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use stream_bench::scenario::{ClientSetup, Plan, Timing};
 use stream_bench::usage::UsageError;
 use stream_bench::{compare, load, peer, report, single};
 
-/// The command line can't be carried out, as clap says it too.
+/// The exit code of a command line that can't be carried out, as clap's.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -50,7 +50,8 @@ fn run(command: &Command) -> Result<()> {
     }
 }
 
-/// From now on Ctrl-C and SIGTERM end the measurement instead of the process; what was measured is still shown.
+/// Makes Ctrl-C and SIGTERM end the measurement from now on instead of the process; its results so far are still
+/// shown.
 fn listen_to_interrupts() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
@@ -72,7 +73,7 @@ fn listen_to_interrupts() -> Result<()> {
         .context("listening to Ctrl-C")
 }
 
-/// Opens what the result goes to before anything is measured, and shows it however the rest ends.
+/// Opens the result file before anything is measured, and shows the result however the rest ends.
 fn measure(common: &Common, run: impl FnOnce() -> Result<Run>) -> Result<()> {
     let json = common.json.as_deref().map(Output::prepare).transpose()?;
     show(&run()?, json)
@@ -98,7 +99,7 @@ fn show(run: &Run, json: Option<Output>) -> Result<()> {
     if faults.is_empty() { Ok(()) } else { bail!("{}", faults.join("; ")) }
 }
 
-/// The failures, most frequent first.
+/// Describes the failures, most frequent first.
 fn failures(run: &Run, concerns: impl Fn(&Sample) -> bool) -> Option<String> {
     let mut counts = BTreeMap::<&str, u64>::new();
     let samples = run.scenarios.iter().flat_map(|scenario| &scenario.samples);
@@ -119,7 +120,7 @@ fn write_page(arguments: &ReportArguments) -> Result<()> {
     output.write(report::page(&runs)?.as_bytes())
 }
 
-/// Counted rounds of a set, and the timing of each measurement.
+/// Returns the counted rounds of a set, and the timing of each measurement.
 fn extent(set: Set) -> (usize, Timing) {
     let timing = |warm_up_ms, duration_ms| Timing {
         warm_up: Duration::from_millis(warm_up_ms),

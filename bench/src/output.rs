@@ -1,4 +1,4 @@
-//! A file to be written at the end of a run: whether that is possible is known at its beginning.
+//! An output file, written at the end of a run: whether that is possible is known at its beginning.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -8,18 +8,18 @@ use anyhow::{Context, Result};
 
 use crate::usage::refuse;
 
-/// A file that a run will write. Until it does, a file that has the name stays as it is.
+/// A file that a run will write. Until then, a file that has the name stays as it is.
 #[derive(Debug)]
 pub struct Output {
     path: PathBuf,
     file: File,
-    /// Where the bytes go first, beside the file that they will replace; none for a pipe, a device, or a file in a
-    /// directory that can't be written to.
+    /// The path that the bytes are written to first, beside the file that they will replace; None for a pipe, a
+    /// device, or a file in a directory that can't be written to.
     aside: Option<PathBuf>,
 }
 
 impl Output {
-    /// Opens what will be written to `path`.
+    /// Opens the file that will be written to `path`.
     pub fn prepare(path: &Path) -> Result<Output> {
         match open(path) {
             Ok(output) => Ok(output),
@@ -27,7 +27,7 @@ impl Output {
         }
     }
 
-    /// Writes it, and gives it its name.
+    /// Writes the file, and gives it its name.
     pub fn write(mut self, bytes: &[u8]) -> Result<()> {
         self.write_and_name(bytes).with_context(|| self.path.display().to_string())
     }
@@ -72,7 +72,7 @@ fn open(path: &Path) -> io::Result<Output> {
     if !found.is_file() {
         return Ok(Output { path: path.to_owned(), file, aside: None });
     }
-    // Of a link, what it leads to is replaced.
+    // If the path is a link, its target is replaced.
     let path = fs::canonicalize(path)?;
     match open_aside(&path) {
         Ok(output) => {

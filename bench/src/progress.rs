@@ -1,4 +1,4 @@
-//! How far a run is: a bar on a terminal, one quiet line a step in a pipe.
+//! The progress of a run: a bar on a terminal, one quiet line a step in a pipe.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -11,7 +11,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// For `steps` steps.
+    /// Makes the display of `steps` steps.
     pub fn new(steps: u64) -> Progress {
         if !std::io::stderr().is_terminal() {
             return Progress { bar: None };
@@ -24,7 +24,7 @@ impl Progress {
         Progress { bar: Some(bar) }
     }
 
-    /// Says what is done now.
+    /// Shows the current step.
     pub fn say(&self, what: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(what.to_owned()),
@@ -32,14 +32,14 @@ impl Progress {
         }
     }
 
-    /// One step is done.
+    /// Counts a step as done.
     pub fn step(&self) {
         if let Some(bar) = &self.bar {
             bar.inc(1);
         }
     }
 
-    /// Time has passed.
+    /// Redraws the bar as time passes.
     pub fn tick(&self) {
         if let Some(bar) = &self.bar {
             bar.tick();

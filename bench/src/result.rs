@@ -1,5 +1,5 @@
-//! The result of a run: the JSON file that `report` reads again. Raw samples, never only their medians, with
-//! everything that is needed to judge them.
+//! The result of a run: the JSON file that `report` reads again. It holds raw samples, never only their medians,
+//! with everything that is needed to judge them.
 
 use std::time::SystemTime;
 
@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
 
-/// Raised when a field changes its meaning; `report` refuses other versions.
+/// The version of the format, raised when a field changes its meaning; `report` refuses other versions.
 pub const FORMAT_VERSION: u32 = 1;
 
 /// One run of the bench.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Run {
-    /// [`FORMAT_VERSION`] of the bench that wrote it.
+    /// The [`FORMAT_VERSION`] of the bench that wrote it.
     pub format_version: u32,
-    /// When it began, RFC 3339, UTC.
+    /// The time of its beginning, RFC 3339, UTC.
     pub started: String,
     /// The command line that made it.
     pub command_line: Vec<String>,
-    /// Where it ran.
+    /// The host that it ran on.
     pub host: Host,
     /// The servers that took part.
     pub peers: Vec<PeerFacts>,
@@ -29,13 +29,13 @@ pub struct Run {
     pub scenarios: Vec<Scenario>,
     /// Whether it was ended early, by Ctrl-C or by its time limit.
     pub interrupted: bool,
-    /// Why it ended before all was measured, where it failed.
+    /// The reason why it ended before all was measured, if it failed.
     #[serde(default)]
     pub failure: Option<String>,
 }
 
 impl Run {
-    /// A run that begins now, for this process's command line, and has measured nothing yet.
+    /// Makes a run that begins now, for this process's command line, without measurements.
     pub fn begin(host: Host) -> Run {
         Run {
             format_version: FORMAT_VERSION,
@@ -56,13 +56,13 @@ impl Run {
 pub struct PeerFacts {
     /// Its name in samples and tables.
     pub name: String,
-    /// The service that it was set up for besides files, where it was: one that was started several times is listed as
-    /// often.
+    /// The service that it was set up for besides files, if there was one: a server that was started several times
+    /// is listed as often.
     #[serde(default)]
     pub setup: String,
     /// Its version, in its own words.
     pub version: String,
-    /// How it was started.
+    /// The command line that started it.
     pub command_line: Vec<String>,
     /// Its configuration file, as it was; empty where it has none.
     pub configuration: String,
@@ -73,7 +73,7 @@ pub struct PeerFacts {
 pub struct Absent {
     /// Its name.
     pub name: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -82,7 +82,7 @@ pub struct Absent {
 pub struct Scenario {
     /// Short and unique within the run: `pull-1GiB-16c`.
     pub id: String,
-    /// For tables: `1 GiB hot, 16 connections`.
+    /// The title in tables: `1 GiB hot, 16 connections`.
     pub title: String,
     /// The kind of work and its size.
     pub work: Work,
@@ -124,9 +124,9 @@ pub enum Work {
     },
     /// Open connections that do nothing, or read slowly.
     Connections {
-        /// How many.
+        /// The number of connections.
         connections: usize,
-        /// Bytes a second that each reads; none for idle ones.
+        /// The bytes a second that each reads; None for idle ones.
         read_bytes_per_s: Option<u64>,
     },
     /// Hot small requests while cold large files are pulled.
@@ -176,7 +176,7 @@ pub struct Sample {
     pub requests: u64,
     /// Payload bytes of those answers.
     pub bytes: u64,
-    /// Requests that failed, by what was seen.
+    /// Requests that failed, by their description.
     pub errors: Vec<(String, u64)>,
     /// CPU seconds of all the server's processes, kernel threads that work for it included.
     pub server_cpu_s: f64,
@@ -192,62 +192,63 @@ pub struct Sample {
     pub memory_per_connection_bytes: Option<f64>,
     /// Bytes a second that were pulled meanwhile of files that had left the page cache before each pull.
     pub cold_bytes_per_s: Option<f64>,
-    /// The same of files of which nobody knows that, or which stayed there.
+    /// Bytes a second that were pulled meanwhile of files that stayed in the page cache, or of which that isn't
+    /// known.
     #[serde(default)]
     pub beside_bytes_per_s: Option<f64>,
     /// Bytes a second that were uploaded meanwhile.
     #[serde(default)]
     pub upload_bytes_per_s: Option<f64>,
-    /// 99th percentile beside the uploads by the one without them, taken one after the other.
+    /// The 99th percentile beside the uploads divided by the one without them, taken one after the other.
     #[serde(default)]
     pub latency_p99_ratio: Option<f64>,
-    /// Bodies that were compared with their source: by SHA-256 what was fetched, byte by byte what was uploaded.
+    /// Bodies that were compared with their source: fetched ones by SHA-256, uploaded ones byte by byte.
     pub digests_checked: u64,
 }
 
-/// Percentiles in microseconds.
+/// Percentiles of latency, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// Half are faster.
+    /// The time that half of the requests stay below.
     pub p50_us: f64,
-    /// Nine of ten are faster.
+    /// The time that nine of ten stay below.
     pub p90_us: f64,
-    /// 99 of 100 are faster.
+    /// The time that 99 of 100 stay below.
     pub p99_us: f64,
-    /// 999 of 1,000 are faster.
+    /// The time that 999 of 1,000 stay below.
     pub p99_9_us: f64,
-    /// The slowest.
+    /// The time of the slowest.
     pub max_us: f64,
 }
 
 impl Sample {
-    /// Payload bytes a second.
+    /// Returns the payload bytes a second.
     pub fn bytes_per_s(&self) -> f64 {
         ratio(self.bytes as f64, self.elapsed_s)
     }
 
-    /// Answers a second.
+    /// Returns the answers a second.
     pub fn requests_per_s(&self) -> f64 {
         ratio(self.requests as f64, self.elapsed_s)
     }
 
-    /// Server CPU seconds for each GB (10^9 bytes).
+    /// Returns the server CPU seconds for each GB (10^9 bytes).
     pub fn server_cpu_s_per_gb(&self) -> f64 {
         ratio(self.server_cpu_s, self.bytes as f64 / 1e9)
     }
 
-    /// Server CPU microseconds for each request.
+    /// Returns the server CPU microseconds for each request.
     pub fn server_cpu_us_per_request(&self) -> f64 {
         ratio(self.server_cpu_s * 1e6, self.requests as f64)
     }
 
-    /// Client and server CPU seconds for each GB: on loopback the kernel moves work between the two.
+    /// Returns the client and server CPU seconds for each GB: on loopback the kernel moves work between the two.
     pub fn both_cpu_s_per_gb(&self) -> f64 {
         ratio(self.server_cpu_s + self.client_cpu_s, self.bytes as f64 / 1e9)
     }
 }
 
-/// 0 where there is nothing to divide by: a run that was cut off before its first answer.
+/// Divides; 0 where there is nothing to divide by, as in a run that was cut off before its first answer.
 fn ratio(dividend: f64, divisor: f64) -> f64 {
     if divisor > 0.0 { dividend / divisor } else { 0.0 }
 }

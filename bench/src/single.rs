@@ -1,4 +1,4 @@
-//! One measurement on a server that runs already.
+//! Measurements on a server that runs already.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::usage::refuse;
 /// The name of the server in the results.
 const SERVER: &str = "server";
 
-/// `pull`.
+/// Measures `pull`.
 pub fn pull(arguments: &PullArguments) -> Result<Run> {
     let files = probe_all(&arguments.server, &arguments.paths)?;
     let body_bytes = files.first().map_or(0, |file| file.bytes);
@@ -37,7 +37,7 @@ pub fn pull(arguments: &PullArguments) -> Result<Run> {
     measure(&arguments.server, &arguments.common, Plan { files, ..plan("pull", title, work) })
 }
 
-/// `push`.
+/// Measures `push`.
 pub fn push(arguments: &PushArguments) -> Result<Run> {
     if let Some(path) = &arguments.put {
         return put(arguments, path);
@@ -48,7 +48,8 @@ pub fn push(arguments: &PushArguments) -> Result<Run> {
     measure(&arguments.server, &arguments.common, plan("push", title, work))
 }
 
-/// `push --put`, to names that nothing has. They are removed again, whatever became of the measurement.
+/// Measures `push --put`, to names that don't exist yet. They are removed again, whatever the outcome of the
+/// measurement.
 fn put(arguments: &PushArguments, path: &str) -> Result<Run> {
     let (body_bytes, connections) = (arguments.size, arguments.connections);
     let work = Work::Put { body_bytes, connections, durable: false };
@@ -65,7 +66,7 @@ fn put(arguments: &PushArguments, path: &str) -> Result<Run> {
     }
 }
 
-/// `stream`.
+/// Measures `stream`.
 pub fn stream(arguments: &StreamArguments) -> Result<Run> {
     let work = Work::Stream { body_bytes: arguments.size, connections: arguments.connections };
     let title =
@@ -73,7 +74,7 @@ pub fn stream(arguments: &StreamArguments) -> Result<Run> {
     measure(&arguments.server, &arguments.common, plan("stream", title, work))
 }
 
-/// `connections`.
+/// Measures `connections`.
 pub fn connections(arguments: &ConnectionsArguments) -> Result<Run> {
     let files = probe_all(&arguments.server, &arguments.paths)?;
     let connections = arguments.connections;
@@ -83,7 +84,7 @@ pub fn connections(arguments: &ConnectionsArguments) -> Result<Run> {
     measure(&arguments.server, &arguments.common, Plan { files, ..plan("connections", title, work) })
 }
 
-/// `mixed`.
+/// Measures `mixed`.
 pub fn mixed(arguments: &MixedArguments) -> Result<Run> {
     let hot = probe_all(&arguments.server, std::slice::from_ref(&arguments.hot))?;
     let mut cold = probe_all(&arguments.server, &arguments.cold)?;
@@ -104,7 +105,7 @@ pub fn mixed(arguments: &MixedArguments) -> Result<Run> {
     measure(&arguments.server, &arguments.common, mixed)
 }
 
-/// Finds a file below `root`; it has to be the one that the server sends.
+/// Finds a file below `root`, which must be the one that the server sends.
 fn locate(file: &mut ServedFile, root: &Path) -> Result<()> {
     let path = cold_path(root, &file.url_path)?;
     let bytes = std::fs::metadata(&path).with_context(|| path.display().to_string())?.len();
@@ -119,7 +120,7 @@ fn locate(file: &mut ServedFile, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where a cold file lies on this host.
+/// Returns the path of a cold file on this host.
 pub(crate) fn cold_path(root: &Path, url_path: &str) -> Result<PathBuf> {
     if url_path.contains(['%', '?']) {
         refuse!("{url_path:?} can't be found below --cold-root: a path with escapes or a query");
@@ -127,12 +128,12 @@ pub(crate) fn cold_path(root: &Path, url_path: &str) -> Result<PathBuf> {
     Ok(root.join(url_path.trim_start_matches('/')))
 }
 
-/// A plan that needs no files.
+/// Makes a plan that needs no files.
 fn plan(id: &str, title: String, work: Work) -> Plan {
     Plan { id: id.to_owned(), title, work, files: Vec::new(), cold_files: Vec::new(), uploads: None }
 }
 
-/// The lengths that the server promises; their bytes can't be compared with a source that isn't known.
+/// Asks for the lengths that the server promises; the bytes can't be compared with a source that isn't known.
 fn probe_all(server: &Server, paths: &[String]) -> Result<Vec<ServedFile>> {
     paths
         .iter()

@@ -1,4 +1,4 @@
-//! Medians, ratios pair by pair, and what of a difference is noise.
+//! Statistics: medians, ratios pair by pair, and the part of a difference that is noise.
 
 /// The middle of some values, with the least and the greatest.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,7 +11,7 @@ pub struct Spread {
     pub max: f64,
 }
 
-/// The spread of `values`; None where there are none. Values that are no numbers are left out.
+/// Returns the spread of `values`; None where there are none. Values that are no numbers are left out.
 pub fn spread(values: &[f64]) -> Option<Spread> {
     let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);
@@ -25,7 +25,7 @@ pub fn spread(values: &[f64]) -> Option<Spread> {
     Some(Spread { median, min, max })
 }
 
-/// The ratios of two measurements taken in turn, pair by pair: drift of the machine hits both of a pair.
+/// Returns the ratios of two measurements taken in turn, pair by pair: drift of the machine hits both of a pair.
 pub fn pair_ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
     of.iter()
         .zip(to)
@@ -34,7 +34,8 @@ pub fn pair_ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// Jain's fairness index (Jain, Chiu, Hawe 1984): 1 where all shares are equal, 1/n where one has everything.
+/// Returns Jain's fairness index (Jain, Chiu, Hawe 1984): 1 where all shares are equal, 1/n where one has
+/// everything.
 pub fn fairness(shares: &[f64]) -> Option<f64> {
     let sum: f64 = shares.iter().sum();
     let squares: f64 = shares.iter().map(|share| share * share).sum();

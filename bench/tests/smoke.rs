@@ -1,4 +1,5 @@
-//! Each subcommand once, for a moment, against a real daemon; and what is said where it can't work.
+//! Smoke tests: each subcommand runs once, for a moment, against a real daemon; and the errors where it can't
+//! work.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +27,7 @@ mod script;
 #[path = "smoke/uploads.rs"]
 mod uploads;
 
-/// Time for anything that should happen.
+/// The time for anything that should happen.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A daemon in this process that serves a few files.
@@ -77,8 +78,8 @@ impl Drop for Server {
     }
 }
 
-/// Runs the bench in a directory of its own, which goes away with its files. It finds taskset, which pins, fincore,
-/// which tells what is in the page cache, and no peer, whatever is installed.
+/// Runs the bench in a directory of its own, which goes away with its files. It finds taskset, which pins,
+/// fincore, which reports the page cache, and no peer, whatever is installed.
 fn bench(arguments: &[&str]) -> Output {
     let directory = tempfile::tempdir().unwrap();
     let programs = directory.path().join("bin");
@@ -106,8 +107,8 @@ fn sample(run: &serde_json::Value) -> &serde_json::Value {
     &run["scenarios"][0]["samples"][0]
 }
 
-/// That something was answered, whole and without an error, and that bytes and answers agree: of each connection's
-/// first answer the bytes may have come before the clock ran.
+/// Asserts that something was answered, whole and without an error, and that bytes and answers agree: the bytes of
+/// each connection's first answer may have come before the clock ran.
 fn assert_worked(run: &serde_json::Value, connections: u64, body_bytes: u64) {
     let sample = sample(run);
     let (requests, bytes) = (sample["requests"].as_u64().unwrap(), sample["bytes"].as_u64().unwrap());
@@ -156,7 +157,7 @@ fn push_stream_connections_and_mixed() {
     assert!(sample(&mixed)["beside_bytes_per_s"].as_f64().unwrap() > 0.0);
 }
 
-/// Promises ten bytes to everybody, and sends nine.
+/// Starts a server that promises ten bytes to everybody, and sends nine.
 fn start_liar() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -301,7 +302,7 @@ fn a_server_that_dies_ends_the_run_with_what_was_seen() {
         after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>()
     };
     let end = Instant::now() + DEADLINE;
-    // Half a second of its time: it is well under load.
+    // By half a second of its CPU time it is well under load.
     while cpu_ticks() < 50 {
         assert!(Instant::now() < end, "the load comes within {DEADLINE:?}");
         std::thread::park_timeout(Duration::from_millis(10));

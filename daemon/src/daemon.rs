@@ -28,14 +28,14 @@ use crate::telemetry::{HEARTBEAT_AGE_MAX, LogQueue, Telemetry};
 use root_watch::{Open, RootWatch};
 use sweeper::Sweeper;
 
-/// How often it is looked whether all workers go by new settings, which they take up with their next tick.
+/// The interval of looks whether all workers use new settings, which they take up with their next tick.
 const ADOPTION_LOOK: Duration = Duration::from_millis(2);
 
-/// What answers that wait for their readers may take of the memory of this host or cgroup, whatever the settings say:
-/// an eighth, as the buffers of long bodies do.
+/// The divisor of this host's or cgroup's memory that gives the most which answers waiting for their readers may
+/// take, whatever the settings say: an eighth, as the buffers of long bodies do.
 const WAITING_SHARE: u64 = 8;
 
-/// Connections that may wait for the control plane to accept them.
+/// The most connections that may wait for the control plane to accept them.
 const CONTROL_BACKLOG: i32 = 1024;
 
 /// Why the daemon could not start.
@@ -44,31 +44,31 @@ pub enum DaemonError {
     /// The root can't be opened.
     #[error("root {}: {reason}", path.display())]
     Root {
-        /// The directory.
+        /// The path of the root.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why it can't be opened.
         reason: FileError,
     },
     /// Nothing can be uploaded below the root.
     #[error("uploads below {}: {reason}", path.display())]
     Uploads {
-        /// The root.
+        /// The path of the root.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why nothing can be uploaded.
         reason: UploadError,
     },
     /// The spool can't be used.
     #[error("spool {}: {reason}", path.display())]
     Spool {
-        /// The directory.
+        /// The path of the spool.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why it can't be used.
         reason: SpoolError,
     },
-    /// `driver = "uring"` and the kernel says no.
+    /// The setting is `driver = "uring"` and the kernel refuses a ring.
     #[error("driver uring: {0}; --driver auto would fall back to epoll")]
     Driver(RingRefused),
-    /// What binding needed can't be given up.
+    /// The rights that binding needed can't be given up.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     /// The control address can't be listened on.
@@ -76,7 +76,7 @@ pub enum DaemonError {
     ControlListen {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         reason: io::Error,
     },
     /// The data plane could not start.
@@ -105,7 +105,7 @@ impl DaemonError {
         matches!(self, DaemonError::Root { .. } | DaemonError::Uploads { .. } | DaemonError::Spool { .. })
     }
 
-    /// What the system said, where that is what went wrong.
+    /// Returns the errno of the system, where that is the cause.
     pub fn errno(&self) -> Option<i32> {
         match self {
             DaemonError::ControlListen { reason, .. }
@@ -128,7 +128,7 @@ impl DaemonError {
 pub struct Daemon {
     data: DataPlane,
     control: ControlPlane,
-    /// Of the uploads below what is served now.
+    /// The sweeper of the uploads below the root that is served now.
     sweeper: Mutex<Option<Sweeper>>,
     spool: Option<Arc<Spool>>,
     root_watch: Option<RootWatch>,
@@ -145,8 +145,9 @@ impl Daemon {
         Daemon::start_on(Listeners::default(), live, log, &Sandbox::off())
     }
 
-    /// Like [`Daemon::start`], on listeners that a service manager passed as far as there are some, at the addresses
-    /// that the settings name by then. The caller's thread is in `sandbox`, and gives up what binding needed.
+    /// Starts as [`Daemon::start`] does, on listeners that a service manager passed as far as there are some, at
+    /// the addresses that the settings name by then. The caller's thread is in `sandbox`, and gives up the rights
+    /// that binding needed.
     pub fn start_on(
         passed: Listeners,
         live: Live,
@@ -194,23 +195,24 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// The address of the data plane.
+    /// Returns the address of the data plane.
     pub fn data_address(&self) -> SocketAddr {
         self.data_address
     }
 
-    /// The address of the control plane.
+    /// Returns the address of the control plane.
     pub fn control_address(&self) -> SocketAddr {
         self.control.address()
     }
 
-    /// The daemon's counters.
+    /// Returns the daemon's counters.
     pub fn telemetry(&self) -> &Arc<Telemetry> {
         &self.telemetry
     }
 
-    /// Puts in force what of `new` can change in a running daemon, and names the settings that need a restart. When
-    /// this returns, every worker goes by them; for one that is stuck it waits no longer than until it is called that.
+    /// Puts in force the part of `new` that can change in a running daemon, and returns the settings that need a
+    /// restart. When this returns, every worker uses the new settings; a stuck worker is waited for no longer than
+    /// until it counts as stuck.
     pub fn reload(&self, new: Live) -> Vec<String> {
         let old = self.live();
         let (live, needs_restart) = old.reload(new);
@@ -218,14 +220,15 @@ impl Daemon {
             announce_exposure(&live);
         }
         let generation = live.generation;
-        // First: a worker that goes by the settings goes by the root too.
+        // The root comes first: a worker that uses the new settings must use the new root too.
         self.reopen_root();
         self.live.send_replace(Arc::new(live));
         self.await_adoption(generation);
         needs_restart
     }
 
-    /// Serves what the root's path leads to, where that is another directory by now. What runs goes on with the former.
+    /// Serves the directory that the root's path leads to, where that is another one by now. Running transfers go
+    /// on with the former.
     fn reopen_root(&self) {
         let Some(watch) = &self.root_watch else { return };
         let served = match watch.reopen() {
@@ -255,7 +258,7 @@ impl Daemon {
         }
     }
 
-    /// What is in force.
+    /// Returns the settings in force.
     pub fn live(&self) -> Arc<Live> {
         self.live.borrow().clone()
     }
@@ -292,13 +295,14 @@ impl Daemon {
     }
 }
 
-/// Says who may do what from now on.
+/// Logs who may do what from now on.
 fn announce_exposure(live: &Live) {
     let Exposure { reading, frames, uploads, control, proxies } = Exposure::of(live);
     tracing::info!(reading, frames, uploads, control, proxies, "open to");
 }
 
-/// Every worker's ring is tried before anything listens: one that is refused later would end all the others.
+/// Chooses the driver. Every worker's ring is tried before anything listens: one that is refused later would end
+/// all the others.
 fn choose_driver(settings: &Settings) -> Result<Driver, DaemonError> {
     if settings.driver == DriverChoice::Epoll {
         return Ok(Driver::Epoll);
@@ -313,7 +317,7 @@ fn choose_driver(settings: &Settings) -> Result<Driver, DaemonError> {
     }
 }
 
-/// The root and what belongs to it, the one behind `number` others.
+/// Opens the root and everything that belongs to it, as root number `number`.
 fn serve(settings: &Settings, number: u64) -> Result<Served, DaemonError> {
     let root = settings.root.as_deref().map(|path| open_root(path, settings.etag)).transpose()?;
     let uploads = root.as_ref().filter(|_| settings.uploads).map(|root| {
@@ -321,7 +325,7 @@ fn serve(settings: &Settings, number: u64) -> Result<Served, DaemonError> {
         Uploads::open(Arc::clone(root)).map_err(|reason| DaemonError::Uploads { path, reason })
     });
     let uploads = uploads.transpose()?;
-    // After uploads, which keep what is recorded of files where it outlives the daemon.
+    // The digester comes after uploads, which keep records of files where they outlive the daemon.
     let digester = root.as_ref().filter(|_| settings.etag == EtagChoice::Digest);
     let digester = digester.map(|root| Digester::start(Arc::clone(root)).map_err(DaemonError::Digester));
     Ok(Served { digester: digester.transpose()?, root, uploads, number })
@@ -376,7 +380,7 @@ fn start_root_watch(
     watch.map(Some).map_err(DaemonError::RootWatch)
 }
 
-/// Whether the sandbox lets the root be read that is there now.
+/// Whether the sandbox lets the current root be read.
 fn may_be_read(settings: &Settings) -> Result<bool, String> {
     let Some(path) = &settings.root else { return Ok(true) };
     open_root(path, settings.etag).map(|root| root.may_be_read()).map_err(|error| error.to_string())
@@ -397,7 +401,7 @@ fn open_root(path: &Path, etag: EtagChoice) -> Result<Arc<Root>, DaemonError> {
 fn bind_control(address: SocketAddr, passed: Option<TcpListener>) -> Result<TcpListener, DaemonError> {
     let bind = || {
         if let Some(passed) = passed {
-            // Again, which only changes the length of the queue.
+            // A second listen(2) only changes the length of the queue.
             SockRef::from(&passed).listen(CONTROL_BACKLOG)?;
             return Ok(passed);
         }

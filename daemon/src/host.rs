@@ -1,4 +1,4 @@
-//! What this host grants: the kernel, its limits, and what of them is too low for the settings.
+//! The capabilities of this host: the kernel, its limits, and which of them are too low for the settings.
 
 use std::fmt::Write;
 
@@ -11,13 +11,13 @@ use crate::sys::uring;
 /// Why this host can't run a daemon of these settings.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    /// `driver = "uring"` and the kernel says no.
+    /// The setting is `driver = "uring"` and the kernel refuses a ring.
     #[error("the settings can't work on this host")]
     Driver,
-    /// Refused although some of it would still run: such a daemon listens and answers health checks, so that whoever
-    /// goes by those sends it clients that it never serves. It is the limit of a unit or a shell, which no further
-    /// start raises. Whatever serves one request after the other is let start: it does what it is for, and a node that
-    /// ran yesterday must not be down for a limit that an update finds low.
+    /// The limit of open files is too low to serve anybody. Such a daemon would still listen and answer health
+    /// checks, so that a balancer sends it clients that it never serves. The limit is a unit's or a shell's, which
+    /// no further start raises. A daemon that can still serve one request after the other may start: it does its
+    /// work, and a node that ran yesterday must not be down for a limit that an update finds low.
     #[error(
         "the limit of open files is {limit}, and below {least} nobody is served by {workers} workers: raise \
          LimitNOFILE= (or ulimit -n), to {wanted} for all that the settings may need, or lower workers"
@@ -25,11 +25,11 @@ pub enum Unfit {
     OpenFiles {
         /// The hard limit.
         limit: u64,
-        /// What it takes at least.
+        /// The least descriptors that are needed.
         least: u64,
-        /// Workers, each of which takes some.
+        /// The number of workers, each of which takes some.
         workers: usize,
-        /// What all settings may take.
+        /// The descriptors that all settings may take.
         wanted: u64,
     },
 }
@@ -47,18 +47,18 @@ pub fn raise_open_files(settings: &Settings) -> Result<Option<String>, Unfit> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-        // Refused only where the hard limit is above fs.nr_open; the warning below covers it.
+        // This is refused only where the hard limit is above fs.nr_open; the warning below covers it.
         let _ = setrlimit(Resource::Nofile, raised);
     }
     look_at_open_files(settings, getrlimit(Resource::Nofile).current)
 }
 
-/// What the settings may take at once.
+/// Returns how many descriptors the settings may take at once.
 pub fn descriptors_wanted(settings: &Settings) -> u64 {
     Descriptors::wanted(settings)
 }
 
-/// Says what of the settings `limit` descriptors cut.
+/// Says which settings `limit` descriptors cut.
 fn look_at_open_files(settings: &Settings, limit: Option<u64>) -> Result<Option<String>, Unfit> {
     let Some(limit) = limit else { return Ok(None) };
     let (least, wanted) = (Descriptors::least(settings), descriptors_wanted(settings));
@@ -95,7 +95,7 @@ fn look_at_open_files(settings: &Settings, limit: Option<u64>) -> Result<Option<
     }))
 }
 
-/// What `--check` says of the host, and why the settings can't work here, where they can't.
+/// Returns the lines of `--check` about the host, and why the settings can't work here, if they can't.
 pub fn report(settings: &Settings) -> (String, Result<(), Unfit>) {
     let mut text = String::new();
     let mut works = Ok(());
@@ -135,7 +135,7 @@ pub fn report(settings: &Settings) -> (String, Result<(), Unfit>) {
     (text, works)
 }
 
-/// Rings that the settings take at once.
+/// Returns how many rings the settings take at once.
 fn rings(settings: &Settings) -> usize {
     if settings.driver == DriverChoice::Epoll { 1 } else { settings.workers }
 }

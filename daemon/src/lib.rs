@@ -4,15 +4,15 @@
 //! |---|---|
 //! | [`config`] | settings, each with its default's reason |
 //! | [`protocol`] | frames and HTTP/1.1, sans-I/O |
-//! | [`limits`] | what one address and the node may take |
+//! | [`limits`] | the limits of one address and the node |
 //! | [`job`] | the vocabulary between the planes |
 //! | [`files`] | names to open files |
 //! | [`dataplane`] | workers, connections, engines |
 //! | [`control`] | health, streams, metrics over hyper |
 //! | [`telemetry`] | counters, their exposition, log lines |
-//! | [`host`] | what this host grants |
-//! | [`sandbox`] | what the daemon gives up of it |
-//! | [`systemd`] | what the service manager is told and passes |
+//! | [`host`] | the capabilities of this host |
+//! | [`sandbox`] | the rights that the daemon gives up |
+//! | [`systemd`] | messages to the service manager, and the sockets it passes |
 //! | [`sys`] | the only unsafe code |
 //!
 //! [`Daemon`] wires them; nothing else does.

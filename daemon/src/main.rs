@@ -1,4 +1,4 @@
-//! Arguments to settings to a running daemon to an exit code.
+//! The program: arguments become settings, settings a running daemon, and its end an exit code.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -18,9 +18,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::{Interval, MissedTickBehavior};
 
-/// The port is taken, the driver refused, a worker died, a second signal ended the drain.
+/// The exit code where the port is taken, the driver refused, a worker died, or a second signal ended the drain.
 const EXIT_FAILURE: u8 = 1;
-/// sysexits.h EX_CONFIG: starting again won't help before somebody mends the configuration.
+/// The exit code of a bad configuration (sysexits.h EX_CONFIG): starting again won't help before somebody mends
+/// it.
 const EXIT_CONFIGURATION: u8 = 78;
 
 fn main() -> ExitCode {
@@ -70,7 +71,7 @@ impl From<SandboxError> for Failure {
     }
 }
 
-/// A failure of the moment.
+/// Makes a failure of the moment.
 fn failed(error: impl ToString) -> Failure {
     Failure { message: error.to_string(), code: EXIT_FAILURE, errno: None }
 }
@@ -82,7 +83,7 @@ fn look(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.print_config {
         return print(&printed(&loaded));
     }
-    // Before the sandbox hides what they are about.
+    // The advice comes before the sandbox hides the files that it looks at.
     let warnings = [&loaded.warnings[..], &advice(&live)].concat();
     if arguments.strict && !warnings.is_empty() {
         return Err(ConfigError::Faults(warnings).into());
@@ -113,9 +114,9 @@ fn run_supervised(arguments: &Arguments, supervisor: &mut Supervisor) -> Result<
     });
     let loaded = loaded.and_then(|loaded| Ok((Live::new(loaded.settings)?, loaded.warnings)));
     let (live, warnings) = loaded.map_err(|error| refused_with(&listeners, error))?;
-    // Before the first thread starts: each inherits what the one that starts it has given up.
+    // The sandbox comes before the first thread starts: each thread inherits what its starter has given up.
     let sandbox = Sandbox::enter(&live.settings, arguments.config_file())?;
-    // Root may have seen them by a capability.
+    // Root may have read them by a capability that is gone now.
     check_directories(&live.settings, sandbox.reach())?;
     let logging = install_logging(&live.settings, &sandbox)?;
     log_warnings(&warnings);
@@ -125,7 +126,8 @@ fn run_supervised(arguments: &Arguments, supervisor: &mut Supervisor) -> Result<
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| failed(format!("the event loop for signals can't be set up: {error}")))?;
-    // Before the daemon says that it listens: whoever waits for that may send a signal at once.
+    // Signals are listened to before the daemon says that it listens: a program that waits for that may send a
+    // signal at once.
     let signals = {
         let _entered = runtime.enter();
         Signals::listen().map_err(|error| failed(format!("signals can't be listened to: {error}")))?
@@ -137,8 +139,8 @@ fn run_supervised(arguments: &Arguments, supervisor: &mut Supervisor) -> Result<
     runtime.block_on(supervise(daemon, signals, &sources, supervisor))
 }
 
-/// The log's thread starts before anything is bound, and doesn't bind: so it is started by a thread that has given up
-/// what that takes.
+/// Starts the log's thread, which is started before anything is bound and never binds, from a thread that has
+/// given up the rights that binding takes.
 fn install_logging(settings: &Settings, sandbox: &Sandbox) -> Result<Logging, Failure> {
     let install = || {
         sandbox.after_binding()?;
@@ -154,7 +156,8 @@ fn install_logging(settings: &Settings, sandbox: &Sandbox) -> Result<Logging, Fa
     })
 }
 
-/// Whoever mends a fault of an address must know that it isn't the settings' own.
+/// Adds to a fault of the settings that passed sockets win over their addresses: whoever mends a fault of an
+/// address must know that the settings aren't its source.
 fn refused_with(passed: &Listeners, error: ConfigError) -> Failure {
     let mut failure = Failure::from(error);
     if passed.planes() != "none" {
@@ -164,7 +167,7 @@ fn refused_with(passed: &Listeners, error: ConfigError) -> Failure {
     failure
 }
 
-/// The listeners that a service manager passed, and where they listen.
+/// Returns the listeners that a service manager passed, and their addresses.
 fn passed_listeners(settings: &Settings) -> Result<(Listeners, Addresses), SocketError> {
     let names = systemd::announced()?;
     let count = names.len();
@@ -177,7 +180,7 @@ fn print(text: &str) -> Result<(), Failure> {
     std::io::stdout().write_all(text.as_bytes()).map_err(failed)
 }
 
-/// What `--check` says of the settings that it has read.
+/// Returns the lines of `--check` about the settings that it has read.
 fn read_report(loaded: &Loaded, arguments: &Arguments, warnings: &[Fault]) -> String {
     let settings = &loaded.settings;
     let named = arguments.config_file().display();
@@ -207,7 +210,7 @@ fn check(live: &Live, sandbox: &Sandbox) -> Result<(), Failure> {
     for (what, who) in Exposure::of(live).parts() {
         print(&format!("{what:<15}{who}\n"))?;
     }
-    // No failure: root asks for a service that another user runs.
+    // This is no failure: root asks for a service that another user runs.
     if let Err(error) = check_directories(settings, sandbox.reach()) {
         for fault in error.to_string().lines() {
             print(&format!("               warning: {fault}\n"))?;
@@ -253,7 +256,7 @@ impl StopSignals {
     }
 }
 
-/// Where settings come from, and what a reload changes beside the daemon.
+/// The sources of the settings, and the parts besides the daemon that a reload changes.
 struct Sources<'a> {
     arguments: &'a Arguments,
     addresses: Addresses,
@@ -324,7 +327,7 @@ async fn drain(
     }
 }
 
-/// Puts new settings in force; keeps the old ones, and says false, where the new are bad.
+/// Puts new settings in force; keeps the old ones, and returns false, where the new are bad.
 fn reload(daemon: &Daemon, sources: &Sources<'_>) -> bool {
     let adjust = |settings: &mut Settings| {
         sources.addresses.win_over(settings);

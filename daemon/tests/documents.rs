@@ -1,5 +1,5 @@
-//! Holds the documents to each other and to the tree: what a page links to is there, and so are files that it names; a
-//! page's contents list names its sections, the plot shows the figures of its table, the changelog has the version.
+//! Tests that hold the documents to each other and to the tree: links lead to pages, named files exist; a page's
+//! contents list names its sections, the plot shows the figures of its table, the changelog has the version.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,14 +11,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What git ignores, and what isn't text.
+/// The directories that git ignores, and those without text.
 const NOT_LOOKED_INTO: [&str; 4] = ["target", "run", "bench-results", "__pycache__"];
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// All pages of the repository, by their paths from its root.
+/// Returns all pages of the repository, by their paths from its root.
 fn pages() -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     pages_below(&repository(), &mut found);
@@ -41,7 +41,7 @@ fn pages_below(directory: &Path, found: &mut BTreeMap<PathBuf, String>) {
     }
 }
 
-/// The lines outside code blocks, with their numbers from 1 and without inline code.
+/// Returns the lines outside code blocks, with their numbers from 1 and without inline code.
 fn prose(page: &str) -> Vec<(usize, String)> {
     let mut is_code = false;
     let mut lines = Vec::new();
@@ -49,7 +49,7 @@ fn prose(page: &str) -> Vec<(usize, String)> {
         if line.trim_start().starts_with("```") {
             is_code = !is_code;
         } else if !is_code {
-            // What stands between two backquotes has an odd place.
+            // Text between two backquotes has an odd place.
             let outside = line.split('`').step_by(2).collect::<Vec<_>>();
             lines.push((index + 1, outside.join("`")));
         }
@@ -57,7 +57,7 @@ fn prose(page: &str) -> Vec<(usize, String)> {
     lines
 }
 
-/// All files of the repository, by their paths from its root, and directories with a slash behind them.
+/// Finds all files of the repository, by their paths from its root, and directories with a slash behind them.
 fn paths_below(directory: &Path, found: &mut Vec<String>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -71,7 +71,7 @@ fn paths_below(directory: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// Where the links and pictures of a line lead.
+/// Returns the targets of a line's links and pictures.
 fn targets(line: &str) -> Vec<&str> {
     let after = |opening: &str, end: char| -> Vec<&str> {
         let rests = line.match_indices(opening).map(|(start, _)| &line[start + opening.len()..]);
@@ -80,7 +80,7 @@ fn targets(line: &str) -> Vec<&str> {
     [after("](", ')'), after("src=\"", '"'), after("srcset=\"", '"'), after("href=\"", '"')].concat()
 }
 
-/// The names by which links lead to the headings of a page, as repository hosts make them.
+/// Returns the names by which links lead to the headings of a page, as repository hosts make them.
 fn anchors(page: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for heading in headings(page).iter().map(|line| line.trim_start_matches('#').trim()) {
@@ -92,7 +92,7 @@ fn anchors(page: &str) -> Vec<String> {
     found
 }
 
-/// The headings with their number signs.
+/// Returns the headings with their number signs.
 fn headings(page: &str) -> Vec<&str> {
     let mut is_code = false;
     let mut found = Vec::new();
@@ -173,7 +173,7 @@ fn fault_of(pages: &BTreeMap<PathBuf, String>, page: &Path, target: &str) -> Opt
     (!has_anchor).then(|| format!("{} has no such heading", path.display()))
 }
 
-/// `file` as seen from `page`, from the root of the repository.
+/// Returns `file` as seen from `page`, from the root of the repository.
 fn beside(page: &Path, file: &str) -> PathBuf {
     let mut path = page.parent().unwrap().to_owned();
     for part in file.split('/') {
@@ -201,7 +201,7 @@ fn contents_lists_name_every_section() {
     assert!(lists > 0, "no page has a contents list");
 }
 
-/// The text of the elements of a class.
+/// Returns the text of the elements of a class.
 fn texts_of_class<'s>(svg: &'s str, class: &str) -> Vec<&'s str> {
     let opening = format!("class=\"{class}\"");
     let elements = svg.lines().filter(|line| line.contains(&opening));
@@ -213,7 +213,7 @@ fn the_plot_shows_the_figures_of_the_table() {
     let read = |path: &str| fs::read_to_string(repository().join(path)).unwrap();
     let (svg, page) = (read("docs/cpu.svg"), read("docs/performance.md"));
     let (sizes, figures) = (texts_of_class(&svg, "size"), texts_of_class(&svg, "figure"));
-    // streamd, nginx, h2o and lighttpd.
+    // The rows are of streamd, nginx, h2o and lighttpd.
     assert!(!sizes.is_empty() && figures.len() == 4 * sizes.len(), "{sizes:?} {figures:?}");
     for (size, figures) in sizes.iter().zip(figures.chunks(4)) {
         let start = format!("| GET {size}, 64 connections | µs of server CPU a request | ");

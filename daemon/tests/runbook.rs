@@ -1,5 +1,6 @@
-//! Holds docs/operations.md, docs/security.md and docs/limits.md to the daemon: what is promised has its test, what can
-//! be alerted on and every line that signals trouble are in it, and no query asks for what isn't exposed.
+//! Tests that hold docs/operations.md, docs/security.md and docs/limits.md to the daemon: promises have their
+//! tests, every metric to alert on and every line that signals trouble is in them, and no query asks for something
+//! that isn't exposed.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,13 +30,13 @@ fn page() -> String {
     fs::read_to_string(repository().join("docs/operations.md")).unwrap()
 }
 
-/// What a daemon exposes, under either driver.
+/// Returns the metrics that a daemon exposes, under either driver.
 fn exposition() -> String {
     let of = |driver| Exposition::Text.text(&Telemetry::new(1, driver, LogQueue::nowhere()));
     ["io_uring", "epoll"].map(of).concat()
 }
 
-/// The samples: their names, and their labels as `name="value"`.
+/// Returns the names of the samples, with their labels as `name="value"`.
 fn samples() -> Vec<(String, Vec<String>)> {
     let parse = |line: &str| {
         let series = line.split(' ').next().unwrap();
@@ -46,7 +47,7 @@ fn samples() -> Vec<(String, Vec<String>)> {
     exposition().lines().filter(|line| !line.starts_with('#')).map(parse).collect()
 }
 
-/// Each place of the page that names a metric, up to where its line ends.
+/// Returns each place of the page that names a metric, up to where its line ends.
 fn mentions(page: &str) -> Vec<(&str, &str)> {
     let mut found = Vec::new();
     for line in page.lines() {
@@ -72,7 +73,7 @@ fn the_runbook_wants_as_many_descriptors_as_check_does() {
     assert!(page().contains(&shown), "docs/operations.md doesn't say: {shown}");
 }
 
-/// The tests that docs/security.md names, by their paths.
+/// Returns the tests that docs/security.md names, by their paths.
 fn tests_of_promises() -> Vec<String> {
     let page = fs::read_to_string(repository().join("docs/security.md")).unwrap();
     let (_, section) = page.split_once("## What is promised to whom").unwrap();
@@ -144,7 +145,7 @@ fn the_runbook_asks_for_nothing_that_is_not_exposed() {
     assert!(faults.is_empty(), "docs/operations.md: {}", faults.join("; "));
 }
 
-/// The label matchers right behind a name, one for each alternative. In a table `|` is written as `\|`.
+/// Returns the label matchers right behind a name, one for each alternative. In a table `|` is written as `\|`.
 fn matchers(rest: &str) -> Vec<(String, String)> {
     let Some(inner) = rest.strip_prefix('{').and_then(|rest| rest.split('}').next()) else {
         return Vec::new();
@@ -190,8 +191,8 @@ fn each_source(directory: &Path, visit: &mut impl FnMut(&str)) {
     }
 }
 
-/// The text of each event: the last string of the macro's arguments. What begins with a placeholder is written
-/// elsewhere.
+/// Finds the text of each event: the last string of the macro's arguments. A text that begins with a placeholder
+/// is written elsewhere.
 fn messages_of(source: &str, messages: &mut BTreeSet<String>) {
     for level in ["warn!(", "error!("] {
         for (start, found) in source.match_indices(level) {
@@ -203,7 +204,7 @@ fn messages_of(source: &str, messages: &mut BTreeSet<String>) {
     }
 }
 
-/// Up to the parenthesis that closes the macro.
+/// Cuts the text at the parenthesis that closes the macro.
 fn arguments(text: &str) -> &str {
     let (mut depth, mut in_string) = (1, false);
     for (index, character) in text.char_indices() {

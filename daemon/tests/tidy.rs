@@ -1,5 +1,5 @@
-//! Holds what no compiler holds: which layer may import which, how long files and functions get, where unsafe
-//! code stands.
+//! Tests of rules that no compiler holds: which layer may import which, how long files and functions get, where
+//! unsafe code stands.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 
 use imports::Imports;
 
-/// Which modules of the crate a module may import, besides itself. ARCHITECTURE.md shows the same table.
+/// The modules of the crate that each module may import, besides itself. ARCHITECTURE.md shows the same table.
 const LAYERS: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("protocol", &[]),
     ("config", &[]),
     ("limits", &["sys", "config"]),
-    ("job", &["protocol", "limits"]),
+    ("job", &["files", "protocol", "limits"]),
     ("files", &["sys", "protocol", "config", "limits"]),
     ("telemetry", &["config", "limits"]),
     ("systemd", &["telemetry", "config"]),
@@ -28,7 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sandbox", &["config"]),
     ("dataplane", &["files", "job", "limits", "sys", "protocol", "telemetry", "config"]),
     ("control", &["job", "limits", "sys", "protocol", "telemetry", "config"]),
-    // The wiring.
+    // This module wires the others.
     (
         "daemon",
         &["config", "control", "dataplane", "files", "limits", "sandbox", "sys", "systemd", "telemetry"],
@@ -73,7 +73,7 @@ const DATA_PLANE: &[&[&str]] = &[
     &["client", "clock", "disk", "pacing", "pipe_pool", "room_requests"],
 ];
 
-/// The same of the bench.
+/// The files and directories of the bench, from the top down, by the same rule.
 const BENCH: &[&[&str]] = &[
     &["judge"],
     &["compare", "single"],
@@ -84,7 +84,7 @@ const BENCH: &[&[&str]] = &[
     &["fixture", "host", "progress", "statistics", "usage"],
 ];
 
-/// Crates that one layer alone may use: one runtime a plane, and the ring's own crate where it is probed.
+/// The crates that one layer alone may use: one runtime a plane, and the ring's own crate where it is probed.
 const CONFINED: &[(&str, &[&str])] = &[
     ("monoio", &["dataplane"]),
     ("hyper", &["control"]),
@@ -105,7 +105,7 @@ struct Source {
 }
 
 impl Source {
-    /// The module directly below the crate's root that the file belongs to.
+    /// Returns the module directly below the crate's root that the file belongs to.
     fn layer(&self) -> String {
         let mut parts = self.path.strip_prefix(crate_root().join("src")).unwrap().components();
         let first = parts.next().unwrap().as_os_str().to_str().unwrap();
@@ -145,7 +145,7 @@ fn sources(directories: &[&str]) -> Vec<Source> {
     found
 }
 
-/// Code without comments, line by line, with line numbers from 1.
+/// Returns code without comments, line by line, with line numbers from 1.
 fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
     lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
@@ -155,7 +155,7 @@ fn report(faults: &[String]) {
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
 }
 
-/// The identifiers that follow each `crate::` in a line, those in braces too.
+/// Returns the identifiers that follow each `crate::` in a line, those in braces too.
 fn crate_imports(line: &str) -> Vec<&str> {
     let mut imports = Vec::new();
     for rest in line.split("crate::").skip(1) {
@@ -257,7 +257,8 @@ fn files_functions_and_lines_stay_short() {
     report(&faults);
 }
 
-/// rustfmt puts a function's closing brace under its first character, which is how its end is found.
+/// Finds long functions. rustfmt puts a function's closing brace under its first character, which is how its end
+/// is found.
 fn long_functions(source: &Source) -> Vec<String> {
     let lines: Vec<&str> = source.text.lines().collect();
     let mut faults = Vec::new();

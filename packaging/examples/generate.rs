@@ -7,7 +7,7 @@ use std::path::Path;
 fn main() -> Result<(), Box<dyn Error>> {
     let directory = streamd_packaging::directory();
     let documents = streamd_packaging::documents()?;
-    // So that nothing stays of what is no longer written.
+    // The directory is removed first, so that no former file stays.
     if directory.exists() {
         fs::remove_dir_all(&directory)?;
     }

@@ -2,12 +2,12 @@
 
 use clap::{Command, CommandFactory};
 
-/// The daemon's.
+/// Returns the daemon's command line.
 pub(crate) fn daemon() -> Command {
     streamd::config::Arguments::command()
 }
 
-/// The bench's.
+/// Returns the bench's command line.
 pub(crate) fn bench() -> Command {
     stream_bench::arguments::Arguments::command()
 }

@@ -10,7 +10,7 @@ use crate::document::{Document, DocumentError};
 
 const SHELLS: [(&str, Shell); 3] = [("bash", Shell::Bash), ("zsh", Shell::Zsh), ("fish", Shell::Fish)];
 
-/// One for each program and shell, under the name by which the shell finds it.
+/// Writes one script for each program and shell, under the name by which the shell finds it.
 pub(crate) fn all() -> Result<Vec<Document>, DocumentError> {
     let mut documents = Vec::new();
     for (directory, shell) in SHELLS {
@@ -22,7 +22,8 @@ pub(crate) fn all() -> Result<Vec<Document>, DocumentError> {
     Ok(documents)
 }
 
-/// bash loads a file by the command's own name; the others have names that clap knows.
+/// Returns the script's file name: bash loads a file by the command's own name; the others have names that clap
+/// knows.
 fn file_name(shell: Shell, name: &str) -> String {
     if shell == Shell::Bash { name.to_owned() } else { shell.file_name(name) }
 }

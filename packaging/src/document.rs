@@ -5,9 +5,9 @@ use std::path::PathBuf;
 /// A file below `packaging/generated`.
 #[derive(Debug)]
 pub struct Document {
-    /// Its name there.
+    /// Its path there.
     pub path: PathBuf,
-    /// What is in it.
+    /// Its content.
     pub text: String,
 }
 
@@ -20,7 +20,7 @@ pub enum DocumentError {
     /// A page can't be rendered.
     #[error("a man page can't be rendered: {0}")]
     Page(#[from] std::io::Error),
-    /// What was rendered isn't UTF-8.
+    /// A rendered page isn't UTF-8.
     #[error("a document isn't UTF-8: {0}")]
     Text(#[from] std::string::FromUtf8Error),
 }

@@ -1,8 +1,8 @@
-//! What a package of streamd has besides its programs, written out of the programs' own command lines and settings:
-//! man pages, completions, and a configuration file that shows every key with its default; and README's table of them.
+//! The documents of a package, written out of the programs' own command lines and settings: man pages,
+//! completions, and a configuration file that shows every key with its default; and README's table of them.
 //!
-//! The results are kept in `packaging/generated`; `cargo run -p streamd-packaging --example generate` writes them, and
-//! a test holds them to what it would write.
+//! The results are kept in `packaging/generated`; `cargo run -p streamd-packaging --example generate` writes them,
+//! and a test holds them to what it would write.
 
 mod command;
 mod completion;
@@ -18,7 +18,7 @@ use streamd::config::{Declared, Settings};
 pub use document::{Document, DocumentError};
 pub use readme::{ReadmeError, with_options};
 
-/// All of them. The same bytes on every host and on every day.
+/// Writes all documents, with the same bytes on every host and on every day.
 pub fn documents() -> Result<Vec<Document>, DocumentError> {
     let settings = Settings::declared();
     let mut documents = vec![
@@ -31,12 +31,12 @@ pub fn documents() -> Result<Vec<Document>, DocumentError> {
     Ok(documents)
 }
 
-/// Where they are kept.
+/// Returns the directory that they are kept in.
 pub fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("generated")
 }
 
-/// The page that has the table of options.
+/// Returns the page that has the table of options.
 pub fn readme() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../README.md")
 }

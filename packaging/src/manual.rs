@@ -13,19 +13,19 @@ use streamd::config::{Change, Scope, Setting};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// streamd(8).
+/// Writes streamd(8).
 pub(crate) fn daemon() -> Result<String, DocumentError> {
     let template = include_str!("../man/streamd.8.in");
     Ok(template.replace("@VERSION@", VERSION).replace(".\\\" @OPTIONS@\n", &options(command::daemon())?))
 }
 
-/// streamd.toml(5).
+/// Writes streamd.toml(5).
 pub(crate) fn settings(settings: &[&Setting]) -> Result<String, DocumentError> {
     let template = include_str!("../man/streamd.toml.5.in");
     Ok(template.replace("@VERSION@", VERSION).replace(".\\\" @SETTINGS@\n", &keys(settings)?))
 }
 
-/// stream-bench(1), and a page for each of its commands.
+/// Writes stream-bench(1), and a page for each of its commands.
 pub(crate) fn bench() -> Result<Vec<Document>, DocumentError> {
     let mut whole = command::bench();
     whole.build();
@@ -63,7 +63,7 @@ fn overview(whole: &Command, commands: &[&Command]) -> Result<String, DocumentEr
 
 fn page_of(command: &Command, name: &str) -> Result<String, DocumentError> {
     let (title, about) = (escaped(&name.to_uppercase()), escaped(&about(command)));
-    // `stream-bench pull`: the page's name is with a dash, the command isn't.
+    // The page's name has a dash, as in `stream-bench-pull`; the command has a blank.
     let man = Man::new(command.clone().bin_name(format!("stream-bench {}", command.get_name())));
     let synopsis = rendered(|text| man.render_synopsis_section(text))?;
     let options = options(command.clone())?;
@@ -83,13 +83,13 @@ fn options(command: Command) -> Result<String, DocumentError> {
     rendered(|text| man.render_options_section(text))
 }
 
-/// What a part of the page is, without the definitions that begin each.
+/// Renders a part of the page, without the definitions that begin each.
 fn rendered(
     render: impl FnOnce(&mut dyn std::io::Write) -> Result<(), std::io::Error>,
 ) -> Result<String, DocumentError> {
     let mut text = Vec::new();
     render(&mut text)?;
-    // They define this string, for output devices without an apostrophe of their own.
+    // The definitions make this string, for output devices without an apostrophe of their own.
     let text = String::from_utf8(text)?.replace("\\*(Aq", "\\(aq");
     Ok(text.find(".SH").map_or(text.clone(), |start| text[start..].to_owned()))
 }
@@ -121,7 +121,7 @@ fn keys(settings: &[&Setting]) -> Result<String, DocumentError> {
     Ok(text)
 }
 
-/// Who has the value for himself, where it isn't the whole daemon's.
+/// Says what has the value for itself, where it isn't the whole daemon.
 fn of_whom(scope: Scope) -> Option<&'static str> {
     Some(match scope {
         Scope::Node => return None,
@@ -136,7 +136,8 @@ fn of_whom(scope: Scope) -> Option<&'static str> {
     })
 }
 
-/// As text that roff shows as it is: a plain minus where a hyphen could be meant, no line that begins as a request.
+/// Escapes text so that roff shows it as it is: a plain minus where a hyphen could be meant, no line that begins
+/// as a request.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
     if text.starts_with('.') { format!("\\&{text}") } else { text }

@@ -5,7 +5,7 @@ use streamd::config::{Change, Declared, Kind, Setting, Settings};
 const BEGIN: &str = "<!-- options: written by packaging/examples/generate.rs -->\n";
 const END: &str = "<!-- end of options -->\n";
 
-/// Flags that are no settings.
+/// The flags that are no settings.
 const OTHERS: [(&str, &str, &str); 5] = [
     ("-h`, `--help", "", "The options that are used most; all of them"),
     ("--config FILE", "`/etc/streamd/streamd.toml` if present", "The TOML file"),
@@ -14,12 +14,12 @@ const OTHERS: [(&str, &str, &str); 5] = [
     ("--print-config", "", "Print the settings in force as a TOML file that says where each came from"),
 ];
 
-/// The page has no place for the table.
+/// The error of a page that has no place for the table.
 #[derive(Debug, thiserror::Error)]
 #[error("README.md lacks the marks of the table of options: {BEGIN}{END}")]
 pub struct ReadmeError;
 
-/// `page` with the table as it has to be.
+/// Returns `page` with the table as it has to be.
 pub fn with_options(page: &str) -> Result<String, ReadmeError> {
     let (before, rest) = page.split_once(BEGIN).ok_or(ReadmeError)?;
     let (_, after) = rest.split_once(END).ok_or(ReadmeError)?;
@@ -89,13 +89,13 @@ fn meaning(setting: &Setting) -> String {
     text
 }
 
-/// A sentence as a part of another.
+/// Makes a sentence fit as a part of another.
 fn uncapitalised(text: &str) -> String {
     let mut rest = text.chars();
     rest.next().map(|first| first.to_lowercase().chain(rest).collect()).unwrap_or_default()
 }
 
-/// Text as Markdown: a star alone is one, a word with an underscore is code.
+/// Writes text as Markdown: a star alone is one, a word with an underscore is code.
 fn marked(text: &str) -> String {
     let word = |word: &str| {
         let name = word.trim_matches([',', ';', ':', '.', '(', ')']);

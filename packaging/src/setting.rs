@@ -1,5 +1,4 @@
-//! The configuration file that shows every key: what it means, what it is where nobody sets it, and whether a reload
-//! changes it.
+//! The configuration file that shows every key: its meaning, its default, and whether a reload changes it.
 
 use streamd::config::{Change, Declared, Setting, Settings};
 
@@ -21,7 +20,7 @@ pub(crate) struct Shown {
     pub(crate) is_example: bool,
 }
 
-/// The value to show for a setting.
+/// Returns the value to show for a setting.
 pub(crate) fn shown(setting: &Setting) -> Result<Shown, DocumentError> {
     let default = Settings::default().table().remove(setting.key).filter(|_| setting.default_words.is_none());
     let is_example = default.is_none();
@@ -29,7 +28,7 @@ pub(crate) fn shown(setting: &Setting) -> Result<Shown, DocumentError> {
     Ok(Shown { text: setting.kind.written(&value).to_string(), is_example })
 }
 
-/// The configuration file.
+/// Writes the configuration file.
 pub(crate) fn file(settings: &[&Setting]) -> Result<String, DocumentError> {
     let mut text = HEAD.to_owned();
     for setting in settings {
@@ -39,7 +38,7 @@ pub(crate) fn file(settings: &[&Setting]) -> Result<String, DocumentError> {
     Ok(text)
 }
 
-/// All about it in one line.
+/// Describes a setting in one line.
 fn line(setting: &Setting, is_example: bool) -> String {
     let mut line = setting.help();
     let choices: Vec<String> =
@@ -80,7 +79,7 @@ mod tests {
         lines.collect::<Vec<_>>().join("\n").parse().unwrap()
     }
 
-    /// What the daemon makes of the table.
+    /// Returns the settings that the daemon reads from the table.
     fn loaded(table: &Table) -> Settings {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         write!(file, "{table}").unwrap();

@@ -1,4 +1,4 @@
-//! What is kept in the repository is what the programs say of themselves.
+//! Tests that the files in the repository are those that the programs would write.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034  # HOLDERS is read by the scripts
-# Who sends to the replicas, told in Consul's key-value store. A balancer holds a session and, by it, one key for each of
+# Balancers that send to the replicas, told in Consul's key-value store. A balancer holds a session and, by it, one key for each of
 # its lists; a drain waits until no key names its replica. No clock is compared: what a balancer has seen is told by
 # Consul's index, and the keys of one that died go with its session. Sourced after consul.sh, never run.
 #
@@ -65,7 +65,7 @@ balancer_begin_session() {
         BALANCER_SESSION=
         return 1
     fi
-    # What can't be kept costs a drain some seconds after this follower was killed, and nothing else.
+    # A key that can't be kept costs a drain some seconds after this follower was killed, and nothing else.
     { (umask 077 && printf '%s\n' "$BALANCER_SESSION" >"$file.new") && mv -f "$file.new" "$file"; } 2>/dev/null || true
 }
 
@@ -97,7 +97,7 @@ is_session_id() { [[ $1 =~ ^[0-9a-f-]{36}$ ]]; }
 
 # ---------------------------------------------------------------- asking
 
-# Who still sends to a service, or may.
+# Lists who still sends to a service, or may.
 HOLDERS=()
 
 # holders_of NAME ID SERVER: sets HOLDERS to who still has the service ID, which is NAME at SERVER (ADDRESS:PORT): Consul

@@ -21,7 +21,7 @@ consul_url() {
     printf '%s' "${url%/}"
 }
 
-# The same for a log: a name and password in it are masked.
+# Writes the address for a log: a name and password in it are masked.
 consul_shown() { masked "$(consul_url)"; }
 
 # Whatever stands before the last @ of an address; what isn't one stays.
@@ -30,7 +30,7 @@ masked() { if [[ $1 == *//*@* ]]; then printf '%s//***@%s' "${1%%//*}" "${1##*@}
 # consul_curl PATH OPTION...: curl with the agent's address before PATH.
 consul_curl() { (consul_curl_exec "$@"); }
 
-# The same in place of the calling shell: in the background $! is curl itself.
+# Runs the call in place of the calling shell: in the background $! is curl itself.
 consul_curl_exec() {
     local path=$1 direct=()
     shift

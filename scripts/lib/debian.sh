@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Where this host's Debian comes from. Needs nothing.
+# The addresses that this host's Debian comes from. Needs nothing.
 
 # The address from which this release of Debian itself comes.
 debian_mirror() {

@@ -8,7 +8,7 @@ SERVERS_MAX=256
 PROOFS_AT_ONCE_MAX=512
 PROOFS_KEPT_MAX=8192
 REFUSED_LINES_MAX=1000
-# So many at one time are named in the log; all of them are in the file.
+# The most that are named in the log at one time; all of them are in the file.
 REFUSED_LOGGED_MAX=16
 
 # The servers that NGINX may have, in order, and "ID<tab>reason" of each entry that it may not have.

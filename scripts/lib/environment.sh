@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034  # much of what is set here is read by the scripts
-# Where a script of streamd runs: its own folder, the repository or a server, and the folders of the stack.
+# The place where a script of streamd runs: its own folder, the repository or a server, and the folders of the stack.
 # The first that each script sources; none of lib/ is ever run. Every other file of this folder says in its head which
 # ones it needs before it. consul-register.sh, nginx-upstreams.sh, rolling-restart.sh and tls-cert.sh also work away
 # from the repository, with the files of this folder that they source in a lib/ beside them.

@@ -148,7 +148,7 @@ read_entries() {
     return "$status"
 }
 
-# Those of predecessors that were killed. A curl outlives the follower that began it, and writes what it was waiting for
+# Removes files of predecessors that were killed. A curl outlives the follower that began it, and writes what it was waiting for
 # into a file that nobody knows of: so not at the beginning alone.
 remove_old_answers() {
     local file pid

@@ -4,7 +4,7 @@
 
 # A server that NGINX refuses takes some sixteen tests among 256 to be found.
 TESTS_MAX=64
-# What NGINX refused is offered again after this long, and whenever the list changes.
+# A list that NGINX refused is offered again after this long, and whenever the list changes.
 REFUSAL_SECONDS=60
 LOCK_SECONDS=60
 
@@ -100,7 +100,7 @@ try_list() {
 
 ACCEPTED=()
 TESTS=0
-# What NGINX refused of which list, and when.
+# The parts that NGINX refused, with their list and the time.
 declare -A NGINX_REFUSED=()
 REFUSED_LIST=
 REFUSED_AT_CS=0

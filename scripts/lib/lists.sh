@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What NGINX works with and whether it follows Consul, as nginx-upstreams.sh leaves it beside the two lists, control
+# The lists that NGINX works with, and whether it follows Consul, as nginx-upstreams.sh leaves it beside the two lists, control
 # and data. Needs environment.sh and waiting.sh.
 #
 #   PLANE.conf       the list that NGINX includes; nginx -t and the reload may still be under way

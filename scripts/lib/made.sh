@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What up.sh makes in RUN_DIR, and what down.sh may therefore remove. Needs environment.sh, messages.sh and lock.sh.
+# The files that up.sh makes in RUN_DIR, and that down.sh may therefore remove. Needs environment.sh, messages.sh and lock.sh.
 #
 # RUN_DIR may be any folder, with other things in it. Its stack.made names what up.sh made, a name a line; what isn't
 # named there is somebody else's, and is neither written over nor removed.
@@ -167,7 +167,7 @@ remove_run_dir() {
     if is_made .; then rm -f -- "$MADE_FILE" && rmdir -- "$RUN_DIR"; else rm -f -- "$MADE_FILE"; fi
 }
 
-# What is made under one of these names from now on is somebody else's. The lock is this script's until its end.
+# A file made under one of these names from now on is somebody else's. The lock is this script's until its end.
 forget_removed() {
     local name kept=(lock)
     while IFS= read -r name; do

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What a script says, and how it ends. Needs environment.sh.
+# Messages of a script, and its exit. Needs environment.sh.
 
 say() { printf '%s\n' "$@"; }
 

@@ -10,7 +10,7 @@
 # A master starts new workers and tells the old ones to quit within milliseconds; a busy host takes longer.
 NGINX_RELOAD_SECONDS=5
 
-# What kept the last reload_nginx from it.
+# The reason why the last reload_nginx failed.
 NGINX_FAULT=
 
 # nginx_master CONF PREFIX: prints the pid of the master process; fails when there is none that is certain.

@@ -40,7 +40,7 @@ process_names() {
     done
 }
 
-# What start_process hands on of the caller's environment, where it is set: nothing of his makes a replica another one
+# The variables that start_process hands on of the caller's environment, where it is set: nothing of his makes a replica another one
 # (STREAMD_*), sends a request elsewhere (proxies), or is secret.
 PROCESS_VARIABLES=(TMPDIR TZ CONSUL_HTTP_ADDR DRAIN_SECONDS DRAIN_SECONDS_MAX STACK_TAG REGISTRATION_KEY_FILE)
 

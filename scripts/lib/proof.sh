@@ -12,7 +12,7 @@ STACK_TAG=${STACK_TAG:-streamd}
 
 # Blocks of SHA-256 are 64 bytes long (FIPS 180-4).
 HMAC_BLOCK_BYTES=64
-# As many descriptors and processes at a time.
+# The number of descriptors and processes at a time.
 HMAC_AT_ONCE_MAX=32
 HMAC_INNER=
 HMAC_OUTER=

@@ -6,7 +6,7 @@
 NGINX_TEST_SECONDS=20
 NGINX_LINES_MAX=5
 
-# What NGINX said when it refused, on one line.
+# NGINX's message when it refused, on one line.
 NGINX_SAYS=
 
 # A list may be written before there is a configuration, or before the other list is there: what can't

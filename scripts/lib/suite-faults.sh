@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2153  # settings of test-followers.sh, and what check prints
-# What test-followers.sh asks of followers that are killed, that have no room on their disk, and whose Consul is silent.
+# Checks of test-followers.sh on followers that are killed, that have no room on their disk, and whose Consul is silent.
 # Needs test-followers.sh, with what it needs.
 
 # ---------------------------------------------------------------- killed

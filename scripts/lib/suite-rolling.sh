@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2153,SC2154  # settings of test-restart.sh, and what check prints
-# What test-restart.sh asks of a rolling restart that can't go on: it stops nobody whom somebody still sends to, and puts
+# Checks of test-restart.sh on a rolling restart that can't go on: it stops nobody whom somebody still sends to, and puts
 # back whom it took out. Needs suite-stack.sh and the load of test-restart.sh, with what they need.
 
 # A start, a registration, and the check that follows it; or the drain of a watch whose lists stand still.
@@ -8,7 +8,7 @@ ROLLING_PID=
 
 # ---------------------------------------------------------------- broken off
 
-# As by Ctrl-C while a replica leaves, and by a TERM to the script alone while the replica restarts.
+# Interrupts it as by Ctrl-C while a replica leaves, and by a TERM to the script alone while the replica restarts.
 test_broken_off() {
     ask_load report
     break_off INT 'leaving' 130 "-"
@@ -58,7 +58,7 @@ test_lists_stand_still() {
     none_lost "lists that stand still"
 }
 
-# What NGINX works with, not only what is in its files.
+# Reads the lists that NGINX works with, not only those in its files.
 all_in_force() {
     local plane
     for plane in control data; do

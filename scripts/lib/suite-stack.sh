@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034  # what is set here is read by the scripts and by checks.sh
-# What the suites share that start a stack of their own. Needs suite.sh, settings.sh, network.sh, processes.sh and
+# Shared parts of the suites that start a stack of their own. Needs suite.sh, settings.sh, network.sh, processes.sh and
 # consul.sh, with what they need.
 
 # The caller may have opened his own stack.
@@ -36,7 +36,7 @@ all_free() {
 
 # ---------------------------------------------------------------- its start
 
-# What follows would only repeat that the stack is down.
+# The checks that follow would only repeat that the stack is down.
 give_up() {
     tail -n 30 "$RUN_DIR/up.log" >&2
     exit 1

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2153,SC2154  # settings of test-systemd.sh, and what check prints
-# What test-systemd.sh asks of the units that stand beside the service: its registration with Consul, and the lists of
+# Checks of test-systemd.sh on the units that stand beside the service: its registration with Consul, and the lists of
 # NGINX. Needs suite-systemd.sh and consul-program.sh, with what they need.
 
 # ---------------------------------------------------------------- registration with Consul

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2153,SC2154  # settings of test-systemd.sh, and what check prints
-# What the checks of test-systemd.sh are made of: questions about the service in the container, and load on it.
+# The parts of the checks of test-systemd.sh: questions about the service in the container, and load on it.
 # Needs suite.sh, container.sh and debian.sh, with what they need.
 
 # A check without which the others would only repeat that it failed.

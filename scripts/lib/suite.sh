@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034  # what is set here is read by the scripts and by checks.sh
-# What the test-*.sh scripts share: the life of a suite, and what its checks are made of. Needs environment.sh,
+# Shared parts of the test-*.sh scripts: the life of a suite, and the parts of its checks. Needs environment.sh,
 # messages.sh and checks.sh.
 
 # ---------------------------------------------------------------- the life of a suite

@@ -1,13 +1,14 @@
-//! The bodies of uploads: pieces of one random memory, so that what arrived can be compared with what was sent.
+//! The bodies of uploads: pieces of one random memory, so that the bytes that arrived can be compared with those
+//! that were sent.
 
 use std::sync::OnceLock;
 
-/// Bodies repeat this many random bytes. It is a prime: whatever size servers move at a time is no divisor of it, so
-/// that a block that is left out, repeated or put into another's place changes the bytes.
+/// The random bytes that bodies repeat. Their number is a prime: the sizes that servers move at a time don't
+/// divide it, so that a block that is left out, repeated or put into another's place changes the bytes.
 const MEMORY_BYTES: usize = 1_048_583;
 
-/// Where the bodies of two connections, and two bodies of one, begin apart: what an earlier upload left behind, or
-/// another's, isn't taken for this one.
+/// The distances between the beginnings of two connections' bodies, and of two bodies of one connection, so that
+/// bytes of another upload aren't taken for this one's.
 const CONNECTION_STEP: u64 = 7_919;
 const UPLOAD_STEP: u64 = 104_729;
 
@@ -16,12 +17,12 @@ const UPLOAD_STEP: u64 = 104_729;
 pub struct Body {
     /// The place in the memory at which it goes on.
     at: usize,
-    /// Bytes to its end.
+    /// The bytes to its end.
     left: u64,
 }
 
 impl Body {
-    /// The body of `bytes` bytes that connection `number` sends as its upload `upload`.
+    /// Makes the body of `bytes` bytes that connection `number` sends as its upload `upload`.
     pub fn new(number: usize, upload: u64, bytes: u64) -> Body {
         let start =
             (number as u64).wrapping_mul(CONNECTION_STEP).wrapping_add(upload.wrapping_mul(UPLOAD_STEP));
@@ -30,24 +31,24 @@ impl Body {
         Body { at, left: bytes }
     }
 
-    /// The next bytes, as many as lie side by side; none at the end.
+    /// Returns the next bytes, as many as lie side by side; none at the end.
     pub fn next_bytes(&self) -> &'static [u8] {
         let rest = &memory()[self.at..];
         &rest[..usize::try_from(self.left).unwrap_or(usize::MAX).min(rest.len())]
     }
 
-    /// So many bytes of [`Self::next_bytes`] are done with.
+    /// Skips `count` bytes of [`Self::next_bytes`].
     pub fn advance(&mut self, count: usize) {
         self.at = (self.at + count) % MEMORY_BYTES;
         self.left = self.left.saturating_sub(count as u64);
     }
 
-    /// Bytes to its end.
+    /// Returns the bytes to the end.
     pub fn left(&self) -> u64 {
         self.left
     }
 
-    /// Whether it goes on with `bytes`, which are done with then.
+    /// Whether the body continues with `bytes`, which are skipped then.
     pub fn goes_on_with(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             let expected = self.next_bytes();
@@ -62,7 +63,7 @@ impl Body {
     }
 }
 
-/// The random memory, the same in every process: splitmix64 (Steele, Lea, Flood 2014).
+/// Returns the random memory, the same in every process: splitmix64 (Steele, Lea, Flood 2014).
 fn memory() -> &'static [u8] {
     static MEMORY: OnceLock<Vec<u8>> = OnceLock::new();
     MEMORY.get_or_init(|| {

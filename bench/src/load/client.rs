@@ -15,32 +15,32 @@ use super::phase::Phase;
 use super::tally::Tally;
 use super::work::Load;
 
-/// How long a connection waits for its next start before it looks whether the load has ended.
+/// The time for which a connection waits for its next start before it looks whether the load has ended.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// Connects under way at once: what overflows a server's queue of new connections (1,024 and more) is dropped, and
-/// tried again by the kernel a second later.
+/// The most connects under way at once: connects that overflow a server's queue of new connections (1,024 and
+/// more) are dropped, and tried again by the kernel a second later.
 const CONNECTS_AT_ONCE_MAX: usize = 256;
 
-/// One client thread, as its connections see it.
+/// A client thread, as its connections see it.
 pub(super) struct Client {
     pub(super) load: Load,
     pub(super) phase: Arc<Phase>,
     pub(super) schedule: Schedule,
     pub(super) discard: DiscardMemory,
     pub(super) tally: RefCell<Tally>,
-    /// Permits to connect.
+    /// The permits to connect.
     pub(super) connects: Semaphore,
-    /// Connections that have had their first answer.
+    /// The number of connections that have had their first answer.
     pub(super) warm: Cell<usize>,
-    /// Bytes of uploads that have gone, whether they count or not.
+    /// The bytes of uploads that were sent, whether they count or not.
     pub(super) bytes_moved: Cell<u64>,
-    /// The sockets that are open, by connection, so that they can be broken off at the end.
+    /// The open sockets, by connection, so that they can be broken off at the end.
     pub(super) streams: RefCell<Vec<Option<Rc<TcpStream>>>>,
 }
 
 impl Client {
-    /// For a thread that has so many of the load's connections.
+    /// Makes the state of a thread that has `connections` of the load's connections.
     pub(super) fn new(load: Load, phase: Arc<Phase>, mut tally: Tally, connections: usize) -> Client {
         tally.connection_bytes = vec![0; connections];
         Client {

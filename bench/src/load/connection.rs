@@ -1,4 +1,4 @@
-//! One connection of a load: connect, do the work again and again, count, end when told to.
+//! A connection of a load: it connects, does the work again and again, counts, and ends when told to.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,10 +16,10 @@ use super::upload;
 use super::work::{Answer, ConnectionWork};
 use crate::fixture::push_out;
 
-/// Wait after a failure before the next try, so that a dead server isn't hammered.
+/// The pause after a failure, so that a dead server isn't hammered.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// Failures in a row after which a connection gives up.
+/// The number of failures in a row after which a connection gives up.
 const FAILURES_MAX: usize = 20;
 
 /// Does the load's work until told to end. `index` counts within the thread, `number` over all.
@@ -50,7 +50,7 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
-/// One connection from connect to close.
+/// Serves one connection from connect to close.
 async fn serve(client: &Rc<Client>, index: usize, number: usize) -> io::Result<()> {
     // The first request of a connection is its warm-up, which waits for no schedule: with a slow one most connections
     // would have had no answer when the clock is to start.
@@ -110,13 +110,13 @@ async fn serve(client: &Rc<Client>, index: usize, number: usize) -> io::Result<(
     }
 }
 
-/// An idle or slowly reading connection.
+/// Holds an idle or slowly reading connection.
 async fn slow(exchange: &mut Exchange, request: &(Vec<u8>, Answer), bytes_per_s: u64) -> io::Result<()> {
     const STEP: Duration = Duration::from_millis(100);
     let (head, answer) = request;
     if bytes_per_s == 0 {
         exchange.request(head, *answer, Instant::now()).await?;
-        // Idle: nothing but the server's close, or our own at the end, ends this receive.
+        // The connection is idle: nothing but the server's close, or our own at the end, ends this receive.
         return exchange.wait_for_close().await;
     }
     exchange.begin(head, *answer).await?;

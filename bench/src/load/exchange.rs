@@ -1,4 +1,4 @@
-//! One request and its answer, verified.
+//! A request and its answer, which is verified.
 
 use std::io;
 use std::rc::Rc;
@@ -10,23 +10,23 @@ use super::client::Client;
 use super::operation::discard;
 use super::work::{Answer, ClientMode};
 
-/// Room for a response head and a short body: one receive brings both.
+/// The bytes of the buffer: room for a response head and a short body, so that one receive brings both.
 const BUFFER_BYTES: usize = 16 << 10;
 
-/// Bytes received at a time where they are wanted.
+/// The bytes received at a time where the client reads them.
 const READ_BYTES: usize = 256 << 10;
 
-/// Most header fields of an answer.
+/// The most header fields of an answer.
 const FIELDS_MAX: usize = 64;
 
 /// The exchanges of one connection.
 pub(super) struct Exchange {
     client: Rc<Client>,
     stream: Rc<TcpStream>,
-    /// Within the thread.
+    /// The number of the connection within the thread.
     index: usize,
     buffer: Vec<u8>,
-    /// Body bytes of the current answer that are still to come.
+    /// The body bytes of the current answer that are still to come.
     body_left: u64,
     is_warm: bool,
 }
@@ -58,7 +58,7 @@ impl Exchange {
         &self.stream
     }
 
-    /// Sends a request, receives the whole answer and counts it. Latency counts from `begin`.
+    /// Sends a request, receives the whole answer and counts it. The latency is measured from `begin`.
     pub(super) async fn request(&mut self, head: &[u8], answer: Answer, begin: Instant) -> io::Result<()> {
         self.begin(head, answer).await?;
         match answer {
@@ -103,7 +103,7 @@ impl Exchange {
         result
     }
 
-    /// Receives a head, which stays in the buffer with what came behind it.
+    /// Receives a head, which stays in the buffer with the bytes that came behind it.
     async fn receive_head(&mut self) -> io::Result<Head> {
         self.buffer.clear();
         loop {
@@ -127,7 +127,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// Whether it has had an answer, or the first bytes of a body.
+    /// Whether the connection has had an answer, or the first bytes of a body.
     pub(super) fn is_warm(&self) -> bool {
         self.is_warm
     }
@@ -146,7 +146,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// Receives up to `bytes_max` bytes of the body. False: it is whole.
+    /// Receives up to `bytes_max` bytes of the body; false where it is whole.
     pub(super) async fn read_some(&mut self, bytes_max: u64) -> io::Result<bool> {
         if self.body_left == 0 {
             return Ok(false);
@@ -215,7 +215,7 @@ impl Exchange {
         tally.connection_bytes[self.index] += bytes;
     }
 
-    /// Bytes have gone: the connection isn't stuck.
+    /// Notes that bytes were sent, so that the connection doesn't count as stuck.
     pub(super) fn moved(&self, bytes: u64) {
         self.client.bytes_moved.set(self.client.bytes_moved.get() + bytes);
     }
@@ -246,7 +246,7 @@ impl Exchange {
     }
 }
 
-/// A server that answers, but wrongly.
+/// Makes the error of a server that answers, but wrongly.
 fn wrong(what: String) -> io::Error {
     io::Error::other(what)
 }

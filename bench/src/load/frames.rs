@@ -1,11 +1,11 @@
-//! Frames to the data port: header, payload from memory, and the four bytes that acknowledge them.
+//! Frames to the data port: header, payload from memory, and the four bytes of the acknowledgement.
 
 use std::io;
 use std::sync::OnceLock;
 
 use super::exchange::Exchange;
 
-/// Payload is sent again and again from one piece of memory.
+/// The bytes of the memory that payloads repeat.
 const PAYLOAD_BYTES: usize = 1 << 20;
 
 /// The answer to a frame.

@@ -38,20 +38,20 @@ use crate::progress::Progress;
 use phase::Phase;
 use thread::ClientThread;
 
-/// Time that connections get to connect and send their first request before the clock starts.
+/// The time in which connections must connect and have their first answer before the clock starts.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Time that threads get to end after the clock has stopped; their sockets are shut down, so that a wait is a
-/// fault.
+/// The time in which threads must end after the clock has stopped; their sockets are shut down, so that a wait is
+/// a fault.
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Time that uploads which have begun get to be answered once the clock is to stop.
+/// The time in which uploads that have begun must be answered once the clock is to stop.
 const WHOLE_TIME_MAX: Duration = Duration::from_secs(120);
 
-/// Time between two looks whether those uploads are answered.
+/// The interval of looks whether those uploads are answered.
 const WHOLE_CHECK: Duration = Duration::from_millis(1);
 
-/// Set by Ctrl-C: every load ends at once with what it has measured.
+/// A flag that Ctrl-C sets: every load ends at once with its results so far.
 pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Whether Ctrl-C has ended this run.
@@ -64,7 +64,7 @@ pub struct RunningLoad {
     phase: Arc<Phase>,
     tallies: mpsc::Receiver<Tally>,
     threads: usize,
-    /// Pieces of work that count as a whole and for which the clock didn't wait any longer.
+    /// The number of pieces of work that count as a whole and for which the clock didn't wait any longer.
     overdue: Cell<usize>,
 }
 
@@ -115,14 +115,14 @@ impl RunningLoad {
         self.stop_clock(begin)
     }
 
-    /// From now on answers count.
+    /// Makes answers count from now on.
     pub fn start_clock(&self) -> Instant {
         self.phase.start_counting();
         Instant::now()
     }
 
-    /// From now on no answer counts; waits for the pieces of work that have begun and count as a whole. Returns the
-    /// time since `begin`.
+    /// Makes no answer count from now on, and waits for the pieces of work that have begun and count as a whole.
+    /// Returns the time since `begin`.
     pub fn stop_clock(&self, begin: Instant) -> Duration {
         self.phase.stop_counting();
         let deadline = Instant::now() + WHOLE_TIME_MAX;
@@ -141,7 +141,7 @@ impl RunningLoad {
         self.phase.threads_ended() == self.threads
     }
 
-    /// Ends all connections and returns what they counted.
+    /// Ends all connections and returns their counts.
     pub fn stop(self) -> Result<Tally> {
         self.phase.stop();
         let mut sum = Tally::new()?;

@@ -11,13 +11,13 @@ use socket2::{SockAddr, Socket};
 use tokio_uring::net::TcpStream;
 use tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
 
-/// MSG_TRUNC: TCP counts the bytes and drops them (tcp(7), Linux 2.4).
+/// The flag by which TCP counts received bytes and drops them (MSG_TRUNC, tcp(7), Linux 2.4).
 const MSG_TRUNC: i32 = 0x20;
 
-/// Length lent to receives that drop their bytes: as much as a socket can hold is dropped at once.
+/// The length lent to receives that drop their bytes: as much as a socket can hold is dropped at once.
 const DISCARD_BYTES: u32 = 4 << 20;
 
-/// Memory lent to receives that drop their bytes. The kernel writes nothing to it, so all share it.
+/// The memory lent to receives that drop their bytes. The kernel writes nothing to it, so all share it.
 #[derive(Clone)]
 pub(super) struct DiscardMemory(Rc<Box<[u8]>>);
 
@@ -43,7 +43,7 @@ pub(super) async fn pause(duration: Duration) -> io::Result<()> {
     UnsubmittedOneshot::new(timespec, Elapsed, entry).submit().await
 }
 
-/// Connects `socket`, and gives it back.
+/// Connects `socket`, and returns it as a stream.
 pub(super) async fn connect(socket: Socket, address: SockAddr) -> io::Result<TcpStream> {
     let address = Box::new(address);
     let entry =
@@ -51,8 +51,9 @@ pub(super) async fn connect(socket: Socket, address: SockAddr) -> io::Result<Tcp
     UnsubmittedOneshot::new((socket, address), Connected, entry).submit().await
 }
 
-/// Breaks the connection off at once, with a reset, and wakes who waits for it: connect(2) to AF_UNSPEC. Dropping a
-/// stream closes it only when the ring has come round to that, and until then the server goes on sending.
+/// Breaks the connection off at once, with a reset, and wakes the tasks that wait for it: connect(2) to AF_UNSPEC.
+/// Dropping a stream closes it only when the ring has come round to that, and until then the server goes on
+/// sending.
 pub(super) async fn break_off(stream: &TcpStream) -> io::Result<()> {
     /// A sockaddr (16 bytes) all of whose bytes, the family among them, are 0.
     static UNSPECIFIED: [u8; 16] = [0; 16];

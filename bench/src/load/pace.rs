@@ -1,4 +1,4 @@
-//! When each request is meant to begin.
+//! The pace of a load: the intended start of each request.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -7,15 +7,15 @@ use super::work::Pace;
 
 /// The schedule of one thread's connections together.
 pub(super) struct Schedule {
-    /// When it was first asked: what goes before, the warm-up of each connection, isn't late.
+    /// The time of the first question: the warm-up of each connection, which goes before, isn't late.
     begin: Cell<Option<Instant>>,
-    /// Seconds between two starts of this thread; none in a closed loop.
+    /// The seconds between two starts of this thread; None in a closed loop.
     interval_s: Option<f64>,
     next: Cell<u64>,
 }
 
 impl Schedule {
-    /// For one of `threads` threads.
+    /// Makes the schedule of one of `threads` threads.
     pub(super) fn new(pace: Pace, threads: usize) -> Schedule {
         let interval_s = match pace {
             Pace::Closed => None,
@@ -24,14 +24,14 @@ impl Schedule {
         Schedule { begin: Cell::new(None), interval_s, next: Cell::new(0) }
     }
 
-    /// The intended start of the next request; now in a closed loop. Latency counts from here, so a server that
-    /// is late makes all that it holds up late too (no coordinated omission).
+    /// Returns the intended start of the next request; now in a closed loop. Latency is measured from it, so a
+    /// server that is late makes all requests late that it holds up (no coordinated omission).
     pub(super) fn next_start(&self) -> Instant {
         let Some(interval_s) = self.interval_s else { return Instant::now() };
         let begin = self.begin.get().unwrap_or_else(Instant::now);
         self.begin.set(Some(begin));
         let number = self.next.replace(self.next.get() + 1);
-        // Each from the begin, so that no fraction of a nanosecond adds up.
+        // Each start is computed from the first, so that no fraction of a nanosecond adds up.
         begin + Duration::from_secs_f64(number as f64 * interval_s)
     }
 }

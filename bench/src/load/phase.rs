@@ -2,16 +2,17 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Tells threads when to count and when to end.
+/// The state that tells threads when to count and when to end.
 #[derive(Debug, Default)]
 pub(super) struct Phase {
-    /// The clock runs.
+    /// Whether the clock runs.
     counting: AtomicBool,
-    /// Connections end.
+    /// Whether connections end.
     stopping: AtomicBool,
-    /// Pieces of work that have begun and count as a whole.
+    /// The number of pieces of work that have begun and count as a whole.
     in_flight: AtomicUsize,
-    /// Threads that have ended, because they were told to or because all their connections have given up.
+    /// The number of threads that have ended, because they were told to or because all their connections have
+    /// given up.
     threads_ended: AtomicUsize,
 }
 
@@ -25,12 +26,12 @@ impl Drop for InFlight<'_> {
 }
 
 impl Phase {
-    /// From now on answers count.
+    /// Makes answers count from now on.
     pub(super) fn start_counting(&self) {
         self.counting.store(true, Ordering::Relaxed);
     }
 
-    /// From now on no piece of work that begins counts.
+    /// Makes no further piece of work count.
     pub(super) fn stop_counting(&self) {
         self.counting.store(false, Ordering::SeqCst);
     }
@@ -39,8 +40,9 @@ impl Phase {
         self.counting.load(Ordering::Relaxed)
     }
 
-    /// Begins a piece of work that counts as a whole; None while the clock doesn't run. It is counted before the clock
-    /// is looked at, and who stops the clock does so before looking at the count: one of the two sees the other.
+    /// Begins a piece of work that counts as a whole; None while the clock doesn't run. The work is counted before
+    /// the clock is looked at, and the clock is stopped before the count is looked at: one of the two sees the
+    /// other.
     pub(super) fn begin_whole(&self) -> Option<InFlight<'_>> {
         if !self.is_counting() {
             return None;
@@ -50,12 +52,12 @@ impl Phase {
         self.counting.load(Ordering::SeqCst).then_some(in_flight)
     }
 
-    /// Pieces of work that have begun and count as a whole.
+    /// Returns the number of pieces of work that have begun and count as a whole.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::SeqCst)
     }
 
-    /// From now on connections end.
+    /// Makes connections end.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// Time without a byte after which the check gives up.
+/// The time without a byte after which the check gives up.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// Longest answer head.
+/// The longest answer head, in bytes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-/// The length that the server promises for `path`.
+/// Returns the length that the server promises for `path`.
 pub fn probe_length(address: SocketAddr, path: &str) -> Result<u64> {
     let mut stream = TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
     stream.set_read_timeout(Some(SILENCE_MAX))?;

@@ -9,20 +9,20 @@ use hdrhistogram::Histogram;
 use crate::result::Latency;
 use crate::statistics::fairness;
 
-/// The longest latency that is told apart: an hour, in nanoseconds.
+/// The longest latency that is recorded: an hour, in nanoseconds.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 
-/// Significant digits of latencies: 0.1 %.
+/// The significant digits of latencies: 0.1 %.
 const DIGITS: u8 = 3;
 
-/// Counts of one thread, or of all.
+/// The counts of one thread, or of all.
 #[derive(Clone, Debug)]
 pub struct Tally {
     /// Answers that came whole and right.
     pub requests: u64,
     /// Payload bytes.
     pub bytes: u64,
-    /// Failures by what was seen.
+    /// Failures by their description.
     pub errors: BTreeMap<String, u64>,
     /// Cold pulls after which the file stayed in the page cache.
     pub pulls_warm: u64,
@@ -37,12 +37,12 @@ pub struct Tally {
 #[derive(Clone, Copy, Debug, Default)]
 struct ConnectionUploads {
     begun: u64,
-    /// The one whose body the name has; none while another is under way.
+    /// The upload whose body the name has; None while another is under way.
     stored: Option<u64>,
 }
 
 impl Tally {
-    /// Nothing counted yet.
+    /// Makes empty counts.
     pub fn new() -> Result<Tally> {
         let latency = Histogram::new_with_bounds(1, LATENCY_NS_MAX, DIGITS)?;
         Ok(Tally {
@@ -67,8 +67,8 @@ impl Tally {
         *self.errors.entry(what.into()).or_default() += 1;
     }
 
-    /// Connection `number` begins an upload; returns which of its uploads this is. Until it is stored nobody knows
-    /// what its name has.
+    /// Begins an upload of connection `number`, and returns which of its uploads this is. Until it is stored the
+    /// content of its name isn't known.
     pub fn begin_upload(&mut self, number: usize) -> u64 {
         let uploads = self.uploads.entry(number).or_default();
         uploads.stored = None;
@@ -76,12 +76,12 @@ impl Tally {
         uploads.begun - 1
     }
 
-    /// Upload `upload` of connection `number` has its name.
+    /// Notes that upload `upload` of connection `number` has its name.
     pub fn stored(&mut self, number: usize, upload: u64) {
         self.uploads.entry(number).or_default().stored = Some(upload);
     }
 
-    /// The connections whose names have a known body, with the upload that it came from.
+    /// Returns the connections whose names have a known body, with the upload that it came from.
     pub fn known_uploads(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
         self.uploads.iter().filter_map(|(number, uploads)| Some((*number, uploads.stored?)))
     }
@@ -101,7 +101,7 @@ impl Tally {
         let _ = self.latency.add(other.latency);
     }
 
-    /// Percentiles; None where nothing was answered.
+    /// Returns the percentiles; None where nothing was answered.
     pub fn latency(&self) -> Option<Latency> {
         let at = |quantile| self.latency.value_at_quantile(quantile) as f64 / 1e3;
         (!self.latency.is_empty()).then(|| Latency {
@@ -113,7 +113,7 @@ impl Tally {
         })
     }
 
-    /// Jain's index of the connections' bytes.
+    /// Returns Jain's index of the connections' bytes.
     pub fn fairness(&self) -> Option<f64> {
         let shares: Vec<f64> = self.connection_bytes.iter().map(|bytes| *bytes as f64).collect();
         fairness(&shares)

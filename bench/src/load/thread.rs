@@ -1,4 +1,4 @@
-//! One client thread: a ring, its share of the connections, and their counts.
+//! A client thread: a ring, its share of the connections, and their counts.
 
 use std::io;
 use std::rc::Rc;
@@ -16,30 +16,30 @@ use super::phase::Phase;
 use super::tally::Tally;
 use super::work::Load;
 
-/// Submission entries; a full queue is flushed by one more call.
+/// The submission entries; a full queue is flushed by one more call.
 const RING_ENTRIES: u32 = 4096;
 
-/// Time without a further first answer, or a byte of an upload, after which the start has failed. A segment that was
-/// lost is sent again after one, three and seven seconds (tcp(7)).
+/// The time without a further first answer, or a byte of an upload, after which the start has failed. A segment
+/// that was lost is sent again after one, three and seven seconds (tcp(7)).
 const STALL_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// How often a thread looks whether it shall end.
+/// The interval at which a thread looks whether it has to end.
 const STOP_CHECK: Duration = Duration::from_millis(10);
 
-/// One client thread, to be started.
+/// A client thread that is to be started.
 pub(super) struct ClientThread {
-    /// Which of the load's threads it is, from 0.
+    /// The number of the thread within the load, from 0.
     pub(super) number: usize,
     pub(super) load: Load,
     pub(super) phase: Arc<Phase>,
-    /// Is told once, when all connections of the thread have had an answer or one has failed.
+    /// The channel that is told once, when all connections of the thread have had an answer or one has failed.
     pub(super) ready: Sender<io::Result<()>>,
-    /// Gets the thread's counts at its end.
+    /// The channel that gets the thread's counts at its end.
     pub(super) tallies: Sender<Tally>,
 }
 
 impl ClientThread {
-    /// Starts it.
+    /// Starts the thread.
     pub(super) fn spawn(self) -> Result<()> {
         let tally = Tally::new()?;
         let name = format!("client-{}", self.number);
@@ -74,8 +74,9 @@ impl ClientThread {
     }
 }
 
-/// Completions wait until the thread enters the kernel anyway (COOP_TASKRUN, Linux 5.19) instead of interrupting it:
-/// 4.9 µs instead of 12.8 for a request of 1 KiB. An older kernel gets a plain ring.
+/// Makes the builder of the ring, whose completions wait until the thread enters the kernel anyway (COOP_TASKRUN,
+/// Linux 5.19) instead of interrupting it: 4.9 µs instead of 12.8 for a request of 1 KiB. An older kernel gets a
+/// plain ring.
 fn ring() -> io_uring::Builder {
     let mut builder = io_uring::IoUring::builder();
     builder.setup_coop_taskrun();
@@ -85,7 +86,7 @@ fn ring() -> io_uring::Builder {
     builder
 }
 
-/// The connections of thread `number`.
+/// Returns the number of connections of thread `number`.
 fn share(connections: usize, threads: usize, number: usize) -> usize {
     connections / threads + usize::from(number < connections % threads)
 }
@@ -96,11 +97,11 @@ fn pin(cores: &[usize], number: usize) {
     }
     let mut set = CpuSet::new();
     set.set(cores[number % cores.len()]);
-    // Where it is refused the run goes on unpinned; the report says where threads may run.
+    // Where pinning is refused the run goes on without it; the report says where threads may run.
     let _ = sched_setaffinity(None, &set);
 }
 
-/// Says `ready` when every connection has had its first answer, or what failed first.
+/// Tells `ready` when every connection has had its first answer, or the first failure.
 async fn wait_until_warm(client: &Client, connections: usize, ready: Sender<io::Result<()>>) {
     let progress = || (client.warm.get(), client.bytes_moved.get());
     let (mut last, mut last_progress) = (progress(), Instant::now());
@@ -122,13 +123,13 @@ async fn wait_until_warm(client: &Client, connections: usize, ready: Sender<io::
     let _ = ready.send(Ok(()));
 }
 
-/// Breaks all connections off, which ends what waits on them: a runtime that is dropped with a receive outstanding
-/// can hang.
+/// Breaks all connections off, which ends the operations that wait on them: a runtime that is dropped with a
+/// receive outstanding can hang.
 async fn end(client: &Client, tasks: Vec<tokio::task::JoinHandle<()>>) {
     while !tasks.iter().all(tokio::task::JoinHandle::is_finished) {
         let streams: Vec<_> = client.streams.borrow().iter().flatten().cloned().collect();
         for stream in streams {
-            // One that has ended already can't be broken off.
+            // A connection that has ended already can't be broken off.
             let _ = break_off(&stream).await;
         }
         if pause(STOP_CHECK).await.is_err() {

@@ -1,4 +1,4 @@
-//! Uploads: a body to a name of the connection's own, again and again.
+//! Uploads: each connection sends bodies to a name of its own, again and again.
 
 use std::io;
 use std::rc::Rc;
@@ -10,15 +10,15 @@ use super::operation::pause;
 use super::phase::{InFlight, Phase};
 use super::work::{Counted, Source, Upload};
 
-/// How often a connection that is ready looks whether the clock runs.
+/// The interval at which a connection that is ready looks whether the clock runs.
 const CLOCK_CHECK: Duration = Duration::from_millis(1);
 
-/// Uploads of each connection before it waits for the clock, where whole ones are counted. While the second arrives the
-/// first is still there: from then on no more memory is needed, which is slow to touch when a virtual machine has it
-/// fresh from its host (here 2.5 s for 1 GiB instead of 0.4).
+/// The uploads of each connection before it waits for the clock, where whole ones are counted. While the second
+/// arrives the first still exists: from then on no more memory is needed, which is slow to touch when a virtual
+/// machine has it fresh from its host (here 2.5 s for 1 GiB instead of 0.4).
 const UPLOADS_UNCOUNTED: u64 = 2;
 
-/// Uploads until told to end.
+/// Sends uploads until told to end.
 pub(super) async fn send(exchange: &mut Exchange, upload: &Upload, number: usize) -> io::Result<()> {
     let client = Rc::clone(exchange.client());
     let head = upload.head(client.load.address, number);
@@ -79,11 +79,11 @@ async fn send_body(exchange: &mut Exchange, mut body: Body, counted: Counted) ->
     Ok(())
 }
 
-/// The answer of a server that doesn't take a body to its end.
+/// Receives the answer of a server that doesn't take a body to its end.
 async fn refusal(exchange: &mut Exchange) -> Option<io::Error> {
     match exchange.receive_stored().await {
         Ok(()) => Some(io::Error::other("an answer before the end of the body")),
-        // It only shows that the connection is gone.
+        // The error only shows that the connection is gone.
         Err(error) if error.kind() != io::ErrorKind::Other => None,
         Err(error) => Some(error),
     }

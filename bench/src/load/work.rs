@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-/// Most connections of one load; beyond, one client host runs out of ports and memory before the server does.
+/// The most connections of one load; beyond, one client host runs out of ports and memory before the server does.
 pub const CONNECTIONS_MAX: usize = 100_000;
-/// Most client threads.
+/// The most client threads.
 pub const THREADS_MAX: usize = 64;
-/// Connections from one source address to one port: the ephemeral range has 28,232 ports by default
-/// (net.ipv4.ip_local_port_range), less what is in TIME_WAIT.
+/// The most connections from one source address to one port: the ephemeral range has 28,232 ports by default
+/// (net.ipv4.ip_local_port_range), less those in TIME_WAIT.
 pub(super) const CONNECTIONS_PER_ADDRESS_MAX: usize = 20_000;
 
 /// The use that is made of received bytes.
@@ -23,12 +23,12 @@ pub enum ClientMode {
     Read,
 }
 
-/// When requests begin.
+/// The rule by which requests begin.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
-    /// Each connection begins the next when the last has ended: capacity.
+    /// Each connection begins the next request when the last has ended, which measures capacity.
     Closed,
-    /// So many a second, whatever the answers do: latency.
+    /// A fixed number of requests begins each second, whatever the answers do, which measures latency.
     Open {
         /// Requests a second over all connections.
         rate_per_s: f64,
@@ -38,14 +38,14 @@ pub enum Pace {
 /// The payload that an answer counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Its body, which must be this long.
+    /// The body, which must be this long.
     Body {
-        /// Bytes.
+        /// The bytes of the body.
         bytes: u64,
     },
     /// A short body that stands for a stream of this length, and must say that it was sent.
     Stream {
-        /// Bytes.
+        /// The bytes of the stream.
         bytes: u64,
     },
 }
@@ -66,41 +66,41 @@ pub struct ColdPull {
 pub struct Upload {
     /// The beginning of the names: `/put/file` becomes `/put/file-0` and so on, by the connections' numbers.
     pub path: String,
-    /// Bytes of each body.
+    /// The bytes of each body.
     pub bytes: u64,
-    /// Who makes their bytes.
+    /// The side that makes the bytes.
     pub source: Source,
-    /// The part of them that the clock counts.
+    /// The part of the uploads that the clock counts.
     pub counted: Counted,
 }
 
-/// Where the bytes of an upload come from.
+/// The side that makes the bytes of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// From the client, with PUT.
+    /// The client sends them, with PUT.
     Client,
-    /// The server makes them itself when it is asked to, as the ceiling does to show what the disk gives.
+    /// The server makes them itself when it is asked to, as the ceiling does to show the speed of the disk.
     Server,
 }
 
 /// The part of uploads that the clock counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
-    /// Whole uploads: none is under way when the clock starts, and it stops when the last that has begun is answered.
-    /// The work of a server at an upload's end, as the sync and the removal of the file that had the name before, is in
-    /// it.
+    /// Whole uploads: none is under way when the clock starts, and it stops when the last that has begun is
+    /// answered. They include the work of a server at an upload's end, as the sync and the removal of the file
+    /// that had the name before.
     Whole,
-    /// Bytes as they go, beside something else that is measured.
+    /// Bytes as they are sent, beside something else that is measured.
     Bytes,
 }
 
 impl Upload {
-    /// The path of connection `number`.
+    /// Returns the path of connection `number`.
     pub fn path_of(&self, number: usize) -> String {
         format!("{}-{number}", self.path)
     }
 
-    /// The head of its requests.
+    /// Returns the head of its requests.
     pub fn head(&self, address: SocketAddr, number: usize) -> Vec<u8> {
         let (path, bytes) = (self.path_of(number), self.bytes);
         match self.source {
@@ -118,11 +118,11 @@ impl Upload {
 /// The work of each connection.
 #[derive(Clone, Debug)]
 pub enum ConnectionWork {
-    /// HTTP requests; more than one kind are used in turn.
+    /// HTTP requests; where there are several kinds they are used in turn.
     Requests {
-        /// Whole request heads, with the payload that each answer counts for.
+        /// The whole request heads, with the payload that each answer counts for.
         requests: Arc<[(Vec<u8>, Answer)]>,
-        /// Whether a connection carries more than one.
+        /// Whether a connection carries more than one request.
         keep_alive: bool,
     },
     /// HTTP requests for files on a slow device. A file that can be pushed out of the page cache is asked for by one
@@ -133,17 +133,16 @@ pub enum ConnectionWork {
     },
     /// Frames of this many bytes.
     Frames {
-        /// Bytes of each payload.
+        /// The bytes of each payload.
         bytes: u64,
     },
-    /// Bodies, each to its connection's name.
+    /// Uploads, each to its connection's name.
     Upload(Upload),
-    /// One request, of whose answer so many bytes a second are read; with 0 the connection stays idle after a
-    /// first answer.
+    /// One request whose answer is read at this speed; with 0 the connection stays idle after a first answer.
     Slow {
         /// The request head, with the payload that its answer counts for.
         request: (Vec<u8>, Answer),
-        /// Bytes a second.
+        /// The bytes read in a second.
         bytes_per_s: u64,
     },
 }
@@ -151,26 +150,26 @@ pub enum ConnectionWork {
 /// A load on one server.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// Where the server listens.
+    /// The address of the server.
     pub address: SocketAddr,
     /// The work of each connection.
     pub work: ConnectionWork,
-    /// Connections at once, over all threads.
+    /// The connections at once, over all threads.
     pub connections: usize,
-    /// Client threads.
+    /// The number of client threads.
     pub threads: usize,
-    /// Cores of the client; threads take them in turn. Empty: wherever the kernel puts them.
+    /// The cores of the client, which threads take in turn. If empty, the kernel places the threads.
     pub cores: Vec<usize>,
     /// The use that is made of bodies.
     pub mode: ClientMode,
-    /// When requests begin.
+    /// The rule by which requests begin.
     pub pace: Pace,
-    /// Source addresses, used in turn; none lets the kernel choose.
+    /// The source addresses, used in turn; if empty, the kernel chooses.
     pub sources: Vec<IpAddr>,
 }
 
 impl Load {
-    /// Refuses what would end badly.
+    /// Refuses loads that can't work.
     pub fn check(&self) -> Result<()> {
         if self.connections == 0 || self.connections > CONNECTIONS_MAX {
             bail!("{} connections are outside 1 to {CONNECTIONS_MAX}", self.connections);
@@ -193,7 +192,7 @@ impl Load {
     }
 }
 
-/// Descriptors that the bench needs besides its connections.
+/// The descriptors that the bench needs besides its connections.
 const DESCRIPTORS_OWN: u64 = 128;
 
 /// Raises the limit of open files as far as allowed, and refuses where that is too little.
@@ -201,7 +200,7 @@ fn check_open_files(connections: usize) -> Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // Refused where the hard limit is above fs.nr_open; what is in force decides.
+    // This is refused where the hard limit is above fs.nr_open; the limit in force decides.
     let _ = setrlimit(Resource::Nofile, raised);
     let wanted = connections as u64 + DESCRIPTORS_OWN;
     match getrlimit(Resource::Nofile).current {

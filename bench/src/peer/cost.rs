@@ -32,7 +32,7 @@ pub struct Cost {
     pub memory_bytes: u64,
 }
 
-/// The cost of the bench itself, in all its threads; its peers are not in it.
+/// Returns the cost of the bench itself, in all its threads, without its peers.
 pub fn own_cost() -> Cost {
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
     Cost {
@@ -42,12 +42,12 @@ pub fn own_cost() -> Cost {
     }
 }
 
-/// The cost of a server that the bench didn't start, by its process id.
+/// Returns the cost of a server that the bench didn't start, by its process id.
 pub fn cost_of_tree(leader: u32) -> Cost {
     i32::try_from(leader).map_or_else(|_| Cost::default(), of_tree)
 }
 
-/// The cost of a process, its group and its descendants.
+/// Returns the cost of a process, its group and its descendants.
 pub(super) fn of_tree(leader: i32) -> Cost {
     let mut sum = Cost::default();
     let mut ticks = 0;
@@ -62,15 +62,15 @@ pub(super) fn of_tree(leader: i32) -> Cost {
     sum
 }
 
-/// Makes VmHWM start again from what is resident now.
+/// Makes VmHWM start again from the memory that is resident now.
 pub(super) fn reset_memory_peak(leader: i32) {
     for process in tree::of(leader) {
-        // Refused for processes of other users; then the peak stays that of its whole life.
+        // This is refused for processes of other users; then the peak stays that of their whole life.
         let _ = fs::write(format!("/proc/{}/clear_refs", process.id), "5");
     }
 }
 
-/// CPU seconds of one process; none when it is gone.
+/// Returns the CPU seconds of one process; 0 when it is gone.
 fn cpu_s(id: i32) -> f64 {
     let time = clock_getcpuclockid(Pid::from_raw(id)).and_then(nix::time::clock_gettime);
     time.map_or(0.0, |time| seconds(time.tv_sec(), time.tv_nsec()))
@@ -84,14 +84,14 @@ fn memory_peak_bytes(process: &str) -> u64 {
     field_bytes(&format!("/proc/{process}/status"), "VmHWM:").unwrap_or(0)
 }
 
-/// smaps_rollup (Linux 4.14) is closed to other users; VmRSS isn't.
+/// Returns the memory of a process, by smaps_rollup (Linux 4.14) or, as that is closed to other users, by VmRSS.
 fn memory_bytes(process: &str) -> u64 {
     field_bytes(&format!("/proc/{process}/smaps_rollup"), "Pss:")
         .or_else(|| field_bytes(&format!("/proc/{process}/status"), "VmRSS:"))
         .unwrap_or(0)
 }
 
-/// The value of a line such as `Pss:   123 kB`.
+/// Returns the value of a line such as `Pss:   123 kB`.
 fn field_bytes(path: &str, name: &str) -> Option<u64> {
     let text = fs::read_to_string(path).ok()?;
     let value = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -134,7 +134,7 @@ mod tests {
         while of_tree(id).cpu_s < 0.5 && std::time::Instant::now() < deadline {
             process::pause();
         }
-        // Stopped, so that both are read at the same state.
+        // The process is stopped, so that both values are read in the same state.
         rustix::process::kill_process(
             rustix::process::Pid::from_raw(id).unwrap(),
             rustix::process::Signal::STOP,

@@ -3,13 +3,13 @@
 /// Why a peer doesn't take part.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
-    /// It isn't on this host.
+    /// The peer isn't installed on this host.
     #[error("{0}")]
     NotInstalled(String),
-    /// It is on this host, and can't do what it would be set up for.
+    /// The peer is installed, and lacks a feature that it would be set up for.
     #[error("{0}")]
     Unable(String),
-    /// It could not be started, though it is on this host; or there is no peer of this name.
+    /// The peer could not be started, though it is installed; or there is no peer of this name.
     #[error("{0}")]
     Failed(String),
 }

@@ -1,4 +1,4 @@
-//! One request with std's blocking sockets: whether a server answers, and whether it answers right.
+//! Single requests with std's blocking sockets, which show whether a server answers, and whether it answers right.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,35 +7,35 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-/// Time to connect on the loopback interface, and for an answer while a server starts.
+/// The time to connect on the loopback interface, and for an answer while a server starts.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Time without a byte after which a fetch is given up.
+/// The time without a byte after which a fetch is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// Longest head that is taken.
+/// The longest head that is taken, in bytes.
 const HEAD_BYTES_MAX: u64 = 16 << 10;
 
-/// Bytes read at a time.
+/// The bytes read at a time.
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// An answer that was fetched.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fetched {
-    /// Bytes from the status line to the empty line.
+    /// The bytes from the status line to the empty line.
     pub(super) head_bytes: u64,
-    /// Bytes after it.
+    /// The bytes of the body.
     pub(super) body_bytes: u64,
     /// The body's digest.
     pub(super) sha256: [u8; 32],
 }
 
-/// Whether anything accepts connections there.
+/// Whether a server accepts connections at this address.
 pub(super) fn accepts(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, ANSWER_TIME_MAX).is_ok()
 }
 
-/// Whether a GET gets an HTTP answer there, whatever it says: the root need not hold anything yet.
+/// Whether a GET gets an HTTP answer at this address, of whatever status: the root need not hold anything yet.
 pub(super) fn answers(address: SocketAddr) -> bool {
     let ask = || -> Result<[u8; 7]> {
         let mut start = [0; 7];
@@ -60,7 +60,7 @@ pub(super) fn fetch(address: SocketAddr, name_in_root: &str) -> Result<Fetched> 
     Ok(Fetched { head_bytes, body_bytes, sha256: digest.finalize().into() })
 }
 
-/// Fetches `path` and shows its bytes to `look`, piece by piece. Returns the bytes of head and body.
+/// Fetches `path` and passes its bytes to `look`, piece by piece. Returns the bytes of head and body.
 pub(crate) fn get(
     address: SocketAddr,
     path: &str,
@@ -113,7 +113,7 @@ pub(crate) fn delete(address: SocketAddr, path: &str) -> Result<String> {
     Ok(status_line(&head).to_owned())
 }
 
-/// The number in a status line; 0 where there is none.
+/// Returns the number in a status line; 0 where there is none.
 pub(crate) fn status(status_line: &str) -> u16 {
     status_line.split(' ').nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
 }

@@ -17,7 +17,7 @@ pub(super) fn recipe(place: &Place<'_>, program: PathBuf) -> Recipe {
 }
 
 fn configuration(place: &Place<'_>) -> String {
-    // Without it h2o as root becomes `nobody`, who may not read the root.
+    // Without this line h2o as root becomes `nobody`, who may not read the root.
     let user = if geteuid().is_root() { "user: root\n" } else { "" };
     format!(
         r#"{user}num-threads: {workers}

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use super::place::Place;
 use super::recipe::{Configuration, IDLE_TIMEOUT_S, Recipe};
 
-/// lighttpd keeps the setting in 16 bits; after so many requests it closes the connection.
+/// The most requests of a connection: lighttpd keeps the setting in 16 bits, and closes the connection after so
+/// many.
 const KEEP_ALIVE_REQUESTS_MAX: u16 = u16::MAX;
 
 pub(super) fn recipe(place: &Place<'_>, program: PathBuf) -> Recipe {
@@ -19,13 +20,14 @@ pub(super) fn recipe(place: &Place<'_>, program: PathBuf) -> Recipe {
     }
 }
 
-/// Half the descriptors: it refuses more, since a connection may need a file beside its socket.
+/// Returns the most connections, half the descriptors: lighttpd refuses more, since a connection may need a file
+/// beside its socket.
 fn connections_max(place: &Place<'_>) -> u64 {
     place.connections_max().min(place.open_files_max / 2)
 }
 
 fn configuration(place: &Place<'_>) -> String {
-    // 0 is one process that serves; with 1 there would be a second one that only watches it.
+    // With 0 one process serves; with 1 there would be a second one that only watches it.
     let workers = if place.setup.workers > 1 { place.setup.workers } else { 0 };
     format!(
         r#"server.document-root = "{root}"

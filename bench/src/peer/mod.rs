@@ -1,4 +1,4 @@
-//! The servers that are compared: each set up, started, asked, watched and stopped by the bench.
+//! The peers, the servers that are compared: each is set up, started, asked, watched and stopped by the bench.
 //!
 //! All get the same: one address on the loopback interface, the same cores, the same number of workers, the same
 //! root, no access log. Beyond that each is set up as its own documentation advises for serving files.
@@ -41,9 +41,9 @@ use recipe::Recipe;
 
 /// All peers, in the order in which a comparison shows them.
 ///
-/// `streamd-again` is the same binary under a second name: what differs between the two is noise. `streamd-before` is
-/// another build of it, to tell what a change has brought. `nginx-aio` reads
-/// files by a thread pool. `ceiling` is the least work that serves the bytes, see [`ceiling`].
+/// `streamd-again` is the same binary under a second name: a difference between the two is noise. `streamd-before`
+/// is another build of it, to measure a change. `nginx-aio` reads files by a thread pool. `ceiling` is the least
+/// work that serves the bytes, see [`ceiling`].
 pub const NAMES: &[&str] = &[
     "streamd",
     "streamd-again",
@@ -56,10 +56,10 @@ pub const NAMES: &[&str] = &[
     "ceiling",
 ];
 
-/// Time that a peer gets until it answers. The slowest here, caddy on a busy machine, takes 2 s.
+/// The time in which a peer must answer. The slowest here, caddy on a busy machine, takes 2 s.
 const START_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// Starts of one peer: a free port may be taken by somebody else before the peer binds it.
+/// The most starts of one peer: a free port may be taken by another program before the peer binds it.
 const STARTS_MAX: usize = 3;
 
 /// A peer that answers requests. It is stopped when this is dropped.
@@ -68,19 +68,19 @@ const STARTS_MAX: usize = 3;
 /// of the thread that started it (prctl(2), PR_SET_PDEATHSIG). So start peers on the main thread.
 #[derive(Debug)]
 pub struct RunningPeer {
-    /// The facts that the results say of it.
+    /// The facts about it in the results.
     pub facts: PeerFacts,
-    /// Where it speaks HTTP.
+    /// The address of its HTTP port.
     pub http: SocketAddr,
-    /// Where it takes POST /stream; streamd alone.
+    /// The address that takes POST /stream, which streamd alone has.
     pub control: Option<SocketAddr>,
-    /// Where it takes frames.
+    /// The address that takes frames.
     pub frames: Option<SocketAddr>,
-    /// Connections that it takes on this host.
+    /// The most connections that it takes on this host.
     pub connections_max: u64,
     /// Its support of uploads.
     pub uploads: UploadSupport,
-    /// Its memory when it had answered its first request.
+    /// Its memory after its first answer, in bytes.
     pub memory_at_start_bytes: u64,
     process: Process,
 }
@@ -100,7 +100,7 @@ pub fn start(name: &str, setup: &PeerSetup) -> Result<RunningPeer, StartError> {
 }
 
 impl RunningPeer {
-    /// The cost of all its processes so far.
+    /// Returns the cost of all its processes so far.
     pub fn cost(&self) -> Cost {
         cost::of_tree(self.process.leader())
     }
@@ -111,7 +111,7 @@ impl RunningPeer {
         cost::reset_memory_peak(self.process.leader());
     }
 
-    /// Its processes now, for a cgroup's `cgroup.procs`.
+    /// Returns its current processes, for a cgroup's `cgroup.procs`.
     pub fn process_ids(&self) -> Vec<i32> {
         tree::of(self.process.leader()).iter().map(|process| process.id).collect()
     }
@@ -134,13 +134,13 @@ impl RunningPeer {
         Ok(())
     }
 
-    /// Bytes of the answer's head on a keep-alive connection, from the status line to the empty line. A comparison
-    /// is fair while those of all peers lie within 100 bytes.
+    /// Returns the bytes of the answer's head on a keep-alive connection, from the status line to the empty line.
+    /// A comparison is fair while those of all peers lie within 100 bytes.
     pub fn head_bytes(&self, name_in_root: &str) -> Result<u64> {
         Ok(fetch::fetch(self.http, name_in_root)?.head_bytes)
     }
 
-    /// Stops it: SIGTERM, and SIGKILL for what is left after a while. Returns when none of its processes is left.
+    /// Stops it by SIGTERM, and by SIGKILL after a while. Returns when none of its processes is left.
     pub fn stop(self) {
         drop(self);
     }
@@ -226,7 +226,7 @@ fn await_answer(peer: &RunningPeer) -> Result<(), String> {
     let deadline = Instant::now() + START_TIME_MAX;
     loop {
         let others = [peer.control, peer.frames];
-        // First whether it lives: what answers on the port of a dead one is somebody else.
+        // Whether it lives is looked at first: a server on the port of a dead peer is another one.
         if !peer.is_running() {
             return Err(format!("refused to start: {}", peer.process.complaint()));
         }

@@ -11,10 +11,10 @@ use super::recipe::{Configuration, IDLE_TIMEOUT_S, Recipe, UploadSupport};
 use super::setup::UploadSetup;
 use super::{process, staging};
 
-/// Memory for a body, from which nginx writes to its file.
+/// The memory for a body, from which nginx writes to its file.
 const BODY_BUFFER: &str = "1m";
 
-/// Who reads files.
+/// The threads that read files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reads {
     /// The worker, which waits for the disk.
@@ -52,7 +52,7 @@ fn configuration(place: &Place<'_>, reads: Reads) -> String {
     // Otherwise the workers of a root master become `nobody`, who may not read the root.
     let user = if geteuid().is_root() { "user root;\n" } else { "" };
     let aio = if reads == Reads::ByThreads { "    aio threads;\n" } else { "" };
-    // One listener a worker, where there are several: the kernel spreads connections evenly.
+    // Several workers get a listener each, over which the kernel spreads connections evenly.
     let reuseport = if place.setup.workers > 1 { " reuseport" } else { "" };
     let temporary_paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("    {kind}_temp_path \"{}\";\n", place.file(&format!("{kind}_temp"))))
@@ -94,8 +94,8 @@ http {{
     )
 }
 
-/// Bodies are received in the directory that they go to, so that its file system renames them. Descriptors aren't kept
-/// there: what has been replaced would be served for as long.
+/// Writes the locations of uploads. Bodies are received in the directory that they go to, so that its file system
+/// renames them. Descriptors aren't kept there: a replaced file would be served for as long.
 fn upload_locations(place: &Place<'_>, uploads: &UploadSetup) -> String {
     let name = place.directory.file_name().unwrap_or_default().to_string_lossy();
     let location = |directory: &String| {

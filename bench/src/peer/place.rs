@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 use super::process;
 use super::setup::PeerSetup;
 
-/// Connections that peers are set up for; more than any scenario opens.
+/// The connections that peers are set up for; more than any scenario opens.
 const CONNECTIONS_MAX: u64 = 32_768;
 
 /// The directory and the addresses of one peer, and the limits that hold there.
 pub(super) struct Place<'a> {
     pub(super) setup: &'a PeerSetup,
-    /// Its own directory, absolute.
+    /// The peer's own directory, absolute.
     pub(super) directory: PathBuf,
     /// The root, absolute.
     pub(super) root: String,
     pub(super) http: SocketAddr,
-    /// A second free address: streamd's control plane, the ceiling's frames.
+    /// A second free address, for streamd's control plane or the ceiling's frames.
     pub(super) second: SocketAddr,
-    /// Files that a process may have open.
+    /// The most files that a process may have open.
     pub(super) open_files_max: u64,
 }
 
@@ -42,18 +42,19 @@ impl<'a> Place<'a> {
         })
     }
 
-    /// The path of a file of its own.
+    /// Returns the path of a file of the peer's own.
     pub(super) fn file(&self, name: &str) -> String {
         self.directory.join(name).display().to_string()
     }
 
-    /// Connections that it is set up for.
+    /// Returns the number of connections that it is set up for.
     pub(super) fn connections_max(&self) -> u64 {
         CONNECTIONS_MAX.min(self.open_files_max)
     }
 }
 
-/// Paths stand between double quotes in four kinds of configuration files, none of which quotes alike.
+/// Checks that a path needs no quoting: paths stand between double quotes in four kinds of configuration files,
+/// none of which quotes alike.
 fn plain_path(path: &Path) -> Result<String, String> {
     let absolute = path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))?;
     let text = absolute.to_str().ok_or_else(|| format!("{} is not UTF-8", absolute.display()))?;
@@ -63,7 +64,7 @@ fn plain_path(path: &Path) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Two ports that are free now.
+/// Returns two addresses with ports that are free now.
 fn free_addresses() -> std::io::Result<[SocketAddr; 2]> {
     let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let second = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;

@@ -11,28 +11,29 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, se
 
 use super::tree;
 
-/// Where Debian keeps servers, which is not on an ordinary user's PATH.
+/// The directories where Debian keeps servers, which are not on an ordinary user's PATH.
 const SYSTEM_DIRECTORIES: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// Time between two looks at a condition.
+/// The time between two looks at a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Time that a server gets to end by itself. Requests are over when it is stopped, so that a longer wait is a fault.
+/// The time in which a server must end by itself. Requests are over when it is stopped, so that a longer wait is a
+/// fault.
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Time that the kernel gets to end killed processes; those with gigabytes to free need some.
+/// The time in which the kernel must end killed processes; those with gigabytes to free need some.
 const KILL_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Time that a program gets to print something about itself, as its version, and to end.
+/// The time in which a program must print something about itself, as its version, and end.
 const PRINT_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Bytes that are read of a log.
+/// The most bytes that are read of a log.
 const LOG_BYTES_MAX: usize = 64 << 10;
 
-/// Characters that are shown of a line.
+/// The most characters that are shown of a line.
 const LINE_CHARACTERS_MAX: usize = 300;
 
-/// Where there is no limit of open files, servers get this one; some allocate for as many as they may open.
+/// The limit of open files that servers get where there is none; some allocate for as many as they may open.
 const OPEN_FILES_DEFAULT: u64 = 65_536;
 
 /// A running server.
@@ -43,8 +44,8 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts it in a session of its own, with nothing of the bench's environment but PATH, so that a STREAMD_*
-    /// variable doesn't set up a peer by accident.
+    /// Starts the server in a session of its own, with nothing of the bench's environment but PATH, so that a
+    /// STREAMD_* variable doesn't set up a peer by accident.
     ///
     /// A service manager starts servers so too: Ctrl-C in the terminal reaches only the bench, and the scheduler's
     /// autogroups (sched(7)) share a core between server and client. As one group, a server and a client that wake
@@ -72,8 +73,8 @@ impl Process {
         Ok(Process { child, log: log.to_owned() })
     }
 
-    /// Id of the main process and of its group. It isn't given to another process before this is dropped, because
-    /// the child is not waited for earlier.
+    /// Returns the id of the main process and of its group. It isn't given to another process before this is
+    /// dropped, because the child is not waited for earlier.
     pub(super) fn leader(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap_or(i32::MAX)
     }
@@ -82,7 +83,7 @@ impl Process {
         tree::read(self.leader()).is_some_and(|process| process.lives())
     }
 
-    /// The line of its output that tells what is wrong, with the name of the log.
+    /// Returns the line of its output that tells the fault, with the name of the log.
     pub(super) fn complaint(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text[..text.len().min(LOG_BYTES_MAX)]).into_owned();
@@ -113,20 +114,21 @@ impl Drop for Process {
         if self.is_running() {
             signal(self.leader(), Signal::TERM);
         } else {
-            // Nobody is left who would tell them.
+            // No parent is left that would tell them.
             self.signal_all(Signal::TERM);
         }
         if !self.wait_until_gone(STOP_TIME_MAX) {
             self.signal_all(Signal::KILL);
             self.wait_until_gone(KILL_TIME_MAX);
         }
-        // Only now may the kernel use its id again. One that not even SIGKILL ended is left, instead of waited for.
+        // Only now may the kernel use its id again. A process that not even SIGKILL ended is left, instead of
+        // waited for.
         let _ = self.child.try_wait();
     }
 }
 
-/// setsid(1) becomes the program without a fork, since a new child leads no process group. Where there is none, a group
-/// keeps Ctrl-C away.
+/// Makes a command that runs in a session of its own. setsid(1) becomes the program without a fork, since a new
+/// child leads no process group. Where it is missing, a group keeps Ctrl-C away.
 fn in_own_session(program: &str) -> Command {
     if let Ok(setsid) = find_program("setsid", &program_directories()) {
         let mut command = Command::new(setsid);
@@ -143,7 +145,7 @@ pub(super) fn pause() {
     std::thread::park_timeout(POLL_INTERVAL);
 }
 
-/// The directories of PATH, then those of the system's servers.
+/// Returns the directories of PATH, then those of the system's servers.
 pub(super) fn program_directories() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).chain(SYSTEM_DIRECTORIES.map(PathBuf::from)).collect()
@@ -156,7 +158,7 @@ pub(super) fn find_program(name: &str, directories: &[PathBuf]) -> Result<PathBu
         .ok_or_else(|| format!("{name} is not installed: scripts/install-peers.sh installs it"))
 }
 
-/// The words before a server's own command line: its end with the bench's, and its cores.
+/// Returns the words before a server's own command line, which end it with the bench and pin it to its cores.
 pub(super) fn wrappers(cores: &[usize], directories: &[PathBuf]) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     if let Ok(setpriv) = find_program("setpriv", directories) {
@@ -173,14 +175,14 @@ pub(super) fn wrappers(cores: &[usize], directories: &[PathBuf]) -> Result<Vec<S
     Ok(words)
 }
 
-/// The first line that a program prints when it is asked for its version.
+/// Returns the first line that a program prints when it is asked for its version.
 pub(super) fn version(program: &Path, arguments: &[&str], directory: &Path) -> Result<String, String> {
     let text = output(program, arguments, directory)?;
     let line = text.lines().map(str::trim).find(|line| !line.is_empty());
     line.map(shown).ok_or_else(|| format!("{} {} printed nothing", program.display(), arguments.join(" ")))
 }
 
-/// The output of a program that ends by itself, as far as a log is read.
+/// Returns the output of a program that ends by itself, as far as a log is read.
 pub(super) fn output(program: &Path, arguments: &[&str], directory: &Path) -> Result<String, String> {
     let log = directory.join("output");
     let mut command_line = vec![program.display().to_string()];
@@ -194,7 +196,7 @@ pub(super) fn output(program: &Path, arguments: &[&str], directory: &Path) -> Re
     Ok(String::from_utf8_lossy(&text[..text.len().min(LOG_BYTES_MAX)]).into_owned())
 }
 
-/// Files that servers get to open where the bench may raise its own hard limit: lighttpd takes half as many
+/// The files that servers get to open where the bench may raise its own hard limit: lighttpd takes half as many
 /// connections, and 10,000 and a probe must fit.
 const OPEN_FILES_WANTED: u64 = 65_536;
 
@@ -203,7 +205,7 @@ pub(super) fn raise_open_files_limit() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.map(|maximum| maximum.max(OPEN_FILES_WANTED));
     // A hard limit is raised by root alone (CAP_SYS_RESOURCE); the soft one is refused only by a sandbox, and then
-    // what needs more descriptors says so.
+    // the step that needs more descriptors says so.
     for maximum in [wanted, limit.maximum] {
         if setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok() {
             return;
@@ -211,19 +213,19 @@ pub(super) fn raise_open_files_limit() {
     }
 }
 
-/// Files that a server may have open.
+/// Returns the most files that a server may have open.
 pub(super) fn open_files_max() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(OPEN_FILES_DEFAULT)
 }
 
 fn signal(id: i32, which: Signal) {
     if let Some(pid) = Pid::from_raw(id) {
-        // It may have ended meanwhile.
+        // The process may have ended meanwhile.
         let _ = kill_process(pid, which);
     }
 }
 
-/// The first line that speaks of a fault, or the first line. Servers print notices before they fail.
+/// Returns the first line that speaks of a fault, or the first line. Servers print notices before they fail.
 fn complaint(text: &str) -> Option<String> {
     const WORDS: [&str; 6] = ["emerg", "error", "fail", "cannot", "can't", "unknown"];
     let speaks_of_fault = |line: &&str| {
@@ -234,7 +236,7 @@ fn complaint(text: &str) -> Option<String> {
     lines().find(speaks_of_fault).or_else(|| lines().next()).map(shown)
 }
 
-/// Safe for a terminal, and short.
+/// Makes a line safe for a terminal, and short.
 fn shown(line: &str) -> String {
     let replace = |character: char| if character.is_control() { '?' } else { character };
     line.chars().map(replace).take(LINE_CHARACTERS_MAX).collect()

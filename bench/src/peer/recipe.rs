@@ -1,25 +1,26 @@
-//! A recipe: all that it takes to start one peer.
+//! Recipes: everything that is needed to start one peer.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::place::Place;
 
-/// Time that idle connections stay open, for all peers alike. It is nginx's default and streamd's.
+/// The seconds that idle connections stay open, for all peers alike. It is nginx's default and streamd's.
 pub(super) const IDLE_TIMEOUT_S: u64 = 75;
 
 /// A peer's support of uploads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UploadSupport {
-    /// It takes none.
+    /// The peer takes no uploads.
     Refused,
-    /// It takes PUT.
+    /// The peer takes PUT.
     Taken,
-    /// It makes the bytes itself when asked to, and writes and syncs them: what the disk gives without a network.
+    /// The peer makes the bytes itself when asked to, and writes and syncs them, which shows the speed of the disk
+    /// without a network.
     Made,
 }
 
-/// How to start one peer, and the service that it then gives.
+/// The way to start one peer, and the service that it then gives.
 pub(super) struct Recipe {
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<String>,
@@ -39,7 +40,8 @@ pub(super) struct Configuration {
 }
 
 impl Recipe {
-    /// Starts `program` without arguments; it says its version, takes all connections, and serves files alone.
+    /// Makes a recipe that starts `program` without arguments; it says its version, takes all connections, and
+    /// serves files alone.
     pub(super) fn new(place: &Place<'_>, program: PathBuf) -> Recipe {
         Recipe {
             program,

@@ -1,29 +1,29 @@
-//! How peers are set up: as the caller of this module has it, for all alike.
+//! The set-up of peers, which the caller of this module chooses for all alike.
 
 use std::path::PathBuf;
 
-/// How peers are set up.
+/// The set-up of peers.
 #[derive(Clone, Debug)]
 pub struct PeerSetup {
     /// The directory that all serve.
     pub root: PathBuf,
-    /// Where their configurations and logs are written, in a directory for each.
+    /// The directory of their configurations and logs, with a directory for each.
     pub work_directory: PathBuf,
-    /// Cores that they are pinned to; all cores where it is empty.
+    /// The cores that they are pinned to; all cores where it is empty.
     pub cores: Vec<usize>,
-    /// Worker threads or processes of each.
+    /// The worker threads or processes of each.
     pub workers: usize,
-    /// The streamd to run.
+    /// The streamd that is run.
     pub streamd: PathBuf,
-    /// The streamd to run as `streamd-before`.
+    /// The streamd that is run as `streamd-before`.
     pub streamd_before: Option<PathBuf>,
-    /// Arguments that streamd gets besides those that it needs here.
+    /// Further arguments of streamd.
     pub streamd_arguments: Vec<String>,
-    /// Which uploads they take; none by default.
+    /// The uploads that they take; none by default.
     pub uploads: Option<UploadSetup>,
 }
 
-/// Which uploads peers are set up for.
+/// The uploads that peers are set up for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadSetup {
     /// The directories below the root that they go to; each may be a file system of its own.

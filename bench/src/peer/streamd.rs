@@ -8,7 +8,7 @@ use super::place::Place;
 use super::process;
 use super::recipe::{Configuration, Recipe, UploadSupport};
 
-/// `program` is the build that is measured.
+/// Makes the recipe of streamd; `program` is the build that is measured.
 pub(super) fn recipe(place: &Place<'_>, program: &Path) -> Result<Recipe, StartError> {
     let program = program.canonicalize().map_err(|error| format!("{}: {error}", program.display()))?;
     let (mut text, mut uploads) = (String::new(), UploadSupport::Refused);
@@ -21,7 +21,7 @@ pub(super) fn recipe(place: &Place<'_>, program: &Path) -> Result<Recipe, StartE
         text = format!("uploads = true\ndurability = \"{durability}\"\n");
         uploads = UploadSupport::Taken;
     }
-    // A file of its own, so that one in /etc/streamd doesn't change what is measured.
+    // The configuration is a file of its own, so that one in /etc/streamd doesn't change the measurement.
     let configuration = place.file("streamd.toml");
     let mut arguments = vec![
         format!("--config={configuration}"),

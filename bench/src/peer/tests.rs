@@ -1,4 +1,4 @@
-//! Peers that run: each serves the right bytes, costs something, and is gone afterwards.
+//! Tests of running peers: each serves the right bytes, costs something, and is gone afterwards.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ use super::{
 
 const FILE_BYTES: usize = 1 << 20;
 
-/// Set for a process of this test program that is to be the ceiling.
+/// The variable that is set for a process of this test program that is to be the ceiling.
 const CEILING_ADDRESSES: &str = "STREAM_BENCH_TEST_CEILING";
 
 struct Fixture {
@@ -46,7 +46,7 @@ impl Fixture {
     }
 }
 
-/// Cargo's release build of this workspace, or the one that the environment names.
+/// Returns cargo's release build of this workspace, or the one that the environment names.
 fn streamd() -> PathBuf {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/streamd");
     std::env::var_os("STREAMD_BIN").map_or(built, PathBuf::from)
@@ -69,7 +69,7 @@ fn start_named(name: &str, setup: &PeerSetup) -> Option<RunningPeer> {
     }
 }
 
-/// The bench's own program isn't at hand in a unit test: the test program stands in for it.
+/// Starts this test program as the ceiling, since the bench's own program isn't at hand in a unit test.
 fn start_ceiling(setup: &PeerSetup) -> Result<RunningPeer, String> {
     let place = Place::new("ceiling", setup)?;
     let mut recipe = super::ceiling::recipe(&place)?;
@@ -154,7 +154,7 @@ fn who_takes_uploads_takes_them_where_they_go_to_and_the_others_say_why_not() {
         ("nginx", true, "doesn't sync"),
         ("streamd", false, "has no --uploads"),
     ] {
-        // It prints nothing, when it is asked for help too.
+        // This program prints nothing, not even when it is asked for help.
         let setup = PeerSetup { streamd: PathBuf::from("/bin/true"), ..setup(durable) };
         match start(name, &setup).unwrap_err() {
             StartError::Unable(reason) => assert!(reason.contains(text), "{name}: {reason}"),
@@ -173,7 +173,8 @@ fn assert_stops(peer: RunningPeer) {
     assert!(TcpStream::connect(address).is_err());
 }
 
-/// One that has lost its parent is waited for by the system's first process, at leisure.
+/// Asserts that none of the processes lives. One that has lost its parent is waited for by the system's first
+/// process, at leisure.
 fn assert_none_lives(ids: &[i32]) {
     let lives = |id: &i32| super::tree::read(*id).is_some_and(|process| process.lives());
     assert!(!ids.iter().any(lives), "{ids:?}");

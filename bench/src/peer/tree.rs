@@ -1,4 +1,4 @@
-//! The processes of a server: its main process, what that started, and what belongs to its process group.
+//! The processes of a server: its main process, those that it started, and those of its process group.
 
 use std::fs;
 
@@ -7,9 +7,9 @@ use std::fs;
 pub(super) struct ProcessStat {
     /// Process id.
     pub(super) id: i32,
-    /// `Z` for one that has ended and was not waited for yet.
+    /// The state; `Z` for a process that has ended and was not waited for yet.
     pub(super) state: char,
-    /// CPU time in clock ticks of its children that have ended and were waited for, and theirs.
+    /// The CPU time, in clock ticks, of its children that have ended and were waited for, and of their children.
     pub(super) children_cpu_ticks: u64,
     parent: i32,
     group: i32,
@@ -17,23 +17,25 @@ pub(super) struct ProcessStat {
 }
 
 impl ProcessStat {
-    /// A main thread that has ended is shown as a zombie while others still run, or still free what they have open.
+    /// Whether the process lives. A main thread that has ended is shown as a zombie while others still run, or
+    /// still free what they have open.
     pub(super) fn lives(&self) -> bool {
         !matches!(self.state, 'Z' | 'X') || self.threads > 1
     }
 }
 
-/// One process; none when there is no such process any more.
+/// Reads one process; None when it doesn't exist any more.
 pub(super) fn read(id: i32) -> Option<ProcessStat> {
     parse(&fs::read_to_string(format!("/proc/{id}/stat")).ok()?)
 }
 
-/// Whether there is such a process, and it hasn't ended.
+/// Whether the process exists and hasn't ended.
 pub fn is_running(id: u32) -> bool {
     i32::try_from(id).ok().and_then(read).is_some_and(|process| process.lives())
 }
 
-/// All processes of `leader`'s group and all its descendants, itself included, living or not yet waited for.
+/// Returns all processes of `leader`'s group and all its descendants, itself included, living or not yet waited
+/// for.
 ///
 /// The group catches a worker whose parent has died; descent catches one that has left the group.
 pub(super) fn of(leader: i32) -> Vec<ProcessStat> {
@@ -55,7 +57,8 @@ fn all() -> Vec<ProcessStat> {
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter_map(read).collect()
 }
 
-/// The second field is the program's name in parentheses; it may hold spaces and parentheses itself.
+/// Parses the line. The second field is the program's name in parentheses; it may hold spaces and parentheses
+/// itself.
 fn parse(text: &str) -> Option<ProcessStat> {
     let (id, rest) = text.split_once(" (")?;
     let (_, rest) = rest.rsplit_once(") ")?;

@@ -90,16 +90,17 @@ pub(crate) struct Against {
     pub(crate) verdict: Verdict,
 }
 
-/// The ratio that something has to itself.
+/// The noise: the ratio that something has to itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Noise {
-    /// Around 1: which of two equal things is the first is arbitrary, thus the wider side holds for both.
+    /// The spread around 1: which of two equal things is the first is arbitrary, thus the wider side holds for
+    /// both.
     pub(crate) spread: Spread,
-    /// Where it was measured.
+    /// The place where it was measured.
     pub(crate) source: NoiseSource,
 }
 
-/// Where a noise floor was measured.
+/// The place where a noise floor was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoiseSource {
     /// In the scenario itself.
@@ -129,23 +130,23 @@ impl<'a> Analysis<'a> {
         analysis
     }
 
-    /// The peers other than the reference.
+    /// Returns the peers other than the reference.
     pub(crate) fn others(&self) -> impl Iterator<Item = &'a str> + '_ {
         self.peers.iter().copied().filter(|name| Some(*name) != self.reference)
     }
 
-    /// The reference first, wherever it stands in the run, then the others as the run has them.
+    /// Returns the reference first, wherever it stands in the run, then the others as the run has them.
     pub(crate) fn reference_first(&self) -> impl Iterator<Item = &'a str> + '_ {
         self.reference.into_iter().chain(self.others())
     }
 
-    /// The most pairs that any ratio rests on; None where nothing is compared.
+    /// Returns the most pairs that any ratio rests on; None where nothing is compared.
     pub(crate) fn pairs_max(&self) -> Option<usize> {
         let rows = self.scenarios.iter().flat_map(|scenario| &scenario.rows);
         rows.flat_map(|row| &row.cells).filter_map(|cell| cell.against.map(|against| against.pairs)).max()
     }
 
-    /// The widest noise of `metric` that the run measured.
+    /// Returns the widest noise of `metric` that the run measured.
     pub(crate) fn noise_widest(&self, metric: Metric) -> Option<Noise> {
         let rows = self.scenarios.iter().flat_map(|scenario| &scenario.rows);
         let noises = rows.filter(|row| row.metric == metric).filter_map(|row| row.noise);
@@ -176,13 +177,13 @@ impl<'a> Analysis<'a> {
 }
 
 impl<'a> ScenarioAnalysis<'a> {
-    /// The row of `metric`, where there are values.
+    /// Returns the row of `metric`, where there are values.
     pub(crate) fn row(&self, metric: Metric) -> Option<&MetricRow<'a>> {
         self.rows.iter().find(|row| row.metric == metric)
     }
 
-    /// Why peers have no value of any metric, with the peers: those that can't do the work first, then those of which
-    /// nothing is known.
+    /// Returns the reasons why peers have no value of any metric, with the peers: those that can't do the work
+    /// first, then those of which nothing is known.
     pub(crate) fn without(&self, peers: &[&'a str]) -> Vec<(Option<&'a str>, Vec<&'a str>)> {
         let mut reasons: Vec<(Option<&str>, Vec<&str>)> = Vec::new();
         for peer in peers.iter().filter(|peer| !self.has(peer)) {
@@ -204,13 +205,13 @@ impl<'a> ScenarioAnalysis<'a> {
 }
 
 impl<'a> MetricRow<'a> {
-    /// The cell of `peer`, where it has values.
+    /// Returns the cell of `peer`, where it has values.
     pub(crate) fn cell(&self, peer: &str) -> Option<&Cell<'a>> {
         self.cells.iter().find(|cell| cell.peer == peer)
     }
 }
 
-/// The peers that the run lists, then those that only samples or gaps name.
+/// Returns the peers that the run lists, then those that only samples or gaps name.
 fn names(run: &Run) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     let listed = run.peers.iter().map(|peer| peer.name.as_str());
@@ -246,7 +247,7 @@ fn analyse<'a>(
     }
 }
 
-/// Round 0 is the warm-up.
+/// Returns the counted samples: round 0 is the warm-up.
 fn counted(scenario: &Scenario) -> impl Iterator<Item = &Sample> {
     scenario.samples.iter().filter(|sample| sample.round >= 1)
 }
@@ -262,7 +263,7 @@ fn failures(scenario: &Scenario) -> Vec<Failure<'_>> {
     counts.into_iter().map(|((peer, what), count)| Failure { peer, what, count }).collect()
 }
 
-/// The row of one metric; None where no peer has a value.
+/// Returns the row of one metric; None where no peer has a value.
 fn row<'a>(
     scenario: &Scenario,
     metric: Metric,
@@ -313,7 +314,7 @@ mod tests {
     use crate::result::{Absent, Run, Sample, Scenario};
     use crate::statistics::{Spread, Verdict};
 
-    /// Bytes a second are exactly `bytes`; server CPU is exactly `cpu_s` for each second.
+    /// Makes a sample with `bytes` in its time and server CPU of `cpu_s`.
     fn simple(name: &str, round: usize, bytes: u64, cpu_s: f64) -> Sample {
         Sample { bytes, requests: 10, server_cpu_s: cpu_s, client_cpu_s: cpu_s, ..sample(name, round) }
     }
@@ -390,7 +391,7 @@ mod tests {
         assert_eq!(row(1).noise.unwrap().source, NoiseSource::Widest);
         assert_eq!(row(1).noise.unwrap().spread, noise.spread);
         assert_eq!(row(1).cell("nginx").unwrap().against.unwrap().verdict, Verdict::None);
-        // CPU was the same each time: no noise, and half of it is less.
+        // The CPU was the same each time: there is no noise, and half of it is less.
         let cpu = analysis.scenarios[1].row(Metric::ServerCpuPerRequest).unwrap();
         assert_eq!(cpu.cell("nginx").unwrap().against.unwrap().verdict, Verdict::Lower);
     }

@@ -1,6 +1,6 @@
-//! Axes: from values to positions, with ticks that are round or exactly where something was measured.
+//! Axes: they map values to positions, with ticks that are round or exactly where something was measured.
 
-/// How values become positions.
+/// The mapping of values to positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scale {
     Linear,
@@ -19,7 +19,7 @@ pub(crate) struct Axis {
     scale: Scale,
 }
 
-/// Greatest by least above which a linear axis would flatten the small values.
+/// The ratio of the greatest to the least value above which a linear axis would flatten the small values.
 const LINEAR_FACTOR_MAX: f64 = 12.0;
 
 /// The least factor that a logarithmic axis spans: noise shouldn't fill a plot.
@@ -39,7 +39,8 @@ const RATIOS_NEAR: [f64; 7] = [0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5];
 const RATIOS_FAR: [f64; 9] = [0.01, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 10.0, 100.0];
 
 impl Axis {
-    /// From zero where the values are of one magnitude, logarithmic where they aren't. `values` are positive.
+    /// Makes an axis from zero where the values are of one magnitude, and a logarithmic one where they aren't.
+    /// `values` are positive.
     pub(crate) fn fitting(title: String, values: &[f64], text: impl Fn(f64) -> String) -> Axis {
         let (min, max) = ends(values);
         if max / min > LINEAR_FACTOR_MAX {
@@ -49,7 +50,7 @@ impl Axis {
         }
     }
 
-    /// From zero to a little above `max`.
+    /// Makes an axis from zero to a little above `max`.
     fn linear(title: String, max: f64, text: impl Fn(f64) -> String) -> Axis {
         let step = round_step(max / LINEAR_TICKS);
         let steps = (max * 1.02 / step).ceil();
@@ -64,14 +65,14 @@ impl Axis {
         }
     }
 
-    /// Logarithmic, with round ticks. `values` are positive.
+    /// Makes a logarithmic axis with round ticks. `values` are positive.
     pub(crate) fn log(title: String, values: &[f64], text: impl Fn(f64) -> String) -> Axis {
         let range = log_range(values);
         let ticks = log_ticks(range).into_iter().map(|value| (value.log10(), text(value))).collect();
         Axis { title, range, ticks, scale: Scale::Log }
     }
 
-    /// Logarithmic, with a tick at each of `values`, which are positive.
+    /// Makes a logarithmic axis with a tick at each of `values`, which are positive.
     pub(crate) fn log_at(title: String, values: &[f64], text: impl Fn(f64) -> String) -> Axis {
         let range = log_range(values);
         let mut sorted = values.to_vec();
@@ -87,7 +88,7 @@ impl Axis {
         Axis { title, range, ticks, scale: Scale::Log }
     }
 
-    /// Logarithmic, for ratios: its ticks are ratios that people name.
+    /// Makes a logarithmic axis for ratios, whose ticks are ratios that people name.
     pub(crate) fn ratio(title: String, values: &[f64]) -> Axis {
         let (min, max) = ends(values);
         let range = (min.log10() - RATIO_MARGIN, max.log10() + RATIO_MARGIN);
@@ -97,7 +98,7 @@ impl Axis {
         Axis { title, range, ticks: ticks.collect(), scale: Scale::Log }
     }
 
-    /// One place for each of `names`, from 0 on.
+    /// Makes an axis with one place for each of `names`, from 0 on.
     pub(crate) fn ordinal<S: Into<String>>(title: String, names: impl IntoIterator<Item = S>) -> Axis {
         let mut position = -1.0;
         let places = names.into_iter().map(|name| {
@@ -108,7 +109,7 @@ impl Axis {
         Axis { title, range: (-0.5, ticks.len() as f64 - 0.5), ticks, scale: Scale::Linear }
     }
 
-    /// Where `value` lies.
+    /// Returns the position of `value`.
     pub(crate) fn place(&self, value: f64) -> f64 {
         match self.scale {
             Scale::Linear => value,
@@ -116,7 +117,7 @@ impl Axis {
         }
     }
 
-    /// The text of the tick at `position`; empty where there is none.
+    /// Returns the text of the tick at `position`; empty where there is none.
     pub(crate) fn text(&self, position: f64) -> String {
         let tick = self.ticks.iter().find(|(at, _)| (at - position).abs() < 1e-9);
         tick.map(|(_, text)| text.clone()).unwrap_or_default()
@@ -130,7 +131,7 @@ fn ends(values: &[f64]) -> (f64, f64) {
     if max > 0.0 { (min, max) } else { (1.0, 1.0) }
 }
 
-/// The logarithms of both ends, with a margin so that no mark touches the frame.
+/// Returns the logarithms of both ends, with a margin so that no mark touches the frame.
 fn log_range(values: &[f64]) -> (f64, f64) {
     let (min, max) = ends(values);
     let (low, high) = (min.log10(), max.log10());
@@ -139,7 +140,7 @@ fn log_range(values: &[f64]) -> (f64, f64) {
     (low - margin, high + margin)
 }
 
-/// Round values between the logarithms in `range`: the densest of the usual series that doesn't crowd.
+/// Returns round values between the logarithms in `range`: the densest of the usual series that doesn't crowd.
 fn log_ticks(range: (f64, f64)) -> Vec<f64> {
     let decades = range.1 - range.0;
     let mantissas: &[f64] = match decades {
@@ -160,7 +161,7 @@ fn log_ticks(range: (f64, f64)) -> Vec<f64> {
     ticks
 }
 
-/// The next of 1, 2, 2.5, 5 and their decades.
+/// Returns the next of 1, 2, 2.5, 5 and their decades.
 fn round_step(least: f64) -> f64 {
     let decade = 10f64.powf(least.log10().floor());
     let steps = [1.0, 2.0, 2.5, 5.0].map(|mantissa| mantissa * decade);

@@ -1,5 +1,5 @@
-//! Which plots a run gets: whatever was measured at several sizes or connection counts, latencies, and what load
-//! on a slow device does to hot requests.
+//! The choice of a run's plots: everything that was measured at several sizes or connection counts, latencies, and
+//! the effect of load on a slow device on hot requests.
 
 use super::analysis::{Analysis, ScenarioAnalysis};
 use super::axis::Axis;
@@ -29,7 +29,7 @@ struct Sweep<'a, 'b> {
     points: Vec<(f64, &'b ScenarioAnalysis<'a>)>,
 }
 
-/// Everything that can be plotted of one run, groups without figures left out.
+/// Draws everything that can be plotted of one run, groups without figures left out.
 ///
 /// # Errors
 /// When a plot can't be drawn.
@@ -70,7 +70,7 @@ fn by_connections(analysis: &Analysis) -> Result<Vec<Figure>, ReportError> {
     Ok(figures)
 }
 
-/// The kind of work, the size that varies, and what stays.
+/// Returns the kind of work, the size that varies, and the other conditions.
 fn size_key(work: &Work) -> Option<(&'static str, f64, String)> {
     let (kind, body_bytes, connections, suffix) = match work {
         Work::Pull { body_bytes, connections, keep_alive, rate_per_s: None } => {
@@ -83,7 +83,7 @@ fn size_key(work: &Work) -> Option<(&'static str, f64, String)> {
     Some((kind, *body_bytes as f64, format!("{}{suffix}", connections_text(*connections))))
 }
 
-/// The kind of work, the number of connections that varies, and what stays.
+/// Returns the kind of work, the number of connections that varies, and the other conditions.
 fn connections_key(work: &Work) -> Option<(&'static str, f64, String)> {
     let (kind, connections, conditions) = match work {
         Work::Pull { body_bytes, connections, keep_alive, rate_per_s: None } => {
@@ -108,7 +108,7 @@ fn connections_text(connections: usize) -> String {
     if connections == 1 { "1 connection".to_owned() } else { format!("{count} connections") }
 }
 
-/// The scenarios that differ in what `key` says varies, where there are at least two.
+/// Returns the scenarios that differ only in the number that `key` returns, where there are at least two.
 fn sweeps<'a, 'b>(
     analysis: &'b Analysis<'a>,
     key: fn(&Work) -> Option<(&'static str, f64, String)>,
@@ -117,7 +117,7 @@ fn sweeps<'a, 'b>(
     for scenario in &analysis.scenarios {
         let Some((kind, x, conditions)) = key(&scenario.scenario.work) else { continue };
         match sweeps.iter_mut().find(|sweep| sweep.kind == kind && sweep.conditions == conditions) {
-            // Two scenarios with the same work: the first is shown.
+            // If two scenarios have the same work, the first is shown.
             Some(sweep) if sweep.points.iter().any(|(at, _)| *at == x) => {}
             Some(sweep) => sweep.points.push((x, scenario)),
             None => sweeps.push(Sweep { kind, conditions, points: vec![(x, scenario)] }),
@@ -130,7 +130,7 @@ fn sweeps<'a, 'b>(
     sweeps
 }
 
-/// One metric along a sweep; None where fewer than two of the points have values.
+/// Draws one metric along a sweep; None where fewer than two of the points have values.
 fn sweep_figure(
     analysis: &Analysis,
     sweep: &Sweep,
@@ -249,15 +249,15 @@ fn loop_kind(work: &Work) -> String {
     }
 }
 
-/// The load that hot requests have beside them.
+/// The load that runs beside hot requests.
 struct Beside {
-    /// The same requests with nothing beside them.
+    /// The work of the same requests with nothing beside them.
     twin: Work,
-    /// Size and connections of the hot requests.
+    /// The size and the connections of the hot requests.
     hot: (u64, usize),
     /// The kind of that load, and its count.
     note: String,
-    /// Names for the two marks.
+    /// The names of the two marks.
     without: &'static str,
     with: &'static str,
 }
@@ -287,7 +287,7 @@ impl Beside {
     }
 }
 
-/// For each scenario with load on a slow device: the hot latencies beside those of its twin without.
+/// Draws, for each scenario with load on a slow device, the hot latencies beside those of its twin without.
 fn mixed(analysis: &Analysis) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
     for with in &analysis.scenarios {

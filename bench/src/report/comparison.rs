@@ -1,4 +1,4 @@
-//! Before and after: the reference of two runs, scenario by scenario.
+//! The comparison of two runs: their reference before and after, scenario by scenario.
 
 use super::analysis::{Analysis, MetricRow, ScenarioAnalysis};
 use super::error::ReportError;
@@ -15,11 +15,12 @@ pub(crate) struct Change<'a> {
     pub(crate) title: &'a str,
     /// The number.
     pub(crate) metric: Metric,
-    /// In the first run.
+    /// Its spread in the first run.
     pub(crate) before: Spread,
-    /// In the second run.
+    /// Its spread in the second run.
     pub(crate) after: Spread,
-    /// After by before. The runs weren't taken in turn, so there are no pairs: the ends are the worst cases.
+    /// The ratio of after to before. The runs weren't taken in turn, so there are no pairs: the ends are the worst
+    /// cases.
     pub(crate) ratio: Spread,
     /// The wider noise of the two runs.
     pub(crate) noise: Option<Spread>,
@@ -27,7 +28,7 @@ pub(crate) struct Change<'a> {
     pub(crate) verdict: Verdict,
 }
 
-/// The changes of the first run's reference, for the scenarios that both runs have with the same work.
+/// Returns the changes of the first run's reference, for the scenarios that both runs have with the same work.
 pub(crate) fn changes<'a>(before: &Analysis<'a>, after: &Analysis<'a>) -> Vec<Change<'a>> {
     let Some(peer) = before.reference else { return Vec::new() };
     let mut changes = Vec::new();
@@ -45,7 +46,7 @@ pub(crate) fn changes<'a>(before: &Analysis<'a>, after: &Analysis<'a>) -> Vec<Ch
     changes
 }
 
-/// A figure for each metric that changed or could have.
+/// Draws a figure for each metric that changed or could have.
 ///
 /// # Errors
 /// When a plot can't be drawn.
@@ -61,7 +62,7 @@ pub(crate) fn figures(before: &Analysis, changes: &[Change]) -> Result<Vec<Figur
     Ok(figures)
 }
 
-/// The facts in which the hosts differ, which makes a change one of the hosts too.
+/// Returns the facts in which the hosts differ, so that a change may be the host's.
 pub(crate) fn host_differences(before: &Run, after: &Run) -> Vec<&'static str> {
     let (one, two) = (&before.host, &after.host);
     let facts = [
@@ -76,7 +77,7 @@ pub(crate) fn host_differences(before: &Run, after: &Run) -> Vec<&'static str> {
     facts.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
 
-/// The two numbers by which the work is judged first, and the tail of its latency.
+/// Returns the two numbers by which the work is judged first, and the tail of its latency.
 fn compared(scenario: &ScenarioAnalysis) -> Vec<Metric> {
     let mut metrics: Vec<Metric> = key_metrics(&scenario.scenario.work).iter().copied().take(2).collect();
     if !metrics.contains(&Metric::LatencyP99) {

@@ -29,7 +29,7 @@ pub enum ReportError {
     Parse {
         /// The file that was named.
         path: PathBuf,
-        /// Where the JSON differs from what was expected.
+        /// The place where the JSON differs from the expected form.
         source: serde_json::Error,
     },
     /// The run was written in another format.
@@ -38,7 +38,7 @@ pub enum ReportError {
              use the stream-bench that wrote it, or measure again"
     )]
     Version {
-        /// When the run began, as it says; control characters escaped.
+        /// The time at which the run began, as it says; control characters escaped.
         started: String,
         /// Its version.
         found: u64,
@@ -64,9 +64,9 @@ pub enum ReportError {
         path: PathBuf,
         /// Scenarios or peers.
         what: &'static str,
-        /// How many there are.
+        /// The number that the run has.
         found: usize,
-        /// How many there may be.
+        /// The most that a report can show.
         max: usize,
     },
     /// A plot couldn't be drawn.

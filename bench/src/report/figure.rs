@@ -57,7 +57,7 @@ pub(crate) struct RatioFigure {
 }
 
 impl RatioFigure {
-    /// Draws it.
+    /// Draws the figure.
     ///
     /// # Errors
     /// When the plot can't be drawn.
@@ -77,7 +77,7 @@ impl RatioFigure {
     }
 }
 
-/// The colour and shape of `peer`, the same in all plots of a run.
+/// Returns the colour and shape of `peer`, the same in all plots of a run.
 pub(crate) fn style_of(analysis: &Analysis, peer: &str) -> usize {
     if peer == "ceiling" {
         return CEILING_STYLE;
@@ -86,7 +86,7 @@ pub(crate) fn style_of(analysis: &Analysis, peer: &str) -> usize {
     order.position(|name| name == peer).unwrap_or(0) % PEER_STYLES
 }
 
-/// A scenario's title as the label of a row: printable, and cut where it is too long.
+/// Makes a row's label of a scenario's title: printable, and cut where it is too long.
 pub(crate) fn row_label(title: &str) -> String {
     let title = text::printable(title);
     if title.chars().count() <= LABEL_CHARACTERS_MAX {

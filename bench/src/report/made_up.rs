@@ -8,7 +8,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const ROUNDS: usize = 5;
 
-/// Peers and how much slower than streamd each is.
+/// The peers, with how much slower than streamd each is.
 const PEERS: [(&str, f64); 6] = [
     ("streamd", 1.0),
     ("streamd-again", 1.0),
@@ -18,7 +18,7 @@ const PEERS: [(&str, f64); 6] = [
     ("ceiling", 0.94),
 ];
 
-/// A run with a host and nothing else.
+/// Makes a run with a host and nothing else.
 pub(crate) fn bare_run() -> Run {
     Run {
         format_version: FORMAT_VERSION,
@@ -44,7 +44,7 @@ pub(crate) fn bare_run() -> Run {
     }
 }
 
-/// A peer of that name.
+/// Makes a peer of that name.
 pub(crate) fn peer(name: &str) -> PeerFacts {
     PeerFacts {
         name: name.to_owned(),
@@ -57,7 +57,7 @@ pub(crate) fn peer(name: &str) -> PeerFacts {
     }
 }
 
-/// A pull scenario without samples.
+/// Makes a pull scenario without samples.
 pub(crate) fn pull(id: &str, body_bytes: u64, connections: usize) -> Scenario {
     let work = Work::Pull { body_bytes, connections, keep_alive: true, rate_per_s: None };
     let plural = if connections == 1 { "" } else { "s" };
@@ -70,19 +70,19 @@ pub(crate) fn pull(id: &str, body_bytes: u64, connections: usize) -> Scenario {
     }
 }
 
-/// One second of nothing.
+/// Makes a sample of one second in which nothing happened.
 pub(crate) fn sample(peer: &str, round: usize) -> Sample {
     Sample { peer: peer.to_owned(), round, elapsed_s: 1.0, ..Sample::default() }
 }
 
-/// One peer, one scenario, no comparison.
+/// Makes a run of one peer and one scenario, without a comparison.
 pub(crate) fn single() -> Run {
     let mut scenario = pull("1 KiB", KIB, 64);
     fill(&mut scenario, &PEERS[..1], ROUNDS, 1.0);
     Run { peers: vec![peer("streamd")], scenarios: vec![scenario], ..bare_run() }
 }
 
-/// Cut off in the second scenario, before its first counted round.
+/// Makes a run that was cut off in the second scenario, before its first counted round.
 pub(crate) fn interrupted() -> Run {
     let (mut first, mut second) = (pull("1 GiB", GIB, 1), pull("1 MiB", MIB, 64));
     let peers = [PEERS[0], PEERS[2]];
@@ -92,12 +92,12 @@ pub(crate) fn interrupted() -> Run {
     Run { peers, scenarios: vec![first, second], interrupted: true, ..bare_run() }
 }
 
-/// Five peers, a second streamd, every kind of scenario, errors and gaps.
+/// Makes a run of five peers, a second streamd, every kind of scenario, errors and gaps.
 pub(crate) fn full() -> Run {
     shaped(1.0)
 }
 
-/// [`full`] a week later, with a server that needs a fifth less CPU.
+/// Makes the run of [`full`] a week later, with a server that needs a fifth less CPU.
 pub(crate) fn later() -> Run {
     Run { started: "2026-11-27T09:41:50Z".to_owned(), ..shaped(0.8) }
 }
@@ -178,7 +178,7 @@ fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// Rounds 0 to `rounds` of `peers`.
+/// Adds rounds 0 to `rounds` of `peers`.
 fn fill(scenario: &mut Scenario, peers: &[(&str, f64)], rounds: usize, cost: f64) {
     let work = scenario.work;
     for round in 0..=rounds {

@@ -1,4 +1,4 @@
-//! The numbers that a sample yields: what each means, in which unit, and whether more of it is better.
+//! The numbers that a sample yields, each with its meaning, its unit, and whether more of it is better.
 
 use crate::result::{Latency, Sample, Work};
 
@@ -69,7 +69,7 @@ const LATENCIES: [Metric; 5] =
     [Metric::LatencyP50, Metric::LatencyP90, Metric::LatencyP99, Metric::LatencyP999, Metric::LatencyMax];
 
 impl Metric {
-    /// All, in the order in which tables list them.
+    /// All metrics, in the order in which tables list them.
     pub(crate) const ALL: [Metric; 18] = [
         Metric::Throughput,
         Metric::RequestRate,
@@ -94,8 +94,8 @@ impl Metric {
     /// The five latency percentiles, ascending.
     pub(crate) const LATENCIES: [Metric; 5] = LATENCIES;
 
-    /// The sample's value; None where it wasn't measured, or where the run ended before there was anything to
-    /// measure (no answer yet, or less CPU than the 10 ms in which /proc/PID/stat counts).
+    /// Returns the sample's value; None where it wasn't measured, or where the run ended before there was anything
+    /// to measure (no answer yet, or less CPU than the 10 ms in which /proc/PID/stat counts).
     pub(crate) fn value(self, sample: &Sample) -> Option<f64> {
         let latency = |pick: fn(&Latency) -> f64| sample.latency.as_ref().map(pick);
         let value = match self {
@@ -121,7 +121,7 @@ impl Metric {
         value.filter(|value| value.is_finite() && *value > 0.0)
     }
 
-    /// For the heads of rows and columns.
+    /// Returns the title in the heads of rows and columns.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Metric::Throughput => "Throughput",
@@ -145,7 +145,7 @@ impl Metric {
         }
     }
 
-    /// One line for the reader who meets the number for the first time.
+    /// Returns one line for a reader who meets the number for the first time.
     pub(crate) fn meaning(self) -> &'static str {
         match self {
             Metric::Throughput => "Payload bytes a second, heads not counted; 1 GB is 10⁹ bytes.",
@@ -183,12 +183,12 @@ impl Metric {
         }
     }
 
-    /// The words for the direction in which a difference is an improvement.
+    /// Returns the words for the direction in which a difference is an improvement.
     pub(crate) fn better(self) -> &'static str {
         if self.more_is_better() { "more is better" } else { "less is better" }
     }
 
-    /// The quantity that it counts.
+    /// Returns the quantity that the number counts.
     pub(crate) fn quantity(self) -> Quantity {
         match self {
             Metric::Throughput
@@ -209,7 +209,8 @@ impl Metric {
         }
     }
 
-    /// For the axis of a plot: what it is, and in which unit. Where ticks carry prefixes, the unit without one.
+    /// Returns the title of a plot's axis: the number, and its unit. Where ticks carry prefixes, the unit has
+    /// none.
     pub(crate) fn axis_title(self) -> String {
         let unit = match self.quantity() {
             Quantity::BytesPerSecond => "bytes per second",
@@ -231,7 +232,7 @@ impl Metric {
         matches!(self, Throughput | RequestRate | Fairness | ColdThroughput | UploadThroughput)
     }
 
-    /// Whether it says something about `work`. Bytes of probe requests, say, aren't a throughput.
+    /// Whether the number is meaningful for `work`. Bytes of probe requests, say, aren't a throughput.
     pub(crate) fn applies_to(self, work: &Work) -> bool {
         if LATENCIES.contains(&self) || self == Metric::MemoryPeak {
             return true;
@@ -271,7 +272,7 @@ impl Metric {
     }
 }
 
-/// The numbers by which `work` is judged first, at least two; the most telling one first.
+/// Returns the numbers by which `work` is judged first, at least two; the most telling one first.
 pub(crate) fn key_metrics(work: &Work) -> &'static [Metric] {
     match work {
         Work::Pull { rate_per_s: Some(_), .. } => {

@@ -1,7 +1,7 @@
-//! From the JSON of one or several runs to tables for the terminal and a page with plots.
+//! The report: the JSON of one or several runs becomes tables for the terminal and a page with plots.
 //!
-//! `read` takes a result file, `analysis` computes, `table` and `page` show; `chart` chooses what is plotted and `plot`
-//! draws it.
+//! `read` takes a result file, `analysis` computes, `table` and `page` show; `chart` chooses what is plotted and
+//! `plot` draws it.
 
 mod analysis;
 mod axis;

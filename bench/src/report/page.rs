@@ -1,4 +1,4 @@
-//! One HTML file that needs nothing else: no script, no font, no picture from anywhere.
+//! The page of a report, one HTML file that needs nothing else: no script, no font, no picture from anywhere.
 
 use super::analysis::{Analysis, MetricRow, NoiseSource, PAIRS_MIN};
 use super::chart;
@@ -14,7 +14,7 @@ use crate::statistics::Verdict;
 /// The most runs on one page: each has its own tables and plots, and a browser has to lay them all out.
 const RUNS_MAX: usize = 16;
 
-/// Turns runs, oldest first, into one HTML page. Of several runs each later one is compared with the first.
+/// Turns runs, oldest first, into one HTML page. Each run after the first is compared with that.
 ///
 /// # Errors
 /// When there is no run, more than 16, one of another format version, or a plot can't be drawn.
@@ -103,7 +103,7 @@ fn cores(cores: &[usize]) -> String {
     }
 }
 
-/// The circumstances that keep the run from saying more.
+/// Lists the circumstances that limit the meaning of the run.
 fn notices(html: &mut String, analysis: &Analysis) {
     let run = analysis.run;
     let mut notices = Vec::new();
@@ -215,7 +215,7 @@ fn change_table(html: &mut String, changes: &[Change]) {
     html.push_str("</tbody>\n</table></div>\n");
 }
 
-/// The meaning of the numbers that are shown.
+/// Explains the numbers that are shown.
 fn words(html: &mut String, analyses: &[Analysis]) {
     html.push_str("<h2>What the numbers mean</h2>\n<dl class=\"words\">\n");
     let shown = |metric: &Metric| {

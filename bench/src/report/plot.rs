@@ -1,4 +1,4 @@
-//! Draws plots as SVG. Colours are fixed here and mapped to the reader's light or dark theme by the page's style
+//! Plots, drawn as SVG. Colours are fixed here and mapped to the reader's light or dark theme by the page's style
 //! sheet, which selects elements by the colour that is written into them.
 
 use std::ops::Range;
@@ -16,7 +16,7 @@ use super::axis::Axis;
 use super::error::ReportError;
 use crate::statistics::Spread;
 
-/// Grid and axes; the text; noise bands. The style sheet knows them.
+/// The colours of grid, axes, text and noise bands, which the style sheet knows.
 const GRID: RGBColor = RGBColor(0xDD, 0xDD, 0xDC);
 const FRAME: RGBColor = RGBColor(0x9A, 0x9A, 0x98);
 const TEXT: RGBColor = RGBColor(0x55, 0x55, 0x53);
@@ -49,17 +49,17 @@ const HEIGHT: u32 = 560;
 const TICK_FONT: f64 = 23.0 * 1.24;
 const TITLE_FONT: f64 = 24.0 * 1.24;
 const MARK: i32 = 8;
-/// How far the marks of neighbouring series stand apart, so that their whiskers don't cover each other.
+/// The distance of neighbouring series' marks, so that their whiskers don't cover each other.
 const DODGE: i32 = 7;
 
 /// Lines over an axis, one for each peer.
 #[derive(Debug)]
 pub(crate) struct LinePlot {
-    /// For error texts.
+    /// The title for error texts.
     pub(crate) title: String,
-    /// Horizontal.
+    /// The horizontal axis.
     pub(crate) x: Axis,
-    /// Vertical.
+    /// The vertical axis.
     pub(crate) y: Axis,
     /// The lines.
     pub(crate) series: Vec<Series>,
@@ -68,24 +68,24 @@ pub(crate) struct LinePlot {
 /// One line.
 #[derive(Debug)]
 pub(crate) struct Series {
-    /// Which colour and shape.
+    /// The number of its colour and shape.
     pub(crate) style: usize,
     /// Its values over x, ascending.
     pub(crate) points: Vec<(f64, Spread)>,
-    /// Noise around the line: x, least, greatest; empty where none is shown.
+    /// The noise around the line: x, least, greatest; empty where none is shown.
     pub(crate) band: Vec<(f64, f64, f64)>,
 }
 
 /// Rows of marks over a horizontal axis.
 #[derive(Debug)]
 pub(crate) struct RowPlot {
-    /// For error texts.
+    /// The title for error texts.
     pub(crate) title: String,
-    /// Horizontal.
+    /// The horizontal axis.
     pub(crate) x: Axis,
-    /// From top to bottom.
+    /// The rows from top to bottom.
     pub(crate) rows: Vec<Row>,
-    /// Where a line is drawn from top to bottom: the value that means no difference.
+    /// The value that means no difference, at which a line is drawn from top to bottom.
     pub(crate) neutral: Option<f64>,
 }
 
@@ -94,9 +94,9 @@ pub(crate) struct RowPlot {
 pub(crate) struct Row {
     /// Its name.
     pub(crate) label: String,
-    /// Which colour and shape.
+    /// The number of its colour and shape.
     pub(crate) style: usize,
-    /// Noise around the neutral value.
+    /// The noise around the neutral value.
     pub(crate) band: Option<(f64, f64)>,
     /// The value before, or without the load.
     pub(crate) hollow: Option<Spread>,
@@ -109,7 +109,7 @@ type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<Axis, Axis>>;
 type Outcome<T = ()> = Result<T, String>;
 type Pixel = (i32, i32);
 
-/// The library's own axes choose their ticks themselves; these have them already.
+/// Gives the library the axis's own ticks, which it would otherwise choose itself.
 impl Ranged for Axis {
     type FormatOption = NoDefaultFormatting;
     type ValueType = f64;
@@ -233,7 +233,7 @@ fn draw_row(area: &Area, row: &Row, pixel: impl Fn(f64) -> Pixel) -> Outcome {
     Ok(())
 }
 
-/// The colour and shape of `style` alone, as a small SVG element for legends.
+/// Draws the colour and shape of `style` alone, as a small SVG element for legends.
 ///
 /// # Errors
 /// When the library fails.
@@ -245,7 +245,7 @@ pub(crate) fn swatch(style: usize) -> Result<String, ReportError> {
     drawn.map_err(|reason| ReportError::Plot { title: "legend".to_owned(), reason })
 }
 
-/// The colour of noise bands, as a small SVG element for legends.
+/// Draws the colour of noise bands, as a small SVG element for legends.
 ///
 /// # Errors
 /// When the library fails.
@@ -264,7 +264,7 @@ fn draw(size: (u32, u32), content: impl FnOnce(&Area) -> Outcome) -> Outcome<Str
     Ok(svg)
 }
 
-/// Axes, ticks, titles and the grid.
+/// Draws axes, ticks, titles and the grid.
 fn frame<'a>(area: &Area<'a>, x: &Axis, y: &Axis, left: u32, y_grid: bool) -> Outcome<Chart<'a>> {
     let mut chart = ChartBuilder::on(area)
         .margin_top(16)
@@ -306,7 +306,7 @@ fn whisker(area: &Area, ends: [Pixel; 2], colour: RGBColor) -> Outcome {
     Ok(())
 }
 
-/// A mark of `style`: its shape tells as much as its colour.
+/// Draws a mark of `style`, whose shape tells as much as its colour.
 fn mark(area: &Area, style: usize, at: Pixel, hollow: bool) -> Outcome {
     let corners = corners(style).into_iter().map(|(x, y)| (at.0 + x, at.1 + y));
     let mut outline: Vec<Pixel> = corners.collect();

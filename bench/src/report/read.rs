@@ -1,4 +1,4 @@
-//! Reading a result file, within limits: it may come from anywhere.
+//! The reader of result files, which may come from anywhere, so that it has limits.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -35,8 +35,8 @@ pub fn read(path: &Path) -> Result<Run, ReportError> {
     parse(path, &json)
 }
 
-/// The version is looked at first: a file of another version may lack fields, and "missing field" would say the
-/// wrong thing about it.
+/// Parses a run. The version is looked at first: a file of another version may lack fields, and "missing field"
+/// would say the wrong thing about it.
 fn parse(path: &Path, json: &[u8]) -> Result<Run, ReportError> {
     let failed = |source| ReportError::Parse { path: path.to_owned(), source };
     let value: serde_json::Value = serde_json::from_slice(json).map_err(failed)?;

@@ -9,10 +9,10 @@ use super::text::{escaped, measured, ratio_range, ratio_spread, verdict};
 use crate::result::Work;
 use crate::statistics::Verdict;
 
-/// Numbers of each scenario in the overview.
+/// The numbers of each scenario in the overview.
 const OVERVIEW_METRICS: usize = 2;
 
-/// The most telling numbers of every scenario, with every peer's ratio to the reference.
+/// Writes the most telling numbers of every scenario, with every peer's ratio to the reference.
 pub(crate) fn overview(html: &mut String, analysis: &Analysis) -> Result<(), ReportError> {
     html.push_str("<h2>At a glance</h2>\n");
     let Some(reference) =
@@ -51,7 +51,7 @@ pub(crate) fn overview(html: &mut String, analysis: &Analysis) -> Result<(), Rep
     Ok(())
 }
 
-/// Every number of every scenario.
+/// Writes every number of every scenario.
 pub(crate) fn scenarios(html: &mut String, analysis: &Analysis) -> Result<(), ReportError> {
     if analysis.scenarios.is_empty() {
         return Ok(());
@@ -78,7 +78,7 @@ pub(crate) fn scenarios(html: &mut String, analysis: &Analysis) -> Result<(), Re
     Ok(())
 }
 
-/// Figures beside each other as far as the window allows.
+/// Writes figures beside each other as far as the window allows.
 pub(crate) fn figures(html: &mut String, figures: &[Figure]) -> Result<(), ReportError> {
     html.push_str("<div class=\"grid\">\n");
     for figure in figures {
@@ -100,7 +100,7 @@ pub(crate) fn figures(html: &mut String, figures: &[Figure]) -> Result<(), Repor
     Ok(())
 }
 
-/// A part that is closed until it is asked for; `summary` and `content` are HTML.
+/// Writes a part that is closed until it is clicked; `summary` and `content` are HTML.
 pub(crate) fn details(html: &mut String, summary: &str, content: &str) {
     html.push_str(&format!("<details>\n<summary>{summary}</summary>\n{content}</details>\n"));
 }
@@ -163,7 +163,7 @@ fn full_cell(row: &MetricRow, cell: Option<&Cell>) -> String {
     format!("<td>{}<small>{}</small>{}</td>", text.median, text.range, against(cell, true))
 }
 
-/// The ratio and what it says: on two lines, or on one below a value.
+/// Writes the ratio and its verdict: on two lines, or on one below a value.
 fn against(cell: &Cell, below_value: bool) -> String {
     let Some(against) = cell.against else { return String::new() };
     let class = if against.verdict == Verdict::None { "" } else { " class=\"differs\"" };

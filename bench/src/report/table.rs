@@ -8,14 +8,15 @@ use super::text::{self, printable};
 use crate::result::Run;
 use crate::statistics::Verdict;
 
-/// Columns of a table; narrower terminals wrap it themselves.
+/// The columns of a table; narrower terminals wrap it themselves.
 const WIDTH: u16 = 110;
 
-/// Columns by their alignment, rows by nothing: a pair of lines belongs to the peer whose name stands at the first.
+/// The style of tables: columns have an alignment, and rows no separators, as a pair of lines belongs to the peer
+/// whose name stands at the first.
 const TABLE_STYLE: TableStyle =
     TableStyle::new().header_separator(LineStyle::none().fill('-').junction(' ').left('-').right('-'));
 
-/// The tables of `run`, one for each scenario, with its key numbers.
+/// Writes the tables of `run`, one for each scenario, with its key numbers.
 pub fn tables(run: &Run) -> String {
     let analysis = Analysis::of(run);
     let mut out = String::new();
@@ -86,7 +87,7 @@ fn scenario_text(out: &mut String, analysis: &Analysis, scenario: &ScenarioAnaly
     }
 }
 
-/// Peers by metrics.
+/// Makes a table of peers by metrics.
 fn grid(analysis: &Analysis, scenario: &ScenarioAnalysis, rows: &[&MetricRow]) -> Table {
     let mut table = Table::new();
     table.load_style(TABLE_STYLE);
@@ -124,7 +125,7 @@ fn noise_text(row: &MetricRow) -> String {
     format!("{}{mark}", text::ratio_range(noise.spread))
 }
 
-/// How to read the tables.
+/// Explains how to read the tables.
 fn foot(out: &mut String, analysis: &Analysis) {
     let Some(reference) = analysis.reference else { return };
     let Some(pairs) = analysis.pairs_max() else { return };

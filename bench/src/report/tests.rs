@@ -1,4 +1,4 @@
-//! The page as a whole, and files that aren't results.
+//! Tests of the page as a whole, and of files that aren't results.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use super::read::RESULT_BYTES_MAX;
 use super::{ReportError, made_up, page, read};
 use crate::result::{FORMAT_VERSION, Run};
 
-/// The SVG elements of `html`.
+/// Returns the SVG elements of `html`.
 fn drawings(html: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut rest = html;
@@ -53,8 +53,8 @@ fn full_run_has_every_plot_and_every_peer() {
     let html = page(&[made_up::full()]).unwrap();
     check_well_formed(&html);
     let plots = html.matches("<figure>").count();
-    // Three metrics by size for pull and stream each, two by connections, two of uploads, two mixed, and a latency plot
-    // for each of the scenarios with small bodies.
+    // The plots are three metrics by size for pull and stream each, two by connections, two of uploads, two mixed,
+    // and a latency plot for each of the scenarios with small bodies.
     assert_eq!((plots, html.matches("class=\"plot\"").count()), (3 + 3 + 2 + 2 + 2 + 13, plots));
     for expected in [
         "lighttpd 1.2.3",
@@ -209,6 +209,6 @@ fn a_browser_shows_the_page() {
     assert_eq!((number(16), number(20)), (1400, 2000));
     let empty = "<!DOCTYPE html><title>blank</title>";
     let blank = fs::read(screenshot(directory.path(), empty, 1400, 2000).unwrap()).unwrap();
-    // Nothing compresses as well as a blank page: what shows text and plots is many times larger.
+    // Nothing compresses as well as a blank page: a picture of text and plots is many times larger.
     assert!(picture.len() > 5 * blank.len(), "{} bytes, blank {}", picture.len(), blank.len());
 }

@@ -1,9 +1,9 @@
-//! Numbers and foreign text as a reader should see them.
+//! The texts of numbers and of foreign strings, as a reader should see them.
 
 use super::metric::{Metric, Quantity};
 use crate::statistics::{Spread, Verdict};
 
-/// `spread` in the metric's unit: the median with its unit, and least to greatest in the same unit.
+/// The text of a spread in the metric's unit: the median with its unit, and least to greatest in the same unit.
 pub(crate) struct Measured {
     /// `9.21 GB/s`
     pub(crate) median: String,
@@ -11,7 +11,7 @@ pub(crate) struct Measured {
     pub(crate) range: String,
 }
 
-/// The texts of a measured spread.
+/// Returns the texts of a measured spread.
 pub(crate) fn measured(metric: Metric, spread: Spread) -> Measured {
     let (divisor, unit) = unit_of(metric.quantity(), spread.median);
     let scaled = |value: f64| number(value / divisor);
@@ -22,7 +22,7 @@ pub(crate) fn measured(metric: Metric, spread: Spread) -> Measured {
     }
 }
 
-/// One value in few digits, for the ticks of an axis: with its unit where that changes along the axis.
+/// Writes one value in few digits, for the ticks of an axis: with its unit where that changes along the axis.
 pub(crate) fn tick(quantity: Quantity, value: f64) -> String {
     let (divisor, unit) = unit_of(quantity, value);
     let digits = short(value / divisor);
@@ -32,23 +32,23 @@ pub(crate) fn tick(quantity: Quantity, value: f64) -> String {
     }
 }
 
-/// Bytes as people name file sizes: `1 KiB`, `169 B`, `1.5 MiB`.
+/// Writes bytes as people name file sizes: `1 KiB`, `169 B`, `1.5 MiB`.
 pub(crate) fn size(bytes: f64) -> String {
     let (divisor, unit) = binary_unit(bytes);
     format!("{} {unit}", short(bytes / divisor))
 }
 
-/// `0.98 [0.96..1.01]`
+/// Writes a ratio's spread as `0.98 [0.96..1.01]`.
 pub(crate) fn ratio_spread(ratio: Spread) -> String {
     format!("{} [{}..{}]", ratio_number(ratio.median), ratio_number(ratio.min), ratio_number(ratio.max))
 }
 
-/// `[0.96..1.01]`
+/// Writes a ratio's range as `[0.96..1.01]`.
 pub(crate) fn ratio_range(ratio: Spread) -> String {
     format!("[{}..{}]", ratio_number(ratio.min), ratio_number(ratio.max))
 }
 
-/// The word for a verdict.
+/// Returns the word for a verdict.
 pub(crate) fn verdict(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Higher => "higher",
@@ -57,7 +57,7 @@ pub(crate) fn verdict(verdict: Verdict) -> &'static str {
     }
 }
 
-/// `text` without what could steer a terminal or end an XML document: control characters become escapes.
+/// Replaces control characters, which could steer a terminal or end an XML document, by escapes.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, character| {
         if character.is_control() || is_bidirectional_control(character) {
@@ -69,7 +69,7 @@ pub(crate) fn printable(text: &str) -> String {
     })
 }
 
-/// `text` for an HTML body or a quoted attribute; line ends and tabs stay.
+/// Escapes `text` for an HTML body or a quoted attribute; line ends and tabs stay.
 pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -89,7 +89,7 @@ pub(crate) fn escaped(text: &str) -> String {
     out
 }
 
-/// A command line as it could be typed; words with anything unusual in them are quoted.
+/// Writes a command line as it could be typed; words with anything unusual in them are quoted.
 pub(crate) fn command(words: &[String]) -> String {
     let plain = |word: &str| {
         !word.is_empty() && word.chars().all(|of| of.is_ascii_alphanumeric() || "-_./:=,@%+".contains(of))
@@ -100,12 +100,13 @@ pub(crate) fn command(words: &[String]) -> String {
     quoted.collect::<Vec<_>>().join(" ")
 }
 
-/// Overrides and isolates reorder what stands around them: a name could pass itself off as another.
+/// Whether the character is an override or isolate, which reorders the text around it: a name could pass itself
+/// off as another.
 fn is_bidirectional_control(character: char) -> bool {
     matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The divisor, and the name of the unit that then holds.
+/// Returns the divisor of a value, and the name of the unit that then holds.
 fn unit_of(quantity: Quantity, value: f64) -> (f64, &'static str) {
     let largest = |units: &[(f64, &'static str)]| {
         let fitting = units.iter().rev().find(|(divisor, _)| value.abs() >= *divisor);
@@ -134,7 +135,7 @@ fn binary_unit(value: f64) -> (f64, &'static str) {
     (1.0, "B")
 }
 
-/// About three digits: more would claim what no run here can show.
+/// Writes about three digits: more would claim a precision that no run here has.
 fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 99.95 => thousands(value),
@@ -154,7 +155,7 @@ fn ratio_number(value: f64) -> String {
     }
 }
 
-/// Without needless zeros: `1`, `2.5`, `0.05`, `10,000`.
+/// Writes a value without needless zeros: `1`, `2.5`, `0.05`, `10,000`.
 fn short(value: f64) -> String {
     if value.abs() >= 99.95 {
         return thousands(value);

@@ -1,4 +1,4 @@
-//! Uploads of all sizes and file systems in one picture: every peer by the reference.
+//! The figure of uploads of all sizes and file systems: every peer by the reference.
 
 use super::analysis::{Analysis, ScenarioAnalysis};
 use super::error::ReportError;
@@ -11,7 +11,7 @@ use crate::result::Work;
 /// The numbers by which uploads are judged.
 const METRICS: [Metric; 2] = [Metric::ServerCpuPerGb, Metric::Throughput];
 
-/// A figure for each metric of which there are ratios.
+/// Draws a figure for each metric that has ratios.
 ///
 /// # Errors
 /// When a plot can't be drawn.
@@ -40,7 +40,7 @@ fn figure(analysis: &Analysis, metric: Metric) -> Result<Option<Figure>, ReportE
     RatioFigure { metric, ratio, note: format!("by that of {reference}"), peers, rows }.draw().map(Some)
 }
 
-/// One row for each peer that has a ratio; the first bears the scenario's name.
+/// Makes one row for each peer that has a ratio; the first bears the scenario's name.
 fn rows(analysis: &Analysis, scenario: &ScenarioAnalysis, metric: Metric) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     let Some(row) = scenario.row(metric) else { return rows };

@@ -1,5 +1,5 @@
-//! Many connections that do nothing or read slowly: what each costs the server in memory, and what all of them
-//! cost a request that comes meanwhile.
+//! Many connections that do nothing or read slowly: the memory that each costs the server, and the latency that
+//! all of them cost a request meanwhile.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,7 +10,7 @@ use super::measurement::Measurement;
 use crate::load::{self, Answer, ConnectionWork, Load, Pace};
 use crate::result::{Sample, Work};
 
-/// Connections from one loopback address; the next come from the next address.
+/// The connections from one loopback address; further ones come from the next address.
 const CONNECTIONS_PER_SOURCE: usize = 10_000;
 
 pub(super) fn measure(measurement: &Measurement<'_>) -> Result<Sample> {
@@ -44,7 +44,7 @@ pub(super) fn measure(measurement: &Measurement<'_>) -> Result<Sample> {
     })
 }
 
-/// Enough loopback source addresses for so many connections; none for a server elsewhere. Each measurement takes
+/// Returns enough loopback source addresses for `connections`; none for a server elsewhere. Each measurement takes
 /// a network of its own, since the ports of the last are in TIME_WAIT for a minute.
 fn sources(server: IpAddr, connections: usize) -> Vec<IpAddr> {
     static NETWORK: AtomicU8 = AtomicU8::new(0);

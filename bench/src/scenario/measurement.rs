@@ -1,4 +1,4 @@
-//! One measurement: a plan's load on a server, counted while the clock runs.
+//! A measurement: a plan's load on a server, counted while the clock runs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::peer::{Cost, UploadSupport, own_cost};
 use crate::progress::Progress;
 use crate::result::Sample;
 
-/// A plan, and all that it takes to measure it once.
+/// A plan, with everything that is needed to measure it once.
 #[derive(Clone, Copy)]
 pub struct Measurement<'a> {
     /// The work.
@@ -22,7 +22,7 @@ pub struct Measurement<'a> {
     pub subject: &'a Subject<'a>,
     /// The client that asks for it.
     pub client: &'a ClientSetup,
-    /// How long each part lasts.
+    /// The length of each part.
     pub timing: Timing,
     /// The display that shows that time passes.
     pub progress: &'a Progress,
@@ -32,35 +32,35 @@ pub struct Measurement<'a> {
 pub struct Subject<'a> {
     /// Its name in samples.
     pub name: &'a str,
-    /// Where it speaks HTTP.
+    /// The address of its HTTP port.
     pub http: SocketAddr,
-    /// Where it takes frames.
+    /// The address that takes frames.
     pub frames: Option<SocketAddr>,
-    /// Where it takes POST /stream.
+    /// The address that takes POST /stream.
     pub control: Option<SocketAddr>,
-    /// Connections that it takes, as far as is known.
+    /// The most connections that it takes, as far as is known.
     pub connections_max: u64,
     /// Its support of uploads.
     pub uploads: UploadSupport,
     /// Its memory before its first load: memory that it keeps of former loads isn't free for the next.
     pub memory_at_start_bytes: u64,
-    /// Looks at its cost so far.
+    /// A function that returns its cost so far.
     pub cost: &'a dyn Fn() -> Cost,
 }
 
-/// How the client is set up.
+/// The set-up of the client.
 #[derive(Clone, Debug)]
 pub struct ClientSetup {
-    /// Client threads, at most; fewer where there are fewer connections.
+    /// The most client threads; there are fewer where there are fewer connections.
     pub threads: usize,
-    /// Cores of those threads.
+    /// The cores of those threads.
     pub cores: Vec<usize>,
     /// The use that is made of bodies.
     pub mode: ClientMode,
 }
 
 impl ClientSetup {
-    /// As the command line has it.
+    /// Takes the set-up from the command line.
     pub fn of(common: &Common) -> ClientSetup {
         ClientSetup { threads: common.threads, cores: common.client_cores.clone(), mode: common.client_mode }
     }
@@ -81,7 +81,7 @@ struct Costs {
 }
 
 impl Measurement<'_> {
-    /// A load on `address`, from connections that the kernel gives their source addresses.
+    /// Makes a load on `address`, from connections that the kernel gives their source addresses.
     pub(super) fn load(
         &self,
         address: SocketAddr,
@@ -101,7 +101,7 @@ impl Measurement<'_> {
         }
     }
 
-    /// Requests for the first of the plan's files, over connections that stay.
+    /// Makes a load of requests for the first of the plan's files, over connections that stay.
     pub(super) fn hot_load(&self, connections: usize, pace: Pace) -> Result<Load> {
         let [hot, ..] = self.plan.files.as_slice() else { bail!("{} needs a hot file", self.plan.id) };
         let requests = Arc::new([(self.get(&hot.url_path, true), Answer::Body { bytes: hot.bytes })]);
@@ -109,13 +109,13 @@ impl Measurement<'_> {
         Ok(self.load(self.subject.http, work, connections, pace))
     }
 
-    /// The head of a GET of `path`.
+    /// Returns the head of a GET of `path`.
     pub(super) fn get(&self, path: &str, keep_alive: bool) -> Vec<u8> {
         let close = if keep_alive { "" } else { "Connection: close\r\n" };
         format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{close}\r\n", self.subject.http).into_bytes()
     }
 
-    /// Runs `load` for the warm-up, uncounted, and then for the measurement's duration. Costs are looked at right when
+    /// Runs `load` for the warm-up, uncounted, and then for the measurement's duration. Costs are taken right when
     /// the clock starts and right when it stops, so that they cover the same time.
     pub(super) fn run(&self, load: &Load) -> Result<Outcome> {
         let running = load::start(load).context("starting the load")?;
@@ -132,7 +132,7 @@ impl Measurement<'_> {
 }
 
 impl Outcome {
-    /// The sample that the results show.
+    /// Returns the sample for the results.
     pub(super) fn sample(&self) -> Sample {
         let Outcome { tally, elapsed, before, after } = self;
         Sample {

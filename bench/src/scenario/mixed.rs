@@ -10,7 +10,7 @@ use crate::fixture::{make_cold, push_out};
 use crate::load::{self, Answer, ColdPull, ConnectionWork, Load, Pace};
 use crate::result::{Sample, Work};
 
-/// Time after which a server that lost what it had read ahead for its cold pulls has caught up: 64 windows of 1 MiB
+/// The time after which a server whose readahead for its cold pulls was dropped has caught up: 64 windows of 1 MiB
 /// take 1.3 s from a device of 50 MiB a second.
 const COLD_SETTLE: Duration = Duration::from_secs(2);
 
@@ -47,7 +47,7 @@ pub(super) fn measure(measurement: &Measurement<'_>) -> Result<Sample> {
     })
 }
 
-/// Pulls of the cold files, each by a connection of its own.
+/// Makes the load of the cold files' pulls, each by a connection of its own.
 fn cold_load(measurement: &Measurement<'_>, cold_pulls: usize) -> Result<Load> {
     let Measurement { plan, subject, .. } = measurement;
     if plan.cold_files.is_empty() {

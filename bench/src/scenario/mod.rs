@@ -1,4 +1,4 @@
-//! A scenario: one piece of work that every server does alike, and how it is measured once.
+//! Scenarios: pieces of work that every server does alike, and their measurement.
 
 mod connections;
 mod measurement;
@@ -18,14 +18,14 @@ use anyhow::{Context, Result};
 
 use crate::result::{Sample, Work};
 
-/// Whether `subject` can do this work at all, or why not.
+/// Checks whether `subject` can do this work at all; the error says why not.
 pub fn can(plan: &Plan, subject: &Subject<'_>) -> Result<(), String> {
     let unless = |can: bool, reason: &str| if can { Ok(()) } else { Err(reason.to_owned()) };
     match plan.work {
         Work::Push { .. } => unless(subject.frames.is_some(), "takes no frames"),
         Work::Stream { .. } => unless(subject.control.is_some(), "has no control plane"),
         Work::Connections { connections, .. } => {
-            // One more for the probe.
+            // One more connection is needed for the probe.
             let most = subject.connections_max;
             unless(most > connections as u64, &format!("takes {most} connections at most"))
         }
@@ -34,7 +34,7 @@ pub fn can(plan: &Plan, subject: &Subject<'_>) -> Result<(), String> {
     }
 }
 
-/// Measures once.
+/// Measures the plan once.
 pub fn measure(measurement: &Measurement<'_>) -> Result<Sample> {
     let Measurement { plan, subject, .. } = measurement;
     let sample = match plan.work {

@@ -11,39 +11,39 @@ use crate::fixture::Fixture;
 use crate::result::Work;
 use crate::usage::refuse;
 
-/// Times as long as the others that a measurement beside a slow device takes: in a second some of 64 pulls get nothing
-/// from one of 50 MiB/s.
+/// The factor by which a measurement beside a slow device is longer: in a second some of 64 pulls get nothing from
+/// a device of 50 MiB/s.
 pub(super) const SLOW_DURATION_FACTOR: u32 = 4;
 
-/// Times as long as the others that uploads take, which count as a whole: the largest take about a second.
+/// The factor by which a measurement of whole uploads is longer: the largest take about a second.
 const UPLOAD_DURATION_FACTOR: u32 = 2;
 
 /// One piece of work, with the files that it needs.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Short and unique: `pull-1GiB-16c`.
+    /// The id, short and unique: `pull-1GiB-16c`.
     pub id: String,
-    /// For tables.
+    /// The title in tables.
     pub title: String,
     /// The work itself.
     pub work: Work,
     /// The files that are asked for, in turn.
     pub files: Vec<ServedFile>,
-    /// Files that are pulled cold meanwhile.
+    /// The files that are pulled cold meanwhile.
     pub cold_files: Vec<ServedFile>,
-    /// The names that it uploads to.
+    /// The names that the work uploads to.
     pub uploads: Option<UploadTo>,
 }
 
-/// The service that servers are set up for. Each kind has servers of its own, so that what one needs costs another
-/// nothing.
+/// The service that servers are set up for. Each kind has servers of its own, so that a feature that one needs
+/// costs another nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Serving {
     /// Files, frames and streams: reading alone.
     Files,
-    /// Uploads, answered when they have their name.
+    /// Uploads that are answered when they have their name.
     Uploads,
-    /// Uploads, answered when they are on the disk.
+    /// Uploads that are answered when they are on the disk.
     DurableUploads,
 }
 
@@ -51,7 +51,7 @@ impl Serving {
     /// All kinds, in the order in which a comparison takes them.
     pub const ALL: [Serving; 3] = [Serving::Files, Serving::Uploads, Serving::DurableUploads];
 
-    /// The words for servers that are set up so.
+    /// Returns the words for servers with this set-up.
     pub fn describe(self) -> &'static str {
         match self {
             Serving::Files => "",
@@ -62,7 +62,7 @@ impl Serving {
 }
 
 impl Plan {
-    /// The service that servers must be set up for.
+    /// Returns the service that servers must be set up for.
     pub fn serving(&self) -> Serving {
         match self.work {
             Work::Put { durable: true, .. } => Serving::DurableUploads,
@@ -71,7 +71,7 @@ impl Plan {
         }
     }
 
-    /// A set's timing, as this plan needs it.
+    /// Returns a set's timing, as this plan needs it.
     pub fn timing(&self, set: Timing) -> Timing {
         let factor = match self.work {
             Work::Mixed { cold_pulls: 1.., .. } | Work::MixedPut { uploads: 1.., .. } => SLOW_DURATION_FACTOR,
@@ -87,9 +87,9 @@ impl Plan {
 pub struct ServedFile {
     /// Its path in a URL.
     pub url_path: String,
-    /// Its length.
+    /// Its length in bytes.
     pub bytes: u64,
-    /// The fixture that it is, where the bench made it: its bytes are then compared.
+    /// The fixture, if the bench made it: its bytes are then compared.
     pub source: Option<Fixture>,
     /// Its path on this host, where that is known.
     pub path: Option<PathBuf>,
@@ -110,17 +110,17 @@ impl From<Fixture> for ServedFile {
 const DURATION_S_MAX: f64 = 3600.0;
 const WARM_UP_S_MAX: f64 = 600.0;
 
-/// How long each part of a measurement lasts.
+/// The length of each part of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     /// Time before the clock starts.
     pub warm_up: Duration,
-    /// Time while it runs.
+    /// Time while the clock runs.
     pub duration: Duration,
 }
 
 impl Timing {
-    /// As the command line has it.
+    /// Takes the timing from the command line.
     pub fn of(common: &Common) -> Result<Timing> {
         let (warm_up, duration) = (common.warm_up, common.duration);
         if !(0.0..=WARM_UP_S_MAX).contains(&warm_up) {

@@ -10,7 +10,7 @@ use crate::load::{Body, ConnectionWork, Counted, Pace, Source, Tally, Upload};
 use crate::peer::{UploadSupport, fetch};
 use crate::result::{Sample, Work};
 
-/// Bytes of the upload that shows whether a server takes any.
+/// The bytes of the upload that tests whether a server takes any.
 const PROBE_BYTES: u64 = 4096;
 
 pub(super) fn measure(measurement: &Measurement<'_>) -> Result<Sample> {
@@ -28,14 +28,14 @@ pub(super) fn measure(measurement: &Measurement<'_>) -> Result<Sample> {
     })
 }
 
-/// The upload of each connection of `plan`.
+/// Returns the upload of each connection of `plan`.
 pub(super) fn upload(plan: &Plan, subject: &Subject<'_>, bytes: u64, counted: Counted) -> Result<Upload> {
     let to = plan.uploads.as_ref().with_context(|| format!("{} has nowhere to upload to", plan.id))?;
     let source = if subject.uploads == UploadSupport::Made { Source::Server } else { Source::Client };
     Ok(Upload { path: to.path.clone(), bytes, source, counted })
 }
 
-/// Whether `subject` takes uploads where `plan` wants them, or why not: a short one shows it.
+/// Checks by a short upload whether `subject` takes uploads where `plan` wants them; the error says why not.
 pub(super) fn can(plan: &Plan, subject: &Subject<'_>) -> Result<(), String> {
     let path = match (&plan.uploads, subject.uploads) {
         (Some(to), UploadSupport::Taken) => format!("{}-probe", to.path),
@@ -50,7 +50,7 @@ pub(super) fn can(plan: &Plan, subject: &Subject<'_>) -> Result<(), String> {
     }
 }
 
-/// Compares what a GET of each name gives back with what was uploaded last; returns how many names.
+/// Compares the body of a GET of each name with the last upload to it; returns how many names.
 fn compare(address: SocketAddr, upload: &Upload, tally: &Tally) -> Result<u64> {
     let mut compared = 0;
     for (number, count) in tally.known_uploads() {

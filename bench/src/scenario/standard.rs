@@ -1,4 +1,4 @@
-//! The standard set: what every run measures, so that runs can be compared.
+//! The standard set, which every run measures, so that runs can be compared.
 
 use std::path::Path;
 
@@ -14,39 +14,39 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// Bytes of small bodies.
+/// The sizes of small bodies, in bytes.
 const SMALL_BODIES: [u64; 4] = [KIB, 10 * KIB, 100 * KIB, MIB];
 
-/// Connections of small bodies.
+/// The connections of small bodies.
 const SMALL_CONNECTIONS: usize = 64;
 
-/// Connections of large bodies.
+/// The connections of large bodies.
 const LARGE_CONNECTIONS: [usize; 3] = [1, 16, 256];
 
-/// Cold pulls beside hot requests.
+/// The cold pulls beside hot requests.
 const COLD_PULLS: [usize; 3] = [0, 2, 64];
 
-/// Hot connections beside cold pulls.
+/// The hot connections beside cold pulls.
 const MIXED_CONNECTIONS: usize = 8;
 
-/// Bytes of all cold files of a scenario together: at 50 MiB a second they last for ten seconds, so that none is read
-/// to its end, and hot from then on, while the clock runs.
+/// The bytes of all cold files of a scenario together: at 50 MiB a second they last for ten seconds, so that none
+/// is read to its end, and hot from then on, while the clock runs.
 const COLD_BYTES: u64 = 512 * MIB;
 
-/// Fewest bytes of a cold file.
+/// The least bytes of a cold file.
 const COLD_FILE_BYTES_MIN: u64 = 16 * MIB;
 
-/// Uploads beside hot requests, and bytes of each.
+/// The uploads beside hot requests, and the bytes of each.
 const MIXED_UPLOADS: [usize; 2] = [0, 4];
 const MIXED_UPLOAD_BYTES: u64 = 256 * MIB;
 
-/// Bytes and connections of uploads that have the server to themselves.
+/// The bytes and connections of uploads that have the server to themselves.
 const UPLOADS: [(u64, usize); 2] = [(GIB, 1), (16 * MIB, 64)];
 
-/// Room that must be left where uploads go to.
+/// The bytes that must stay free where uploads go to.
 const FREE_BYTES_MIN: u64 = 256 * MIB;
 
-/// Bytes as people write them.
+/// Writes bytes as people do.
 pub fn describe_bytes(bytes: u64) -> String {
     match bytes {
         0 => "0 B".to_owned(),
@@ -60,11 +60,11 @@ pub fn describe_bytes(bytes: u64) -> String {
 /// A scenario before its files are made.
 #[derive(Clone, Debug)]
 pub struct Outline {
-    /// Short and unique: `pull-1GiB-16c`.
+    /// The id, short and unique: `pull-1GiB-16c`.
     pub id: String,
     title: String,
     work: Work,
-    /// Size of the hot file that is asked for.
+    /// The size of the hot file that is asked for.
     hot_bytes: Option<u64>,
     /// The directory that uploads go to.
     uploads: Option<UploadTo>,
@@ -80,14 +80,14 @@ pub struct PutDirectory {
 }
 
 impl PutDirectory {
-    /// Looks at the directory `name` below `root`, which is made where it isn't there.
+    /// Inspects the directory `name` below `root`, which is made where it doesn't exist.
     pub fn look(root: &Path, name: &str) -> Result<PutDirectory> {
         let path = root.join(name);
         if Path::new(name).file_name().is_none_or(|last| last != name) {
             bail!("--put-directory {name:?} is no name of a directory below {}", root.display());
         }
         std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
-        // statfs(2)
+        // The numbers are those of statfs(2).
         let file_system = match statfs(&path)?.f_type {
             0x0102_1994 => MEMORY,
             0xef53 => "ext4",
@@ -99,7 +99,7 @@ impl PutDirectory {
         Ok(PutDirectory { name: name.to_owned(), file_system })
     }
 
-    /// A `put-` that it begins with is in the scenario's id already.
+    /// Returns the name without a `put-` at its beginning, which is in the scenario's id already.
     fn short_name(&self) -> &str {
         self.name.strip_prefix("put-").unwrap_or(&self.name)
     }
@@ -108,7 +108,7 @@ impl PutDirectory {
 /// The file system that has no disk.
 const MEMORY: &str = "tmpfs";
 
-/// The standard set; the mixed scenarios need a slow device, uploads need directories.
+/// Returns the standard set; the mixed scenarios need a slow device, uploads need directories.
 pub fn outlines(slow: Option<&str>, put_directories: &[PutDirectory]) -> Vec<Outline> {
     let mut outlines = Vec::new();
     outlines.extend(LARGE_CONNECTIONS.map(|connections| pull(GIB, connections, true)));
@@ -153,7 +153,7 @@ impl Outline {
     }
 }
 
-/// Each name has a body, and gets another at the same time.
+/// Checks that there is room for two bodies of each name, since the second arrives while the first exists.
 fn check_room(directory: &Path, work: Work) -> Result<()> {
     let bytes = match work {
         Work::Put { body_bytes, connections, .. } => body_bytes * connections as u64,
@@ -169,12 +169,12 @@ fn check_room(directory: &Path, work: Work) -> Result<()> {
     Ok(())
 }
 
-/// `1 connection`, `2 connections`.
+/// Writes `1 connection` or `2 connections`.
 fn count(connections: usize) -> String {
     if connections == 1 { "1 connection".to_owned() } else { format!("{connections} connections") }
 }
 
-/// GET of one hot file.
+/// Outlines a GET of one hot file.
 fn pull(body_bytes: u64, connections: usize, keep_alive: bool) -> Outline {
     let size = describe_bytes(body_bytes);
     let (mark, kind) = if keep_alive { ("", "") } else { ("-new", ", a new one for each request") };
@@ -187,7 +187,7 @@ fn pull(body_bytes: u64, connections: usize, keep_alive: bool) -> Outline {
     }
 }
 
-/// POST /stream.
+/// Outlines POST /stream.
 fn stream(body_bytes: u64, connections: usize) -> Outline {
     let size = describe_bytes(body_bytes);
     Outline {
@@ -199,7 +199,7 @@ fn stream(body_bytes: u64, connections: usize) -> Outline {
     }
 }
 
-/// Frames in.
+/// Outlines incoming frames.
 fn push(body_bytes: u64, connections: usize) -> Outline {
     let size = describe_bytes(body_bytes);
     Outline {
@@ -211,7 +211,7 @@ fn push(body_bytes: u64, connections: usize) -> Outline {
     }
 }
 
-/// Idle connections, and a probe of 1 KiB meanwhile.
+/// Outlines idle connections, and a probe of 1 KiB meanwhile.
 fn idle(connections: usize) -> Outline {
     Outline {
         id: format!("idle-{connections}c"),
@@ -222,7 +222,7 @@ fn idle(connections: usize) -> Outline {
     }
 }
 
-/// Hot requests beside cold pulls.
+/// Outlines hot requests beside cold pulls.
 fn mixed(cold_pulls: usize) -> Outline {
     Outline {
         id: format!("mixed-{cold_pulls}"),
@@ -233,7 +233,7 @@ fn mixed(cold_pulls: usize) -> Outline {
     }
 }
 
-/// PUT, each connection to a name of its own.
+/// Outlines PUT, each connection to a name of its own.
 fn put(body_bytes: u64, connections: usize, durable: bool, directory: &PutDirectory) -> Outline {
     let size = describe_bytes(body_bytes);
     let (mark, kind) = if durable { ("fsync-", ", synced") } else { ("", "") };
@@ -247,7 +247,7 @@ fn put(body_bytes: u64, connections: usize, durable: bool, directory: &PutDirect
     }
 }
 
-/// Hot requests beside uploads to the slow device.
+/// Outlines hot requests beside uploads to the slow device.
 fn mixed_put(uploads: usize, slow: &str) -> Outline {
     let connections = MIXED_CONNECTIONS;
     Outline {

@@ -12,7 +12,7 @@ use crate::peer::{fetch, staging};
 /// The beginning of the names in a directory of the bench.
 const NAME: &str = "put";
 
-/// Where a plan uploads to.
+/// The names that a plan uploads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadTo {
     /// The beginning of the names; `-0` and so on follow.
@@ -22,18 +22,18 @@ pub struct UploadTo {
 }
 
 impl UploadTo {
-    /// To `directory` below the root.
+    /// Makes names in `directory` below the root.
     pub fn directory(directory: &str) -> UploadTo {
         UploadTo { path: format!("/{directory}/{NAME}"), directory: directory.to_owned() }
     }
 
-    /// The path of connection `number`.
+    /// Returns the path of connection `number`.
     pub fn path_of(&self, number: usize) -> String {
         format!("{}-{number}", self.path)
     }
 }
 
-/// Names on a server that nothing had before: made for uploads, and removed again.
+/// New names on a server: made for uploads, and removed again.
 pub struct NewNames {
     address: SocketAddr,
     made: Vec<String>,
@@ -58,7 +58,7 @@ impl NewNames {
         Ok(names)
     }
 
-    /// Asks the server to remove them.
+    /// Asks the server to remove the names.
     pub fn remove(self) -> Result<()> {
         let mut stays = None;
         for path in &self.made {
@@ -73,8 +73,8 @@ impl NewNames {
     }
 }
 
-/// Makes an empty file of this name, which nothing may have. A server that doesn't know conditions would replace a
-/// file, so it is asked for it first.
+/// Makes an empty file of this name, which must be free. The name is asked for first, since a server that doesn't
+/// know conditions would replace a file.
 fn make_name(address: SocketAddr, path: &str) -> Result<()> {
     let found = fetch::head(address, path)?;
     if !matches!(fetch::status(&found), 404 | 405 | 410) {
@@ -88,8 +88,8 @@ fn make_name(address: SocketAddr, path: &str) -> Result<()> {
     }
 }
 
-/// Removes what uploads to `to` have left below `root`: the next begin from the same state, and what was broken off
-/// can't fill the disk.
+/// Removes the files that uploads to `to` have left below `root`: the next begin from the same state, and broken
+/// uploads can't fill the disk.
 pub fn tidy(root: &Path, to: &UploadTo) -> Result<()> {
     let directory = root.join(&to.directory);
     remove_files(&directory, |name| name.starts_with(&format!("{NAME}-")))?;
@@ -99,7 +99,7 @@ pub fn tidy(root: &Path, to: &UploadTo) -> Result<()> {
     Ok(())
 }
 
-/// Removes the directories that `peers` made for uploads to `to`, too.
+/// Removes, besides those, the directories that `peers` made for uploads to `to`.
 pub fn tidy_up(root: &Path, to: &UploadTo, peers: &[&str]) -> Result<()> {
     tidy(root, to)?;
     let directory = root.join(&to.directory);
@@ -119,7 +119,7 @@ fn remove_files(directory: &Path, is_ours: impl Fn(&str) -> bool) -> Result<()> 
     for entry in entries {
         let entry = entry?;
         if entry.file_type()?.is_file() && entry.file_name().to_str().is_some_and(&is_ours) {
-            // A server may remove its own at the same time.
+            // A server may remove its own files at the same time.
             ignore_absence(fs::remove_file(entry.path()))
                 .with_context(|| entry.path().display().to_string())?;
         }

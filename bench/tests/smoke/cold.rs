@@ -1,4 +1,4 @@
-//! Pulls are called cold only where that was seen.
+//! Tests that pulls are called cold only where that was observed.
 
 use super::{Server, assert_worked, bench, measure, sample};
 
@@ -28,7 +28,7 @@ fn a_file_that_two_pull_at_once_is_refused() {
     }
 }
 
-/// In a directory of the build: what lies in memory alone can't leave it.
+/// The files lie in a directory of the build: files in memory alone can't leave it.
 #[test]
 fn files_that_leave_the_page_cache_are_cold() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();

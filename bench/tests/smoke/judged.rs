@@ -1,4 +1,4 @@
-//! What the command line asks for is judged before anything begins, and what was measured is shown whatever happens.
+//! Tests that the command line is judged before anything begins, and that results are shown whatever happens.
 
 use std::process::{Command, Stdio};
 
@@ -69,7 +69,8 @@ fn every_argument_is_judged_before_the_run() {
     }
 }
 
-/// Most of these connections would have their first request, and all their next one, long after the end.
+/// At this rate most of the connections would have their first request, and all their next one, long after the
+/// end.
 #[test]
 fn a_slow_rate_is_measured() {
     let server = Server::start();

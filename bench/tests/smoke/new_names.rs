@@ -1,4 +1,4 @@
-//! Only what the bench made is written to and removed.
+//! Tests that only names which the bench made are written to and removed.
 
 use super::{Server, assert_worked, bench, measure, sample};
 
@@ -19,7 +19,7 @@ fn uploads_go_to_new_names_alone() {
     assert_eq!(sample(&run)["digests_checked"], 2);
     assert_eq!(names(&server), ["large", "other", "small"]);
 
-    // The second of three names is there: the first is removed again, the third never made.
+    // The second of three names exists: the first is removed again, the third never made.
     std::fs::write(server.root.path().join("up-1"), b"precious").unwrap();
     let output = bench(&["push", &data, "--put", "/up", "--size", "1kB", "-c", "3", "--duration", "0.1"]);
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -1,4 +1,4 @@
-//! scripts/bench.sh runs what cargo has built, wherever that is.
+//! A test that scripts/bench.sh runs the programs that cargo has built, wherever they are.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,8 +11,8 @@ fn write_program(path: &Path, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// A copy of the scripts with a cargo that builds programs which say how they were started, and without a slow device
-/// and mounts.
+/// The scripts are copied, with a cargo that builds programs which say how they were started, and without a slow
+/// device and mounts.
 #[test]
 fn the_script_respects_the_target_directory() {
     let directory = tempfile::Builder::new().prefix("with blanks ").tempdir().unwrap();

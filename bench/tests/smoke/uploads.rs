@@ -1,4 +1,4 @@
-//! Uploads: measured, compared with what comes back, and removed.
+//! Tests that uploads are measured, compared with the server's content, and removed.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use stream_bench::scenario::{self, ClientSetup, Measurement, Plan, ServedFile, S
 
 use super::{Ceiling, Server, assert_worked, bench, measure, sample};
 
-/// How a server of uploads is wrong.
+/// The fault of a server of uploads.
 #[derive(Clone, Copy)]
 enum Fault {
     DropsAByte,
@@ -20,7 +20,8 @@ enum Fault {
     KeepsTheFirst,
 }
 
-/// Takes uploads to one name, and spoils them; answers everything else with what it has, or 404.
+/// Starts a server that takes uploads to one name, and spoils them; it answers every other request with its
+/// content, or 404.
 fn start_spoiler(fault: Fault) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -50,7 +51,7 @@ fn spoil(stream: TcpStream, fault: Fault, kept: &mut Option<Vec<u8>>) {
         }
         let answer = if is_put {
             match (fault, &kept) {
-                // The empty one that makes the name.
+                // An empty upload makes the name.
                 _ if body.is_empty() => {}
                 (Fault::DropsAByte, _) => drop(body.remove(length / 2)),
                 (Fault::FlipsABit, _) => body[length / 2] ^= 1,
@@ -98,7 +99,7 @@ fn a_server_that_spoils_an_upload_is_found_out() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(stderr.contains(text), "{stderr}");
-        // What was measured is shown beside it.
+        // The measurement is shown beside the fault.
         let stdout = String::from_utf8_lossy(&output.stdout);
         assert!(stdout.contains("PUT 1000 B") && stdout.contains("ERRORS"), "{stdout}");
     }
@@ -164,7 +165,7 @@ fn compare_leaves_out_who_takes_no_uploads() {
         "compare",
         "--peers",
         "ceiling,streamd,lighttpd",
-        // It prints nothing, when it is asked for help too.
+        // This program prints nothing, not even when it is asked for help.
         "--streamd",
         "/bin/true",
         "--only",

@@ -1,4 +1,5 @@
-//! What isn't wrong and still nobody can have meant: said by `--check`, refused by `--check --strict`.
+//! Warnings about settings that are valid and still can't be meant: told by `--check`, refused by `--check
+//! --strict`.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -7,13 +8,14 @@ use super::choices::SinkChoice;
 use super::faults::Fault;
 use super::live::Live;
 
-/// Shortest token that nobody guesses: 16 random bytes are 128 bits, and written down they are longer still.
+/// The shortest token, in bytes, that nobody guesses: 16 random bytes are 128 bits, and written down they are
+/// longer still.
 const TOKEN_BYTES_MIN: usize = 16;
 
-/// Permission of everybody else to read (chmod(2)).
+/// The permission of others to read (chmod(2)).
 const OTHERS_READ: u32 = 0o004;
 
-/// What is to be warned of in settings that are good.
+/// Returns the warnings about valid settings.
 pub fn advice(live: &Live) -> Vec<Fault> {
     let settings = &live.settings;
     let mut warnings = Vec::new();

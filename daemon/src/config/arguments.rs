@@ -16,7 +16,7 @@ use super::setting::{Change, Declared, Setting, flag, renamed};
 use super::settings::Settings;
 use super::variables;
 
-/// Read where no `--config` names another, if it is there.
+/// The configuration file that is read where no `--config` names another, if it exists.
 pub const CONFIG_FILE_DEFAULT: &str = "/etc/streamd/streamd.toml";
 
 const ABOUT: &str = "\
@@ -30,20 +30,20 @@ flag wins over the variable, the variable over the file. Byte counts take a suff
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 runtime failure, 2 usage, 78 bad configuration.";
 
-/// What the command line and the variables say.
+/// The content of the command line and the variables.
 #[derive(Clone, Debug, Default)]
 pub struct Arguments {
-    /// The configuration file, where somebody names one.
+    /// The configuration file, if one is named.
     pub config: Option<PathBuf>,
-    /// Check everything and start nothing.
+    /// Whether to check everything and start nothing.
     pub check: bool,
-    /// With a check: refuse what is only warned of.
+    /// Whether a check refuses what is only warned of.
     pub strict: bool,
-    /// Print the settings in force.
+    /// Whether to print the settings in force.
     pub print_config: bool,
-    /// Settings; what comes later wins.
+    /// The settings that were found; later ones win.
     pub(super) found: Vec<Found>,
-    /// Names that are none, or will be none.
+    /// Warnings of unknown and of former names.
     pub(super) warnings: Vec<Fault>,
 }
 
@@ -62,12 +62,12 @@ impl Arguments {
         read(words, variables, &Settings::declared())
     }
 
-    /// The file that settings are read from, if it is there.
+    /// Returns the file that settings are read from, if it exists.
     pub fn config_file(&self) -> &Path {
         self.config.as_deref().unwrap_or(Path::new(CONFIG_FILE_DEFAULT))
     }
 
-    /// The command line, for what describes it. Nothing in it depends on the host.
+    /// Returns the command line, for programs that describe it. Nothing in it depends on the host.
     pub fn command() -> Command {
         command(&Settings::declared())
     }
@@ -99,7 +99,7 @@ fn read(
     })
 }
 
-/// A variable that can't be read is wrong usage, as a flag is; all of them are named.
+/// Refuses variables that can't be read, as flags are refused; all of them are named.
 fn refuse_unreadable(command: &mut Command, variables: &[Found]) -> Result<(), clap::Error> {
     let wrong = variables.iter().filter_map(|found| {
         let reason = found.value.as_ref().err()?;
@@ -113,7 +113,7 @@ fn refuse_unreadable(command: &mut Command, variables: &[Found]) -> Result<(), c
     }
 }
 
-/// The settings of the command line, and warnings of former names.
+/// Returns the settings of the command line, and warnings of former names.
 fn flags(matches: &ArgMatches, settings: &[&'static Setting]) -> (Vec<Found>, Vec<Fault>) {
     let (mut found, mut warnings) = (Vec::new(), Vec::new());
     for setting in settings.iter().filter(|setting| !setting.is_of_the_file_alone()) {
@@ -178,7 +178,7 @@ fn command(settings: &[&'static Setting]) -> Command {
         }))
 }
 
-/// A setting as the argument `name`.
+/// Makes the argument `name` of a setting.
 fn placed(setting: &'static Setting, name: &'static str) -> Arg {
     Arg::new(name)
         .value_name(name)
@@ -188,7 +188,7 @@ fn placed(setting: &'static Setting, name: &'static str) -> Arg {
         .help(format!("{}, as --{}", setting.brief.unwrap_or_default(), setting.flag()))
 }
 
-/// A setting as the flag `name`.
+/// Makes the flag `name` of a setting.
 fn argument(setting: &'static Setting, name: &'static str) -> Arg {
     let argument = Arg::new(name)
         .long(flag(name))
@@ -223,14 +223,15 @@ fn parser(kind: Kind) -> ValueParser {
     }
 }
 
-/// What fits beside the flag on a screen of 80 columns, 40 characters: with the default of what takes a value.
+/// Returns the help that fits beside the flag on a screen of 80 columns, 40 characters, with the default if the
+/// flag takes a value.
 fn short_help(setting: &Setting) -> String {
     let Some(brief) = setting.brief else { return setting.help() };
     let default = Settings::default_text(setting).filter(|_| !matches!(setting.kind, Kind::Switch));
     default.map_or_else(|| brief.to_owned(), |default| format!("{brief} [{default}]"))
 }
 
-/// All about it: what it is, its range and default, its variable, and whether a reload changes it.
+/// Returns the whole help: description, range and default, variable, and whether a reload changes it.
 fn long_help(setting: &Setting) -> String {
     let mut text = setting.help();
     if let Some(more) = setting.more() {
@@ -261,7 +262,7 @@ mod tests {
         }
     }
 
-    /// Values and where they came from, and the warnings.
+    /// Returns values with their origins, and the warnings.
     fn of(arguments: &Arguments) -> (Vec<(Value, String)>, Vec<String>) {
         let found = arguments.found.iter();
         let found = found.map(|found| (found.value.clone().unwrap(), found.origin.to_string())).collect();
@@ -348,7 +349,7 @@ mod tests {
         let variables =
             [("STREAMD_WORKERS", "many"), ("STREAMD_DATA_LISTEN", "localhost"), ("STREAMD_ENGINE", "x")];
         let variables = variables.map(|(name, value)| (name.into(), value.into()));
-        // A flag wins over its variable, whatever that is.
+        // A flag wins over its variable, whatever the value of that is.
         let error = Arguments::read(["streamd", "--engine", "copy"], variables).unwrap_err().to_string();
         for text in [
             "invalid value for the variable STREAMD_WORKERS: \"many\": expected a whole number, as 64",

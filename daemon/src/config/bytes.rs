@@ -10,7 +10,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("{text:?} is no byte count: write bytes (169) or a suffix (64MiB, 1GB)"))
 }
 
-/// Suffixes and what they stand for, the greatest first. Binary ones win over decimal ones of the same length.
+/// The suffixes and their units, the greatest first. Binary ones win over decimal ones of the same length.
 const SUFFIXES: [(&str, u64); 10] = [
     ("EiB", 1 << 60),
     ("PiB", 1 << 50),

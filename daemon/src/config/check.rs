@@ -1,4 +1,4 @@
-//! What must hold between settings, and between them and the host.
+//! The rules that must hold between settings, and between them and the host.
 
 use std::io::{Error, ErrorKind};
 
@@ -8,7 +8,7 @@ use super::choices::{ProxyProtocolChoice, SinkChoice};
 use super::faults::{Fault, Reach, remedy};
 use super::settings::Settings;
 
-/// Settings that don't go together.
+/// Finds settings that contradict each other.
 pub(super) fn combinations(settings: &Settings, faults: &mut Vec<Fault>) {
     if settings.sink == SinkChoice::Store && settings.spool.is_none() {
         faults.push(Fault::new("spool", "sink = \"store\" needs a directory for the frames: set spool"));
@@ -36,7 +36,8 @@ pub(super) fn combinations(settings: &Settings, faults: &mut Vec<Fault>) {
     }
 }
 
-/// Without a token whoever reaches the data plane may write: that must be this host alone, and not by a proxy on it.
+/// Finds uploads that are open without a token. Whoever reaches the data plane may write then, so that must be
+/// this host alone, and not by a proxy on it.
 fn check_unguarded_uploads(settings: &Settings, faults: &mut Vec<Fault>) {
     if !settings.data_is_local() {
         let reason = format!(
@@ -51,7 +52,7 @@ fn check_unguarded_uploads(settings: &Settings, faults: &mut Vec<Fault>) {
     }
 }
 
-/// Directories that can't be read.
+/// Finds directories that can't be read.
 pub(super) fn directories(
     settings: &Settings,
     reach: Reach,
@@ -72,11 +73,12 @@ pub(super) fn directories(
     }
 }
 
-/// Asks the kernel, which may load it for the asking (tcp(7), TCP_CONGESTION).
+/// Finds a congestion control that the kernel doesn't have. The kernel may load it when it is asked for (tcp(7),
+/// TCP_CONGESTION).
 pub(super) fn congestion_control(settings: &Settings, faults: &mut Vec<Fault>) {
     let Some(name) = &settings.congestion_control else { return };
     let domain = Domain::for_address(settings.data_listen);
-    // Whoever can't even make a socket hears of that where one is bound.
+    // A failure to make any socket is told where one is bound.
     let Ok(socket) = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)) else { return };
     let Err(error) = socket.set_tcp_congestion(name.as_bytes()) else { return };
     let remedy = match error.kind() {

@@ -1,6 +1,6 @@
-//! The settings that are one of some names, with what each name means.
+//! The settings whose value is one of some names, with the meaning of each name.
 
-/// How the data plane moves a transfer's bytes.
+/// The engine that moves a transfer's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum EngineChoice {
     /// Decided per window from its length and from whether it is hot.
@@ -13,7 +13,7 @@ pub enum EngineChoice {
     Copy,
 }
 
-/// What drives a worker's event loop.
+/// The driver of a worker's event loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum DriverChoice {
     /// io_uring where the kernel grants it, else epoll, and says so.
@@ -24,7 +24,7 @@ pub enum DriverChoice {
     Epoll,
 }
 
-/// What of its own rights the daemon gives up at its start.
+/// Whether the daemon gives up its rights at its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum SandboxChoice {
     /// Whatever the kernel can take away, and says what it can't.
@@ -35,7 +35,7 @@ pub enum SandboxChoice {
     Off,
 }
 
-/// What the entity tag of a file is made of.
+/// The basis of a file's entity tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum EtagChoice {
     /// Size, modification time, inode and change time: strong once it is 2 s old, and another on each host.
@@ -46,7 +46,7 @@ pub enum EtagChoice {
     Times,
 }
 
-/// Where the payload of an incoming frame goes.
+/// The sink of incoming frames' payloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum SinkChoice {
     /// Counted and dropped inside the kernel.
@@ -66,7 +66,7 @@ pub enum ProxyProtocolChoice {
     Required,
 }
 
-/// What an upload is that was acknowledged.
+/// The durability of an upload that was acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Durability {
     /// On disk, with its name.
@@ -75,7 +75,7 @@ pub enum Durability {
     None,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// One line of text for people.

@@ -1,4 +1,4 @@
-//! What follows from several settings together.
+//! Values that follow from several settings together.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -7,7 +7,7 @@ use super::hosts::HostRule;
 use super::settings::Settings;
 
 impl Settings {
-    /// Most bytes of stored frames of one address.
+    /// Returns the most bytes of stored frames of one address.
     pub fn address_spool_bytes(&self) -> u64 {
         if self.address_spool_bytes_max == 0 {
             self.spool_bytes_max / 2
@@ -16,7 +16,7 @@ impl Settings {
         }
     }
 
-    /// Most stored frames of one address.
+    /// Returns the most stored frames of one address.
     pub fn address_spool_files(&self) -> u64 {
         if self.address_spool_files_max == 0 {
             self.spool_files_max / 2
@@ -35,13 +35,13 @@ impl Settings {
         !self.control_is_local() || (self.uploads && self.uploads_need_token())
     }
 
-    /// Whether uploads would be open to other hosts without one.
+    /// Whether uploads would be open to other hosts without a token.
     pub fn uploads_need_token(&self) -> bool {
         !self.data_is_local() || self.opens_to_proxies()
     }
 
-    /// Whether the data plane answers to names that other hosts know it by: those of a proxy in front of it, whose
-    /// clients all look like this host.
+    /// Whether the data plane answers to names by which other hosts know it: those of a proxy in front of it,
+    /// whose clients all look like this host.
     pub fn opens_to_proxies(&self) -> bool {
         self.hosts_allowed.iter().any(|host| HostRule::parse(host).is_ok_and(|rule| !rule.is_of_this_host()))
     }

@@ -1,26 +1,27 @@
-//! Who may do what, by the settings: said by `--check` and in the log, so that nobody has to work it out.
+//! The permissions that follow from the settings, told by `--check` and in the log, so that nobody has to work
+//! them out.
 
 use super::choices::{ProxyProtocolChoice, SinkChoice};
 use super::live::Live;
 use super::settings::Settings;
 
-/// Who may do what.
+/// The permissions, each as a sentence that says who has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exposure {
-    /// GET and HEAD on the data port.
+    /// Who may use GET and HEAD on the data port.
     pub reading: String,
-    /// Frames on the data port.
+    /// Who may send frames to the data port.
     pub frames: String,
-    /// PUT, POST, PATCH and DELETE on the data port, and questions about uploads.
+    /// Who may use PUT, POST, PATCH and DELETE on the data port, and ask about uploads.
     pub uploads: String,
-    /// The control port.
+    /// Who may use the control port.
     pub control: String,
-    /// Who is believed whom it stands for.
+    /// Which proxies are trusted to name their clients.
     pub proxies: String,
 }
 
 impl Exposure {
-    /// What is in force.
+    /// Describes the permissions in force.
     pub fn of(live: &Live) -> Exposure {
         let settings = &live.settings;
         Exposure {
@@ -32,7 +33,7 @@ impl Exposure {
         }
     }
 
-    /// Each with its name.
+    /// Returns each permission with its name.
     pub fn parts(&self) -> [(&'static str, &str); 5] {
         [
             ("reading", &self.reading),
@@ -44,7 +45,7 @@ impl Exposure {
     }
 }
 
-/// Programs, whoever runs them.
+/// The text for programs of this host, whoever runs them.
 const THIS_HOST: &str = "this host";
 const EVERYBODY: &str = "everybody who reaches it";
 const TOKEN: &str = "who holds the token";
@@ -53,7 +54,7 @@ fn who_reaches(is_local: bool) -> &'static str {
     if is_local { THIS_HOST } else { EVERYBODY }
 }
 
-/// A proxy on this host reaches a loopback address for its clients.
+/// Says who reaches the data plane. A proxy on this host reaches a loopback address for its clients.
 fn who_reaches_data(settings: &Settings) -> &'static str {
     match (settings.data_is_local(), settings.trusted_proxies.is_empty()) {
         (true, false) => "this host and clients of trusted_proxies",
@@ -98,7 +99,7 @@ fn control(live: &Live) -> String {
     format!("{reach}, but no web page; /health web pages too")
 }
 
-/// What a proxy says of its clients, by the address that it comes from.
+/// Says which proxies are trusted, by the address that they connect from.
 fn proxies(settings: &Settings) -> String {
     if settings.trusted_proxies.is_empty() {
         return "none is believed whom it stands for".to_owned();
@@ -176,7 +177,7 @@ mod tests {
             let readers = if is_trusting { "this host and clients of trusted_proxies" } else { "this host" };
             assert_eq!(exposure.reading, format!("{readers}, by its own names"));
             assert_eq!(exposure.frames, format!("{readers}, which are dropped"));
-            // What needs no token is still this host's alone.
+            // The control plane is still this host's alone, though it needs no token.
             assert_eq!(exposure.control, "this host, but no web page; /health web pages too");
         }
     }

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration.
+//! Faults of a configuration.
 
 use std::fmt;
 use std::io;
@@ -6,24 +6,24 @@ use std::path::PathBuf;
 
 use super::origin::Origin;
 
-/// One thing that is wrong, and where. Also what is only to be warned of.
+/// A fault of a setting, and its place; also used for warnings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The setting, as its TOML key, or a variable that is none.
+    /// The setting, as its TOML key, or an unknown variable.
     pub setting: String,
-    /// Where its value came from, if somebody gave one.
+    /// The origin of its value, if somebody gave one.
     pub origin: Option<Origin>,
-    /// What is wrong with it and what would be right.
+    /// The fault and its remedy.
     pub reason: String,
 }
 
 impl Fault {
-    /// A fault of one setting.
+    /// Makes a fault of one setting.
     pub fn new(setting: &str, reason: impl Into<String>) -> Fault {
         Fault { setting: setting.to_owned(), origin: None, reason: reason.into() }
     }
 
-    /// Says where the value came from; a default doesn't count.
+    /// Adds the origin of the value; a default doesn't count.
     pub(super) fn from(mut self, origin: Option<&Origin>) -> Fault {
         self.origin = origin.filter(|origin| **origin != Origin::Default).cloned();
         self
@@ -37,16 +37,16 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What of the file system is seen while settings are read.
+/// The part of the file system that can be read while settings are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// All that the user may see.
+    /// All that the user may read.
     Everything,
-    /// What the sandbox leaves of it.
+    /// The part that the sandbox leaves.
     Sandbox,
 }
 
-/// Why no settings came about.
+/// Why no settings could be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
@@ -54,9 +54,9 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What was seen of the file system.
+        /// The part of the file system that could be read.
         reach: Reach,
-        /// What the system said.
+        /// The error of the system.
         reason: io::Error,
     },
     /// The file isn't TOML.
@@ -64,15 +64,15 @@ pub enum ConfigError {
     Syntax {
         /// The file.
         path: PathBuf,
-        /// Line, column and what was expected.
+        /// The line, the column and what was expected.
         reason: String,
     },
-    /// Settings that are unknown or out of range: all of them.
+    /// Settings are unknown or out of range; all of them are listed.
     #[error("{}", list(.0))]
     Faults(Vec<Fault>),
 }
 
-/// What to do about a file or a directory that can't be read.
+/// Returns the remedy for a file or a directory that can't be read.
 pub(super) fn remedy(error: &io::Error, reach: Reach) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied if reach == Reach::Sandbox => {
@@ -86,7 +86,7 @@ pub(super) fn remedy(error: &io::Error, reach: Reach) -> &'static str {
     }
 }
 
-/// What to do about an address that can't be listened on, which `setting` names.
+/// Returns the remedy for an address of `setting` that can't be listened on.
 pub fn listen_remedy(setting: &str, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
@@ -102,10 +102,11 @@ pub fn listen_remedy(setting: &str, error: &io::Error) -> String {
     }
 }
 
-/// What to do where a thread can't be started.
+/// Returns the remedy for a thread that can't be started.
 pub fn thread_remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        // pthread_create(3), EAGAIN: the user's processes and threads, those of the cgroup, or those of the host.
+        // EAGAIN stands for a limit on the user's processes and threads, on those of the cgroup, or on those of
+        // the host (pthread_create(3)).
         io::ErrorKind::WouldBlock => {
             ": raise the limit of threads: LimitNPROC= (ulimit -u) for the user, TasksMax= (pids.max) for the service \
              or container, kernel.threads-max for the host"

@@ -1,4 +1,4 @@
-//! The configuration file: read within a bound, and each key with its line.
+//! The configuration file, read within a bound, with the line of each key.
 
 use std::io::{Error, ErrorKind, Read};
 use std::path::Path;
@@ -15,21 +15,22 @@ use super::nearest::nearest;
 use super::origin::{Found, Origin};
 use super::setting::{Setting, renamed};
 
-/// Largest configuration file: settings are a few hundred bytes, and a pipe must not fill the memory.
+/// The largest configuration file, in bytes: settings are a few hundred bytes, and a pipe must not fill the
+/// memory.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
-/// What is in a file.
+/// The content of a file.
 #[derive(Debug, Default)]
 pub(super) struct Content {
-    /// Settings, with values that may still be out of range.
+    /// The settings, with values that may still be out of range.
     pub(super) found: Vec<Found>,
-    /// Keys that are none.
+    /// Faults of unknown keys.
     pub(super) faults: Vec<Fault>,
-    /// Keys that will be none.
+    /// Warnings of former keys.
     pub(super) warnings: Vec<Fault>,
 }
 
-/// The file's text. None where it isn't there, unless somebody named it.
+/// Reads the file's text; None where it doesn't exist, unless somebody named it.
 pub(super) fn read(path: &Path, reach: Reach, is_named: bool) -> Result<Option<String>, ConfigError> {
     match read_bounded(path) {
         Ok(text) => Ok(Some(text)),
@@ -66,10 +67,10 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// What is found of `settings` in a table whose keys have `prefix` before them.
+    /// Finds `settings` in a table whose keys have `prefix` before them.
     fn table(&mut self, prefix: &str, table: &DeTable<'_>, settings: &[&'static Setting]) -> Vec<Found> {
         let mut found = Vec::new();
-        // In the order of the file, so that faults are as well.
+        // The keys are taken in the order of the file, so that faults are as well.
         let mut entries: Vec<_> = table.iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
         for (key, value) in entries {
@@ -104,7 +105,7 @@ impl Reader<'_> {
         setting.kind.read(&value).map_err(|expected| format!("{value}: {expected}"))
     }
 
-    /// Each table of an array, with what could be read of it; what couldn't is a fault.
+    /// Reads each table of an array, as far as it can be read; each part that can't be is a fault.
     fn tables(&mut self, key: &str, value: &DeValue<'_>, members: &[&'static Setting]) -> Option<Value> {
         let tables: Option<Vec<_>> =
             value.as_array()?.iter().map(|table| table.get_ref().as_table()).collect();

@@ -1,17 +1,18 @@
-//! Whose names the data plane answers to: the entries of `hosts_allowed`, and its own names.
+//! The host names that the data plane answers to: the entries of `hosts_allowed`, and its own names.
 //!
-//! A web page whose name was pointed at this address (DNS rebinding) reads whatever is answered to any name, as far as
-//! the browser reaches: on a loopback address that is what nobody else on the network can read.
+//! A web page whose name was pointed at this address (DNS rebinding) could read everything that is answered to any
+//! name, as far as the browser reaches: on a loopback address that is content which nobody else on the network can
+//! read.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Longest name (RFC 1035 2.3.4).
+/// The longest name, in bytes (RFC 1035 2.3.4).
 const NAME_BYTES_MAX: usize = 253;
 
 /// One entry of `hosts_allowed`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostRule {
-    /// `*`.
+    /// Any host, `*`.
     Any,
     /// An address; IPv4 in IPv6 (`::ffff:192.0.2.1`) is IPv4.
     Address(IpAddr),
@@ -39,7 +40,8 @@ impl HostRule {
         Ok(HostRule::Name(name.to_ascii_lowercase().into()))
     }
 
-    /// Whether it only says what holds on a loopback address anyway, so that it opens nothing to other hosts.
+    /// Whether the rule names only what a loopback address answers to anyway, so that it opens nothing to other
+    /// hosts.
     pub fn is_of_this_host(&self) -> bool {
         match self {
             HostRule::Any => false,
@@ -49,18 +51,19 @@ impl HostRule {
     }
 }
 
-/// Whom requests of the data plane may be for.
+/// The hosts that requests of the data plane may be for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hosts {
     bound: IpAddr,
-    /// The same as most clients write it, so that they need no parser.
+    /// The bound address as most clients write it, so that such hosts need no parser.
     bound_text: Box<str>,
     rules: Box<[HostRule]>,
     is_open: bool,
 }
 
 impl Hosts {
-    /// Those of a listener at `bound`: without rules its own names on a loopback address, and all elsewhere.
+    /// Makes the hosts of a listener at `bound`: without rules its own names on a loopback address, and all
+    /// elsewhere.
     pub fn new(bound: SocketAddr, rules: Vec<HostRule>) -> Hosts {
         let bound = bound.ip().to_canonical();
         let is_open = if rules.is_empty() { !bound.is_loopback() } else { rules.contains(&HostRule::Any) };
@@ -68,7 +71,7 @@ impl Hosts {
         Hosts { bound, bound_text, rules: rules.into(), is_open }
     }
 
-    /// Those of the same listener by the rules of `other`.
+    /// Makes the hosts of the same listener by the rules of `other`.
     pub fn with_rules_of(&self, other: Hosts) -> Hosts {
         Hosts::new(SocketAddr::new(self.bound, 0), other.rules.into_vec())
     }
@@ -111,14 +114,14 @@ pub fn names_this_host(host: &[u8]) -> bool {
     )
 }
 
-/// The address that `host` is, in one spelling.
+/// Returns the address that `host` is, in one spelling.
 fn address(host: &[u8]) -> Option<IpAddr> {
     let inner = host.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]")).unwrap_or(host);
     let address: IpAddr = std::str::from_utf8(inner).ok()?.parse().ok()?;
     Some(address.to_canonical())
 }
 
-/// `localhost` and the names below it, without the dot that may end them.
+/// Whether the name is `localhost` or below it, without the dot that may end it.
 fn is_localhost(name: &[u8]) -> bool {
     const LOCALHOST: &[u8] = b"localhost";
     let Some(start) = name.len().checked_sub(LOCALHOST.len()) else { return false };

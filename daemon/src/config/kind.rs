@@ -1,4 +1,4 @@
-//! What the value of a setting may be: how it is read, its range, and how it is written and explained.
+//! The kinds of values that settings have: how they are read, their range, and how they are written and explained.
 
 use std::time::Duration;
 
@@ -8,27 +8,27 @@ use toml::Value;
 use super::bytes;
 use super::lifetime::Lifetime;
 
-/// No bound but that of a number in TOML.
+/// The greatest number of TOML, for a range without a bound.
 pub(super) const ANY: u64 = i64::MAX.unsigned_abs();
 
-/// Values from the first to the last.
+/// A range of values, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// The least.
+    /// The least value.
     pub min: u64,
-    /// The greatest; that of `i64`, which TOML has, for no bound.
+    /// The greatest value; that of `i64`, which TOML has, for no bound.
     pub max: u64,
 }
 
-/// From `min` to `max`.
+/// Makes the range from `min` to `max`.
 pub(super) const fn range(min: u64, max: u64) -> Range {
     Range { min, max }
 }
 
-/// What a value is, with its unit where it is a number.
+/// The kind of a value, with its unit where it is a number.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
-    /// true or false.
+    /// True or false.
     Switch,
     /// A number of things.
     Count(Range),
@@ -40,22 +40,22 @@ pub enum Kind {
     Span(Range),
     /// One of some names.
     Choice(fn() -> Vec<PossibleValue>),
-    /// Address and port to listen on.
+    /// An address and port to listen on.
     Address,
-    /// A directory, for example this one.
+    /// A directory, with an example.
     Directory(&'static str),
     /// A file that holds a secret. The secret comes from nowhere else: no flag, no variable and no line of a
     /// configuration file holds it, since all of these are shown.
     SecretFile(&'static str),
-    /// A name that somebody else gives the meaning, for example this one.
+    /// A name that something else gives its meaning, with an example.
     Name(&'static str),
-    /// Several entries.
+    /// A list of entries.
     List {
-        /// What one is, in capitals.
+        /// The word for an entry, in capitals.
         entry: &'static str,
-        /// One that can be read.
+        /// An example of an entry.
         example: &'static str,
-        /// Says what is wrong with one.
+        /// Checks an entry; the error is its fault.
         check: fn(&str) -> Result<(), String>,
     },
     /// Tables of one form (`[[name]]`), whose settings the setting names. They stand in the file alone.
@@ -63,7 +63,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Reads a value of the file. An error says what was expected, with an example.
+    /// Reads a value of the file. The error says what was expected, with an example.
     pub(super) fn read(&self, value: &Value) -> Result<Value, String> {
         let is_read = match (self, value) {
             (Kind::Switch, Value::Boolean(_)) | (Kind::List { .. }, Value::Array(_)) => true,
@@ -109,7 +109,7 @@ impl Kind {
         value.ok_or_else(|| self.expected())
     }
 
-    /// Says all that is wrong with a value that could be read.
+    /// Returns all faults of a value that could be read.
     pub(super) fn check(&self, value: &Value) -> Vec<String> {
         match self {
             Kind::Count(range) | Kind::Bytes(range) | Kind::Milliseconds(range) | Kind::Span(range) => {
@@ -127,7 +127,7 @@ impl Kind {
         }
     }
 
-    /// What was expected, with an example, to stand behind a value that can't be read.
+    /// Returns the text, with an example, that stands behind a value that can't be read.
     pub(super) fn expected(&self) -> String {
         match self {
             Kind::Switch => "expected true or false".to_owned(),
@@ -149,7 +149,7 @@ impl Kind {
         }
     }
 
-    /// What a number may be, as help says it: `1 to 1024`. None for what isn't one.
+    /// Returns the range of a number, as help says it: `1 to 1024`; None for other kinds.
     pub fn range(&self) -> Option<String> {
         match self {
             Kind::Count(range) | Kind::Bytes(range) | Kind::Milliseconds(range) | Kind::Span(range) => {
@@ -159,7 +159,7 @@ impl Kind {
         }
     }
 
-    /// What stands for the value on a command line. None for a switch, which needs none.
+    /// Returns the word that stands for the value on a command line; None for a switch, which needs none.
     pub fn value_name(&self) -> Option<String> {
         let name = match self {
             Kind::Switch | Kind::Tables => return None,
@@ -181,12 +181,12 @@ impl Kind {
         Some(name.to_owned())
     }
 
-    /// The names that there are, with what each means.
+    /// Returns the names of a choice, with the meaning of each.
     pub fn choices(&self) -> Vec<PossibleValue> {
         if let Kind::Choice(choices) = self { choices() } else { Vec::new() }
     }
 
-    /// A value for what has no default.
+    /// Returns an example of a value that has no default.
     pub fn example(&self) -> Option<Value> {
         match self {
             Kind::Directory(example) | Kind::SecretFile(example) | Kind::Name(example) => {
@@ -197,7 +197,7 @@ impl Kind {
         }
     }
 
-    /// The value as people write it into the file: bytes with a suffix where that is exact.
+    /// Returns the value as people write it into the file: bytes with a suffix where that is exact.
     pub fn written(&self, value: &Value) -> Value {
         match (self, self.number(value)) {
             (Kind::Bytes(_), Some(count)) => {
@@ -244,12 +244,12 @@ fn integer(number: u64) -> Option<Value> {
     i64::try_from(number).ok().map(Value::Integer)
 }
 
-/// Digits alone: the standard library's reader takes a plus as well.
+/// Parses digits alone: the standard library's reader takes a plus as well.
 fn number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// A number is of milliseconds; anything else has its unit.
+/// Parses milliseconds: a number alone, or anything else with its unit.
 fn milliseconds(text: &str) -> Option<u64> {
     if let Some(number) = number(text) {
         return Some(number);

@@ -1,4 +1,4 @@
-//! How long something is kept, as people write it: `90s`, `24h`, `7days`.
+//! Lifetimes as people write them: `90s`, `24h`, `7days`.
 
 use std::fmt;
 use std::time::Duration;

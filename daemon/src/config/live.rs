@@ -1,4 +1,4 @@
-//! What is in force while the daemon runs, and what of it a reload may change.
+//! The settings in force while the daemon runs, and the part that a reload may change.
 
 use std::path::Path;
 
@@ -10,20 +10,20 @@ use super::settings::Settings;
 use super::target::TargetRule;
 use super::token::Token;
 
-/// Checked settings with what they point at already read.
+/// Checked settings, with the files that they name already read.
 #[derive(Clone, Debug)]
 pub struct Live {
     /// The settings.
     pub settings: Settings,
     /// The token of the control plane and of uploads, where one is configured.
     pub token: Option<Token>,
-    /// Whom requests of the data plane may be for.
+    /// The hosts that requests of the data plane may be for.
     pub hosts: Hosts,
-    /// Whom to believe who somebody else is.
+    /// The proxies that are trusted to name their clients.
     pub proxies: TrustedProxies,
     /// The parsed allow list.
     pub targets: Vec<TargetRule>,
-    /// How many reloads there have been before.
+    /// The number of reloads before.
     pub generation: u64,
 }
 
@@ -33,7 +33,7 @@ impl Live {
         Live::within(Reach::Everything, settings)
     }
 
-    /// Like [`Live::new`], with what `reach` shows.
+    /// Reads as [`Live::new`] does, in the part of the file system that `reach` shows.
     pub fn within(reach: Reach, settings: Settings) -> Result<Live, ConfigError> {
         let mut faults = Vec::new();
         let token = settings.token_file.as_deref().and_then(|path| read_token(path, reach, &mut faults));
@@ -52,8 +52,8 @@ impl Live {
     /// Takes from `new` what can change in a running daemon, and names the settings that differ but need a
     /// restart.
     ///
-    /// A token that what is kept here needs is kept too, where `new` has none: its own addresses may have needed none.
-    /// Where there is none either, no further host is let in.
+    /// Where `new` has no token, as its own addresses may need none, a token that the kept settings need is kept
+    /// too. Where these have none either, no further host is let in.
     pub fn reload(&self, new: Live) -> (Live, Vec<String>) {
         let kept = &self.settings;
         let mut settings = new.settings.clone();
@@ -61,7 +61,7 @@ impl Live {
             (field.copy)(kept, &mut settings);
         }
         let mut token = new.token;
-        // Of this listener, whatever address the new settings name.
+        // The hosts are those of this listener, whatever address the new settings name.
         let mut hosts = self.hosts.with_rules_of(new.hosts);
         if token.is_none() && settings.needs_token() {
             token.clone_from(&self.token);
@@ -78,7 +78,7 @@ impl Live {
     }
 }
 
-/// What of a list can be read; each entry that can't be is a fault.
+/// Parses a list as far as it can be read; each entry that can't be is a fault.
 fn parse_all<T>(
     setting: &str,
     entries: &[String],
@@ -93,7 +93,7 @@ fn read_token(path: &Path, reach: Reach, faults: &mut Vec<Fault>) -> Option<Toke
     Token::read(path, reach).map_err(|reason| faults.push(Fault::new("token_file", reason))).ok()
 }
 
-/// The keys in which two sets of settings differ.
+/// Returns the keys in which two sets of settings differ.
 fn differing(left: &Settings, right: &Settings) -> Vec<String> {
     let differs = |field: &&Field<Settings>| (field.get)(left) != (field.get)(right);
     let mut keys: Vec<String> =
@@ -151,7 +151,7 @@ mod tests {
         }
     }
 
-    /// A value that isn't the default.
+    /// Returns a value that isn't the default.
     fn other(setting: &Setting, token: &Path) -> Value {
         let default = Settings::default().table().remove(setting.key);
         match (setting.kind, default) {

@@ -1,4 +1,4 @@
-//! From arguments and a file to checked [`Settings`].
+//! Loading: arguments and a file become checked [`Settings`].
 
 use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind};
@@ -13,16 +13,16 @@ use super::setting::Declared;
 use super::settings::Settings;
 use super::token::Token;
 
-/// Checked settings, and how they came about.
+/// Checked settings, and their origins.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
-    /// Where the value of each key came from, as far as it isn't the default.
+    /// The origin of each key's value, as far as it isn't the default.
     pub origins: BTreeMap<&'static str, Origin>,
     /// The file that was read; None where there is none.
     pub file: Option<PathBuf>,
-    /// What isn't wrong and still nobody can have meant.
+    /// Warnings about values that are valid and still can't be meant.
     pub warnings: Vec<Fault>,
 }
 
@@ -31,8 +31,8 @@ pub fn load(arguments: &Arguments) -> Result<Loaded, ConfigError> {
     load_adjusted(arguments, Reach::Everything, |_| Ok(()))
 }
 
-/// Like [`load`], with what `reach` shows; what is known beyond flags and file is laid over both by `adjust`, before
-/// the whole is checked.
+/// Loads as [`load`] does, in the part of the file system that `reach` shows; `adjust` changes the settings by
+/// other knowledge before they are checked.
 pub fn load_adjusted(
     arguments: &Arguments,
     reach: Reach,
@@ -48,7 +48,7 @@ pub fn load_adjusted(
     if let Err(fault) = adjust(&mut settings) {
         faults.push(fault);
     }
-    // What was changed didn't come from where the former value did.
+    // A changed value has another origin than the former one.
     for field in Settings::FIELDS.iter().filter(|field| (field.get)(&given) != (field.get)(&settings)) {
         origins.remove(field.setting.key);
     }
@@ -60,14 +60,14 @@ pub fn load_adjusted(
     Ok(Loaded { settings, origins, file: text.is_some().then(|| path.to_owned()), warnings })
 }
 
-/// Checks once more that root and spool can be read, now with what `reach` shows.
+/// Checks once more that root and spool can be read, now in the part of the file system that `reach` shows.
 pub fn check_directories(settings: &Settings, reach: Reach) -> Result<(), ConfigError> {
     let mut faults = Vec::new();
     check::directories(settings, reach, |_| false, &mut faults);
     if faults.is_empty() { Ok(()) } else { Err(ConfigError::Faults(faults)) }
 }
 
-/// The defaults with what was found over them: of each setting the last. What isn't in force may be wrong.
+/// Lays what was found over the defaults: of each setting the last. A value that isn't in force may be wrong.
 fn laid_over(found: Vec<Found>, faults: &mut Vec<Fault>) -> (Settings, BTreeMap<&'static str, Origin>) {
     let in_force: BTreeMap<&str, Found> = found.into_iter().map(|found| (found.setting.key, found)).collect();
     let (mut settings, mut origins) = (Settings::default(), BTreeMap::new());
@@ -84,7 +84,7 @@ fn laid_over(found: Vec<Found>, faults: &mut Vec<Fault>) -> (Settings, BTreeMap<
     (settings, origins)
 }
 
-/// What is wrong with the settings as a whole.
+/// Finds the faults of the settings as a whole.
 fn check_all(
     settings: &Settings,
     origins: &BTreeMap<&'static str, Origin>,
@@ -93,13 +93,13 @@ fn check_all(
 ) {
     let mut found = Vec::new();
     check::combinations(settings, &mut found);
-    // A daemon that runs keeps the directories that it has; whether it may use others, a restart tells.
+    // A running daemon keeps the directories that it has; only a restart tells whether it may use others.
     let is_hidden = |error: &Error| reach == Reach::Sandbox && error.kind() == ErrorKind::PermissionDenied;
     check::directories(settings, reach, is_hidden, &mut found);
     if let Some(Err(reason)) = settings.token_file.as_deref().map(|path| Token::read(path, reach)) {
         found.push(Fault::new("token_file", reason));
     }
-    // What a new one takes, the sandbox has given up; a restart tells.
+    // The sandbox has given up the right to take another one; only a restart tells.
     if reach == Reach::Everything {
         check::congestion_control(settings, &mut found);
     }
@@ -181,7 +181,7 @@ mod tests {
         }
     }
 
-    /// Where a value came from stands in parentheses at the end.
+    /// Cuts off the origin, which stands in parentheses at the end.
     fn without_origin(line: &str) -> String {
         let is_origin = |(_, origin): &(&str, &str)| origin.starts_with(['-', '/']);
         line.rsplit_once(" (").filter(is_origin).map_or(line, |(fault, _)| fault).to_owned()

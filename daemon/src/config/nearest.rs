@@ -1,10 +1,10 @@
-//! The name that somebody meant.
+//! The known name that is most like an unknown one.
 
-/// What is less like a name than this is another word: `worker` is 0.86 like `workers`, `colour` 0.21 like
+/// The least likeness of two spellings of one name: `worker` is 0.86 like `workers`, `colour` 0.21 like
 /// `control_listen`.
 const LIKENESS_MIN: f64 = 0.8;
 
-/// The one of `names` that is most like `name`, or else the only one with all of its words.
+/// Returns the one of `names` that is most like `name`, or else the only one with all of its words.
 pub(super) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let names: Vec<&str> = names.into_iter().collect();
     let likenesses = names.iter().map(|known| (likeness(name, known), *known));
@@ -17,7 +17,7 @@ pub(super) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) 
     with_all_words.next().filter(|_| with_all_words.next().is_none()).copied()
 }
 
-/// From 0 to 1; the order of the words doesn't count.
+/// Returns the likeness of two names, from 0 to 1; the order of the words doesn't count.
 fn likeness(left: &str, right: &str) -> f64 {
     let in_order = strsim::normalized_damerau_levenshtein(left, right);
     let by_words = strsim::normalized_damerau_levenshtein(&sorted(left), &sorted(right));

@@ -1,4 +1,4 @@
-//! Where the value of a setting came from.
+//! The origins of settings' values.
 
 use std::fmt;
 use std::path::Path;
@@ -8,21 +8,21 @@ use toml::Value;
 
 use super::setting::Setting;
 
-/// Where the value of a setting came from.
+/// The origin of a setting's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody gave one.
+    /// The value is the default.
     Default,
-    /// The configuration file.
+    /// The value stands in the configuration file.
     File {
-        /// The file.
+        /// The path of the file.
         path: Arc<Path>,
         /// The line of the key, from 1.
         line: usize,
     },
-    /// A variable of this name.
+    /// The value is that of a variable of this name.
     Variable(String),
-    /// The command line, by this flag or place.
+    /// The value stands on the command line, by this flag or place.
     Flag(String),
 }
 
@@ -30,7 +30,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Default => formatter.write_str("default"),
-            // A name may have any character, and this stands in comments.
+            // The path is escaped, since it may have any character and stands in a comment.
             Origin::File { path, line } => {
                 write!(formatter, "{}:{line}", path.display().to_string().escape_debug())
             }
@@ -44,8 +44,8 @@ impl fmt::Display for Origin {
 pub(super) struct Found {
     /// The setting.
     pub(super) setting: &'static Setting,
-    /// Where it was found.
+    /// The place where it was found.
     pub(super) origin: Origin,
-    /// Its value, or why it can't be read.
+    /// The value, or why it can't be read.
     pub(super) value: Result<Value, String>,
 }

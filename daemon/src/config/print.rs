@@ -1,13 +1,13 @@
-//! The settings in force as a file that says where each came from.
+//! The settings in force, printed as a file that names the origin of each.
 
 use super::load::Loaded;
 use super::setting::Declared;
 use super::settings::Settings;
 
-/// From here on comments stand, where the setting is no longer than that.
+/// The column of the comments, where the setting is short enough.
 const COMMENT_COLUMN: usize = 40;
 
-/// A configuration file with the same settings; comments say where they came from.
+/// Writes a configuration file with the same settings; comments name the origins.
 pub fn printed(loaded: &Loaded) -> String {
     let line = |field: &super::setting::Field<Settings>| {
         let setting = &field.setting;

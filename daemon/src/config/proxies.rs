@@ -1,36 +1,36 @@
-//! Whom to believe who somebody else is: the entries of `trusted_proxies`.
+//! The proxies that are trusted to name their clients: the entries of `trusted_proxies`.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// Bits of an IPv6 address before the IPv4 address that it may hold (RFC 4291 2.5.5.2).
+/// The bits of an IPv6 address before the IPv4 address that it may hold (RFC 4291 2.5.5.2).
 const MAPPED_BITS: u8 = 96;
 
-/// Addresses of proxies that say whom they stand for.
+/// The networks of the proxies that are trusted to name their clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Box<[IpNet]>);
 
 impl TrustedProxies {
-    /// Those at these networks.
+    /// Trusts the proxies at these networks.
     pub(super) fn new(networks: Vec<IpNet>) -> TrustedProxies {
         TrustedProxies(networks.into())
     }
 
     /// Whether `address` is a proxy's.
     pub fn contain(&self, address: IpAddr) -> bool {
-        // Of no list nothing is asked.
+        // The empty list is tested first, which saves the conversion.
         !self.0.is_empty() && self.0.iter().any(|network| network.contains(&address.to_canonical()))
     }
 
-    /// Whether nobody is believed.
+    /// Whether no proxy is trusted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Reads an entry, ADDRESS or NETWORK/BITS, IPv6 with brackets or without. One that can't be read is an error: a list
-/// never fails open.
+/// Reads an entry, ADDRESS or NETWORK/BITS, IPv6 with brackets or without. An entry that can't be read is an
+/// error: a list never fails open.
 pub(super) fn parse(text: &str) -> Result<IpNet, String> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     let network = bare.parse::<IpNet>().or_else(|_| bare.parse::<IpAddr>().map(IpNet::from));
@@ -38,7 +38,8 @@ pub(super) fn parse(text: &str) -> Result<IpNet, String> {
     Ok(canonical(network.trunc()))
 }
 
-/// Addresses are compared as IPv4 where they are, whatever the listener speaks.
+/// Turns a network of mapped addresses into one of IPv4, as which addresses are compared, whatever the listener
+/// speaks.
 fn canonical(network: IpNet) -> IpNet {
     let mapped = |v6: ipnet::Ipv6Net| {
         let bits = v6.prefix_len().checked_sub(MAPPED_BITS)?;

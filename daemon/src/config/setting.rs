@@ -1,46 +1,46 @@
-//! The form in which settings are declared, each once: everything that knows of a setting takes it from there.
+//! The form in which settings are declared, each once: everything that uses a setting takes it from there.
 
 use toml::Value;
 
 use super::kind::Kind;
 
-/// All that is to be known of one setting.
+/// The declaration of one setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// The key of the file. The flag has `-` for `_`, the variable is in capitals behind `STREAMD_`.
+    /// The key in the file. The flag has `-` for `_`, the variable is in capitals behind `STREAMD_`.
     pub key: &'static str,
-    /// What it is, and after an empty line what else is to be said, in plain sentences.
+    /// The description, and after an empty line further sentences.
     pub text: &'static str,
-    /// Why the default is what it is.
+    /// The reason for the default.
     pub reason: &'static str,
-    /// What its values are, with unit and range.
+    /// The kind of its values, with unit and range.
     pub kind: Kind,
-    /// Who has one value for himself.
+    /// The thing that has one value for itself.
     pub scope: Scope,
     /// Whether a running daemon takes a change.
     pub change: Change,
-    /// A few words for `-h`, where it is one of the settings shown there.
+    /// A few words for `-h`, if the setting is shown there.
     pub brief: Option<&'static str>,
-    /// The argument without a flag that is short for it.
+    /// The argument without a flag that is short for the setting.
     pub place: Option<&'static str>,
-    /// What the default is, in words, where the value doesn't say it or is the host's.
+    /// The default in words, where the value doesn't tell it or is the host's.
     pub default_words: Option<&'static str>,
-    /// Where the documents tell more.
+    /// The section of the documents that tells more.
     pub see: Option<&'static str>,
-    /// The name that it had in the release before, which is taken for it with a warning.
+    /// The name in the release before, which is accepted with a warning.
     pub former_key: Option<&'static str>,
-    /// Of tables the settings of each.
+    /// The settings of each table, if the setting is a list of tables.
     pub members: Option<fn() -> Vec<&'static Setting>>,
 }
 
-/// Who has the value of a setting for himself.
+/// The thing that has a value of a setting for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// The whole daemon.
     Node,
     /// Each address of a client.
     Address,
-    /// Each connection, or what is sent and received on it.
+    /// Each connection, or the bytes that are sent and received on it.
     Connection,
     /// Each request for a file, and each file.
     File,
@@ -56,45 +56,45 @@ pub enum Scope {
     Mount,
 }
 
-/// When a change is in force.
+/// The moment from which a change is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// With a reload (SIGHUP).
+    /// A reload (SIGHUP) puts it in force.
     Reload,
-    /// With the next start.
+    /// The next start puts it in force.
     Restart,
 }
 
 /// A setting as a field of the structure that holds its value.
 #[derive(Clone, Copy)]
 pub struct Field<S: 'static> {
-    /// What is to be known of it.
+    /// The declaration of the setting.
     pub setting: Setting,
-    /// Takes a value that the setting's kind has read; false where it is of another type.
+    /// Stores a value that the setting's kind has read; false where it is of another type.
     pub put: fn(&mut S, &Value) -> bool,
-    /// The value; None where there is none.
+    /// Returns the value; None where there is none.
     pub get: fn(&S) -> Option<Value>,
-    /// Puts the first structure's value into the second.
+    /// Copies the first structure's value into the second.
     pub copy: fn(&S, &mut S),
 }
 
 /// A structure whose fields are declared settings.
 pub trait Declared: Default + 'static {
-    /// All of them, in the order in which people should read them.
+    /// All fields, in the order in which people should read them.
     const FIELDS: &'static [Field<Self>];
 
-    /// What is to be known of all of them.
+    /// Returns the declarations of all fields.
     fn declared() -> Vec<&'static Setting> {
         Self::FIELDS.iter().map(|field| &field.setting).collect()
     }
 
-    /// The values as a table: without those that there are none of.
+    /// Returns the values as a table, without those that are None.
     fn table(&self) -> toml::Table {
         let values = Self::FIELDS.iter();
         values.filter_map(|field| Some((field.setting.key.to_owned(), (field.get)(self)?))).collect()
     }
 
-    /// The default of one of them as people write it on a command line; None where there is none.
+    /// Returns the default of a setting as people write it on a command line; None where there is none.
     fn default_text(setting: &Setting) -> Option<String> {
         if let Some(words) = setting.default_words {
             return Some(words.to_owned());
@@ -109,7 +109,7 @@ pub trait Declared: Default + 'static {
 }
 
 impl Setting {
-    /// What a declaration needn't say.
+    /// The parts that a declaration may leave out.
     pub(super) const UNSAID: Setting = Setting {
         key: "",
         text: "",
@@ -125,44 +125,44 @@ impl Setting {
         members: None,
     };
 
-    /// What it is, in a sentence without its full stop.
+    /// Returns the description, a sentence without its full stop.
     pub fn help(&self) -> String {
         let first = self.text.split("\n\n").next().unwrap_or_default();
         one_line(first).trim_end_matches('.').to_owned()
     }
 
-    /// What else is to be said of it, in sentences.
+    /// Returns the further sentences of the description.
     pub fn more(&self) -> Option<String> {
         self.text.split_once("\n\n").map(|(_, more)| one_line(more))
     }
 
-    /// Its variable.
+    /// Returns the name of the variable.
     pub fn variable(&self) -> String {
         variable(self.key)
     }
 
-    /// Its flag, without the dashes ahead.
+    /// Returns the flag, without the dashes ahead.
     pub fn flag(&self) -> String {
         flag(self.key)
     }
 
-    /// Whether it stands in the file alone.
+    /// Whether the setting can be given in the file alone.
     pub fn is_of_the_file_alone(&self) -> bool {
         self.members.is_some()
     }
 }
 
-/// The variable of a key.
+/// Returns the variable of a key.
 pub(super) fn variable(key: &str) -> String {
     format!("STREAMD_{}", key.to_uppercase())
 }
 
-/// The flag of a key, without the dashes ahead.
+/// Returns the flag of a key, without the dashes ahead.
 pub(super) fn flag(key: &str) -> String {
     key.replace('_', "-")
 }
 
-/// What is said of a former name of `name`; both of them together are one too many.
+/// Returns the warning about a former name of `name`, or the fault where both are given.
 pub(super) fn renamed(name: &str, is_doubled: bool) -> String {
     if is_doubled {
         return format!("is the former name of {name}, which is set as well: take one of them out");
@@ -174,8 +174,9 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Declares a structure of settings. Each field has, in this order: what it is (as its documentation), name, type,
-/// default, the reason for it, kind, scope, when a change is in force, and in braces what else [`Setting`] has.
+/// Declares a structure of settings. Each field has, in this order: its description (as its documentation), name,
+/// type, default, the reason for it, kind, scope, when a change is in force, and in braces the other parts of
+/// [`Setting`].
 macro_rules! settings {
     (
         $(#[$outer:meta])*

@@ -1,4 +1,4 @@
-//! The settings, each declared once: what it is, its default and the reason for it, its unit and range.
+//! The settings, each declared once: description, default with its reason, unit and range.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZero;
@@ -21,39 +21,41 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
-/// Most workers: more than the cores of today's largest hosts only adds rings.
+/// The most workers: more than the cores of today's largest hosts only adds rings.
 pub const WORKERS_MAX: usize = 1024;
-/// Most streams at once: each holds two sockets and an open request.
+/// The most streams at once: each holds two sockets and an open request.
 pub const STREAMS_MAX_LIMIT: usize = 65_536;
-/// Least memory for answers that wait: one of each kind, on either plane.
+/// The least memory for answers that wait, in bytes: one of each kind, on either plane.
 pub const WAITING_BYTES_MAX_MIN: u64 = 1 << 20;
-/// Longest time-out: a day. A longer one is a typing error.
+/// The longest time-out, in milliseconds: a day. A longer one is a typing error.
 pub const TIMEOUT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
-/// Longest belief in what is known of a file: a minute. Whoever needs longer wants a proxy's cache.
+/// The longest time for which a file is served without a new look, in milliseconds: a minute. A site that needs
+/// longer wants a proxy's cache.
 pub const CACHE_VALID_MS_MAX: u64 = 60 * 1000;
-/// Most threads for the disk; each has a stack, and more only queue at the device.
+/// The most threads for the disk; each has a stack, and more only queue at the device.
 pub const DISK_THREADS_MAX: usize = 256;
-/// Highest value of the frame limit: byte 7 of a frame header must stay 0, by which frames are told from HTTP.
+/// The highest value of the frame limit: byte 7 of a frame header must stay 0, by which frames are told from HTTP.
 pub const FRAME_BYTES_MAX_LIMIT: u64 = (1 << 56) - 1;
-/// Highest value of the stream limit: a stream to a frame target is one frame.
+/// The highest value of the stream limit: a stream to a frame target is one frame.
 pub const STREAM_BYTES_MAX_LIMIT: u64 = FRAME_BYTES_MAX_LIMIT;
 
-/// Shortest lifetime of an upload that isn't gone on with: a client needs some time to notice and come back.
+/// The shortest lifetime of an upload that isn't continued: a client needs some time to notice and come back.
 pub const PARTIAL_TTL_MIN: Duration = Duration::from_secs(60);
-/// Longest lifetime of one: 30 days. What lies longer is forgotten, and its disk space with it.
+/// The longest lifetime of an upload that isn't continued: 30 days. A partial older than that is forgotten, and
+/// its disk space with it.
 pub const PARTIAL_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// Highest value of the upload limit, 10^15 - 1: `Upload-Offset` can't name a later byte (RFC 9651 3.3.1).
+/// The highest value of the upload limit, 10^15 - 1: `Upload-Offset` can't name a later byte (RFC 9651 3.3.1).
 pub const UPLOAD_BYTES_MAX_LIMIT: u64 = 999_999_999_999_999;
-/// Most uploads at once: each has a file and an entry in memory, and more are looked through in one sweep.
+/// The most uploads at once: each has a file and an entry in memory, and more are looked through in one sweep.
 pub const UPLOADS_MAX_LIMIT: usize = 65_536;
 
-/// Half of what the node has: its default for one address.
+/// The divisor of the node's limits that gives the default for one address: half.
 const ADDRESS_SHARE: usize = 2;
 const UPLOADS_MAX: usize = 256;
 const CONNECTIONS_MAX: usize = 30_000;
 const STREAMS_MAX: usize = 64;
 
-/// A time-out of 0 would be over before it began.
+/// The kind of a time-out, which is at least 1: one of 0 would be over before it began.
 const TIMEOUT: Kind = Kind::Milliseconds(range(1, TIMEOUT_MS_MAX));
 const SOME: Kind = Kind::Count(range(1, ANY));
 const SOME_OR_NONE: Kind = Kind::Count(range(0, ANY));
@@ -320,12 +322,12 @@ settings! {
     }
 }
 
-/// What `key` may be, as help says it: `1 to 1024`. None where it isn't a number.
+/// Returns the range of `key`, as help says it: `1 to 1024`; None where it isn't a number.
 pub fn bounds_of(key: &str) -> Option<String> {
     Settings::FIELDS.iter().find(|field| field.setting.key == key)?.setting.kind.range()
 }
 
-/// One worker per core that this process may run on.
+/// Returns the number of cores that this process may run on, one worker for each.
 fn usable_cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }

@@ -1,11 +1,11 @@
-//! Settings that are tables, several of one kind.
+//! Settings that are lists of tables of one kind.
 
 use toml::Value;
 
 use super::setting::Declared;
 use super::value::Typed;
 
-/// Tables, each with the defaults of what isn't in it.
+/// A list of tables, each with the defaults of the settings that it leaves out.
 impl<S: Declared> Typed for Vec<S> {
     fn from_value(value: &Value) -> Option<Vec<S>> {
         let tables = value.as_array()?.iter().map(Value::as_table);

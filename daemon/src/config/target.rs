@@ -1,4 +1,4 @@
-//! Where streams may go: the entries of `targets_allowed`.
+//! The targets that streams may have: the entries of `targets_allowed`.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use ipnet::IpNet;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetRule {
     host: HostRule,
-    /// None allows every port.
+    /// The allowed port; None allows every port.
     port: Option<u16>,
 }
 
@@ -30,8 +30,8 @@ impl TargetRule {
         Ok(TargetRule { host: parse_host(host, text)?, port: parse_port(port, text)? })
     }
 
-    /// Whether a stream asked for as `host`, a name, to `port` may be allowed, whatever it resolves to: what this
-    /// denies needs no look-up.
+    /// Whether a stream asked for as `host`, a name, to `port` may be allowed, whatever the name resolves to: a
+    /// denied one needs no look-up.
     pub fn may_allow(&self, host: &str, port: u16) -> bool {
         let is_host = match &self.host {
             HostRule::Network(_) => true,

@@ -8,10 +8,10 @@ use subtle::ConstantTimeEq;
 
 use super::faults::{Reach, remedy};
 
-/// Longest token: headers of more than a few KiB are refused anyway.
+/// The longest token, in bytes: headers of more than a few KiB are refused anyway.
 const TOKEN_BYTES_MAX: u64 = 4096;
 
-/// A secret; never shown.
+/// A secret, which is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(Box<[u8]>);
 
@@ -29,7 +29,7 @@ impl Token {
         Token::new(content.trim_ascii()).map_err(|reason| format!("{}: {reason}", path.display()))
     }
 
-    /// A token out of its bytes.
+    /// Makes a token out of its bytes.
     pub fn new(bytes: &[u8]) -> Result<Token, &'static str> {
         if bytes.is_empty() {
             return Err("is empty: write a token into it, for example with `openssl rand -hex 32`");
@@ -40,13 +40,13 @@ impl Token {
         Ok(Token(bytes.into()))
     }
 
-    /// How long it is.
+    /// Returns its length in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether `presented` is it. Takes a time that depends on the length of `presented` alone: subtle's comparison of
-    /// slices returns at once where lengths differ, which would tell the token's length.
+    /// Whether `presented` is the token. Takes a time that depends on the length of `presented` alone: subtle's
+    /// comparison of slices returns at once where lengths differ, which would tell the token's length.
     pub fn is(&self, presented: &[u8]) -> bool {
         let lengths = presented.len().ct_eq(&self.0.len());
         let pairs = presented.iter().zip(self.0.iter().cycle());

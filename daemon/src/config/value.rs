@@ -15,14 +15,14 @@ use super::lifetime::Lifetime;
 
 /// A type that a setting may have.
 pub(super) trait Typed: Sized {
-    /// The value that a kind has read; None where it isn't of this type.
+    /// Converts a value that a kind has read; None where it isn't of this type.
     fn from_value(value: &Value) -> Option<Self>;
 
-    /// As a value; None where there is none.
+    /// Converts to a value; None where there is none.
     fn to_value(&self) -> Option<Value>;
 }
 
-/// The names of a choice, with what each means.
+/// Returns the names of a choice, with the meaning of each.
 pub(super) fn choices<T: ValueEnum>() -> Vec<PossibleValue> {
     T::value_variants().iter().filter_map(ValueEnum::to_possible_value).collect()
 }

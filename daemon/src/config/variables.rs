@@ -1,4 +1,4 @@
-//! The variables: those of settings, and those that look like one and are none.
+//! The variables of settings, and others that look like them.
 
 use std::ffi::OsString;
 
@@ -9,22 +9,22 @@ use super::setting::{Setting, renamed, variable};
 
 const PREFIX: &str = "STREAMD_";
 
-/// Names that the scripts of this repository take, besides those of their tests.
+/// The variables that the scripts of this repository take, besides those of their tests.
 const OF_SCRIPTS: [&str; 2] = ["STREAMD_BIN", "STREAMD_DEB"];
 const OF_TESTS: &str = "STREAMD_TEST_";
 
-/// What the variables say.
+/// The content of the variables.
 #[derive(Debug, Default)]
 pub(super) struct Variables {
-    /// The file that they name, by `STREAMD_CONFIG`.
+    /// The configuration file that `STREAMD_CONFIG` names.
     pub(super) config: Option<OsString>,
-    /// The settings.
+    /// The settings that were found.
     pub(super) found: Vec<Found>,
-    /// Names that are none, or will be none.
+    /// Warnings of unknown and of former names.
     pub(super) warnings: Vec<Fault>,
 }
 
-/// Reads those of `settings`.
+/// Reads the variables of `settings`.
 pub(super) fn read(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     settings: &[&'static Setting],
@@ -76,20 +76,22 @@ fn found(setting: &'static Setting, name: &str, value: &OsString) -> Found {
 }
 
 fn unknown(name: &str, settings: &[&'static Setting]) -> Fault {
-    // Without what they all have in common, which would make all of them alike.
+    // The common prefix is cut off, since it would make all names alike.
     let bare = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
     let meant = nearest(&bare, settings.iter().map(|setting| setting.key));
     let hint = meant.map(|meant| format!(": did you mean {}?", variable(meant))).unwrap_or_default();
     Fault::new(name, format!("no setting has this variable{hint}"))
 }
 
-/// Whether it is somebody else's: of the scripts, or made by Kubernetes for a service whose name begins with streamd.
+/// Whether the variable belongs to something else: to the scripts, or to Kubernetes, which makes it for a service
+/// whose name begins with streamd.
 fn is_anothers(name: &str, value: &OsString) -> bool {
     OF_SCRIPTS.contains(&name) || name.starts_with(OF_TESTS) || is_of_kubernetes(name, value)
 }
 
-/// `{SVCNAME}_SERVICE_HOST`, `_SERVICE_PORT` and `_SERVICE_PORT_{PORTNAME}`, and as Docker's links had it
-/// `{SVCNAME}_PORT` and `_PORT_80_TCP` with `_PROTO`, `_PORT` and `_ADDR` (Kubernetes, "Discovering services").
+/// Whether the variable is one of Kubernetes: `{SVCNAME}_SERVICE_HOST`, `_SERVICE_PORT` and
+/// `_SERVICE_PORT_{PORTNAME}`, or, as Docker's links had it, `{SVCNAME}_PORT` and `_PORT_80_TCP` with `_PROTO`,
+/// `_PORT` and `_ADDR` (Kubernetes, "Discovering services").
 fn is_of_kubernetes(name: &str, value: &OsString) -> bool {
     if name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
         return true;

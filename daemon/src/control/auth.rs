@@ -1,4 +1,5 @@
-//! Who may ask: the bearer token, and the checks that keep web pages from driving a daemon on localhost.
+//! Access to the control plane: the bearer token, and the checks that keep web pages from driving a daemon on
+//! localhost.
 
 use hyper::Version;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
@@ -10,20 +11,20 @@ use crate::config::{Token, names_address, names_this_host};
 use crate::protocol::http1::authority::Authority;
 use crate::protocol::name::escape_for_log;
 
-/// From where a browser's page asks (Fetch Metadata 2.3).
+/// The field in which a browser tells where a page's request comes from (Fetch Metadata 2.3).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Refuses foreign web pages, and callers without the token where there is one.
 ///
-/// A token also settles DNS rebinding: the page of an attacker whose name was pointed at this address doesn't
-/// know it, so any Host goes, as behind a proxy that hands on the name it was called by.
+/// A token also settles DNS rebinding: the page of an attacker whose name was pointed at this address doesn't know
+/// it, so any Host goes, as behind a proxy that hands on the name it was called by.
 ///
-/// Without a token the plane listens on loopback alone, and Host is what tells a rebound page from a local
-/// caller. It says the attacker's name, which has a dot, whether the browser reaches the plane itself or a
-/// proxy on this host that hands the name on. An IP address can't be rebound, and `localhost` and names
-/// without a dot (a proxy's upstream name, this host's own) aren't an attacker's to publish in the DNS.
+/// Without a token the plane listens on loopback alone, and Host tells a rebound page from a local caller. It is
+/// the attacker's name, which has a dot, whether the browser reaches the plane itself or a proxy on this host that
+/// hands the name on. An IP address can't be rebound, and `localhost` and names without a dot (a proxy's upstream
+/// name, this host's own) aren't an attacker's to publish in the DNS.
 ///
-/// What this host may without a token, a proxy on it may not do for somebody elsewhere.
+/// A caller on this host needs no token then, but a proxy on it that asks for somebody elsewhere is refused.
 pub(super) fn check(request: &Parts, caller: Caller, token: Option<&Token>) -> Result<(), ApiError> {
     let host = host(request)?;
     check_origin(&request.headers, host)?;
@@ -34,7 +35,7 @@ pub(super) fn check(request: &Parts, caller: Caller, token: Option<&Token>) -> R
     }
 }
 
-/// The authority that the request is for (RFC 9112 3.2 and 3.3); None is possible before HTTP/1.1 only.
+/// Returns the authority that the request is for (RFC 9112 3.2 and 3.3); None is possible before HTTP/1.1 only.
 fn host(request: &Parts) -> Result<Option<Authority<'_>>, ApiError> {
     let mut values = request.headers.get_all(HOST).iter();
     let first = values.next();
@@ -44,15 +45,15 @@ fn host(request: &Parts) -> Result<Option<Authority<'_>>, ApiError> {
     if first.is_none() && request.version >= Version::HTTP_11 {
         return Err(ApiError::BadHost("is missing"));
     }
-    // RFC 9112 3.2.2: the authority of a target in absolute form outranks Host.
+    // The authority of a target in absolute form outranks Host (RFC 9112 3.2.2).
     let of_target = request.uri.authority().map(|authority| authority.as_str().as_bytes());
     let Some(text) = of_target.or(first.map(HeaderValue::as_bytes)) else { return Ok(None) };
     let authority = Authority::parse(text).ok_or(ApiError::BadHost("is no HOST or HOST:PORT"))?;
     Ok(Some(authority))
 }
 
-/// Browsers send Origin (RFC 6454 7) with each POST and with each request across origins, and Sec-Fetch-Site
-/// (Fetch Metadata) with all others; other clients send neither.
+/// Refuses requests of foreign web pages. Browsers send Origin (RFC 6454 7) with each POST and with each request
+/// across origins, and Sec-Fetch-Site (Fetch Metadata) with all others; other clients send neither.
 fn check_origin(headers: &HeaderMap, host: Option<Authority<'_>>) -> Result<(), ApiError> {
     for origin in headers.get_all(ORIGIN) {
         let is_own =
@@ -91,13 +92,13 @@ fn check_host(host: Option<Authority<'_>>) -> Result<(), ApiError> {
     Err(ApiError::ForeignHost(shown(host)))
 }
 
-/// As it came, for people.
+/// Writes the authority as it came, for people.
 fn shown(authority: Authority<'_>) -> String {
     let host = escape_for_log(authority.host);
     authority.port.map_or(host.clone(), |port| format!("{host}:{port}"))
 }
 
-/// RFC 6750 2.1.
+/// Checks the bearer token (RFC 6750 2.1).
 fn check_bearer(headers: &HeaderMap, token: &Token) -> Result<(), ApiError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return Err(ApiError::Unauthorized) };
@@ -105,7 +106,7 @@ fn check_bearer(headers: &HeaderMap, token: &Token) -> Result<(), ApiError> {
     if token.is(presented) { Ok(()) } else { Err(ApiError::Unauthorized) }
 }
 
-/// What follows the scheme, whose name has no case (RFC 9110 11.1).
+/// Returns the text behind the scheme, whose name has no case (RFC 9110 11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     const SCHEME: &[u8] = b"bearer ";
     let (scheme, rest) = value.split_at_checked(SCHEME.len())?;

@@ -7,20 +7,20 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use tokio::time;
 
-/// Longest body that is read and dropped, in bytes: enough for what clients send by habit (`curl -d ''`, an
+/// The longest body that is read and dropped, in bytes: enough for what clients send by habit (`curl -d ''`, an
 /// empty JSON object), too little to be worth sending at a daemon.
 pub(super) const DISCARDED_BYTES_MAX: u64 = 64 * 1024;
 
 /// Why a body could not be dropped.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
-    /// Longer than what is dropped.
+    /// The body is longer than the limit.
     #[error("the request body is longer than {DISCARDED_BYTES_MAX} bytes; this request needs none")]
     TooLong,
-    /// It did not come.
+    /// The body didn't come within this time, in milliseconds.
     #[error("the request body did not arrive within head_timeout_ms, {0} ms; this request needs none")]
     Silent(u64),
-    /// It broke off.
+    /// The body broke off.
     #[error("the request body can't be read: {0}")]
     Broken(String),
 }

@@ -1,4 +1,4 @@
-//! Who asks: the peer, or whom it stands for where it is a trusted proxy.
+//! The caller of a request: the peer, or the client that it names where it is a trusted proxy.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,25 +10,26 @@ use crate::protocol::http1::forwarded::{ForwardedError, Sender, of_fields};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Who asks.
+/// The caller of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Caller {
-    /// Where it is, as far as that is known: else the proxy. Port 0 where none is told.
+    /// The address of the caller, or of the proxy where the caller's isn't known; the port is 0 where none is
+    /// told.
     pub(super) address: SocketAddr,
-    /// Whether a proxy stands for somebody who isn't known to be on this host.
+    /// Whether a proxy asks for somebody who isn't known to be on this host.
     pub(super) is_elsewhere: bool,
 }
 
 impl Caller {
-    /// The peer, for itself.
+    /// Makes a caller of a peer that asks for itself.
     pub(super) fn of_peer(peer: SocketAddr) -> Caller {
         Caller { address: peer, is_elsewhere: false }
     }
 
-    /// Of a request with these fields from `peer`.
+    /// Finds the caller of a request with these fields from `peer`.
     ///
     /// # Errors
-    /// [`ForwardedError`] where a proxy that is believed says nothing that can be.
+    /// [`ForwardedError`] where the fields of a trusted proxy can't be believed.
     pub(super) fn of(
         peer: SocketAddr,
         headers: &HeaderMap,
@@ -47,7 +48,7 @@ impl Caller {
     }
 }
 
-/// Without the port, which a proxy seldom tells.
+/// Writes the address without the port, which a proxy seldom tells.
 impl fmt::Display for Caller {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.address.ip(), formatter)

@@ -1,4 +1,4 @@
-//! One connection: hyper between its time-outs.
+//! A control connection: hyper between its time-outs.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -23,11 +23,11 @@ use crate::limits::PaceMinimum;
 use crate::protocol::detect::TLS_ON_PLAIN_PORT;
 use crate::protocol::http1::request::HEAD_BYTES_MAX;
 
-/// Time that a connection which has brought no request yet gets for one when the plane stops: hyper would close it at
-/// once (graceful_shutdown, 1.12), and the request may be on its way. Within the grace that a stop has.
+/// The time in which a connection without a request yet may bring one when the plane stops: hyper would close it
+/// at once (graceful_shutdown, 1.12), and the request may be on its way. It lies within the grace that a stop has.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
 
-/// Time by which hyper's own limit on a head is later than ours, which tell the client.
+/// The time by which hyper's own limit on a head is later than ours, which tells the client.
 const HYPER_SLACK: Duration = Duration::from_secs(5);
 
 /// Serves requests until the peer closes, a time-out strikes or the plane stops.
@@ -63,8 +63,8 @@ pub(super) async fn serve(
         http1::Builder::new()
             // Without a timer hyper's time-outs do nothing.
             .timer(TokioTimer::new())
-            // Runs from the end of the request before (hyper 1.12, Conn::poll_read_head) and closes without an
-            // answer: HeadDeadline's limits come first.
+            // The time runs from the end of the request before (hyper 1.12, Conn::poll_read_head), and hyper
+            // closes without an answer: HeadDeadline's limits come first.
             .header_read_timeout(idle_timeout + head_timeout + HYPER_SLACK)
             // The gate lets no longer head pass.
             .max_buf_size(HEAD_BYTES_MAX)

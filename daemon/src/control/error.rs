@@ -1,4 +1,4 @@
-//! Everything that a request can be refused for, and its one mapping to a status and an outcome.
+//! The errors of the control plane, with their one mapping to a status and an outcome.
 
 use hyper::StatusCode;
 
@@ -17,37 +17,37 @@ pub(super) enum ApiError {
     /// The head can't be read.
     #[error(transparent)]
     Head(http1::error::RequestError),
-    /// A head that didn't come to its end.
+    /// The head didn't come to its end within this time, in milliseconds.
     #[error("the request head was not complete within head_timeout_ms, {0} ms")]
     HeadSilent(u64),
-    /// A head that its client ended.
+    /// The client ended its direction within a head.
     #[error("the connection ended inside the request head")]
     HeadCutShort,
     /// The query can't be read.
     #[error(transparent)]
     Query(#[from] QueryError),
-    /// No Host, several, or one that is no authority.
+    /// There is no Host, there are several, or it is no authority.
     #[error("the Host header {0}")]
     BadHost(&'static str),
-    /// More bytes asked for than allowed.
+    /// More bytes are asked for than allowed.
     #[error("{bytes} bytes are above stream_bytes_max, {stream_bytes_max}")]
     OverLimit { bytes: u64, stream_bytes_max: u64 },
     /// The body of a request can't be dropped.
     #[error(transparent)]
     Body(#[from] BodyError),
-    /// A web page of another origin asks. Both are escaped.
+    /// A web page of another origin asks. Both texts are escaped.
     #[error("Origin \"{origin}\" is not this server, \"{host}\": web pages of other origins are refused")]
     ForeignOrigin { origin: String, host: String },
     /// A web page of another site asks, by what the browser says.
     #[error("Sec-Fetch-Site is cross-site: web pages of other sites are refused")]
     CrossSite,
-    /// A name that an attacker's DNS may have pointed here.
+    /// The Host is a name that an attacker's DNS may have pointed here.
     #[error(
         "without a token, Host {0:?} is refused, since any web page can point its own name at this address: \
          use localhost or the IP address, or set token_file"
     )]
     ForeignHost(String),
-    /// A proxy's fields say nothing that could be believed.
+    /// A proxy's fields can't be believed.
     #[error(transparent)]
     Forwarded(#[from] ForwardedError),
     /// A proxy on this host asks for somebody who isn't on it.
@@ -56,22 +56,22 @@ pub(super) enum ApiError {
          programs of this host may ask, so set token_file"
     )]
     Elsewhere(Caller),
-    /// No token, or a wrong one.
+    /// There is no token, or a wrong one.
     #[error("the token is missing or wrong: send the header Authorization: Bearer TOKEN")]
     Unauthorized,
-    /// No such path.
+    /// There is no such path.
     #[error("no such path: there are /health, /metrics, /stream, /streams and /streams/ID")]
     UnknownPath,
-    /// No such stream.
+    /// There is no stream of this id.
     #[error("no stream has the id {0:?}; ended streams are forgotten after a while")]
     UnknownStream(String),
-    /// A method that the path doesn't have.
+    /// The path doesn't have this method.
     #[error("{method} is not offered here, only {allow}")]
     Method { method: String, allow: &'static str },
     /// The stream limit is reached.
     #[error("{0} streams are running, which is streams_max: try again when one has ended")]
     TooManyStreams(usize),
-    /// Too much waits for its readers already.
+    /// Too many bytes wait for readers already.
     #[error("too many answers wait for their readers (waiting_bytes_max): try again in a moment")]
     NoRoom,
     /// The stream limit of one address is reached.
@@ -79,10 +79,10 @@ pub(super) enum ApiError {
         "{0} streams of this address are running, which is address_streams_max: try again when one has ended"
     )]
     TooManyStreamsOfAddress(usize),
-    /// The target is not allowed, or not found.
+    /// The target is not allowed, or can't be resolved.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// The own data plane speaks frames and HTTP.
+    /// A raw stream names the own data plane, which speaks frames and HTTP.
     #[error("protocol=raw to the own data plane, {0}: it takes frames alone, so leave protocol away")]
     RawToOwnDataPlane(String),
     /// The daemon is about to stop.
@@ -97,7 +97,7 @@ pub(super) enum ApiError {
 }
 
 impl ApiError {
-    /// The answer's status.
+    /// Returns the status of the answer.
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Head(error) => StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST),
@@ -134,11 +134,11 @@ impl ApiError {
         matches!(self, Self::Head(_) | Self::HeadCutShort | Self::HeadSilent(_) | Self::Body(_))
     }
 
-    /// What `Allow` says of it, only in a 405.
+    /// Returns the value of `Allow`, only for a 405.
     pub(super) fn allow(&self) -> Option<&'static str> {
         match self {
             Self::Method { allow, .. } => Some(allow),
-            // CONNECT and the asterisk have no path.
+            // CONNECT and the asterisk have no path, so all methods of the plane are named.
             Self::Head(http1::error::RequestError::MethodNotOffered { .. }) => Some("GET, HEAD, POST"),
             _ => None,
         }
@@ -173,7 +173,7 @@ fn status_of(error: &StreamError) -> StatusCode {
     }
 }
 
-/// How a stream that ended so is counted.
+/// Returns the outcome as which a failed stream is counted.
 pub(super) fn outcome_of(error: &StreamError) -> Outcome {
     match error {
         StreamError::NotFound

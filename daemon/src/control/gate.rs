@@ -1,9 +1,9 @@
-//! The strict reader before hyper: what comes is judged by the data plane's rules, so that both planes refuse the same
-//! requests, and what hyper gets to read can be read in one way alone.
+//! The strict reader before hyper: requests are judged by the data plane's rules, so that both planes refuse the
+//! same ones, and hyper reads only bytes with one possible meaning.
 //!
-//! Bytes go into hyper's own buffer and are judged there; a copy of them is kept only of a head that hasn't come whole.
-//! In place of what is refused hyper gets [`REFUSED_TARGET`], which no client can ask for: so the refusal is answered
-//! in its turn behind what was asked before it, and is counted like any other answer.
+//! Bytes go into hyper's own buffer and are judged there; a copy of them is kept only of a head that hasn't come
+//! whole. In place of a refused request hyper gets [`REFUSED_TARGET`], which no client can ask for: so the refusal
+//! is answered in its turn behind the requests before it, and is counted like any other answer.
 
 use std::io;
 use std::pin::Pin;
@@ -24,41 +24,41 @@ use crate::protocol::http1::framing::{BodyEnd, Framed, frame};
 use crate::protocol::http1::glimpse::Glimpse;
 use crate::protocol::name::escape_for_log;
 
-/// What hyper reads in place of what was refused: an asterisk (RFC 9112 3.2.4), which the strict reader takes from
-/// nobody.
+/// The target that hyper reads in place of a refused request: an asterisk (RFC 9112 3.2.4), which the strict
+/// reader takes from nobody.
 pub(super) const REFUSED_TARGET: &str = "*";
 
 const REFUSED: &[u8] = b"GET * HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n";
-/// The same for a HEAD, which is answered without a body whatever is wrong with it.
+/// The replacement of a refused HEAD, which is answered without a body whatever is wrong with it.
 const REFUSED_HEAD: &[u8] = b"HEAD * HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n";
 
-/// Bytes that are taken of what nobody wants at a connection's end, as on the data plane: closing a socket with unread
-/// bytes resets it, and the reset throws away the answer that is on its way.
+/// The most bytes that are read and dropped at a connection's end, as on the data plane: closing a socket with
+/// unread bytes resets it, and the reset throws away the answer that is on its way.
 const LINGER_BYTES_MAX: usize = 64 << 10;
-/// Time for which they are waited for: a few round trips.
+/// The time for which those bytes are waited for: a few round trips.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Why a connection brings no further request.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// What came is no request.
+    /// The bytes are no valid request.
     Request(RequestError),
     /// The head was not complete in time.
     Late,
     /// The head was not complete when the client ended its direction.
     Ended,
-    /// It speaks TLS. Has been told so in TLS.
+    /// The client speaks TLS, and has been told so in TLS.
     Tls,
 }
 
-/// What was refused: why, and what could be read of it, for the log.
+/// A refused request: the reason, and its readable parts for the log.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) why: Refusal,
     pub(super) method: Option<String>,
-    /// Without a query, escaped.
+    /// The path without its query, escaped.
     pub(super) path: Option<String>,
-    /// What the client calls it.
+    /// The client's id of the request.
     pub(super) id: Option<Box<str>>,
 }
 
@@ -74,12 +74,12 @@ impl Refused {
     }
 }
 
-/// Tells the service of it.
+/// The hand-over of a refusal from the gate to the service.
 #[derive(Clone, Default)]
 pub(super) struct Verdict(Arc<Mutex<Option<Refused>>>);
 
 impl Verdict {
-    /// What the request for [`REFUSED_TARGET`] stands for.
+    /// Takes the refusal that the request for [`REFUSED_TARGET`] stands for.
     pub(super) fn take(&self) -> Option<Refused> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -89,22 +89,22 @@ impl Verdict {
     }
 }
 
-/// A stream that hands on what was judged.
+/// A stream that hands on to hyper only bytes that were judged.
 pub(super) struct Gate<S> {
     stream: S,
     clock: RequestClock,
     verdict: Verdict,
-    /// Whether nothing has come yet.
+    /// Whether no byte has come yet.
     is_fresh: bool,
-    /// Where the body ends that follows the last head.
+    /// The rest of the body behind the last head.
     body: BodyEnd,
     /// Whether the last head was of HTTP/1.0.
     is_http10: bool,
-    /// Whether all has been sent that hyper wanted to send so far.
+    /// Whether all bytes that hyper wanted to send so far have been sent.
     is_all_sent: bool,
-    /// Received and not handed on.
+    /// The bytes that were received and not handed on.
     held: Vec<u8>,
-    /// Bytes of it that may be.
+    /// How many of them may be handed on.
     judged: usize,
     stage: Stage,
 }
@@ -115,7 +115,7 @@ enum Stage {
     HalfClosed(HalfClose),
     /// Nothing further is read for hyper.
     Refused,
-    /// The end of a body can't be found. hyper hears of it as of a broken connection, and tells the body's reader.
+    /// The end of a body can't be found. hyper is told of a broken connection, and tells the body's reader.
     Broken(ChunkError),
     /// Our direction has ended; the peer's is read to its end.
     Lingering {
@@ -124,11 +124,11 @@ enum Stage {
     },
 }
 
-/// How far bytes were judged.
+/// The result of judging some bytes.
 struct Judged {
-    /// How many of them may be handed on.
+    /// How many of the bytes may be handed on.
     passed: usize,
-    /// What is wrong with those behind them.
+    /// The fault in the bytes behind them.
     fault: Option<Fault>,
 }
 
@@ -178,7 +178,7 @@ impl<S> Gate<S> {
         }
     }
 
-    /// From now on hyper reads of nothing but the refusal.
+    /// Lets hyper read nothing but the refusal from now on.
     fn refuse(&mut self, refusal: Refusal) {
         let glimpse = Glimpse::of(&self.held[self.judged..]);
         let is_head = glimpse.is_head();
@@ -189,7 +189,7 @@ impl<S> Gate<S> {
         self.stage = Stage::Refused;
     }
 
-    /// Hands on what may be, as far as there is room.
+    /// Hands on judged bytes, as far as there is room.
     fn hand_on(&mut self, buffer: &mut ReadBuf<'_>) {
         let count = self.judged.min(buffer.remaining());
         buffer.put_slice(&self.held[..count]);
@@ -201,8 +201,8 @@ impl<S> Gate<S> {
         }
     }
 
-    /// Whether the connection begins with TLS, by what came behind `before`; `None` where too little has come to tell,
-    /// which is held.
+    /// Whether the connection begins with TLS, by the bytes behind the first `before`; `None` where too few have
+    /// come to decide, which are held then.
     fn tell_tls(&mut self, buffer: &mut ReadBuf<'_>, before: usize) -> Option<bool> {
         if !self.is_fresh {
             return Some(false);
@@ -218,7 +218,8 @@ impl<S> Gate<S> {
         told
     }
 
-    /// Takes what has just come into `buffer` behind `before` bytes, and leaves there what may be handed on.
+    /// Judges the bytes that have just come into `buffer` behind `before` others, and leaves there those that may
+    /// be handed on.
     fn take(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
         let judged = if self.held.is_empty() {
             let judged = self.judge(&mut buffer.filled_mut()[before..]);
@@ -243,7 +244,7 @@ impl<S> Gate<S> {
     }
 }
 
-/// Targets hold what a URI may (RFC 3986 2), and what hyper takes besides.
+/// Refuses targets with other bytes than a URI may have (RFC 3986 2), and hyper takes.
 fn check_target(framed: Option<Framed<'_>>) -> Result<Option<Framed<'_>>, RequestError> {
     let Some(found) = &framed else { return Ok(None) };
     let is_usual = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/?".contains(byte);
@@ -254,7 +255,8 @@ fn check_target(framed: Option<Framed<'_>>) -> Result<Option<Framed<'_>>, Reques
     Err(RequestError::TargetBytes { target: escape_for_log(target) })
 }
 
-/// HTTP/1.2 and later are spoken to as HTTP/1.1 (RFC 9110 2.5), which is all that hyper knows.
+/// Changes HTTP/1.2 and later to HTTP/1.1, as which they are answered (RFC 9110 2.5), and which is all that hyper
+/// knows.
 fn spell_version(line: &mut [u8]) {
     if let Some(minor @ b'2'..=b'9') = line.last_mut() {
         *minor = b'1';
@@ -262,15 +264,15 @@ fn spell_version(line: &mut [u8]) {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Gate<S> {
-    /// The peer's TLS library is told in its own language; hyper hears that the connection has ended.
+    /// Refuses a TLS client in TLS; hyper is told that the connection has ended.
     fn refuse_tls(&mut self, context: &mut Context<'_>) {
-        // Into a buffer in which nothing is yet: it has room. Where it fails the peer is gone.
+        // Nothing was sent on the connection yet, so there is room. If the write fails the peer is gone.
         let _ = Pin::new(&mut self.stream).poll_write(context, &TLS_ALERT);
         self.verdict.set(Refused::of(Refusal::Tls, &Glimpse::of(&[])));
         self.stage = Stage::Refused;
     }
 
-    /// Receives once into `buffer`. Ready without a byte in it: there is more to receive first.
+    /// Receives once into `buffer`. Ready without a byte in it means that there is more to receive first.
     fn poll_receive(
         &mut self,
         context: &mut Context<'_>,
@@ -301,12 +303,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gate<S> {
         Poll::Ready(Ok(Received::Bytes))
     }
 
-    /// Whether part of a head has come. An empty line or two may end a body (RFC 9112 2.2): those begin none.
+    /// Whether part of a head has come. An empty line or two may end a body (RFC 9112 2.2): those begin no head.
     fn has_head_begun(&self) -> bool {
         !self.held.iter().all(|byte| b"\r\n".contains(byte))
     }
 
-    /// The client sends nothing more.
+    /// Handles the end of the client's direction.
     fn end(&mut self, buffer: &mut ReadBuf<'_>) -> Received {
         if self.held.is_empty() && self.body.is_reached() && self.clock.is_in_request() {
             self.stage = Stage::HalfClosed(HalfClose::new(!self.is_http10 && self.is_all_sent));
@@ -320,7 +322,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gate<S> {
         Received::Bytes
     }
 
-    /// Ends our direction, and where the peer may still be sending takes that until it closes.
+    /// Ends our direction, and reads the peer's until it closes, where it may still be sending.
     fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let Stage::Lingering { left, end } = &mut self.stage else {
@@ -367,7 +369,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gate<S> {
                 Stage::Broken(error) => {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, *error)));
                 }
-                // The answer to the refusal closes the connection; until then hyper is told of nothing.
+                // The answer to the refusal closes the connection; until then hyper reads nothing.
                 Stage::Refused | Stage::Lingering { .. } => return Poll::Pending,
             }
             match ready!(this.poll_receive(context, buffer))? {

@@ -1,5 +1,6 @@
-//! Clients that have ended their direction and wait for their answer, as `nc -N` does. Whoever has left altogether
-//! looks the same (TCP has one FIN for both), until something is sent: the host of one that left answers with a reset.
+//! Half-closed connections: clients that have ended their direction and wait for their answer, as `nc -N` does. A
+//! client that has left altogether looks the same (TCP has one FIN for both), until something is sent: its host
+//! answers with a reset.
 
 use std::io;
 use std::pin::Pin;
@@ -11,14 +12,14 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::protocol::http1::response::CONTINUE;
 
-/// Time between two looks for whether the client is still there. Most answers come before the first.
+/// The time between two tests whether the client is still there. Most answers come before the first.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Time that a reset gets to come back: a round trip.
+/// The time that a reset gets to come back: a round trip.
 const RESET_TIME: Duration = Duration::from_millis(200);
 
-/// Looks for whether such a client is still there, by an interim answer that any client of HTTP/1.1 passes over (RFC
-/// 9110 15.2.1). One of HTTP/1.0 knows none, and is waited for.
+/// A test whether such a client is still there, by an interim answer that any client of HTTP/1.1 passes over (RFC
+/// 9110 15.2.1). A client of HTTP/1.0 knows none, and is waited for.
 pub(super) struct HalfClose {
     may_ask: bool,
     has_asked: bool,
@@ -26,7 +27,7 @@ pub(super) struct HalfClose {
 }
 
 impl HalfClose {
-    /// From now on.
+    /// Begins the tests, the first of them after an interval.
     pub(super) fn new(knows_interim_answers: bool) -> HalfClose {
         HalfClose { may_ask: knows_interim_answers, has_asked: false, next: Box::pin(sleep(LOOK_INTERVAL)) }
     }
@@ -39,7 +40,7 @@ impl HalfClose {
     ) -> Poll<io::Error> {
         while self.may_ask {
             ready!(self.next.as_mut().poll(context));
-            // Of no byte, a write still says what has become of the connection (send(2)).
+            // A write of no bytes still tells the state of the connection (send(2)).
             let bytes = if self.has_asked { &[][..] } else { CONTINUE };
             match Pin::new(&mut *stream).poll_write(context, bytes) {
                 Poll::Ready(Ok(count)) if count == bytes.len() => {
@@ -48,7 +49,7 @@ impl HalfClose {
                     self.next.as_mut().reset(Instant::now() + pause);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(error),
-                // Half an answer must not be followed by another.
+                // Half an interim answer must not be followed by another.
                 Poll::Ready(Ok(_)) | Poll::Pending => self.may_ask = false,
             }
         }

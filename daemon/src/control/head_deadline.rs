@@ -1,9 +1,9 @@
 //! The time limit on a request head, and the one on an idle connection.
 //!
-//! hyper has one limit for both, and closes without a word. A proxy keeps idle connections for a minute (NGINX:
-//! `keepalive_timeout`), and a connection that the server closes first loses the POST that the proxy was just sending
-//! over it, so an idle connection must be kept longer than a half-sent head may hold one. And a head that begins when
-//! a connection has long been idle has its own time.
+//! hyper has one limit for both, and closes without an answer. A proxy keeps idle connections for a minute (NGINX:
+//! `keepalive_timeout`), and a connection that the server closes first loses the POST that the proxy was just
+//! sending over it, so an idle connection must be kept longer than a half-sent head may hold one. And a head that
+//! begins when a connection has long been idle has its own time.
 
 use std::io;
 use std::pin::Pin;
@@ -15,19 +15,19 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Tells when a connection's requests start and end.
+/// A shared record of when a connection's requests start and end.
 #[derive(Clone, Default)]
 pub(super) struct RequestClock(Arc<Clock>);
 
 struct Clock {
-    /// Odd within a request, even between two.
+    /// The number of starts and ends: odd within a request, even between two.
     ticks: AtomicU64,
     /// Whether the present request has a stream running.
     is_working: AtomicBool,
     started: Instant,
-    /// When a request last began or ended, in microseconds since `started`.
+    /// The time at which a request last began or ended, in microseconds since `started`.
     last_us: AtomicU64,
-    /// Whether something of the next head has come.
+    /// Whether part of the next head has come.
     has_next_begun: AtomicBool,
 }
 
@@ -43,22 +43,22 @@ impl Default for Clock {
     }
 }
 
-/// A request is being answered as long as this lives.
+/// A guard that lives as long as a request is being answered.
 pub(super) struct InRequest(RequestClock);
 
 impl RequestClock {
-    /// The head has been read.
+    /// Notes that a head has been read and its request begins.
     pub(super) fn start_request(&self) -> InRequest {
         self.0.tick();
         InRequest(self.clone())
     }
 
-    /// Whether the client waits for a stream, which must not be ended for others.
+    /// Whether the client waits for a stream, which must not be ended for other connections.
     pub(super) fn is_working(&self) -> bool {
         self.0.is_working.load(Ordering::Relaxed)
     }
 
-    /// Time since a request last began or ended, or since the connection did.
+    /// Returns the time since a request last began or ended, or since the connection began.
     pub(super) fn since_last(&self) -> Duration {
         let last = Duration::from_micros(self.0.last_us.load(Ordering::Relaxed));
         self.0.started.elapsed().saturating_sub(last)
@@ -69,13 +69,13 @@ impl RequestClock {
         self.now() == 0
     }
 
-    /// Whether one is being answered.
+    /// Whether a request is being answered.
     pub(super) fn is_in_request(&self) -> bool {
         self.now() % 2 == 1
     }
 
-    /// Tells whether something of a head is there of which more has to come. It may have come together with the
-    /// request before, so that reading alone doesn't tell.
+    /// Notes whether part of a head has come and the rest is missing. It may have come together with the request
+    /// before, so that reading alone doesn't tell.
     pub(super) fn tell_next(&self, has_begun: bool) {
         self.0.has_next_begun.store(has_begun, Ordering::Relaxed);
     }
@@ -99,7 +99,7 @@ impl Clock {
 }
 
 impl InRequest {
-    /// From now on it is a stream's.
+    /// Notes that the request waits for a stream from now on.
     pub(super) fn begin_work(&self) {
         self.0.0.is_working.store(true, Ordering::Relaxed);
     }
@@ -120,9 +120,9 @@ pub(super) struct HeadDeadline<S> {
     head_timeout: Duration,
     idle_timeout: Duration,
     deadline: Pin<Box<Sleep>>,
-    /// The clock's value between whose ticks `deadline` is that of a head.
+    /// The value of the clock at which `deadline` was set for a head.
     armed_at: Option<u64>,
-    /// The same where it is that of an idle connection.
+    /// The value of the clock at which `deadline` was set for an idle connection.
     idle_at: Option<u64>,
 }
 
@@ -146,7 +146,7 @@ impl<S> HeadDeadline<S> {
         }
     }
 
-    /// From now on it is idle, unless it is so already or a head has begun.
+    /// Starts the limit of an idle connection, unless it runs already or a head has begun.
     fn rest(&mut self, now: u64) {
         if self.armed_at != Some(now) && self.idle_at != Some(now) {
             self.idle_at = Some(now);

@@ -1,4 +1,4 @@
-//! Accepting: bounded, never spinning, never dying.
+//! The listener of the control plane, which is bounded, never spins and never ends by an error.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,18 +18,19 @@ use super::slots::{Place, Slots};
 use crate::limits::AddressGroup;
 use crate::telemetry::{Limit, shown_address};
 
-/// How long accepting rests after an error such as EMFILE: the connection that could not be taken stays in
-/// the queue, so an immediate retry would spin.
+/// The pause after an error such as EMFILE: the connection that could not be taken stays in the queue, so an
+/// immediate retry would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The same where a descriptor was just given up for the connection: long enough for one that was ended to be closed.
+/// The pause where a descriptor was just given up for the connection: long enough for an evicted connection to be
+/// closed.
 const SPARED_PAUSE: Duration = Duration::from_millis(1);
 
-/// Least time between two lines about connections that were refused: whoever connects must not write the log.
+/// The least time between two log lines about refused connections: whoever connects must not fill the log.
 const REFUSAL_LINE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What running requests get to finish when the plane stops. The data plane has drained by then, so that an
-/// answer is only waiting to be written.
+/// The time in which running requests may finish when the plane stops. The data plane has drained by then, so that
+/// an answer is only waiting to be written.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// Accepts and serves until `stopped` says so or its sender is gone.
@@ -57,7 +58,7 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stopped:
             biased;
             _ = stopped.changed() => break,
             Some(_) = connections.join_next() => {}
-            // One that does something now may be done by then.
+            // A connection that is busy now may be done by then.
             () = time::sleep(ACCEPT_PAUSE), if waits => {}
             newcomer = acceptor.accept(), if !waits => acceptor.newcomer = newcomer,
         }
@@ -76,19 +77,20 @@ struct Acceptor {
     shared: Arc<Shared>,
     /// A descriptor kept for the moment in which there is no other.
     spare: Option<OwnedFd>,
-    /// Accepted, and served once there is room.
+    /// A connection that was accepted, and is served once there is room.
     newcomer: Option<(TcpStream, SocketAddr)>,
     is_failing: bool,
     last_refusal: Option<Instant>,
 }
 
-/// One that is as good as any.
+/// Makes a spare descriptor, which may be of any file.
 fn spare_of(listener: &TcpListener) -> Option<OwnedFd> {
     rustix::io::fcntl_dupfd_cloexec(listener, 0).ok()
 }
 
 impl Acceptor {
-    /// The next connection; None after an error and its pause. May be dropped at any await without losing a connection.
+    /// Returns the next connection; None after an error and its pause. May be dropped at any await without losing
+    /// a connection.
     async fn accept(&mut self) -> Option<(TcpStream, SocketAddr)> {
         if self.spare.is_none() {
             self.spare = spare_of(&self.listener);
@@ -105,8 +107,7 @@ impl Acceptor {
                 if !std::mem::replace(&mut self.is_failing, true) {
                     tracing::warn!(%error, "the control plane can't accept connections and keeps trying");
                 }
-                // Where descriptors have run out, the next try has this one, and those of a connection that does
-                // nothing.
+                // Where descriptors have run out, the next try has the spare one, and those of an idle connection.
                 let has_spared = self.spare.take().is_some();
                 if self.slots.evict_one() {
                     self.shared.telemetry.control.limited.add(Limit::Descriptors, 1);
@@ -117,17 +118,18 @@ impl Acceptor {
         }
     }
 
-    /// The newcomer, if there is room for it now.
+    /// Returns the newcomer, if there is room for it now.
     fn placed_newcomer(&mut self) -> Option<(TcpStream, SocketAddr)> {
         if self.newcomer.is_some() && self.slots.has_room() { self.newcomer.take() } else { None }
     }
 
-    /// A place for a newcomer, be it another's. None: its address holds as many connections as it may.
+    /// Takes a place for a newcomer, possibly another connection's; None where its address holds as many
+    /// connections as it may.
     fn place(&mut self, peer: SocketAddr, clock: &RequestClock) -> Option<Place> {
         let (shares, limited) = (&self.shared.shares, &self.shared.telemetry.control.limited);
         let live = self.shared.live();
         let of_address = live.settings.address_connections_max as u64;
-        // Whom a proxy stands for is known with each request, not before.
+        // The client that a proxy names is known with each request, not before.
         let holder = if live.proxies.contain(peer.ip()) { None } else { AddressGroup::of(peer.ip()) };
         let Some(share) = shares.connections.take(holder, 1, of_address) else {
             limited.add(Limit::AddressConnections, 1);
@@ -145,7 +147,7 @@ impl Acceptor {
     }
 }
 
-/// accept(2) hands over errors of the connection that it took off the queue: those need no pause.
+/// Whether the error is one of the connection that accept(2) took off the queue: such errors need no pause.
 fn is_of_the_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
@@ -159,7 +161,8 @@ mod tests {
 
     #[test]
     fn only_errors_of_one_connection_go_without_a_pause() {
-        // accept(2): ECONNABORTED, ECONNRESET and EINTR; then EMFILE, ENFILE, ENOMEM and ENOBUFS.
+        // The errors are, by accept(2), ECONNABORTED, ECONNRESET and EINTR; then EMFILE, ENFILE, ENOMEM and
+        // ENOBUFS.
         assert!([103, 104, 4].map(Error::from_raw_os_error).iter().all(is_of_the_connection));
         assert!(![24, 23, 12, 105].map(Error::from_raw_os_error).iter().any(is_of_the_connection));
     }

@@ -1,4 +1,4 @@
-//! Addresses of names: getaddrinfo(3) blocks, and behind a dead name server it does so for many seconds.
+//! Look-ups of names: getaddrinfo(3) blocks, and behind a dead name server it does so for many seconds.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -9,22 +9,22 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::config::thread_remedy;
 
-/// Threads that look names up. More lookups than this wait their turn, within their own time-out.
+/// The most threads that look names up. Further lookups wait their turn, within their own time-out.
 const THREADS_MAX: usize = 8;
 
 /// Why a name has no address.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LookupError {
-    /// The name servers, or the files of this host, have none, or don't say.
+    /// The name servers, or the files of this host, have no address of the name, or gave an error.
     #[error(transparent)]
     Name(io::Error),
-    /// Nobody could be asked.
+    /// No thread could be started for the lookup.
     #[error("no thread can be started to look a name up: {0}{remedy}", remedy = thread_remedy(.0))]
     NoThread(io::Error),
 }
 
-/// Looks names up, each on a thread of its own: a pool's thread that can't be started would end the process (tokio's
-/// does), and one that is kept waits for names that never come.
+/// The lookups, each on a thread of its own: a pool's thread that can't be started would end the process (tokio's
+/// does), and one that is kept would wait for names that seldom come.
 pub(super) struct Lookups {
     turns: Arc<Semaphore>,
 }
@@ -36,7 +36,8 @@ impl Default for Lookups {
 }
 
 impl Lookups {
-    /// The addresses of a name. A lookup whose future is dropped goes on to its end, and has its turn until then.
+    /// Returns the addresses of a name. A lookup whose future is dropped goes on to its end, and has its turn
+    /// until then.
     pub(super) async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, LookupError> {
         let closed = |_| LookupError::Name(io::Error::other("the daemon stops"));
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(closed)?;
@@ -45,7 +46,7 @@ impl Lookups {
         let look = move || {
             let addresses = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
             drop(turn);
-            // Nobody may be waiting any more.
+            // The receiver may be gone by now.
             let _ = found.send(addresses);
         };
         thread::Builder::new()

@@ -11,7 +11,7 @@ use super::response::{self, Answer};
 use super::shared::Shared;
 use crate::telemetry::Exposition;
 
-/// The answer to a scrape. Whoever asks for nothing in particular gets the older format: it is the one that all read.
+/// Answers a scrape. A client that asks for no format gets the older one, which all can read.
 pub(super) fn answer(shared: &Shared, headers: &HeaderMap) -> Result<Answer, ApiError> {
     let fields: Vec<&[u8]> = headers.get_all(ACCEPT).iter().map(HeaderValue::as_bytes).collect();
     let exposition = choose(&fields);
@@ -22,18 +22,18 @@ pub(super) fn answer(shared: &Shared, headers: &HeaderMap) -> Result<Answer, Api
     Ok(answer)
 }
 
-/// Most members of `Accept` that are read; Prometheus sends up to seven.
+/// The most members of `Accept` that are read; Prometheus sends up to seven.
 const MEMBERS_MAX: usize = 64;
 
-/// How much a client wants a format: its weight, and how exactly it named it. Compared in this order.
+/// How much a client wants a format: its weight, and how exactly it named it, compared in this order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Wish {
-    /// In thousandths.
+    /// The weight in thousandths.
     weight: u16,
     precision: Precision,
 }
 
-/// Of several members that match, the most precise counts (RFC 9110 12.5.1).
+/// How exactly a member names a format. Of several that match, the most precise counts (RFC 9110 12.5.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Precision {
     #[default]
@@ -44,9 +44,9 @@ enum Precision {
     Version,
 }
 
-/// The format that `Accept` prefers, by its weights. A tie goes to what was named more exactly, and then to
-/// OpenMetrics: who names it can read it. Where neither is acceptable the older one is sent, since an answer that may
-/// be of use is better than a 406 (RFC 9110 12.5.1).
+/// Chooses the format that `Accept` prefers, by its weights. A tie goes to the one that was named more exactly,
+/// and then to OpenMetrics: a client that names it can read it. Where neither is acceptable the older one is sent,
+/// since an answer that may be of use is better than a 406 (RFC 9110 12.5.1).
 fn choose(fields: &[&[u8]]) -> Exposition {
     let openmetrics = wish(fields, "application", "openmetrics-text", "1.0.0");
     let text = wish(fields, "text", "plain", "0.0.4");
@@ -65,7 +65,7 @@ fn wish(fields: &[&[u8]], wanted_type: &str, subtype: &str, version: &str) -> Wi
     matching.max_by_key(|wish| (wish.precision, wish.weight)).unwrap_or_default()
 }
 
-/// What one member says of a format; `None` where it is about another.
+/// Returns the wish for a format in one member; `None` where it is about another format.
 fn read(member: &str, wanted_type: &str, subtype: &str, version: &str) -> Option<Wish> {
     let mut parameters = member.split(';').map(str::trim);
     let (found_type, found_subtype) = parameters.next()?.split_once('/')?;
@@ -92,10 +92,10 @@ fn read(member: &str, wanted_type: &str, subtype: &str, version: &str) -> Option
     Some(Wish { weight, precision })
 }
 
-/// A weight (RFC 9110 12.4.2): 0 to 1 with up to three digits.
+/// Reads a weight (RFC 9110 12.4.2): 0 to 1 with up to three digits.
 fn thousandths(value: &str) -> Option<u16> {
     let weight: f32 = value.parse().ok()?;
-    // Between 0 and 1000, so that nothing is cut off.
+    // The value is between 0 and 1000, so that nothing is cut off.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked right before")]
     (0.0..=1.0).contains(&weight).then_some((weight * 1000.0).round() as u16)
 }
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn formats_by_what_is_accepted() {
         use Exposition::{OpenMetrics, Text};
-        // Prometheus 2.42 and 3.
+        // The fields are those of Prometheus 2.42 and 3.
         let prometheus_2 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;\
                             q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\

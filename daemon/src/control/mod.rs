@@ -50,22 +50,22 @@ use crate::job::Mailboxes;
 use crate::limits::{AddressShares, Heap};
 use crate::telemetry::Telemetry;
 
-/// What the control plane works with.
+/// The parts of the daemon that the control plane is given.
 pub struct ControlContext {
-    /// Bound and listening.
+    /// The listener, bound and listening.
     pub listener: std::net::TcpListener,
-    /// The settings in force; read anew for each request.
+    /// The settings in force, read anew for each request.
     pub live: watch::Receiver<Arc<Live>>,
-    /// Counters and the workers' heartbeats.
+    /// The counters and the workers' heartbeats.
     pub telemetry: Arc<Telemetry>,
-    /// Where streams are handed over.
+    /// The workers' mailboxes, which take streams.
     pub mailboxes: Mailboxes,
-    /// Bound address of the own data plane, the target of a stream that names none. Where it is unspecified,
+    /// The bound address of the own data plane, the target of a stream that names none. Where it is unspecified,
     /// streams go to the loopback address of its family.
     pub data_address: SocketAddr,
-    /// What each address holds, of both planes.
+    /// The shares of each address, of both planes.
     pub shares: AddressShares,
-    /// How many descriptors the process may have.
+    /// The most descriptors that the process may have.
     pub descriptors_max: Option<u64>,
 }
 
@@ -75,12 +75,12 @@ pub enum ControlError {
     /// The listener can't be used.
     #[error("the control plane's listener can't be used: {0}")]
     Listener(#[source] io::Error),
-    /// No event loop: descriptors or memory ran out.
+    /// No event loop can be made: descriptors or memory ran out.
     #[error(
         "the control plane's event loop can't be set up: {0}; look at the limits on open files and memory"
     )]
     Runtime(#[source] io::Error),
-    /// No thread.
+    /// No thread can be started.
     #[error("the control plane's thread can't be started: {0}{remedy}", remedy = thread_remedy(.0))]
     Thread(#[source] io::Error),
     /// The thread ended before it answered anything.
@@ -95,12 +95,13 @@ pub struct ControlPlane {
     thread: JoinHandle<()>,
 }
 
-/// How often its loop says that it turns: twice within what the service manager's watchdog usually waits for, and four
-/// times before the workers would count as stuck.
+/// The interval of the loop's heartbeats: twice within the time that the service manager's watchdog usually waits
+/// for, and four times before the workers would count as stuck.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// Beats between two looks at the memory that is free: 2 s. Whoever watches a daemon after a burst looks later, and
-/// bursts that follow each other don't pay for new pages each time. This thread does it, since no worker should.
+/// The beats between two looks at the memory that is free: 2 s. Whoever watches a daemon after a burst looks
+/// later, and bursts that follow each other don't pay for new pages each time. This thread does it, since no
+/// worker should.
 const HEAP_LOOK_BEATS: u64 = 4;
 
 /// Starts the control plane on a thread of its own; when this returns, it answers.
@@ -146,7 +147,7 @@ fn run(
     runtime.block_on(listen::run(listener, shared, stopped));
 }
 
-/// Tells once that the loop turns, and then beats for as long as it does.
+/// Tells once that the loop runs, and then beats for as long as it does.
 async fn beat(telemetry: Arc<Telemetry>, turns: mpsc::Sender<()>) {
     telemetry.beat_control();
     let _ = turns.send(());
@@ -162,7 +163,7 @@ async fn beat(telemetry: Arc<Telemetry>, turns: mpsc::Sender<()>) {
 }
 
 impl ControlPlane {
-    /// The address it listens on.
+    /// Returns the address that the plane listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

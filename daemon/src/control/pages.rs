@@ -1,5 +1,5 @@
-//! Bodies that wait for their readers: a list of streams is written page by page as it is read, and what is written at
-//! once has its place in the budget for as long as any of it is left.
+//! Bodies that wait for their readers: a list of streams is written page by page as it is read, and a body that is
+//! written at once has its place in the budget for as long as any of it is left.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -14,25 +14,26 @@ use super::registry::StreamRegistry;
 use crate::limits::Reserved;
 use crate::protocol::http1::request::HEAD_BYTES_MAX;
 
-/// A page is long enough from here on.
+/// The length from which a page is long enough, in bytes.
 const PAGE_BYTES: usize = 4 << 10;
 
-/// Memory of one list: hyper asks for a page while it holds less than its buffer's size (`HEAD_BYTES_MAX`, hyper 1.12),
-/// and a page ends with the stream that passes its length, whose name may be twice as long where all of it is escaped.
+/// The memory of one list, in bytes: hyper asks for a page while it holds less than its buffer's size
+/// (`HEAD_BYTES_MAX`, hyper 1.12), and a page ends with the stream that passes its length, whose name may be twice
+/// as long where all of it is escaped.
 pub(super) const PAGES_BYTES_MAX: usize = HEAD_BYTES_MAX + 2 * PAGE_BYTES;
 
 /// A list of streams that is sent in pages.
 pub(super) struct StreamPages {
     registry: Arc<StreamRegistry>,
     room: Arc<Reserved>,
-    /// Written before the head was.
+    /// The first page, written before the head was.
     first: Option<Vec<u8>>,
-    /// Below which number it goes on; None once all is written.
+    /// The number below which the list goes on; None once all is written.
     end: Option<u64>,
 }
 
 impl StreamPages {
-    /// All streams: as the one page that they fit, or as several.
+    /// Writes all streams, as the one page that they fit, or as several.
     pub(super) fn of(registry: Arc<StreamRegistry>, room: Reserved) -> Either<Bytes, StreamPages> {
         let mut page = vec![b'['];
         let end = write(&registry, u64::MAX, &mut page);
@@ -49,7 +50,7 @@ impl StreamPages {
         }
         let mut page = vec![b','];
         self.end = write(&self.registry, self.end?, &mut page);
-        // Those that were left have been forgotten meanwhile.
+        // The streams that were left have been forgotten meanwhile.
         if page == b",]\n" {
             page.remove(0);
         }
@@ -75,8 +76,8 @@ impl Body for StreamPages {
     }
 }
 
-/// Appends streams whose numbers are below `end` to `page` until it is long enough, and the end of the list behind the
-/// last. Says where it goes on.
+/// Appends streams whose numbers are below `end` to `page` until it is long enough, and the end of the list behind
+/// the last. Returns the number below which the list goes on.
 fn write(registry: &StreamRegistry, end: u64, page: &mut Vec<u8>) -> Option<u64> {
     let begun_bytes = page.len();
     let end = registry.show_below(end, |stream| {
@@ -93,7 +94,8 @@ fn write(registry: &StreamRegistry, end: u64, page: &mut Vec<u8>) -> Option<u64>
     end
 }
 
-/// Bytes that hold their place in the budget until hyper has sent the last of them, be the body long gone.
+/// Makes bytes that hold their place in the budget until hyper has sent the last of them, even when the body is
+/// long gone.
 pub(super) fn waiting(text: impl AsRef<[u8]> + Send + 'static, room: Arc<Reserved>) -> Bytes {
     struct Waiting<T> {
         text: T,
@@ -155,10 +157,10 @@ mod tests {
         let mut one = several(StreamPages::of(Arc::clone(&registry), room()));
         let mut other = several(StreamPages::of(Arc::clone(&registry), room()));
         let (first_of_one, first_of_other) = (one.next_page().unwrap(), other.next_page().unwrap());
-        // Younger ones don't get in between.
+        // Younger streams don't get in between.
         end_streams(&registry, 100..110);
         assert_eq!(ids(one, first_of_one), (0..100).rev().collect::<Vec<_>>());
-        // All that were left are forgotten.
+        // All streams that were left are forgotten.
         end_streams(&registry, 110..100 + ENDED_STREAMS_MAX);
         let shown = ids(other, first_of_other);
         assert!(!shown.is_empty() && shown.len() < 100, "{shown:?}");

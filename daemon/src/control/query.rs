@@ -1,4 +1,4 @@
-//! The query of `POST /stream`, read strictly: what isn't understood whole is refused by name.
+//! The query of `POST /stream`, read strictly: a parameter that isn't understood in full is refused by name.
 
 use std::borrow::Cow;
 
@@ -12,67 +12,67 @@ use crate::protocol::name::PATH_ESCAPED;
 /// A stream as it was asked for.
 #[derive(Debug)]
 pub(super) struct StreamQuery {
-    /// What to send.
+    /// The bytes to send.
     pub(super) source: Source,
     /// The source as answers show it: `synthetic`, or the path.
     pub(super) source_name: String,
-    /// Where to; the own data plane where None.
+    /// The target; None means the own data plane.
     pub(super) target: Option<TargetName>,
-    /// What the target speaks.
+    /// The protocol that the target speaks.
     pub(super) protocol: TargetProtocol,
 }
 
-/// What is wrong with a query.
+/// Why a query is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum QueryError {
-    /// Not percent-encoded UTF-8; a path may be any bytes, percent-encoded.
+    /// The query isn't percent-encoded UTF-8; a path alone may be any bytes.
     #[error("{0:?} is not percent-encoded UTF-8: write % as %25")]
     Encoding(String),
-    /// A parameter that doesn't exist.
+    /// A parameter doesn't exist.
     #[error("unknown parameter {0:?}: there are size, path, offset, length, target and protocol")]
     Unknown(String),
-    /// A parameter that is there twice.
+    /// A parameter is there twice.
     #[error("parameter {0} is given more than once")]
     Repeated(&'static str),
-    /// Nothing to send.
+    /// The query names nothing to send.
     #[error("size is missing: try POST /stream?size=64MiB, or path=/FILE for a file below the root")]
     SourceMissing,
-    /// Two things to send.
+    /// The query names two things to send.
     #[error(
         "size and path exclude each other: size is for synthetic bytes, offset and length are for a file"
     )]
     SizeWithPath,
-    /// A range of nothing.
+    /// The query names a range without a file.
     #[error("{0} needs path: synthetic bytes have no ranges, only size")]
     RangeWithoutPath(&'static str),
-    /// A number that is none.
+    /// A number can't be read.
     #[error("{parameter}: {reason}")]
     Number {
-        /// Which.
+        /// The name of the parameter.
         parameter: &'static str,
-        /// What is wrong with it.
+        /// The fault of the number.
         reason: String,
     },
-    /// A range that ends beyond what 64 bits count.
+    /// The range ends beyond the largest number of 64 bits.
     #[error("offset {offset} and length {length} add up to more than any file can hold")]
     RangeOverflow {
-        /// Asked for.
+        /// The offset that was asked for.
         offset: u64,
-        /// Asked for.
+        /// The length that was asked for.
         length: u64,
     },
-    /// A path that can't be a file's.
+    /// The path can't be a file's.
     #[error("path: {0}")]
     Path(String),
-    /// A target that can't be read.
+    /// The target can't be read.
     #[error("target {target:?} {reason}")]
     Target {
-        /// As given.
+        /// The target as given.
         target: String,
-        /// What is wrong with it.
+        /// The fault of the target.
         reason: &'static str,
     },
-    /// A protocol that doesn't exist.
+    /// The protocol doesn't exist.
     #[error("protocol {0:?} is neither frame nor raw")]
     Protocol(String),
 }
@@ -87,7 +87,7 @@ impl StreamQuery {
         Ok(StreamQuery { source, source_name, target, protocol })
     }
 
-    /// How many bytes are asked for; None for a file up to its end.
+    /// Returns how many bytes are asked for; None for a file up to its end.
     pub(super) fn bytes_requested(&self) -> Option<u64> {
         match &self.source {
             Source::Synthetic { bytes } => Some(*bytes),
@@ -96,7 +96,7 @@ impl StreamQuery {
     }
 }
 
-/// The parameters, decoded, each at most once.
+/// The parameters of the query, decoded, each at most once.
 #[derive(Default)]
 struct Parameters {
     size: Option<String>,
@@ -162,8 +162,8 @@ fn file(path: &[u8], offset: u64, length: Option<u64>) -> Result<(Source, String
     {
         return Err(QueryError::RangeOverflow { offset, length });
     }
-    // Source::file decodes escapes, as those of a request target; the query's own are decoded already, and a
-    // name must be decoded once: what is left of % stands for itself.
+    // Source::file decodes escapes, as those of a request target; the query's own are decoded already, and a name
+    // must be decoded once: a % that is left stands for itself.
     let escaped = percent_encode(path, PATH_ESCAPED).to_string();
     let source =
         Source::file(&escaped, offset, length).map_err(|error| QueryError::Path(error.to_string()))?;
@@ -171,8 +171,8 @@ fn file(path: &[u8], offset: u64, length: Option<u64>) -> Result<(Source, String
     Ok((source, std::str::from_utf8(path).map_or(escaped, str::to_owned)))
 }
 
-/// Decodes as application/x-www-form-urlencoded does, since that is what clients' query builders write: `+`
-/// is a space.
+/// Decodes as application/x-www-form-urlencoded does, since that is how clients' query builders encode: `+` is a
+/// space.
 fn decode(text: &str) -> Result<String, QueryError> {
     String::from_utf8(decode_bytes(text)?).map_err(|_| QueryError::Encoding(text.to_owned()))
 }
@@ -195,7 +195,7 @@ fn parse_bytes(parameter: &'static str, text: &str) -> Result<u64, QueryError> {
         return Err(fault(format!("{text:?} is no byte count: write bytes (169) or a suffix (64MiB, 1GB)")));
     }
     match bytes::parse(text).map_err(fault)? {
-        // Where a count with a suffix doesn't fit into 64 bits, the parser saturates.
+        // The parser saturates where a count with a suffix doesn't fit into 64 bits.
         u64::MAX => Err(fault(format!("{text:?} is more bytes than 64 bits count"))),
         bytes => Ok(bytes),
     }

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::error::ApiError;
 
-/// At most one line in this time: whoever guesses tokens must not write the log.
+/// The least time between two lines: whoever guesses tokens must not fill the log.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Writes refusals, and the number of those that were left out.
+/// A log of refusals, with the number of those that were left out.
 #[derive(Default)]
 pub(super) struct RefusalLog(Mutex<Throttle>);
 
@@ -30,7 +30,7 @@ impl RefusalLog {
 }
 
 impl Throttle {
-    /// Whether a line may be written now, and how many were left out since the last.
+    /// Returns how many lines were left out since the last, if one may be written now.
     fn admit(&mut self, now: Instant) -> Option<u64> {
         if self.last.is_some_and(|last| now.duration_since(last) < LINE_INTERVAL) {
             self.left_out += 1;

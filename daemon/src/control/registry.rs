@@ -1,4 +1,4 @@
-//! The streams that run, and the last ones that ended.
+//! The registry of streams: those that run, and the last ones that ended.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -15,13 +15,13 @@ use crate::limits::{AddressGroup, Holder, Share};
 use crate::protocol::problem::shortened;
 use crate::telemetry::{Outcome, Telemetry};
 
-/// Ended streams that are remembered: enough to look up what just went wrong.
+/// The most ended streams that are remembered: enough to look up what just went wrong.
 pub(super) const ENDED_STREAMS_MAX: usize = 256;
 
-/// What is kept of a source's name: all of any that somebody would read. A request may name 8 KiB.
+/// The most bytes of a source's name that are kept: more than somebody would read. A request may name 8 KiB.
 const SOURCE_BYTES_MAX: usize = 1024;
 
-/// What is kept of the reason for which a stream failed: a sentence, or two.
+/// The most bytes that are kept of the reason for which a stream failed: a sentence, or two.
 const ERROR_BYTES_MAX: usize = 256;
 
 /// A stream at one moment.
@@ -29,10 +29,10 @@ const ERROR_BYTES_MAX: usize = 256;
 pub(super) struct StreamView {
     pub(super) id: String,
     pub(super) state: StreamState,
-    /// `synthetic`, or the file's path.
+    /// The source: `synthetic`, or the file's path.
     pub(super) source: String,
     pub(super) target: SocketAddr,
-    /// 0 until a file whose length wasn't given is open.
+    /// The bytes asked for; 0 until a file whose length wasn't given is open.
     pub(super) bytes_requested: u64,
     pub(super) bytes_sent: u64,
     pub(super) elapsed_us: u64,
@@ -43,15 +43,15 @@ pub(super) struct StreamView {
     pub(super) error: Option<String>,
 }
 
-/// How far a stream is.
+/// The state of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum StreamState {
-    /// Bytes move, or its target has still to acknowledge them.
+    /// Bytes are moving, or the target has still to acknowledge them.
     Running,
-    /// All bytes sent and acknowledged.
+    /// All bytes were sent and acknowledged.
     Done,
-    /// Ended early.
+    /// The stream ended early.
     Failed,
 }
 
@@ -68,7 +68,7 @@ struct Streams {
     next: u64,
     running: BTreeMap<u64, RunningStream>,
     ended: BTreeMap<u64, StreamView>,
-    /// Their numbers, the latest end at the back.
+    /// The numbers of the ended streams, the latest end at the back.
     ends: VecDeque<u64>,
 }
 
@@ -82,11 +82,11 @@ struct RunningStream {
     eviction: Arc<Eviction>,
 }
 
-/// Tells a stream to make room.
+/// A signal by which a stream is told to make room.
 #[derive(Default)]
 pub(super) struct Eviction {
     notify: Notify,
-    /// Its place is another stream's already.
+    /// Whether the stream's place is another's already.
     is_given_away: AtomicBool,
 }
 
@@ -97,7 +97,7 @@ pub(super) struct Slot {
     eviction: Arc<Eviction>,
 }
 
-/// A stream that runs. Dropped before its end, it counts as cancelled: its client went away.
+/// A running stream. Dropped before its end, it counts as cancelled: its client went away.
 pub(super) struct Running {
     slot: Slot,
     number: u64,
@@ -105,18 +105,18 @@ pub(super) struct Running {
 }
 
 impl StreamRegistry {
-    /// Without streams.
+    /// Makes a registry without streams.
     pub(super) fn new(telemetry: Arc<Telemetry>) -> Arc<StreamRegistry> {
         Arc::new(StreamRegistry { streams: Mutex::default(), telemetry })
     }
 
-    /// Whether so many streams are running.
+    /// Whether `streams_max` streams are running.
     pub(super) fn is_full(&self, streams_max: usize) -> bool {
         self.lock().slots_taken >= streams_max
     }
 
-    /// Ends the stream of this address that has sent least in its time, for others, who get its place at once. False:
-    /// none is running.
+    /// Ends the stream of this address that has sent the fewest bytes in its time, and gives its place away at
+    /// once; false where none is running.
     pub(super) fn evict_slowest(&self, group: AddressGroup) -> bool {
         let mut streams = self.lock();
         let candidates = streams
@@ -129,7 +129,8 @@ impl StreamRegistry {
         true
     }
 
-    /// Room for one more stream, unless `streams_max` are running. `share`: what it takes of its address's.
+    /// Takes room for one more stream, unless `streams_max` are running. `share` is its part of its address's
+    /// limit.
     pub(super) fn reserve(self: &Arc<Self>, streams_max: usize, share: Share) -> Option<Slot> {
         let mut streams = self.lock();
         if streams.slots_taken >= streams_max {
@@ -140,9 +141,9 @@ impl StreamRegistry {
         Some(Slot { registry: Arc::clone(self), share, eviction: Arc::default() })
     }
 
-    /// Shows streams, the youngest first, of those whose numbers are below `end`, for as long as `show` wants more.
-    /// Where it stopped, the number of the last one, below which it can go on: a stream keeps its number when it ends,
-    /// so that none is shown twice or left out.
+    /// Shows the streams whose numbers are below `end`, the youngest first, for as long as `show` wants more.
+    /// Returns the number of the last one where it stopped, below which it can go on: a stream keeps its number
+    /// when it ends, so that none is shown twice or left out.
     pub(super) fn show_below(&self, end: u64, mut show: impl FnMut(&StreamView) -> bool) -> Option<u64> {
         let streams = self.lock();
         let mut running = streams.running.range(..end).rev().peekable();
@@ -166,7 +167,7 @@ impl StreamRegistry {
         }
     }
 
-    /// The stream of this id.
+    /// Returns the stream of this id.
     pub(super) fn find(&self, id: &str) -> Option<StreamView> {
         let streams = self.lock();
         let running = streams.running.values().find(|stream| stream.id == id).map(|stream| stream.view(None));
@@ -210,7 +211,7 @@ impl Eviction {
 }
 
 impl Slot {
-    /// Tells when the stream has to make room.
+    /// Returns the signal by which the stream is told to make room.
     pub(super) fn eviction(&self) -> Arc<Eviction> {
         Arc::clone(&self.eviction)
     }
@@ -223,7 +224,7 @@ impl Slot {
         target: SocketAddr,
         progress: Arc<StreamProgress>,
     ) -> Running {
-        // A copy of its own length: what the request was cut from goes with it.
+        // The name is copied at its own length, so that the longer text of the request is freed.
         let source = shortened(source, SOURCE_BYTES_MAX).into_owned();
         let mut streams = self.registry.lock();
         let number = streams.next;
@@ -254,7 +255,7 @@ impl Drop for Slot {
 }
 
 impl Running {
-    /// Records how the stream ended, gives its slot back, and shows it as it then stands.
+    /// Records how the stream ended, gives its slot back, and returns its final view.
     pub(super) fn end(mut self, end: &JobEnd) -> Option<StreamView> {
         self.has_ended = true;
         self.slot.registry.end(self.number, end)
@@ -327,7 +328,7 @@ mod tests {
     fn ids(registry: &StreamRegistry) -> Vec<String> {
         let mut ids = Vec::new();
         let mut end = Some(u64::MAX);
-        // One by one, as the pages of a slow reader would.
+        // The streams are shown one by one, as the pages of a slow reader would.
         while let Some(below) = end {
             end = registry.show_below(below, |view| {
                 ids.push(view.id.clone());

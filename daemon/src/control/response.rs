@@ -18,18 +18,18 @@ use crate::protocol::problem::{CONTENT_TYPE as PROBLEM_TYPE, DETAIL_BYTES_MAX, r
 /// An answer, with its whole body or with one that is written as it is read.
 pub(super) type Answer = Response<Either<Full<Bytes>, StreamPages>>;
 
-/// The media type of what isn't text.
+/// The media type of answers that aren't text.
 const JSON: &str = "application/json";
 
-/// Seconds after which a refused stream may find room.
+/// The seconds after which a refused stream may find room.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-/// A body of this type. No answer may be cached: each tells of this moment.
+/// Makes an answer with a body of this type. No answer may be cached: each tells of this moment.
 pub(super) fn body(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Answer {
     with_body(status, content_type, Either::Left(Full::new(text.into())))
 }
 
-/// A list of streams, as JSON: with its length where it is one page.
+/// Makes an answer of a list of streams, as JSON, with its length where it is one page.
 pub(super) fn streams(pages: Either<Bytes, StreamPages>) -> Answer {
     match pages {
         Either::Left(page) => body(StatusCode::OK, JSON, page),
@@ -49,16 +49,16 @@ fn with_body(
     response
 }
 
-/// `value` as one line of JSON.
+/// Makes an answer of `value` as one line of JSON.
 pub(super) fn json(value: &impl Serialize) -> Answer {
     body(StatusCode::OK, JSON, line(value))
 }
 
-/// The problem document of `error`, with the headers that its status asks for.
+/// Makes the problem document of `error`, with the headers that its status asks for.
 pub(super) fn problem(error: &ApiError) -> Answer {
     let status = error.status();
     let mut response = body(status, PROBLEM_TYPE, line(&Problem::of(error, status)));
-    // hyper has another phrase for some.
+    // hyper has another phrase for some statuses.
     response.extensions_mut().insert(ReasonPhrase::from_static(reason(status.as_u16()).as_bytes()));
     let headers = response.headers_mut();
     add_headers_of_status(headers, status);
@@ -107,7 +107,7 @@ impl Problem<'_> {
             _ => (None, None),
         };
         Problem {
-            // RFC 9457 4.2.1: the problem is what the status says, so the title is the status's phrase.
+            // The problem is what the status says, so the title is the status's phrase (RFC 9457 4.2.1).
             r#type: "about:blank",
             title: reason(status.as_u16()),
             status: status.as_u16(),

@@ -1,4 +1,4 @@
-//! From a request to its answer.
+//! The routes of the control plane, from a request to its answer.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,15 +21,15 @@ use crate::protocol::http1::forwarded::ForwardedError;
 use crate::protocol::name::escaped_for_log;
 use crate::telemetry::{Health, RequestId, RootState, Status, Telemetry};
 
-/// What a request is called.
+/// The field of a request's id.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What the trace is called that it belongs to (W3C Trace Context 3.2).
+/// The field with the id of the trace that a request belongs to (W3C Trace Context 3.2).
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// What a path stands for.
+/// The resource that a path stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route<'a> {
     Health,
@@ -50,7 +50,7 @@ impl Route<'_> {
         }
     }
 
-    /// The methods it has, as Allow lists them.
+    /// Returns the methods that the route has, as Allow lists them.
     fn allow(self) -> &'static str {
         if self == Route::Stream { "POST" } else { "GET, HEAD" }
     }
@@ -68,10 +68,10 @@ pub(super) async fn answer(
     verdict: &Verdict,
     in_request: &InRequest,
 ) -> Answer {
-    // The verdict may be on what came behind this request.
+    // The verdict may be on bytes that came behind this request.
     let is_refused = request.uri().path() == REFUSED_TARGET;
     let mut refused = if is_refused { verdict.take() } else { None };
-    // What the gate put in place of a request has none of its fields.
+    // The request that the gate put in place of another has none of its fields.
     let live = shared.live();
     let caller = Caller::of(peer, request.headers(), &live.proxies);
     let client = caller.as_ref().map_or(peer, |caller| caller.address);
@@ -82,9 +82,9 @@ pub(super) async fn answer(
     let result = match refused {
         Some(refused) => Err(refusal(&shared, refused.why)),
         None => {
-            // A proxy that names nobody stands for many.
+            // A proxy that names nobody stands for many clients.
             let is_proxy = live.proxies.contain(client.ip());
-            // An answer may take hours.
+            // The settings are released, since an answer may take hours.
             drop(live);
             let holder = if is_proxy { None } else { AddressGroup::of(client.ip()) };
             route(&shared, caller, request, &StreamCaller { holder, in_request }).await
@@ -104,21 +104,22 @@ pub(super) async fn answer(
     response
 }
 
-/// Nobody was there to be answered any more: NGINX's status, never sent, for clients that left before their answer.
+/// The status, never sent, of a request whose client left before its answer: NGINX's.
 const CLIENT_LEFT: u16 = 499;
 
-/// Counts a request and tells of it when it is over, be that with an answer or since its client left, which drops it.
+/// An account of a request, which counts and logs it when it is over, by an answer or because its client left,
+/// which drops it.
 struct Account {
     telemetry: Arc<Telemetry>,
     peer: SocketAddr,
     method: String,
-    /// Escaped.
+    /// The path, escaped.
     path: String,
     id: RequestId,
     status: u16,
 }
 
-/// What the log says of what couldn't be read.
+/// The text that the log has for a part that couldn't be read.
 const UNREAD: &str = "-";
 
 impl Account {
@@ -152,7 +153,7 @@ impl Account {
         }
     }
 
-    /// Tells the client what its request is called.
+    /// Tells the client the id of its request.
     fn name(&self, response: &mut Answer) {
         if let Ok(id) = HeaderValue::from_bytes(self.id.as_bytes()) {
             response.headers_mut().insert(X_REQUEST_ID, id);
@@ -165,14 +166,14 @@ impl Drop for Account {
         let Account { telemetry, peer, method, path, id, status } = self;
         let id = id.as_str();
         telemetry.control.requests.add(Status::of(*status), 1);
-        // Health checks would drown everything else.
+        // Health checks aren't logged, since they would drown everything else.
         if path != "/health" {
             tracing::debug!(%peer, %method, path, status, id, "control request");
         }
     }
 }
 
-/// What was wrong with the bytes in whose place the gate put a request.
+/// Returns the error of a request in whose place the gate put another.
 fn refusal(shared: &Shared, why: Refusal) -> ApiError {
     match why {
         Refusal::Request(error) => ApiError::Head(error),
@@ -190,7 +191,7 @@ async fn route(
 ) -> Result<Answer, ApiError> {
     let (parts, body) = request.into_parts();
     let route = Route::of(parts.uri.path());
-    // Open to everybody: it tells nothing but whether to send traffic here.
+    // Health is open to everybody: it tells nothing but whether to send traffic here.
     if route != Some(Route::Health) {
         auth::check(&parts, caller?, shared.live().token.as_ref())?;
     }
@@ -223,8 +224,8 @@ fn health(shared: &Shared) -> Answer {
     }
 }
 
-/// `OK`, and a line for what serves and isn't as it should be: a root that was replaced, and each mount that doesn't
-/// answer, beside which the rest is served.
+/// Returns `OK`, and a line for each fault beside which the daemon serves: a root that was replaced, and each
+/// mount that doesn't answer.
 fn serving(telemetry: &Telemetry) -> String {
     let mut text = "OK".to_owned();
     if telemetry.root.get() == RootState::Replaced {

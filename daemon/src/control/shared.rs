@@ -1,4 +1,4 @@
-//! What all requests share.
+//! The state that all control requests share.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,7 +14,7 @@ use crate::job::Mailboxes;
 use crate::limits::{AddressShares, Descriptors, Plane, Reserved};
 use crate::telemetry::{RequestId, RequestIds, Telemetry};
 
-/// The settings, the counters and what limits them, one for all.
+/// The settings, the counters and the limits that all control requests share.
 pub(super) struct Shared {
     pub(super) live: watch::Receiver<Arc<Live>>,
     pub(super) telemetry: Arc<Telemetry>,
@@ -33,19 +33,19 @@ impl Shared {
         Arc::clone(&self.live.borrow())
     }
 
-    /// What a request is called that its client called `sent`.
+    /// Returns the id of a request whose client called it `sent`.
     pub(super) fn name_request(&self, sent: Option<Box<str>>) -> RequestId {
         self.request_ids.lock().unwrap_or_else(PoisonError::into_inner).name(sent)
     }
 
-    /// Room for an answer that may wait for its reader.
+    /// Reserves room for an answer that may wait for its reader.
     pub(super) fn reserve(&self, bytes: usize) -> Result<Reserved, ApiError> {
         let bytes_max = self.live.borrow().settings.waiting_bytes_max;
         let reserved = self.telemetry.budget.reserve(Plane::Control, bytes as u64, bytes_max);
         reserved.map_err(|_| ApiError::NoRoom)
     }
 
-    /// What the settings say as far as there are descriptors for it.
+    /// Returns the descriptors that the settings ask for, as far as the process may have them.
     pub(super) fn descriptors(&self, live: &Live) -> Descriptors {
         Descriptors::divide(self.descriptors_max, &live.settings)
     }

@@ -1,5 +1,5 @@
-//! The places of control connections. Where none is free a newcomer takes that of a connection that does nothing, so
-//! that whoever only holds connections can't keep a health check out.
+//! The places of control connections. Where none is free a newcomer takes that of an idle connection, so that a
+//! client that only holds connections can't keep a health check out.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -9,7 +9,7 @@ use std::task::{Poll, Waker};
 use super::head_deadline::RequestClock;
 use crate::limits::{Holder, Share};
 
-/// All places.
+/// All places of control connections.
 pub(super) struct Slots {
     connections_max: usize,
     members: Mutex<Members>,
@@ -27,7 +27,7 @@ struct Member {
     eviction: Arc<Mutex<Eviction>>,
 }
 
-/// Tells a connection to end.
+/// A signal by which a connection is told to end.
 #[derive(Default)]
 struct Eviction {
     is_due: bool,
@@ -39,28 +39,28 @@ pub(super) struct Place {
     slots: Arc<Slots>,
     number: u64,
     eviction: Arc<Mutex<Eviction>>,
-    /// Its address's share.
+    /// The connection's part of its address's limit.
     _share: Share,
 }
 
 impl Slots {
-    /// Without connections.
+    /// Makes places without connections.
     pub(super) fn new(connections_max: usize) -> Arc<Slots> {
         Arc::new(Slots { connections_max, members: Mutex::default() })
     }
 
-    /// Whether a newcomer gets a place, be it that of another.
+    /// Whether a newcomer gets a place, possibly that of another connection.
     pub(super) fn has_room(&self) -> bool {
         let members = self.lock();
         members.by_number.len() < self.connections_max || members.victim().is_some()
     }
 
-    /// Whether it gets one only from another.
+    /// Whether a newcomer gets a place only from another connection.
     pub(super) fn is_full(&self) -> bool {
         self.lock().by_number.len() >= self.connections_max
     }
 
-    /// Tells one that does nothing to end, and gives its place away at once. False: all do something.
+    /// Tells an idle connection to end, and gives its place away at once; false where none is idle.
     pub(super) fn evict_one(&self) -> bool {
         let mut members = self.lock();
         let victim = members.victim().and_then(|number| members.by_number.remove(&number));
@@ -92,8 +92,9 @@ impl Slots {
 }
 
 impl Members {
-    /// Of those between two requests one of the holder that has most of them, and of its ones that which has been so
-    /// for longest; else one that waits for its request's body, likewise. Never one that works.
+    /// Returns the connection that has to make room: among those between two requests, the longest idle one of the
+    /// holder that has most of them; else one that waits for its request's body, chosen likewise. A connection
+    /// with a stream is never chosen.
     fn victim(&self) -> Option<u64> {
         let mut held: HashMap<Holder, u64> = HashMap::new();
         for member in self.by_number.values() {
@@ -116,7 +117,7 @@ impl Place {
             if eviction.is_due {
                 return Poll::Ready(());
             }
-            // Polled with each event of the connection, mostly by the same task.
+            // This is polled with each event of the connection, mostly by the same task.
             if !eviction.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
                 eviction.waker = Some(context.waker().clone());
             }
@@ -128,7 +129,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Gone already where it was given away.
+        // The entry is gone already where the place was given away.
         self.slots.lock().by_number.remove(&self.number);
     }
 }
@@ -163,7 +164,7 @@ mod tests {
         let (third_clock, third) = open("192.0.2.2");
         let (fourth_clock, fourth) = open("127.0.0.1");
         assert!(slots.is_full() && slots.has_room());
-        // It had a request after the second was opened.
+        // The first connection had a request after the second was opened.
         std::thread::park_timeout(Duration::from_millis(2));
         drop(first_clock.start_request());
         let works = third_clock.start_request();

@@ -1,4 +1,4 @@
-//! `POST /stream`, and what can be asked about streams.
+//! The answers to `POST /stream`, `GET /streams` and `GET /streams/ID`.
 
 use std::sync::Arc;
 
@@ -21,10 +21,10 @@ use crate::job::{StreamError, StreamJob, StreamProgress, TargetProtocol, Unavail
 use crate::limits::Holder;
 use crate::telemetry::Limit;
 
-/// Bytes of an id; 128 random bits don't meet twice.
+/// The bytes of an id; 128 random bits don't meet twice.
 const ID_BYTES: usize = 16;
 
-/// Who asks for a stream.
+/// The caller that asks for a stream.
 pub(super) struct StreamCaller<'a> {
     pub(super) holder: Holder,
     pub(super) in_request: &'a InRequest,
@@ -44,7 +44,7 @@ pub(super) async fn run(
         return Err(ApiError::Draining);
     }
     target::judge(query.target.as_ref(), shared.own, &live)?;
-    // Before the name lookup, which the limit then bounds too.
+    // The slot is taken before the name lookup, which the limit then bounds too.
     let slot = reserve(shared, &live, caller)?;
     caller.in_request.begin_work();
     let (target, is_own) =
@@ -87,8 +87,8 @@ pub(super) async fn run(
     }
 }
 
-/// A place below the limits: of the caller's address, and of the node, where the slowest of an address that has more
-/// running makes room.
+/// Takes a place below the limits of the caller's address and of the node. Where the node is full the slowest
+/// stream of an address that has more running makes room.
 fn reserve(shared: &Shared, live: &Live, caller: &StreamCaller<'_>) -> Result<Slot, ApiError> {
     let limited = &shared.telemetry.control.limited;
     let of_address = live.settings.address_streams_max;
@@ -106,13 +106,13 @@ fn reserve(shared: &Shared, live: &Live, caller: &StreamCaller<'_>) -> Result<Sl
     shared.registry.reserve(streams_max, share).ok_or(ApiError::TooManyStreams(streams_max))
 }
 
-/// `GET /streams`: those that run and the last that ended, the youngest first.
+/// Answers `GET /streams`: the streams that run and the last that ended, the youngest first.
 pub(super) fn list(shared: &Shared) -> Result<Answer, ApiError> {
     let room = shared.reserve(PAGES_BYTES_MAX)?;
     Ok(response::streams(StreamPages::of(Arc::clone(&shared.registry), room)))
 }
 
-/// `GET /streams/ID`.
+/// Answers `GET /streams/ID`.
 pub(super) fn show(shared: &Shared, id: &str) -> Result<Answer, ApiError> {
     let view = shared.registry.find(id).ok_or_else(|| ApiError::UnknownStream(id.to_owned()))?;
     Ok(response::json(&view))
@@ -142,7 +142,7 @@ fn fail(running: Running, id: String, progress: &StreamProgress, error: StreamEr
     ApiError::Stream { id, bytes_sent: progress.bytes_sent(), error }
 }
 
-/// A name that no other stream has.
+/// Makes an id that no other stream has.
 fn random_id() -> Result<String, ApiError> {
     let mut bytes = [0_u8; ID_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| ApiError::NoRandomness(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! Where a stream may go: resolved once, and the address that was checked is the one connected to.
+//! The targets of streams: a name is resolved once, and the address that was checked is the one connected to.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,19 +9,19 @@ use tokio::time;
 use super::lookup::{LookupError, Lookups};
 use crate::config::{Live, TargetRule, names_this_host};
 
-/// Longest host name (RFC 1035 2.3.4).
+/// The longest host name, in bytes (RFC 1035 2.3.4).
 const HOST_BYTES_MAX: usize = 253;
 
-/// `HOST:PORT` as it was asked for.
+/// A target `HOST:PORT` as it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TargetName {
-    /// A name or an address, without brackets.
+    /// The name or address, without brackets.
     host: String,
     port: u16,
 }
 
 impl TargetName {
-    /// Reads `HOST:PORT`, IPv6 addresses in brackets. An error says what is wrong with the text.
+    /// Reads `HOST:PORT`, IPv6 addresses in brackets. The error is the fault of the text.
     pub(super) fn parse(text: &str) -> Result<TargetName, &'static str> {
         const NO_PORT: &str = "has no port: write HOST:PORT";
         let (host, port) = match text.strip_prefix('[') {
@@ -48,7 +48,7 @@ impl TargetName {
 }
 
 impl TargetName {
-    /// The address, where it is one and no name.
+    /// Returns the address, where the host is one and no name.
     fn address(&self) -> Option<SocketAddr> {
         self.host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.port))
     }
@@ -65,19 +65,19 @@ impl fmt::Display for TargetName {
     }
 }
 
-/// The own data plane, in all its spellings.
+/// The own data plane, recognised in all its spellings.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OwnDataPlane {
     bound: SocketAddr,
 }
 
 impl OwnDataPlane {
-    /// The data plane that is bound to this address.
+    /// Describes the data plane that is bound to this address.
     pub(super) fn new(bound: SocketAddr) -> OwnDataPlane {
         OwnDataPlane { bound: canonical(bound) }
     }
 
-    /// The address to connect to.
+    /// Returns the address to connect to.
     pub(super) fn address(self) -> SocketAddr {
         connectable(self.bound)
     }
@@ -94,12 +94,13 @@ impl OwnDataPlane {
     }
 }
 
-/// ::ffff:127.0.0.1 is 127.0.0.1, for the kernel as for the allow list.
+/// Turns ::ffff:127.0.0.1 into 127.0.0.1, which it is for the kernel as for the allow list.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Linux connects the unspecified address to the loopback address of its family (seen on 6.18).
+/// Turns the unspecified address into the loopback address of its family, to which Linux connects it (seen on
+/// 6.18).
 fn connectable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -109,34 +110,34 @@ fn connectable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Where the stream goes.
+/// The resolved target of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// To the own data plane.
+    /// The own data plane.
     Own(SocketAddr),
-    /// To an allowed address.
+    /// An allowed address.
     Other(SocketAddr),
 }
 
 /// Why a stream may not go to its target, or can't.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TargetError {
-    /// Neither the own data plane nor on the list.
+    /// The target is neither the own data plane nor on the list.
     #[error("target {0:?} is neither the own data plane nor listed in targets_allowed")]
     NotAllowed(String),
-    /// Its name has no address.
+    /// The name has no address.
     #[error("target {target:?} can't be resolved: {error}")]
     Unresolved { target: String, error: LookupError },
-    /// Nobody says which address its name has.
+    /// No name server answered in time.
     #[error("target {target:?} can't be resolved: no answer within connect_timeout_ms, {timeout_ms} ms")]
     Unanswered { target: String, timeout_ms: u64 },
-    /// Nobody could be asked for its addresses, which is this host's fault.
+    /// No lookup could be started, which is this host's fault.
     #[error(transparent)]
     NoLookup(LookupError),
 }
 
-/// Denies what no rule can allow, whatever `name` resolves to: nobody makes the daemon ask name servers, or wait for
-/// them, with a name that it may not go to anyway.
+/// Denies names that no rule can allow, whatever they resolve to: nobody makes the daemon ask name servers, or
+/// wait for them, with a name that it may not connect to anyway.
 pub(super) fn judge(name: Option<&TargetName>, own: OwnDataPlane, live: &Live) -> Result<(), TargetError> {
     let Some(name) = name else { return Ok(()) };
     let is_possible = match name.address() {
@@ -149,7 +150,7 @@ pub(super) fn judge(name: Option<&TargetName>, own: OwnDataPlane, live: &Live) -
     if is_possible { Ok(()) } else { Err(TargetError::NotAllowed(name.to_string())) }
 }
 
-/// Whether `name` is one that everybody's resolver knows for this host: `localhost`, those below it, and its own.
+/// Whether `name` is one that every resolver knows as this host: `localhost`, a name below it, or its own.
 fn is_of_this_host(name: &str) -> bool {
     let own = rustix::system::uname();
     names_this_host(name.as_bytes()) || own.nodename().to_bytes().eq_ignore_ascii_case(name.as_bytes())

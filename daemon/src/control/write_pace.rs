@@ -1,7 +1,7 @@
-//! The minimum of progress of whoever reads an answer.
+//! The minimum of progress of clients that read an answer.
 //!
-//! An answer that fits into the socket is the kernel's. Of a longer one hyper waits for room, and a client that reads a
-//! byte now and then would keep its connection, and the answer in memory, for ever.
+//! An answer that fits into the socket is the kernel's. With a longer one hyper waits for room, and a client that
+//! reads a byte now and then would keep its connection, and the answer in memory, for ever.
 
 use std::io;
 use std::pin::Pin;
@@ -17,7 +17,7 @@ use crate::limits::{Pace, PaceMinimum};
 use crate::sys;
 use crate::telemetry::{Limit, Telemetry};
 
-/// How often it is looked what a client has taken for whom an answer waits.
+/// The interval at which it is checked how many bytes a client has taken while an answer waits.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A connection whose writes fail, and which is reset then, when its client takes less than the minimum.
@@ -25,7 +25,7 @@ pub(super) struct WritePace {
     stream: TcpStream,
     minimum: PaceMinimum,
     telemetry: Arc<Telemetry>,
-    /// While a write waits.
+    /// The state of a write that waits.
     waiting: Option<Box<Waiting>>,
 }
 
@@ -39,7 +39,8 @@ impl WritePace {
         WritePace { stream, minimum, telemetry, waiting: None }
     }
 
-    /// Room for a good part of the socket's buffer is more than the minimum, so whoever makes that begins anew.
+    /// Checks the pace while a write waits. Room for a good part of the socket's buffer is more than the minimum,
+    /// so a client that makes that begins anew.
     fn pace<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.waiting = None;
@@ -53,7 +54,8 @@ impl WritePace {
         while waiting.looks.poll_tick(context).is_ready() {
             if waiting.pace.wait(LOOK_INTERVAL, &self.minimum, || sys::transferred_bytes(&self.stream)) {
                 self.telemetry.control.limited.add(Limit::Progress, 1);
-                // A part must not look like the whole, and what is left in the socket goes too.
+                // The connection is reset: a part of an answer must not look like the whole, and the bytes left in
+                // the socket are dropped too.
                 let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
                 let reason = "the client took fewer than progress_bytes_min bytes a second";
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)));

@@ -1,5 +1,5 @@
-//! The thread that sees whether the root's path still leads to the root, and opens what is there instead when it is
-//! asked to. Every question about a path may wait for a disk or a server, so nobody else asks.
+//! The thread that checks whether the root's path still leads to the root, and opens the directory there instead
+//! when it is asked to. Every question about a path may wait for a disk or a server, so no other thread asks.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,31 +12,31 @@ use crate::dataplane::Served;
 use crate::files::{Root, Standing};
 use crate::telemetry::{RootState, Telemetry};
 
-/// How often it is looked: no scraper asks more often.
+/// The interval of the checks: no scraper asks more often.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Longest that a reload waits for the path to answer: as long as for workers that take its settings up.
+/// The longest time that a reload waits for the path to answer: as long as for workers that take its settings up.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Opens the root's path anew, with all that belongs to the root. The error is a sentence.
+/// A function that opens the root's path anew, with everything that belongs to the root. The error is a sentence.
 pub(super) type Open = Box<dyn Fn(u64) -> Result<Served, String> + Send>;
 
-/// The thread; it ends when this is dropped. Nobody waits for it.
+/// The handle of the thread, which ends when this is dropped. Nobody waits for its end.
 pub(super) struct RootWatch {
     questions: Sender<Question>,
 }
 
-/// To be answered with what is served from now on, where that is another root.
+/// A question that is answered with the root to serve from now on, where that is another one.
 type Question = SyncSender<Result<Option<Arc<Served>>, String>>;
 
-/// What the thread works with.
+/// The state of the thread.
 struct Watch {
     path: PathBuf,
     served: Arc<Served>,
     open: Open,
     telemetry: Arc<Telemetry>,
     state: RootState,
-    /// What was served before: workers may go by it for a moment, and none of them is to close it.
+    /// The roots that were served before: workers may use them for a moment, and none of them is to close one.
     former: Vec<Arc<Served>>,
 }
 
@@ -55,7 +55,7 @@ impl RootWatch {
         Ok(RootWatch { questions })
     }
 
-    /// What is to be served from now on, where the path leads to another directory than the one that is served. The
+    /// Returns the root to serve from now on, where the path leads to another directory than the served one. The
     /// error says why that one stays.
     pub(super) fn reopen(&self) -> Result<Option<Arc<Served>>, String> {
         let silent = || format!("its path didn't answer within {} s", PATIENCE.as_secs());
@@ -81,7 +81,7 @@ impl Watch {
         self.served.root.as_ref()
     }
 
-    /// Sees what the path leads to, and tells of a change.
+    /// Checks where the path leads, and tells of a change.
     fn look(&mut self) {
         self.former.retain(|served| served.root.as_ref().is_some_and(|root| Arc::strong_count(root) > 1));
         let standing = self.root().map_or(Standing::Served, |root| root.standing(&self.path));
@@ -119,10 +119,11 @@ impl Watch {
         match (self.open)(self.served.number + 1) {
             Ok(served) => {
                 let served = Arc::new(served);
-                // Whoever has stopped waiting doesn't install it either, and asks anew with the next reload.
+                // A caller that has stopped waiting doesn't install the root either, and asks anew with the next
+                // reload.
                 if question.send(Ok(Some(Arc::clone(&served)))).is_ok() {
                     self.former.push(std::mem::replace(&mut self.served, served));
-                    // Whoever asked says so; whatever it isn't by now is told with the next look.
+                    // The caller tells of the change; a later one is told with the next check.
                     self.state = RootState::Served;
                     self.telemetry.root.set(self.state);
                 }

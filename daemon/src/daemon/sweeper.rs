@@ -1,4 +1,4 @@
-//! The thread that removes what nobody goes on with of uploads, and tells how much uploads and stored frames take.
+//! The thread that removes abandoned uploads, and reports how much uploads and stored frames take.
 
 use std::io;
 use std::sync::Arc;
@@ -13,17 +13,18 @@ use crate::files::upload::{UploadUsage, Uploads};
 use crate::files::{Spool, SpoolUsage};
 use crate::telemetry::{SpoolGauges, Telemetry, UploadGauges};
 
-/// Longest time between two passes: little beside the hours that partials are kept, and a pass over full directories
-/// takes only milliseconds if nothing is to be removed.
+/// The longest time between two passes: little beside the hours that partials are kept, and a pass over full
+/// directories takes only milliseconds if nothing is to be removed.
 const SWEEP_INTERVAL_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// How often uploads and frames are counted, and how soon a pass that ended at a limit is followed by the next: no
-/// scraper asks more often, and the disk gets some time for requests.
+/// The interval at which uploads and frames are counted, and after which a pass that ended at a limit is followed
+/// by the next: no scraper asks more often, and the disk gets some time for requests.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The thread; it ends when this is dropped. Nobody waits for it: a file more or less that it removes is all one.
+/// The handle of the thread, which ends when this is dropped. Nobody waits for its end: it doesn't matter whether
+/// it removes one file more.
 pub(super) struct Sweeper {
-    /// Nothing is ever sent.
+    /// A channel on which nothing is sent; its end stops the thread.
     _stop: Sender<()>,
 }
 
@@ -52,7 +53,7 @@ fn run(
     let (mut swept_at, mut is_partway) = (None::<Instant>, false);
     loop {
         if let Some(uploads) = uploads {
-            // As it is now: a reload may have made it shorter.
+            // The setting is read each time: a reload may have made it shorter.
             let ttl = live.borrow().settings.partial_ttl.0;
             let pause = if is_partway { TICK } else { interval(ttl) };
             if swept_at.is_none_or(|at| at.elapsed() >= pause) {
@@ -87,16 +88,16 @@ fn tell_spool(usage: &SpoolUsage, gauges: &SpoolGauges) {
     gauges.incoming_files.set(usage.incoming_files);
 }
 
-/// Time between two passes where partials are kept for `ttl`: none is kept for half as long again.
+/// Returns the time between two passes where partials are kept for `ttl`: none is kept for half as long again.
 fn interval(ttl: Duration) -> Duration {
     (ttl / 2).clamp(TICK, SWEEP_INTERVAL_MAX)
 }
 
-/// One pass; true where the next has to follow soon.
+/// Makes one pass; true where the next has to follow soon.
 fn sweep(uploads: &Uploads, ttl: Duration) -> bool {
     let swept = uploads.sweep(ttl);
     if swept.partials == 0 {
-        // Not even where it ended at a limit: another pass would only find the same again.
+        // This holds even for a pass that ended at a limit: another one would only find the same again.
         return false;
     }
     tracing::info!(
@@ -118,7 +119,7 @@ mod tests {
     use crate::files::Root;
     use crate::telemetry::LogQueue;
 
-    /// Waits until `what` is so.
+    /// Waits until `what` holds.
     fn wait_until(what: impl Fn() -> bool) {
         let end = Instant::now() + Duration::from_secs(10);
         while !what() {
@@ -162,7 +163,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let uploads = Uploads::open(Arc::new(Root::open(directory.path()).unwrap())).unwrap();
         assert!(!sweep(&uploads, Duration::ZERO));
-        // Of holes: more bytes than one pass removes.
+        // The files are made of holes, and have more bytes than one pass removes.
         for digit in ["0", "1"] {
             let path = directory.path().join(".streamd-uploads").join(digit.repeat(32));
             File::create(&path).unwrap().set_len(1 << 37).unwrap();

@@ -181,18 +181,13 @@ impl Socket {
         not_yet(self.send(bytes, more))
     }
 
-    /// Hands two pieces to the kernel in one call, as much of them as it takes.
-    pub(super) fn try_send_both(&self, first: &[u8], second: &[u8]) -> Result<Option<usize>, PeerGone> {
-        not_yet(self.send_both(first, second))
-    }
-
     /// [`Socket::try_send`] with what the system said of it.
     pub(super) fn send(&self, bytes: &[u8], more: bool) -> Result<usize, Errno> {
         let more = if more { SendFlags::MORE } else { SendFlags::empty() };
         send(self, bytes, SendFlags::NOSIGNAL | more)
     }
 
-    /// [`Socket::try_send_both`] with what the system said of it.
+    /// Hands two pieces to the kernel in one call, as much of them as it takes. An error is what the system said of it.
     pub(super) fn send_both(&self, first: &[u8], second: &[u8]) -> Result<usize, Errno> {
         let pieces = [IoSlice::new(first), IoSlice::new(second)];
         sendmsg(self, &pieces, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)

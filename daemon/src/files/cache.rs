@@ -28,7 +28,7 @@ pub const CONTENT_BYTES_MAX: u64 = 32 << 10;
 /// Most bytes of contents that are kept: [`KNOWN_FILES_MAX`] files of the largest size.
 const CONTENTS_BYTES_MAX: usize = 32 << 20;
 
-/// A file, and what every answer about it says.
+/// An open file with everything that every answer about it says.
 #[derive(Debug)]
 pub struct KnownFile {
     /// The open file.
@@ -39,19 +39,19 @@ pub struct KnownFile {
     pub last_modified: Option<String>,
     /// Its media type.
     pub media_type: Cow<'static, str>,
-    /// All its bytes, where they are few and in memory, or were read since then.
+    /// The whole content, where it is short and was in memory, or has been read since.
     content: OnceCell<Box<[u8]>>,
-    /// Whether its bytes were looked for in memory, and aren't all there.
+    /// Whether the content was looked for in memory and isn't all there.
     is_cold: bool,
-    /// Whether a cache has it, and counts its content.
+    /// Whether a cache keeps this file and counts its content.
     is_kept: Cell<bool>,
-    /// What [`KnownFile::describe`] says of all of it.
+    /// The header fields of an answer with the whole content, as [`KnownFile::describe`] writes them.
     pub whole: FieldBlock,
 }
 
 impl KnownFile {
     fn new(name: &Name, mut file: SourceFile, with_content: bool, date: SystemTime) -> KnownFile {
-        // First, since it may find that the file has changed since it was opened.
+        // Reading comes first, since it may find that the file has changed since it was opened.
         let content = if with_content { file.read_hot(CONTENT_BYTES_MAX) } else { None };
         let validators = file.validators(date);
         let last_modified = validators.modified.map(http_date);
@@ -65,19 +65,19 @@ impl KnownFile {
         KnownFile { last_modified, validators, media_type, content, is_kept, is_cold, file, whole }
     }
 
-    /// Writes the fields of an answer with so many bytes of it, as this media type.
+    /// Writes the header fields of an answer that carries `content_length` bytes of this file as `media_type`.
     pub fn describe(&self, head: &mut ResponseHead<'_>, media_type: &str, content_length: u64) {
         describe(head, media_type, content_length, &self.validators, self.last_modified.as_deref());
     }
 
-    /// All its bytes, where they are few and known.
+    /// Returns the whole content, where it is short and known.
     pub fn content(&self) -> Option<&[u8]> {
         self.content.get().map(|content| &**content)
     }
 
-    /// Whether its bytes are few and not in memory: a read of them by somebody who may wait for a disk is worth
-    /// keeping. Of a file that isn't kept nobody looked where they are, and who sends them does. Those of a file that
-    /// isn't local belong to its server.
+    /// Whether the content is short and not in memory, so that a read by somebody who may wait for a disk is worth
+    /// keeping. A file that isn't kept is read by whoever sends it, and a remote file's content belongs to its
+    /// server.
     pub fn lacks_content(&self) -> bool {
         self.is_cold
             && self.content().is_none()
@@ -104,36 +104,36 @@ fn describe(
     head.field("ETag", &validators.etag).field("Accept-Ranges", "bytes");
 }
 
-/// The files of one worker.
+/// The open files that one worker keeps.
 #[derive(Debug)]
 pub struct FileCache {
-    /// Most files that are kept. Each holds a descriptor; what is asked for beyond is served without being kept.
+    /// The most files that are kept. Each holds a descriptor; a file beyond them is served without being kept.
     entries_max: usize,
     entries: RefCell<HashMap<Box<[u8]>, Kept>>,
     content_bytes: Cell<usize>,
-    /// Replaced by a later opening, and not yet handed out to be closed.
+    /// Files that a later opening replaced, waiting to be handed out and closed.
     former: RefCell<Vec<Rc<KnownFile>>>,
 }
 
-/// For how long a file is kept.
+/// For how long a file is kept, and what is known at its opening.
 #[derive(Clone, Copy, Debug)]
 pub struct Term {
     /// The current tick.
     pub now: Tick,
-    /// The first tick at which it is too old; may be `now`.
+    /// The first tick at which the file is too old; may be `now`.
     pub end: Tick,
-    /// The generation of a moment before the opening: what was published since then may not be what was opened.
+    /// The generation just before the opening: a later publication may have replaced the file that was opened.
     pub generation: Generation,
-    /// The latest time that the next answer's date says.
+    /// The latest time that the `Date` of the next answer can have.
     pub date: SystemTime,
 }
 
 #[derive(Debug)]
 struct Kept {
     file: Rc<KnownFile>,
-    /// The first tick at which it is too old.
+    /// The first tick at which the file is too old.
     end: Tick,
-    /// What had been published before it was opened.
+    /// The generation just before the file was opened.
     generation: Generation,
 }
 
@@ -144,7 +144,7 @@ impl Default for FileCache {
 }
 
 impl FileCache {
-    /// Keeps at most `entries_max` files.
+    /// Creates a cache of at most `entries_max` files.
     pub fn of(entries_max: usize) -> FileCache {
         FileCache {
             entries_max,
@@ -154,7 +154,7 @@ impl FileCache {
         }
     }
 
-    /// What is known of `name` and not too old, at tick `now` and in this generation.
+    /// Returns the file known as `name`, unless it is too old at tick `now` or from another generation.
     pub fn get(&self, name: &Name, now: Tick, generation: Generation) -> Option<Rc<KnownFile>> {
         // `file/` names no file, and `file` is what is known.
         if name.is_directory() {
@@ -185,8 +185,8 @@ impl FileCache {
         known
     }
 
-    /// Gives a file its content, which was read when it was in the state that is known; not where there is no room for
-    /// more contents.
+    /// Keeps `content` for a file, which must have been read from it in its known state. Does nothing where there
+    /// is no room for more contents.
     pub fn keep_content(&self, known: &KnownFile, content: Box<[u8]>) {
         if known.is_kept.get() && self.content_bytes.get() >= CONTENTS_BYTES_MAX {
             return;
@@ -198,13 +198,14 @@ impl FileCache {
         }
     }
 
-    /// A file isn't kept any more.
+    /// Stops counting the content of a file that isn't kept any more.
     fn uncount(&self, known: &KnownFile) {
         known.is_kept.set(false);
         self.content_bytes.set(self.content_bytes.get() - known.content_bytes());
     }
 
-    /// Forgets what is too old at tick `now`, and returns it: closing a file may wait for a disk.
+    /// Removes the files that are too old at tick `now` and returns them, since closing a file may wait for a
+    /// disk.
     pub fn expire(&self, now: Tick) -> Vec<Rc<KnownFile>> {
         let mut expired = Vec::new();
         self.entries.borrow_mut().retain(|_, kept| {
@@ -279,7 +280,7 @@ mod tests {
         cache.add(&file, open(&root, &file), &term(0, 2, 7));
         assert!(get(&cache, &file, 1, 7).is_some());
         assert!(get(&cache, &file, 1, 8).is_none());
-        // Opened before the publication, and added after it by another request's look.
+        // This file was opened before the publication, and is added after it by another request's look.
         cache.add(&file, open(&root, &file), &term(1, 2, 7));
         assert!(get(&cache, &file, 1, 8).is_none());
         cache.add(&file, open(&root, &file), &term(1, 2, 8));
@@ -304,7 +305,7 @@ mod tests {
     fn a_content_that_is_read_later_is_kept_and_counted_once() {
         let (_keep, root) = fixture(&[("file", 10), ("long", 100_000)]);
         let cache = FileCache::default();
-        // As where nothing was in memory.
+        // A file whose content wasn't in memory at its opening.
         let cold = |path: &Name| KnownFile {
             is_cold: true,
             ..KnownFile::new(path, open(&root, path), false, SystemTime::now())

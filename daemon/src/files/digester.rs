@@ -1,5 +1,5 @@
-//! Digests of files whose entity tags follow from their content, made in the background: once for each content, by one
-//! thread that everything else comes before.
+//! Digests of files whose entity tags follow from their content. A thread of the lowest priority makes them in the
+//! background, once for each content.
 
 use std::collections::HashSet;
 use std::io;
@@ -20,16 +20,16 @@ use super::source::SourceFile;
 use crate::protocol::name::Name;
 use crate::sys;
 
-/// Names that wait for their turn. What is asked for beyond is wanted again by its next request.
+/// The most names that wait for their turn. A name beyond them is asked for again by its next request.
 const NAMES_WAITING_MAX: usize = 4096;
 
-/// Bytes that are read in a second: a part of what any disk can do, and 5 TB a day.
+/// Bytes that are read in a second: a part of any disk's rate, and 5 TB a day.
 const BYTES_PER_SECOND_MAX: u64 = 64 << 20;
 
-/// As polite as can be (nice(2)).
+/// The niceness of the thread, the highest there is (nice(2)).
 const NICENESS: i32 = 19;
 
-/// The thread's end that names are handed to. The thread ends when every clone of this is gone.
+/// The handle by which names reach the thread. The thread ends when every clone of it is gone.
 #[derive(Clone, Debug)]
 pub struct Digester {
     queue: SyncSender<Name>,
@@ -37,8 +37,8 @@ pub struct Digester {
 }
 
 impl Digester {
-    /// Starts the thread for the files below `root`. Nobody waits for its end: a digest that it doesn't come to is made
-    /// by the next run.
+    /// Starts the thread for the files below `root`. Nobody waits for its end: digests that it doesn't come to are
+    /// made by the next run.
     pub fn start(root: Arc<Root>) -> io::Result<Digester> {
         let (queue, names) = sync_channel(NAMES_WAITING_MAX);
         let digester = Digester { queue, waiting: Arc::default() };
@@ -48,7 +48,7 @@ impl Digester {
         Ok(digester)
     }
 
-    /// Has a digest made of the file of this name, if there is room for it to wait. Doesn't wait itself.
+    /// Asks for a digest of the file of this name, unless too many names wait. Doesn't wait itself.
     pub fn want(&self, name: &Name) {
         let mut waiting = lock(&self.waiting);
         if !waiting.contains(name) && self.queue.try_send(name.clone()).is_ok() {
@@ -62,7 +62,7 @@ fn lock(waiting: &Mutex<HashSet<Name>>) -> MutexGuard<'_, HashSet<Name>> {
 }
 
 fn run(root: &Root, names: &Receiver<Name>, waiting: &Mutex<HashSet<Name>>) {
-    // A host that refuses either still lets it wait its turns.
+    // Both are best effort: on a host that refuses them the thread still pauses between its reads.
     let _ = nice(NICENESS);
     let _ = sys::read_when_idle();
     for name in names {
@@ -82,7 +82,7 @@ fn digest(root: &Root, file: &SourceFile) {
     }
 }
 
-/// Keeps one file's reading from taking the disk or the memory from others.
+/// The pace of one file's reading, which keeps it from taking the disk or the memory from others.
 struct Pace<'a> {
     file: BorrowedFd<'a>,
     began: Instant,
@@ -94,23 +94,25 @@ struct Pace<'a> {
 
 impl<'a> Pace<'a> {
     fn new(file: &'a SourceFile) -> Pace<'a> {
-        // Readahead would bring in what comes next, and nobody could tell it from what others use.
+        // Readahead is switched off: it would bring in the next pages, which nobody could tell from those that
+        // others use.
         let _ = fadvise(file, 0, None, Advice::Random);
         let mut random = Random::default();
         let is_hot = probe(file, 0, BUFFER_BYTES as u64, &mut random) == Residency::Hot;
         Pace { file: file.as_fd(), began: Instant::now(), bytes: 0, is_hot, random }
     }
 
-    /// A piece was read: what nobody else had in memory goes again, and the next waits for its time.
+    /// Accounts for a piece that was read: pages that nobody else had in memory are dropped, and the next piece
+    /// waits for its time.
     fn after(&mut self, offset: u64, length: u64) {
         if let Some(count) = NonZero::new(length).filter(|_| !self.is_hot) {
-            // Advice: where it isn't taken the kernel drops what is oldest.
+            // This is advice: where it isn't taken the kernel drops the oldest pages.
             let _ = fadvise(self.file, offset, Some(count), Advice::DontNeed);
         }
         self.is_hot = probe(self.file, offset + length, length, &mut self.random) == Residency::Hot;
         self.bytes += length;
         let due = Duration::from_micros(self.bytes.saturating_mul(1_000_000) / BYTES_PER_SECOND_MAX);
-        // To wake early does no harm: the next piece waits for its own time.
+        // Waking early does no harm: the next piece waits for its own time.
         std::thread::park_timeout(due.saturating_sub(self.began.elapsed()));
     }
 }
@@ -138,7 +140,7 @@ mod tests {
         let end = Instant::now() + Duration::from_secs(30);
         loop {
             let (tag, is_lacking) = tag();
-            // `printf content | sha256sum`
+            // The tag is that of `printf content | sha256sum`.
             if tag == "\"sha256-ed7002b439e9ac845f22357d822bac14\"" {
                 assert!(!is_lacking);
                 break;

@@ -1,20 +1,20 @@
-//! Digests of one content, and the algorithms that they are by.
+//! Digests of one content, and the algorithms by which they are computed.
 
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::digest::{Algorithm, Digest};
 
-/// Some of the algorithms.
+/// A set of digest algorithms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Algorithms {
-    /// [`Algorithm::Sha256`].
+    /// Whether the set has [`Algorithm::Sha256`].
     pub sha256: bool,
-    /// [`Algorithm::Crc32c`].
+    /// Whether the set has [`Algorithm::Crc32c`].
     pub crc32c: bool,
 }
 
 impl Algorithms {
-    /// Those that are named.
+    /// Makes the set of the named algorithms.
     pub fn of(algorithms: &[Algorithm]) -> Algorithms {
         Algorithms {
             sha256: algorithms.contains(&Algorithm::Sha256),
@@ -22,37 +22,37 @@ impl Algorithms {
         }
     }
 
-    /// Those of both.
+    /// Returns the algorithms that are in either set.
     #[must_use]
     pub fn union(self, other: Algorithms) -> Algorithms {
         Algorithms { sha256: self.sha256 || other.sha256, crc32c: self.crc32c || other.crc32c }
     }
 
-    /// Those that `other` lacks.
+    /// Returns the algorithms that `other` lacks.
     #[must_use]
     pub fn without(self, other: Algorithms) -> Algorithms {
         Algorithms { sha256: self.sha256 && !other.sha256, crc32c: self.crc32c && !other.crc32c }
     }
 
-    /// Whether it is none.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self == Algorithms::default()
     }
 }
 
-/// Digests of one content, those that are known.
+/// The digests of one content that are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digests {
-    /// By [`Algorithm::Sha256`].
+    /// The digest by [`Algorithm::Sha256`].
     #[serde(default, with = "hex", skip_serializing_if = "Option::is_none")]
     pub sha256: Option<[u8; 32]>,
-    /// By [`Algorithm::Crc32c`], most significant byte first, as RFC 9530 has it.
+    /// The digest by [`Algorithm::Crc32c`], most significant byte first, as RFC 9530 has it.
     #[serde(default, with = "hex", skip_serializing_if = "Option::is_none")]
     pub crc32c: Option<[u8; 4]>,
 }
 
 impl Digests {
-    /// Those that a digest field names; of two by one algorithm the last.
+    /// Reads the digests that a header field names; of two by one algorithm the last counts.
     pub fn from_fields(fields: &[Digest]) -> Digests {
         let mut digests = Digests::default();
         for field in fields {
@@ -64,18 +64,18 @@ impl Digests {
         digests
     }
 
-    /// What a digest field says of them.
+    /// Returns the digests as the members of a header field.
     pub fn to_fields(&self) -> Vec<Digest> {
         let (sha256, crc32c) = (self.sha256.map(Digest::Sha256), self.crc32c.map(Digest::Crc32c));
         sha256.into_iter().chain(crc32c).collect()
     }
 
-    /// Which are known.
+    /// Returns the algorithms whose digests are known.
     pub fn algorithms(&self) -> Algorithms {
         Algorithms { sha256: self.sha256.is_some(), crc32c: self.crc32c.is_some() }
     }
 
-    /// The first algorithm by which `other` is another content's, or not known here.
+    /// Returns the first algorithm by which `other` has a digest that differs from this one's or isn't known here.
     pub fn mismatch(&self, other: &Digests) -> Option<Algorithm> {
         if other.sha256.is_some() && other.sha256 != self.sha256 {
             return Some(Algorithm::Sha256);
@@ -91,13 +91,13 @@ impl Digests {
         }
     }
 
-    /// These, and those of `other` where they are unknown here.
+    /// Returns these digests, completed by those of `other` where they are unknown here.
     #[must_use]
     pub fn or(&self, other: &Digests) -> Digests {
         Digests { sha256: self.sha256.or(other.sha256), crc32c: self.crc32c.or(other.crc32c) }
     }
 
-    /// The entity tag of the content, with its quotes: 128 bits of its SHA-256.
+    /// Returns the entity tag of the content, with its quotes: 128 bits of its SHA-256.
     pub(super) fn etag(&self) -> Option<String> {
         let sha256 = self.sha256?;
         Some(format!("\"sha256-{}\"", hex::encode(&sha256[..16])))

@@ -1,23 +1,23 @@
-//! Writing past the page cache (O_DIRECT, open(2)): whole blocks at aligned offsets, from aligned memory.
+//! Writes past the page cache (O_DIRECT, open(2)): whole blocks at aligned offsets, from aligned memory.
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, fstat, fstatfs, openat, statx};
 use rustix::io::{Errno, pwrite};
 
-/// Bytes to which offset and length of a direct write are aligned at least: a page, so that no page of the cache has
-/// bytes of both ways. Also what is assumed where the kernel doesn't tell (before Linux 6.1): devices with larger
-/// blocks refuse it.
+/// The least alignment of a direct write's offset and length: a page, so that no page of the cache has bytes
+/// written in both ways. It is also assumed where the kernel doesn't tell (before Linux 6.1): devices with larger
+/// blocks refuse the write.
 const ALIGNMENT_MIN: u64 = 4096;
 
-/// Largest alignment that is heeded: a quarter of what is written at a time.
+/// The largest alignment that is heeded: a quarter of what is written at a time.
 const ALIGNMENT_MAX: u64 = 1 << 20;
 
 /// `f_type` of tmpfs (statfs(2)). Since Linux 6.6 it takes O_DIRECT, and copies into its pages all the same.
 const TMPFS_MAGIC: u32 = 0x0102_1994;
 
-/// A second description of a file that is open already, for direct writes alone. What is written through the other one
-/// stays coherent with it: a direct write first writes back and then drops the pages of its range.
+/// A second open file description of a file, for direct writes alone. Writes through the other one stay coherent
+/// with it: a direct write first writes back and then drops the pages of its range.
 #[derive(Debug)]
 pub(super) struct DirectFile {
     file: OwnedFd,
@@ -42,18 +42,18 @@ impl DirectFile {
         Some(DirectFile { file: direct, alignment, is_refused: false })
     }
 
-    /// Bytes of which offset and length of a direct write are multiples.
+    /// Returns the bytes of which offset and length of a direct write are multiples.
     pub(super) fn alignment(&self) -> u64 {
         self.alignment
     }
 
-    /// Whether a write was refused for its alignment: the next one would be too.
+    /// Whether a write was refused for its alignment, as the next one would be too.
     pub(super) fn is_refused(&self) -> bool {
         self.is_refused
     }
 
-    /// Writes as much of `bytes` at `offset` as can be written directly, and says how much that is: none where the
-    /// offset isn't aligned, and nothing of an incomplete block. After an error it can't be known what is in the file.
+    /// Writes the whole blocks of `bytes` at `offset`, and returns how many bytes that is: none where the offset
+    /// isn't aligned, and nothing of an incomplete block. After an error it can't be known what is in the file.
     /// Waits for the disk.
     pub(super) fn write(&mut self, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
         let whole = self.whole_blocks(bytes.len());
@@ -65,7 +65,7 @@ impl DirectFile {
                 Ok(0) => return Err(Errno::IO),
                 Ok(count) => written += count,
                 Err(Errno::INTR) => {}
-                // An alignment that nobody told of: open(2).
+                // The device needs an alignment that the kernel didn't tell (open(2)).
                 Err(Errno::INVAL) => self.is_refused = true,
                 Err(errno) => return Err(errno),
             }
@@ -79,7 +79,8 @@ impl DirectFile {
     }
 }
 
-/// What statx(2) tells (STATX_DIOALIGN, Linux 6.1); None where direct writes aren't supported for this file.
+/// Asks statx(2) for the alignment (STATX_DIOALIGN, Linux 6.1); None where direct writes aren't supported for this
+/// file.
 fn alignment(file: &OwnedFd) -> Option<u64> {
     let told = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).ok()?;
     if told.stx_mask & StatxFlags::DIOALIGN.bits() == 0 {
@@ -99,7 +100,8 @@ mod tests {
 
     use super::{ALIGNMENT_MIN, DirectFile};
 
-    /// A file in `directory`, and the same for direct writes; None, with a line that says so, where there are none.
+    /// Opens a file in `directory`, once as usual and once for direct writes; None, with a line that says so,
+    /// where the file system has no direct writes.
     fn open(directory: &Path) -> Option<(File, DirectFile)> {
         let file =
             File::options().create_new(true).read(true).write(true).open(directory.join("file")).unwrap();

@@ -1,4 +1,4 @@
-//! What can go wrong with files.
+//! Errors of files.
 
 use std::io;
 use std::sync::Arc;
@@ -11,31 +11,31 @@ use crate::limits::Full;
 /// Why a name gave no file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FileError {
-    /// Nothing regular there, or the name leads outside the root: the two are told apart by nobody.
+    /// The name leads to no regular file, or outside the root: the two are told apart by nobody.
     #[error("no such file")]
     NotFound,
     /// The daemon's user may not read it.
     #[error("the daemon may not read this file")]
     Denied,
-    /// Out of descriptors or memory; may work in a moment.
+    /// Descriptors or memory are exhausted; may work in a moment.
     #[error("too many files are open: {0}")]
     Exhausted(Errno),
-    /// The disk threads have too much to do, of what this says; may work in a moment.
+    /// The disk threads have too much of the work that the text names; may work in a moment.
     #[error("the disk is busy: {0}")]
     Busy(&'static str),
-    /// The file system does nothing of what it is asked for; with its place below the root.
+    /// The file system mounted at this place below the root doesn't answer.
     #[error("the disk of {0} doesn't answer")]
     Silent(Arc<str>),
-    /// Too much waits for its readers; may work in a moment.
+    /// Too many bytes wait for this client's readers; may work in a moment.
     #[error("{0}: try again in a moment")]
     NoRoom(Full),
-    /// openat2(2) isn't there, and without it no name is looked up.
+    /// openat2(2) is missing, and without it no name is looked up.
     #[error(
         "openat2(2) is refused: in a systemd unit set RestrictSUIDSGID=no and User= instead of DynamicUser=, elsewhere \
          a seccomp profile that knows it, or Linux 5.6 and newer"
     )]
     NoOpenat2,
-    /// Anything else.
+    /// The system gave any other error.
     #[error("the file can't be opened: {0}")]
     Failed(Errno),
 }
@@ -43,7 +43,7 @@ pub enum FileError {
 impl From<Errno> for FileError {
     fn from(errno: Errno) -> FileError {
         match errno {
-            // XDEV: a symbolic link that leaves the root. LOOP: a magic link or too many links.
+            // XDEV is a symbolic link that leaves the root, LOOP a magic link or too many links.
             Errno::NOENT | Errno::NOTDIR | Errno::XDEV | Errno::LOOP | Errno::NAMETOOLONG | Errno::NXIO => {
                 FileError::NotFound
             }
@@ -63,23 +63,23 @@ pub enum SpoolError {
          raise it"
     )]
     Full {
-        /// What the frame would take, in whole blocks.
+        /// The bytes that the frame would take, in whole blocks.
         bytes: u64,
-        /// Bytes stored or held already.
+        /// The bytes that are stored or held already.
         used: u64,
-        /// The limit.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// No file of this process may be so long, or none of this file system.
+    /// The frame is longer than a file of this process, or of this file system, may be.
     #[error(
         "a frame of {bytes} bytes is longer than a file of this process may be (RLIMIT_FSIZE{}) or of the spool's file \
          system: raise LimitFSIZE= (ulimit -f), or lower frame_bytes_max",
         .limit.map_or(String::new(), |limit| format!(", {limit} bytes"))
     )]
     FileTooLong {
-        /// The frame's size.
+        /// The frame's size in bytes.
         bytes: u64,
-        /// RLIMIT_FSIZE, where there is one.
+        /// RLIMIT_FSIZE in bytes, where there is one.
         limit: Option<u64>,
     },
     /// The spool would have more frames than it may.
@@ -88,9 +88,9 @@ pub enum SpoolError {
          it"
     )]
     TooMany {
-        /// Frames stored or on their way in.
+        /// The frames that are stored or on their way in.
         used: u64,
-        /// The limit.
+        /// The limit in frames.
         limit: u64,
     },
     /// The sender's frames would take more than one address may.
@@ -99,11 +99,11 @@ pub enum SpoolError {
          consumed, or raise it"
     )]
     OverShare {
-        /// What the frame would take, in whole blocks.
+        /// The bytes that the frame would take, in whole blocks.
         bytes: u64,
-        /// Bytes that the address holds already.
+        /// The bytes that the address holds already.
         used: u64,
-        /// The limit.
+        /// The limit in bytes.
         limit: u64,
     },
     /// The sender would have more frames than one address may.
@@ -112,26 +112,26 @@ pub enum SpoolError {
          consumed, or raise it"
     )]
     TooManyOfAddress {
-        /// Frames of the address, stored or on their way in.
+        /// The frames of the address, stored or on their way in.
         used: u64,
-        /// The limit.
+        /// The limit in frames.
         limit: u64,
     },
     /// The file system has no room.
     #[error(transparent)]
     NoRoom(#[from] Shortage),
-    /// The file system said no.
+    /// The file system gave an error.
     #[error("{step}: {reason}")]
     Failed {
-        /// What was tried.
+        /// The step that failed.
         step: &'static str,
-        /// What the system said.
+        /// The error of the system.
         reason: io::Error,
     },
 }
 
 impl SpoolError {
-    /// Whether a limit of the spool was reached below which frames that are consumed make room.
+    /// Whether a limit of the spool was reached, and frames that are consumed make room.
     pub(super) fn is_of_limit(&self) -> bool {
         match self {
             SpoolError::Full { bytes, limit, .. } | SpoolError::OverShare { bytes, limit, .. } => {

@@ -1,4 +1,4 @@
-//! What kind of file system a file lies on, as far as serving it depends on that.
+//! The kind of file system that a file lies on, as far as serving it depends on that.
 
 use std::os::fd::AsFd;
 
@@ -10,19 +10,22 @@ use super::place::Place;
 /// The number of overlayfs in linux/magic.h.
 const OVERLAYFS: u64 = 0x794c_7630;
 
-/// What a change time (ctime) proves: that whatever changes a file changes it too, and that nobody can set it.
+/// Whether a change time (ctime) can be trusted: whether every change of a file changes it too, and nobody can set
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChangeTime {
     /// The kernel keeps it.
     Kept,
-    /// It is that of one of several layers, of which some may be images whose files have all one time. Those copy
-    /// their modification times, so one that differs from that is the kernel's.
+    /// The change time is that of one of several layers, some of which may be images whose files have all one
+    /// time. Those copy their modification times, so a change time that differs from the modification time is the
+    /// kernel's.
     KeptWhereDistinct,
-    /// None of its own, or one that the kernel believes a server about, for as long as it is told to.
+    /// The file system keeps no change time, or one that the kernel believes a server about, for as long as it is
+    /// told to.
     Unproven,
 }
 
-/// A file system.
+/// The properties of a file system that serving depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileSystem {
     pub(super) place: Place,
@@ -30,7 +33,7 @@ pub(super) struct FileSystem {
 }
 
 impl FileSystem {
-    /// That of a file or directory. Waits itself where a server has to be asked.
+    /// Returns the file system of a file or directory. Waits itself where a server has to be asked.
     pub(super) fn of(file: impl AsFd) -> FileSystem {
         match fstatfs(&file).map(|stat| u64::try_from(stat.f_type)) {
             Ok(Ok(OVERLAYFS)) => FileSystem { place: overlay::place(file), ..FileSystem::of_kind(OVERLAYFS) },
@@ -39,7 +42,8 @@ impl FileSystem {
         }
     }
 
-    /// Numbers of linux/magic.h, and of ZFS's and bcachefs's own headers.
+    /// Returns the properties of a file system by its number in linux/magic.h, or in ZFS's and bcachefs's own
+    /// headers.
     fn of_kind(kind: u64) -> FileSystem {
         use ChangeTime::{Kept, KeptWhereDistinct, Unproven};
         use Place::{Elsewhere, LocalDisk, Memory};
@@ -50,8 +54,9 @@ impl FileSystem {
             0xef53 | 0x5846_5342 | 0x9123_683e | 0xf2f5_2010 | 0x2fc1_2fc1 | 0xca45_1a4e => (LocalDisk, Kept),
             // overlayfs.
             OVERLAYFS => (LocalDisk, KeptWhereDistinct),
-            // EROFS, SquashFS, ISO 9660: images, which are put in each other's place with all times that they had.
-            // FAT and exFAT have none: the kernel makes one up from the modification time, which may be set.
+            // EROFS, SquashFS and ISO 9660 are images, which are put in each other's place with all times that
+            // they had. FAT and exFAT have no change time: the kernel makes one up from the modification time,
+            // which may be set.
             0xe0f5_e1e2 | 0x7371_7368 | 0x9660 | 0x4d44 | 0x2011_bab0 => (LocalDisk, Unproven),
             _ => (Elsewhere, Unproven),
         };
@@ -59,8 +64,8 @@ impl FileSystem {
     }
 }
 
-/// The name of a local file system that doesn't tell what of a file is in memory (no FMODE_NOWAIT, as of Linux 6.18);
-/// None for all others.
+/// Returns the name of a local file system that can't tell which bytes of a file are in memory (no FMODE_NOWAIT,
+/// as of Linux 6.18); None for all others.
 pub(super) fn mute_name(file: impl AsFd) -> Option<&'static str> {
     match u64::try_from(fstatfs(file).ok()?.f_type).ok()? {
         OVERLAYFS => Some("overlayfs"),

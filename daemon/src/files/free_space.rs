@@ -1,7 +1,7 @@
-//! What a file system has left, and who may take of it.
+//! The room that a file system has left, and who may take of it.
 //!
-//! A reserve stays free for others on the host. What is let in is remembered until the file system itself counts it, so
-//! that those that come at once don't all find the same room.
+//! A reserve stays free for others on the host. Room that is given out is remembered until the file system itself
+//! counts it, so that uploads that come at once don't all find the same room.
 
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use rustix::fs::fstatvfs;
 use rustix::io::Errno;
 
-/// How long a look is good, less what was let in since: what others on the host write within so short a time is little
-/// beside a reserve, and small files don't each pay for a look. Nobody is refused without a new one.
+/// How long a look at the file system is good, less the room given out since: others on the host write little
+/// beside a reserve within so short a time, and small files don't each pay for a look. Nobody is refused without a
+/// new one.
 const LOOK_VALID: Duration = Duration::from_millis(100);
 
-/// Bytes and inodes.
+/// An amount of bytes and inodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Room {
     pub(super) bytes: u64,
@@ -30,19 +31,19 @@ impl Room {
 /// Why a file system takes no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Shortage {
-    /// The reserve of bytes would be touched.
+    /// The reserve of bytes would be used.
     #[error(
         "there is not enough free space: min_free_bytes of the file system stay free; remove something from it, or \
          lower min_free_bytes"
     )]
     ReservedBytes,
-    /// The reserve of inodes would be touched.
+    /// The reserve of inodes would be used.
     #[error(
         "there is not enough free space: min_free_inodes of the file system stay free (df -i); remove files from it, \
          or lower min_free_inodes"
     )]
     ReservedInodes,
-    /// The file system said so, or has less than was announced.
+    /// The file system is full, or has less than was announced.
     #[error(
         "there is not enough free space: remove something from the file system (df -h, df -i), or enlarge it"
     )]
@@ -52,7 +53,7 @@ pub enum Shortage {
         "there is not enough free space: a quota of the daemon's user is used up; raise it, or remove files"
     )]
     Quota,
-    /// Longer than files of this file system can be.
+    /// The file is longer than files of this file system can be.
     #[error(
         "there is not enough free space: the file system's files can't be so long; take another file system"
     )]
@@ -60,7 +61,7 @@ pub enum Shortage {
 }
 
 impl Shortage {
-    /// What an errno says of room; None where it is of something else.
+    /// Returns the shortage that an errno means; None where it means something else.
     pub(super) fn of(errno: Errno) -> Option<Shortage> {
         match errno {
             Errno::NOSPC => Some(Shortage::Disk),
@@ -71,11 +72,11 @@ impl Shortage {
     }
 }
 
-/// Why nothing was let in.
+/// Why no room was given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoRoom {
     Short(Shortage),
-    /// The file system doesn't tell.
+    /// The file system doesn't tell its free space.
     Unknown(Errno),
 }
 
@@ -86,18 +87,19 @@ pub(super) struct FreeSpace(Mutex<Seen>);
 #[derive(Debug, Default)]
 struct Seen {
     look: Option<Look>,
-    /// Let in, and perhaps not yet counted by the file system.
+    /// The room that was given out and that the file system may not count yet.
     pending: Room,
 }
 
-/// What there was, less what was let in since. As much as can be where the file system has no such number.
+/// The free space at the last look, less the room given out since. A file system that has no such number counts as
+/// unlimited.
 #[derive(Clone, Copy, Debug)]
 struct Look {
     taken: Instant,
     left: Room,
 }
 
-/// Room that was let in; held until the file system counts what took it.
+/// Room that was given out, held until the file system counts the file that took it.
 #[derive(Debug)]
 pub(super) struct Admitted {
     space: Arc<FreeSpace>,
@@ -105,8 +107,8 @@ pub(super) struct Admitted {
 }
 
 impl FreeSpace {
-    /// Lets `room` in, unless less than `reserve` of the file system that `file` lies on would be left. Bytes without a
-    /// reserve aren't judged: the file system knows best what still fits.
+    /// Gives out `room`, unless less than `reserve` of the file system that `file` lies on would be left. Bytes
+    /// without a reserve aren't judged: the file system knows best what still fits.
     pub(super) fn admit(
         self: &Arc<Self>,
         file: impl AsFd,
@@ -126,7 +128,7 @@ impl FreeSpace {
         Ok(Admitted { space: Arc::clone(self), room })
     }
 
-    /// Whether `room` is there at this moment besides `reserve`; nothing is held for who asks.
+    /// Checks whether `room` is free at this moment besides `reserve`; nothing is held for the caller.
     pub(super) fn check(&self, file: impl AsFd, room: Room, reserve: Room) -> Result<(), NoRoom> {
         self.lock().look_for(file, room, reserve)
     }
@@ -137,8 +139,8 @@ impl FreeSpace {
 }
 
 impl Seen {
-    /// Looks anew where the last look is old or says no. Under the lock: what is given back meanwhile would be
-    /// neither pending nor seen.
+    /// Looks anew where the last look is old or says no. The lock is held meanwhile: room given back during the
+    /// look would be neither pending nor seen.
     fn look_for(&mut self, file: impl AsFd, room: Room, reserve: Room) -> Result<(), NoRoom> {
         let now = Instant::now();
         let known = self.look.filter(|look| now.duration_since(look.taken) < LOOK_VALID);
@@ -146,8 +148,8 @@ impl Seen {
             return Ok(());
         }
         let stat = fstatvfs(file).map_err(NoRoom::Unknown)?;
-        // No blocks at all: a tmpfs without a limit, or a file system that doesn't tell. No inodes at all: one that
-        // makes them as they are needed, such as Btrfs, or has none, such as FAT.
+        // No blocks at all means a tmpfs without a limit, or a file system that doesn't tell. No inodes at all
+        // means a file system that makes them as they are needed, such as Btrfs, or has none, such as FAT.
         let bytes = if stat.f_blocks == 0 { u64::MAX } else { stat.f_bavail.saturating_mul(stat.f_frsize) };
         let inodes = if stat.f_files == 0 { u64::MAX } else { stat.f_favail };
         let left = Room {
@@ -166,7 +168,7 @@ fn shortage(left: Room, room: Room, reserve: Room) -> Option<Shortage> {
     if left.bytes - room.bytes < reserve.bytes {
         return Some(Shortage::ReservedBytes);
     }
-    // Without a reserve it is the file system that says whether there is one more.
+    // Without a reserve the file system says whether it has one more.
     if reserve.inodes > 0 && left.inodes.saturating_sub(room.inodes) < reserve.inodes {
         return Some(Shortage::ReservedInodes);
     }
@@ -196,13 +198,13 @@ mod tests {
     fn what_is_let_in_is_missing_for_others_until_it_is_given_back() {
         let file = tempfile::tempfile().unwrap();
         let space = Arc::<FreeSpace>::default();
-        // Half of what is there: others on the host may write meanwhile.
+        // The test takes half of the free space, since others on the host may write meanwhile.
         let half = Room::of_bytes(free(&file).bytes / 2);
         let reserve = Room::of_bytes(half.bytes / 2);
         let first = space.admit(&file, half, reserve).unwrap();
         let error = space.admit(&file, half, reserve).unwrap_err();
         assert!(matches!(error, NoRoom::Short(Shortage::Disk | Shortage::ReservedBytes)), "{error:?}");
-        // Also after a new look, which sees none of it.
+        // The room is also missing after a new look, which sees none of it.
         space.lock().look = None;
         space.admit(&file, half, reserve).unwrap_err();
         drop(first);

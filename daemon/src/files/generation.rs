@@ -1,14 +1,15 @@
-//! What the daemon itself has changed of what is served.
+//! A count of the daemon's own changes to the served files.
 
-/// Bits that count what was published: enough for a million a second in three years.
+/// Bits that count publications: enough for a million a second in three years.
 const PUBLICATIONS_BITS: u32 = 48;
 
-/// A state of what is served: what is known of a file from an earlier one may not be so any more.
+/// A state of the served files: facts about a file from an earlier generation may be out of date.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Generation(u64);
 
 impl Generation {
-    /// After so many roots, and so many publications and removals below the present one.
+    /// Makes the generation after `roots` roots, and `publications` publications and removals below the present
+    /// one.
     pub const fn of(roots: u64, publications: u64) -> Generation {
         Generation((roots << PUBLICATIONS_BITS) | publications)
     }

@@ -1,5 +1,5 @@
-//! Which windows of a file were found in memory a moment ago: what is asked for again and again needn't be probed again
-//! and again.
+//! The windows of a file that were found in memory a moment ago, so that a file in demand isn't probed again and
+//! again.
 
 use crate::limits::Tick;
 
@@ -7,25 +7,24 @@ use crate::limits::Tick;
 /// stream, short enough that the first byte doesn't wait long for the last.
 pub const WINDOW_BYTES: u64 = 1 << 20;
 
-/// Bits of a word.
 const WORD_BITS: u64 = u64::BITS as u64;
 
-/// Windows that are noted of a file: 8 KiB of bits, for the first 64 GiB.
+/// The most windows that are noted of a file: 8 KiB of bits, for the first 64 GiB.
 const HOT_WINDOWS_MAX: u64 = (64 << 30) / WINDOW_BYTES;
 
-/// Notes of one file, all of about the same time.
+/// The windows of one file that were found hot, all at about the same time.
 #[derive(Clone, Debug, Default)]
 pub struct HotWindows {
     /// The tick of the first note.
     began: Tick,
-    /// The first tick at which none of it counts any more.
+    /// The first tick at which no note counts any more.
     end: Tick,
-    /// A bit for each window.
+    /// One bit for each window.
     found: Vec<u64>,
 }
 
 impl HotWindows {
-    /// Whether the window of this number was found in memory at tick `since` or later, and that still counts at `now`.
+    /// Whether this window was found in memory at tick `since` or later, and the note still counts at `now`.
     pub fn has(&self, window: u64, since: Tick, now: Tick) -> bool {
         let word = usize::try_from(window / WORD_BITS).ok().and_then(|index| self.found.get(index));
         since <= self.began
@@ -33,8 +32,8 @@ impl HotWindows {
             && word.is_some_and(|word| word & (1 << (window % WORD_BITS)) != 0)
     }
 
-    /// The window of this number was found in memory at tick `now`; what is noted counts until tick `end`, counted from
-    /// the first note. Notes from before `since` don't count any more.
+    /// Notes that this window was found in memory at tick `now`. Notes count until tick `end`, taken from the
+    /// first of them; those from before `since` are dropped.
     pub fn note(&mut self, window: u64, since: Tick, now: Tick, end: Tick) {
         if window >= HOT_WINDOWS_MAX {
             return;
@@ -50,7 +49,7 @@ impl HotWindows {
         self.found[index] |= 1 << (window % WORD_BITS);
     }
 
-    /// Nothing of it counts any more.
+    /// Drops all notes.
     pub fn forget(&mut self) {
         self.end = Tick::FIRST;
     }
@@ -97,7 +96,7 @@ mod tests {
         let mut hot = HotWindows::default();
         note(&mut hot, HOT_WINDOWS_MAX, 0, 0, 10);
         assert!(!has(&hot, HOT_WINDOWS_MAX, 0, 0));
-        // `cache_valid_ms = 0`: the end is now.
+        // With `cache_valid_ms = 0` the end is now.
         note(&mut hot, 3, 0, 7, 7);
         assert!(!has(&hot, 3, 0, 7));
     }

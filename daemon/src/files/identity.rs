@@ -1,8 +1,9 @@
-//! What tells one state of a file from another without reading it, and the entity tag that follows (RFC 9110 8.8.3).
+//! The identity of a file's state, known without reading the file, and the entity tag that follows from it (RFC
+//! 9110 8.8.3).
 //!
-//! Size and modification time don't: tar, rsync and touch set the time, and reproducible builds give all files one.
-//! The change time can't be set, so with the inode it tells each state, once it is older than a further write's could
-//! be.
+//! Size and modification time don't identify it: tar, rsync and touch set the time, and reproducible builds give
+//! all files one. The change time can't be set, so together with the inode it identifies each state, once it is
+//! older than a further write's could be.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
@@ -14,12 +15,13 @@ use super::digests::Digests;
 use super::file_system::ChangeTime;
 use crate::config::EtagChoice;
 
-/// A state younger than this isn't told from the next: a further write within the tick of the kernel's clock (4 ms on
-/// most hosts, 10 ms at worst; Linux 6.13 has finer times) leaves the change time as it is. The rest is for clocks that
-/// are set, and is what RFC 9110 8.8.2.2 thinks of.
+/// The age from which a state can be told from the next: a further write within the tick of the kernel's clock (4
+/// ms on most hosts, 10 ms at worst; Linux 6.13 has finer times) leaves the change time as it is. The rest is for
+/// clocks that are set, and is what RFC 9110 8.8.2.2 thinks of.
 const SETTLED_AGE_MIN: Duration = Duration::from_secs(2);
 
-/// Bytes of the digest that a tag of metadata has: as many names as there are states of files in the world.
+/// Bytes of the digest that an entity tag of metadata shows: 96 bits tell apart more states than there are files
+/// in the world.
 const TAG_BYTES: usize = 12;
 
 /// A time as stat(2) has it: before 1970 the seconds are negative and the nanoseconds still count forward.
@@ -30,12 +32,12 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    /// From the fields of stat(2) or timespec(3).
+    /// Makes a moment from the fields of stat(2) or timespec(3).
     pub(super) fn of(seconds: i64, nanoseconds: impl TryInto<u32>) -> Moment {
         Moment { seconds, nanoseconds: nanoseconds.try_into().unwrap_or(0) }
     }
 
-    /// None where it is beyond what a clock can say.
+    /// Converts to a system time; None where it is beyond what a clock can say.
     fn to_system_time(self) -> Option<SystemTime> {
         let seconds = Duration::from_secs(self.seconds.unsigned_abs());
         let whole = if self.seconds < 0 {
@@ -47,7 +49,7 @@ impl Moment {
     }
 }
 
-/// One state of a file.
+/// The identifying fields of one state of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) size: u64,
@@ -56,12 +58,12 @@ pub(super) struct Stamp {
     pub(super) inode: u64,
 }
 
-/// What is written down of a file in just one state.
+/// The facts that are recorded of a file in one state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Recorded {
     pub(super) digests: Digests,
-    /// Whether this program published it so. A write of somebody else's since then would have given it another
-    /// modification time, which a publication sets to the nanosecond: such a state needs no age.
+    /// Whether this program published the file in this state. A later write by somebody else would have changed
+    /// the modification time, which a publication sets to the nanosecond, so such a state needs no age.
     pub(super) is_published: bool,
 }
 
@@ -93,9 +95,9 @@ impl Stamp {
         changed.and_then(|changed| now.duration_since(changed).ok()).is_some_and(|age| age >= SETTLED_AGE_MIN)
     }
 
-    /// When the file was last modified, for an answer of this date, than which it mustn't be later (RFC 9110 8.8.2.1):
-    /// a modification time in the future is somebody's mistake, and the change time says when that was made. None
-    /// before 1970.
+    /// Returns when the file was last modified, for an answer of this date, than which it mustn't be later (RFC
+    /// 9110 8.8.2.1): a modification time in the future is somebody's mistake, and the change time says when that
+    /// was made. None before 1970.
     pub(super) fn last_modified(&self, date: SystemTime) -> Option<SystemTime> {
         let past = |moment: Moment| moment.to_system_time().filter(|time| *time <= date);
         let modified = past(self.modified).or_else(|| past(self.changed)).unwrap_or(date);
@@ -107,7 +109,7 @@ impl Stamp {
         self.modified.to_system_time().is_some_and(|modified| modified > date)
     }
 
-    /// The entity tag, with its quotes; weak where the state may not be the only one that has it.
+    /// Returns the entity tag, with its quotes; weak where other states may have the same one.
     pub(super) fn etag(
         &self,
         choice: EtagChoice,
@@ -134,7 +136,7 @@ impl Stamp {
         format!("W/\"{:x}-{sign}{seconds:x}\"", self.size)
     }
 
-    /// Of a digest of the numbers: inodes are nobody's business.
+    /// Returns a tag that is a digest of the numbers, since inodes aren't told to clients.
     fn tag_of_node(&self, is_strong: bool) -> String {
         let digest = Sha256::digest(self.to_bytes());
         let mut tag = String::with_capacity(2 * TAG_BYTES + 4);
@@ -147,7 +149,7 @@ impl Stamp {
         tag
     }
 
-    /// All of it, in the order of the fields.
+    /// Returns all fields in their order.
     pub(super) fn to_bytes(self) -> [u8; STAMP_BYTES] {
         let mut bytes = [0; STAMP_BYTES];
         bytes[..8].copy_from_slice(&self.size.to_le_bytes());
@@ -163,7 +165,7 @@ impl Stamp {
 /// Length of [`Stamp::to_bytes`].
 pub(super) const STAMP_BYTES: usize = 40;
 
-/// What of an open file changes with its content, and what else changes its change time.
+/// The fields of an open file that change with its content, and those whose changes change its change time too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Observed {
     pub(super) stamp: Stamp,
@@ -186,16 +188,17 @@ impl Observed {
         }
     }
 
-    /// Whether the open file may have other bytes by `later` than it had now. A change time alone is no sign where a
-    /// link was made or removed, as by a rename over the name, or who may read it was changed: those change it too,
-    /// and not a byte.
+    /// Whether the open file may have other bytes by `later` than it had now. A new change time alone is no sign
+    /// where a link was made or removed, as by a rename over the name, or the permissions were changed: those
+    /// change it too, and not a byte.
     pub(super) fn may_differ(&self, later: &Observed, change_time: ChangeTime) -> bool {
         let (former, stamp) = (self.stamp, later.stamp);
         if (former.size, former.modified, former.inode) != (stamp.size, stamp.modified, stamp.inode) {
             return true;
         }
-        // FUSE hides what is removed and still open by a rename, and network file systems do the same. What had no name
-        // any more was being removed, and its time had perhaps yet to change: stat(2) doesn't take all at one moment.
+        // FUSE hides a file that is removed and still open by a rename, and network file systems do the same. A
+        // file without a name was being removed, and its time had perhaps yet to change: stat(2) doesn't read all
+        // fields at one moment.
         let is_kept = change_time != ChangeTime::Unproven && self.links > 0;
         let is_sign = is_kept && former.changed != stamp.changed;
         is_sign && (self.links, self.mode, self.owners) == (later.links, later.mode, later.owners)

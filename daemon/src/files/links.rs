@@ -1,4 +1,4 @@
-//! To which mount a name leads by symbolic links: known before anything there is opened.
+//! The mount to which symbolic links lead a name, found before anything there is opened.
 
 use std::os::fd::AsFd;
 
@@ -7,19 +7,20 @@ use rustix::io::Errno;
 
 use super::mounts::{MountId, Mounts};
 
-/// As many as the kernel follows (path_resolution(7)).
+/// The most links that are followed, as many as the kernel follows (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 
-/// The first mount on the way of `path` that is neither the root's own nor one of `known`. Reads the links on the way
-/// there one by one, and so asks no other mount for anything. None where there is none, or no way. Waits for the disk.
+/// Returns the first mount on the way of `path` that is neither the root's own nor one of `known`; None where
+/// there is none, or no way. It reads the links on the way one by one, and so asks no other mount for anything.
+/// Waits for the disk.
 pub(super) fn lead_to(root: impl AsFd, mounts: &Mounts, path: &[u8], known: &[MountId]) -> Option<MountId> {
-    // What is still to come, the next part last, and where that begins: a path without links.
+    // `parts` holds the rest of the way, the next part last; `here` is the path so far, without links.
     let mut parts: Vec<Vec<u8>> = parts_of(path).collect();
     let mut here = Vec::new();
     let mut links = 0;
     while let Some(part) = parts.pop() {
         if part == b".." {
-            // Above the root nothing is found.
+            // The way leads above the root, where nothing is found.
             let end = if here.is_empty() { return None } else { memchr::memrchr(b'/', &here).unwrap_or(0) };
             here.truncate(end);
             continue;
@@ -34,7 +35,7 @@ pub(super) fn lead_to(root: impl AsFd, mounts: &Mounts, path: &[u8], known: &[Mo
             return Some(mount);
         }
         match readlinkat(&root, here.as_slice(), Vec::new()) {
-            // An absolute one leads outside.
+            // An absolute link leads outside.
             Ok(target) if target.as_bytes().starts_with(b"/") => return None,
             Ok(target) => {
                 links += 1;
@@ -44,7 +45,7 @@ pub(super) fn lead_to(root: impl AsFd, mounts: &Mounts, path: &[u8], known: &[Mo
                 here.truncate(parent);
                 parts.extend(parts_of(target.as_bytes()));
             }
-            // No link.
+            // This part is no link.
             Err(Errno::INVAL) => {}
             Err(_) => return None,
         }
@@ -52,7 +53,7 @@ pub(super) fn lead_to(root: impl AsFd, mounts: &Mounts, path: &[u8], known: &[Mo
     None
 }
 
-/// The parts of a path, the last first.
+/// Returns the parts of a path, the last first.
 fn parts_of(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let parts = path.split(|&byte| byte == b'/').rev();
     parts.filter(|part| !matches!(*part, b"" | b".")).map(<[u8]>::to_vec)
@@ -94,7 +95,7 @@ mod tests {
             ("own/up", &[], Some(data)),
             ("own/deep/two", &[], Some(data)),
             ("chain/x", &[], Some(data)),
-            // The way leads through the one, which has to be asked then.
+            // The way leads through the mount that is known, which has to be asked then.
             ("to-other", &[], Some(data)),
             ("other/x", &[data], Some(other)),
             ("own/file", &[], None),

@@ -1,4 +1,5 @@
-//! Names to open files, what is worth knowing of an open file, and how files come to their names. Knows no sockets.
+//! Files: names are resolved to open files, open files are described, and new files get their names. Nothing here
+//! knows sockets.
 
 mod cache;
 pub mod digest;

@@ -1,5 +1,5 @@
-//! Which mounts there are, and to which a name leads: a file system that doesn't answer is to hold up its own files
-//! alone.
+//! The mounts below the root, and the mount to which a name leads: a file system that doesn't answer must hold up
+//! its own files alone.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -12,15 +12,15 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use crate::protocol::name::Name;
 
-/// A mount, as long as it is there.
+/// The number of a mount, valid as long as the mount is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MountId(u64);
 
 impl MountId {
-    /// Of kernels that number none for us (before Linux 5.8): all are one then.
+    /// The id on kernels that tell none (before Linux 5.8): all mounts are one then.
     pub const UNKNOWN: MountId = MountId(0);
 
-    /// That of a file or directory. Asks no server and no disk.
+    /// Returns the mount of a file or directory. Asks no server and no disk.
     pub fn of(file: impl AsFd) -> MountId {
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
         match statx(file, "", flags, StatxFlags::MNT_ID) {
@@ -29,21 +29,21 @@ impl MountId {
         }
     }
 
-    /// One with this number.
+    /// Makes the id with this number.
     #[cfg(test)]
     pub fn numbered(number: u64) -> MountId {
         MountId(number)
     }
 }
 
-/// The mounts of this process, those below one directory in particular.
+/// The mounts of this process, in particular those below one directory.
 #[derive(Debug)]
 pub struct Mounts {
-    /// That of the directory.
+    /// The mount of the directory.
     root: MountId,
-    /// Where the directory is.
+    /// The path of the directory.
     path: Vec<u8>,
-    /// /proc/self/mountinfo: read again from its beginning when poll(2) says that it changed.
+    /// The open /proc/self/mountinfo, read again from its beginning when poll(2) says that it changed.
     source: Option<File>,
     table: RwLock<Arc<[Mount]>>,
 }
@@ -51,14 +51,14 @@ pub struct Mounts {
 #[derive(Debug)]
 struct Mount {
     id: MountId,
-    /// Where it is.
+    /// The mount point.
     point: Arc<str>,
-    /// The same from the directory on, where it is below it.
+    /// The mount point relative to the directory, where it lies below it.
     below: Option<Arc<[u8]>>,
 }
 
 impl Mounts {
-    /// Those below a directory.
+    /// Reads the mounts below a directory.
     pub fn below(directory: impl AsFd) -> Mounts {
         let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&directory.as_fd()));
         let path = std::fs::read_link(link).ok();
@@ -66,12 +66,12 @@ impl Mounts {
         Mounts::read(MountId::of(directory), path.unwrap_or_default())
     }
 
-    /// Those of this process, where it serves no directory.
+    /// Reads the mounts of this process, where it serves no directory.
     pub fn of_process() -> Mounts {
         Mounts::read(MountId::UNKNOWN, Vec::new())
     }
 
-    /// Those at these places of a directory.
+    /// Makes a table with mounts at these places of a directory.
     #[cfg(test)]
     pub(super) fn of_points(root: MountId, points: &[(&str, MountId)]) -> Mounts {
         let mount = |(point, id): &(&str, MountId)| Mount {
@@ -90,46 +90,46 @@ impl Mounts {
         mounts
     }
 
-    /// That of the directory.
+    /// Returns the mount of the directory.
     pub fn root(&self) -> MountId {
         self.root
     }
 
-    /// The mount that a name leads to, unless a link leads it elsewhere. No file system is asked.
+    /// Returns the mount that a name leads to, unless a link leads it elsewhere. Asks no file system.
     pub fn of_name(&self, name: &Name) -> MountId {
         self.of_path(name.as_bytes())
     }
 
-    /// The mount of a path that no link is in.
+    /// Returns the mount of a path without links.
     pub(super) fn of_path(&self, path: &[u8]) -> MountId {
         let table = self.table();
         let leads = |below: &[u8]| {
             path.strip_prefix(below).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         };
         let candidates = table.iter().filter_map(|mount| Some((mount.below.as_deref()?, mount.id)));
-        // Of several at one place the last covers the others.
+        // Where several are mounted at one place the last covers the others.
         let deepest = candidates.filter(|(below, _)| leads(below)).max_by_key(|(below, _)| below.len());
         deepest.map_or(self.root, |(_, id)| id)
     }
 
-    /// Whether there are others than these, and that of the directory, for a link to lead to.
+    /// Whether there are mounts below the directory besides its own and `these`, to which a link could lead.
     pub(super) fn are_besides(&self, these: &[MountId]) -> bool {
         let is_other = |mount: &Mount| mount.below.is_some() && !these.contains(&mount.id);
         self.table().iter().any(|mount| is_other(mount) && mount.id != self.root)
     }
 
-    /// Where a mount is.
+    /// Returns the mount point of a mount.
     pub fn point(&self, id: MountId) -> Arc<str> {
         self.find(id, |mount| Some(Arc::clone(&mount.point))).unwrap_or_else(|| "?".into())
     }
 
-    /// Where a mount is as clients see it, who needn't know where the directory is.
+    /// Returns the mount point as clients see it, who needn't know where the directory is.
     pub fn shown(&self, id: MountId) -> Arc<str> {
         self.find(id, |mount| Some(format!("/{}", shown(mount.below.as_ref()?)).into()))
             .unwrap_or_else(|| "/".into())
     }
 
-    /// Reads them again if they changed since.
+    /// Reads the mounts again if they changed since.
     pub fn refresh(&self) {
         let Some(source) = &self.source else { return };
         let mut changes = [PollFd::new(source, PollFlags::PRI)];
@@ -154,12 +154,12 @@ impl Mounts {
     }
 }
 
-/// A place as it is shown.
+/// Returns a place as it is shown.
 fn shown(place: &[u8]) -> String {
     String::from_utf8_lossy(place).into_owned()
 }
 
-/// All of a file of /proc, which has no length of its own.
+/// Reads all of a file of /proc, which has no length of its own.
 fn whole(source: &File) -> Option<Vec<u8>> {
     let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
     loop {
@@ -182,7 +182,7 @@ fn parse(line: &[u8], directory: &[u8]) -> Option<Mount> {
     Some(Mount { id, below, point: shown(&point).into() })
 }
 
-/// Blanks, line feeds and backslashes are written as three octal digits.
+/// Decodes blanks, line feeds and backslashes, which are written as three octal digits.
 fn unescaped(text: &[u8]) -> Option<Vec<u8>> {
     let mut parts = text.split(|&byte| byte == b'\\');
     let mut bytes = parts.next()?.to_vec();

@@ -1,5 +1,5 @@
-//! Where the layers of an overlayfs lie. What is read of one comes from below, so an overlayfs over FUSE or a network
-//! file system asks a server as those do.
+//! The place where the layers of an overlayfs lie. Its content is read from the layers, so an overlayfs over FUSE
+//! or a network file system asks a server as those do.
 
 use std::fs::read_to_string;
 use std::os::fd::AsFd;
@@ -9,14 +9,14 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::place::Place;
 
-/// Layers of layers that are followed: overlayfs stacks no deeper (FILESYSTEM_MAX_STACK_DEPTH).
+/// The depth to which layers of layers are followed: overlayfs stacks no deeper (FILESYSTEM_MAX_STACK_DEPTH).
 const DEPTH_MAX: usize = 2;
 
-/// Where the layers of the overlayfs lie on which `file` is. Those that this mount namespace doesn't show, as a
-/// container's, are a local disk's: hosts that keep images on a network show no different from others, and what is
-/// asked too soon is seen by how long it takes.
+/// Returns where the layers of the overlayfs lie on which `file` is. Layers that this mount namespace doesn't
+/// show, as in a container, count as a local disk's: hosts that keep images on a network look no different, and a
+/// cold read that was taken for hot is noticed by how long it takes.
 pub(super) fn place(file: impl AsFd) -> Place {
-    // STATX_MNT_ID: Linux 5.8. mountinfo: without a word to any server.
+    // STATX_MNT_ID is there from Linux 5.8 on. mountinfo is read without a word to any server.
     let mount = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|statx| statx.stx_mnt_id);
     match (mount, read_to_string("/proc/self/mountinfo")) {
         (Ok(mount), Ok(text)) => Mounts::parse(&text).place_of_overlay(mount, DEPTH_MAX),
@@ -24,7 +24,7 @@ pub(super) fn place(file: impl AsFd) -> Place {
     }
 }
 
-/// What is mounted where.
+/// The mounts of this process.
 struct Mounts<'t>(Vec<Mount<'t>>);
 
 /// A line of proc_pid_mountinfo(5).
@@ -46,14 +46,14 @@ impl Mounts<'_> {
         if layers(overlay.options).iter().any(is_elsewhere) { Place::Elsewhere } else { Place::LocalDisk }
     }
 
-    /// By what is mounted where the layer is, the last of what is mounted at one point.
+    /// Returns the place of the mount on which the layer lies, the last one mounted at its point.
     fn place_of_layer(&self, layer: &Path, overlay: u64, depth: usize) -> Place {
         let below = self.0.iter().filter(|mount| layer.starts_with(&mount.point));
         let Some(mount) = below.max_by_key(|mount| mount.point.as_os_str().len()) else {
             return Place::LocalDisk;
         };
         match mount.kind {
-            // Its own mount: the path is another namespace's.
+            // The layer seems to lie on its own overlay: the path is another namespace's.
             "overlay" if mount.id == overlay || depth == 0 => Place::LocalDisk,
             "overlay" => self.place_of_overlay(mount.id, depth - 1),
             kind => place_of_kind(kind),
@@ -72,12 +72,12 @@ impl Mount<'_> {
     }
 }
 
-/// The directories of an overlayfs's options.
+/// Returns the directories that an overlayfs's options name.
 fn layers(options: &str) -> Vec<PathBuf> {
     let mut layers = Vec::new();
     for (key, value) in options.split(',').filter_map(|option| option.split_once('=')) {
         match key {
-            // Colons separate, and are written \: in names (as \134: here).
+            // Colons separate the paths, and are written \: in names (as \134: here).
             "lowerdir" => layers.extend(
                 value
                     .replace("\\134:", "\0")
@@ -85,7 +85,7 @@ fn layers(options: &str) -> Vec<PathBuf> {
                     .filter(|path| !path.is_empty())
                     .map(|path| unescape(&path.replace('\0', ":")).into()),
             ),
-            // One each (Linux 6.5 and 6.8).
+            // Each of these options names one path (Linux 6.5 and 6.8).
             "lowerdir+" | "datadir+" | "upperdir" => layers.push(unescape(value).into()),
             _ => {}
         }
@@ -93,14 +93,15 @@ fn layers(options: &str) -> Vec<PathBuf> {
     layers
 }
 
-/// The octal numbers of mountinfo, for blanks and backslashes.
+/// Decodes the octal numbers of mountinfo, for blanks and backslashes.
 fn unescape(text: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\054", ","), ("\\134", "\\")]
         .iter()
         .fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
 }
 
-/// By the name that mount(8) knows. What isn't known here is as far as what asks a server.
+/// Returns the place of a file system by the name that mount(8) knows. An unknown one counts as one that asks a
+/// server.
 fn place_of_kind(kind: &str) -> Place {
     match kind {
         "ext2" | "ext3" | "ext4" | "xfs" | "btrfs" | "f2fs" | "zfs" | "bcachefs" | "tmpfs" | "ramfs"
@@ -135,10 +136,10 @@ mod tests {
             (42, Place::Elsewhere),
             (43, Place::Elsewhere),
             (44, Place::Elsewhere),
-            // `/far:`, which isn't below `/far`.
+            // The layer is `/far:`, which isn't below `/far`.
             (45, Place::LocalDisk),
             (46, Place::LocalDisk),
-            // Not there.
+            // There is no such mount.
             (99, Place::LocalDisk),
         ] {
             assert_eq!(mounts.place_of_overlay(id, DEPTH_MAX), place, "{id}");

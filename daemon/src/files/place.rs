@@ -1,12 +1,12 @@
-//! Where the bytes of a file are, as far as reading them depends on that.
+//! The place of a file's bytes, as far as reading them depends on that.
 
 /// Where a file system has its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// A disk of this host; the page cache tells what is hot.
+    /// The bytes are on a disk of this host, and the page cache tells which are hot.
     LocalDisk,
-    /// Memory: always hot.
+    /// The bytes are in memory, and always hot.
     Memory,
-    /// FUSE, a network, or unknown: every call may ask a server.
+    /// The file system is FUSE, a network's or unknown: every call may ask a server.
     Elsewhere,
 }

@@ -1,8 +1,8 @@
-//! Numbers that nobody outside foresees, cheaper than the kernel's: not for secrets.
+//! Random numbers that nobody outside foresees, cheaper than the kernel's. They aren't for secrets.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// SplitMix64 (Steele, Lea and Flood, 2014), from a seed of the standard library's randomness.
+/// A SplitMix64 generator (Steele, Lea and Flood, 2014), with a seed of the standard library's randomness.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -13,7 +13,7 @@ impl Default for Random {
 }
 
 impl Random {
-    /// The next number.
+    /// Returns the next number.
     pub fn next_number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,7 +21,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// One below `end`, which isn't 0; those at the beginning are likelier by less than `end` in 2^64.
+    /// Returns a number below `end`, which isn't 0; small ones are likelier by less than `end` in 2^64.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next_number() % end.max(1)
     }

@@ -1,8 +1,9 @@
-//! What is written down of files in just one state: their digests, and that this program published them so.
+//! Records of files in one state: their digests, and that this program published them so.
 //!
-//! A table of fixed size in a file beside the partials, or in memory where there are none: a record in an attribute of
-//! the file would change the change time by which it is believed. All daemons on one root share it. Nothing is locked:
-//! a record is believed with its checksum alone, and one that is lost is made again.
+//! The records are a table of fixed size in a file beside the partials, or in memory where there are none: a
+//! record in an attribute of the file would change the change time by which it is believed. All daemons on one
+//! root share the table. Nothing is locked: a record is believed with its checksum alone, and one that is lost is
+//! made again.
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,11 +18,11 @@ use rustix::io::{Errno, ReadWriteFlags, fcntl_dupfd_cloexec, preadv2, pwrite};
 use super::digests::Digests;
 use super::identity::{Recorded, STAMP_BYTES, Stamp};
 
-/// The file's name. Partials are named by 32 hexadecimal digits.
+/// The name of the table's file. Partials are named by 32 hexadecimal digits.
 const NAME: &str = "records";
 
-/// Buckets of the table. With [`SLOTS`] records each it holds 262,144 files in at most 32 MiB, of which those that are
-/// empty take no space. What it has no room for is made again.
+/// Buckets of the table. With [`SLOTS`] records each it holds 262,144 files in at most 32 MiB, of which empty
+/// buckets take no space. A record that found no room is made again.
 const BUCKETS: u64 = 64 << 10;
 
 /// Records of a bucket: a bucket is one sector, and with a few in each hardly any is full before the table is.
@@ -31,15 +32,15 @@ const SLOT_BYTES: usize = 128;
 const BUCKET_BYTES: usize = SLOTS * SLOT_BYTES;
 const TABLE_BYTES: u64 = BUCKETS * BUCKET_BYTES as u64;
 
-/// Says what a slot holds; the last byte is the version of the layout.
+/// The mark of a used slot; the last byte is the version of the layout.
 const MAGIC: [u8; 4] = *b"sdr\x01";
 
-/// Which fields of a record count.
+/// Flags of a record that say which of its fields count.
 const IS_PUBLISHED: u8 = 1;
 const HAS_SHA256: u8 = 2;
 const HAS_CRC32C: u8 = 4;
 
-/// Where the fields of a slot are: after magic and checksum, the boot, the stamp, and what is recorded.
+/// Offsets of a slot's fields: after magic and checksum come the boot, the stamp, and the recorded facts.
 const CHECKED: usize = 8;
 const STAMP: usize = 16;
 const FLAGS: usize = STAMP + STAMP_BYTES;
@@ -50,14 +51,14 @@ const MADE: usize = 96;
 type Slot = [u8; SLOT_BYTES];
 type Bucket = [u8; BUCKET_BYTES];
 
-/// What is recorded.
+/// The records of the files below one root.
 #[derive(Debug)]
 pub(super) struct Records {
-    /// The directory of the table. It is made by the first record, and open for reading alone between two of them: a
-    /// file that is open for writing would keep its file system from being made read-only.
+    /// The directory of the table. The first record makes the table, which is open for reading alone between two
+    /// records: a file that is open for writing would keep its file system from being made read-only.
     staging: Option<OwnedFd>,
     table: RwLock<Option<Arc<Table>>>,
-    /// Takes what the staging directory can't.
+    /// The table of records that the staging directory can't take.
     memory: OnceLock<Option<Table>>,
     /// A number of this boot of the host.
     boot: u64,
@@ -67,12 +68,12 @@ pub(super) struct Records {
 struct Table {
     file: OwnedFd,
     number: (u64, u64),
-    /// Whether it had its size when it was opened.
+    /// Whether the file had its full size when it was opened.
     is_whole: bool,
 }
 
 impl Records {
-    /// In a staging directory. Waits for the disk.
+    /// Opens the records in a staging directory. Waits for the disk.
     pub(super) fn in_staging(staging: BorrowedFd<'_>) -> Records {
         let staging = fcntl_dupfd_cloexec(staging, 0).ok();
         let records = Records { staging, ..Records::in_memory() };
@@ -80,7 +81,7 @@ impl Records {
         records
     }
 
-    /// In memory, for as long as the daemon runs.
+    /// Keeps records in memory, for as long as the daemon runs.
     pub(super) fn in_memory() -> Records {
         Records { staging: None, table: RwLock::default(), memory: OnceLock::new(), boot: boot() }
     }
@@ -90,7 +91,7 @@ impl Records {
         self.memory.get().is_none() && self.table().or_else(|| self.open()).is_none()
     }
 
-    /// What is recorded of a file in this state. Waits for the disk.
+    /// Returns the record of a file in this state. Waits for the disk.
     pub(super) fn find(&self, stamp: &Stamp) -> Recorded {
         let table = self.table().or_else(|| self.open());
         let found =
@@ -98,12 +99,12 @@ impl Records {
         found.or_else(|| self.find_in_memory(stamp)).unwrap_or_default()
     }
 
-    /// The same where that needs no disk, else None.
+    /// Returns the record of a file in this state where that needs no disk, else None.
     pub(super) fn find_now(&self, stamp: &Stamp) -> Option<Recorded> {
         let found = match self.table() {
             Some(table) => match table.read(stamp, ReadWriteFlags::NOWAIT) {
                 Ok(bucket) => self.find_in(&bucket, stamp),
-                // tmpfs before Linux 6.6, where nothing waits.
+                // The table lies on tmpfs before Linux 6.6, where nothing waits.
                 Err(Errno::OPNOTSUPP) => return Some(self.find(stamp)),
                 Err(_) => return None,
             },
@@ -115,8 +116,9 @@ impl Records {
         Some(found.or_else(|| self.find_in_memory(stamp)).unwrap_or_default())
     }
 
-    /// Records this of a file in this state, besides what is recorded of it. A content that isn't durable is believed
-    /// until the host boots again: after a crash its file may have its length and other bytes. Waits for the disk.
+    /// Records facts of a file in this state, besides those recorded before. The digests of a content that isn't
+    /// durable are believed until the host boots again: after a crash its file may have its length and other
+    /// bytes. Waits for the disk.
     pub(super) fn put(&self, stamp: &Stamp, recorded: &Recorded, is_durable: bool) {
         let boot = if is_durable { ANY_BOOT } else { self.boot };
         if !is_durable && boot == ANY_BOOT {
@@ -127,7 +129,7 @@ impl Records {
             if self.staging.is_some() {
                 tracing::debug!(%errno, "a record is kept in memory: .streamd-uploads/records can't be written");
             }
-            // Otherwise the same digest would be made again and again.
+            // Memory takes the record: otherwise the same digest would be made again and again.
             if let Some(memory) = self.memory.get_or_init(|| Table::in_memory().ok()) {
                 let _ = self.put_in(memory, stamp, recorded, boot);
             }
@@ -150,7 +152,7 @@ impl Records {
         Some(table)
     }
 
-    /// The table, made where it is missing.
+    /// Opens the table for writing, and creates it where it is missing.
     fn table_for_writing(&self) -> Result<Table, Errno> {
         let staging = self.staging.as_ref().ok_or(Errno::NOENT)?;
         let table = Table::open(staging.as_fd(), OFlags::RDWR | OFlags::CREATE)?;
@@ -181,7 +183,7 @@ impl Records {
         found.find_map(|slot| decode(slot, self.boot))
     }
 
-    /// The slot of another state of the same file, else a free one, else the oldest.
+    /// Returns the slot of another state of the same file, else a free one, else the oldest.
     fn slot_for(&self, bucket: &Bucket, stamp: &Stamp) -> usize {
         let rank = |slot: &Slot| {
             if stamp_of(slot)[STAMP_BYTES - 8..] == stamp.inode.to_le_bytes() {
@@ -206,7 +208,7 @@ impl Table {
         Ok(Table { file, number: (stat.st_dev, stat.st_ino), is_whole })
     }
 
-    /// Pages that nothing is recorded in take no memory.
+    /// Creates a table in memory, whose empty pages take none.
     fn in_memory() -> Result<Table, Errno> {
         let file = memfd_create("streamd-records", MemfdFlags::CLOEXEC)?;
         ftruncate(&file, TABLE_BYTES)?;
@@ -218,24 +220,25 @@ impl Table {
         let buffers = &mut [IoSliceMut::new(&mut bucket)];
         match preadv2(&self.file, buffers, bucket_offset(stamp), flags) {
             Ok(BUCKET_BYTES) => Ok(bucket),
-            // Somebody cut it off.
+            // Somebody has cut the file off.
             Ok(_) => Err(Errno::IO),
             Err(errno) => Err(errno),
         }
     }
 }
 
-/// Whether there is no table, where that is known without asking the disk (RESOLVE_CACHED, Linux 5.12): before the
-/// first record each look-up of a young file would wait for a disk thread to say so.
+/// Whether the table is known to be absent without asking the disk (RESOLVE_CACHED, Linux 5.12): before the first
+/// record each look-up of a young file would wait for a disk thread to say so.
 fn is_known_absent(staging: BorrowedFd<'_>) -> bool {
     let resolve = ResolveFlags::CACHED | ResolveFlags::NO_SYMLINKS;
     openat2(staging, NAME, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).err() == Some(Errno::NOENT)
 }
 
-/// The number of no boot: believed in each.
+/// The boot number of durable records, which are believed in each boot.
 const ANY_BOOT: u64 = 0;
 
-/// A number of this boot; [`ANY_BOOT`] where it can't be known, and then nothing is recorded that isn't durable.
+/// Returns a number of this boot; [`ANY_BOOT`] where it can't be known, and then nothing is recorded that isn't
+/// durable.
 fn boot() -> u64 {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).take(16).collect();
@@ -278,7 +281,7 @@ fn encode(stamp: &Stamp, recorded: &Recorded, boot: u64) -> Slot {
     slot
 }
 
-/// None where the slot is free, torn by two writers, or of another boot.
+/// Decodes a slot; None where it is free, torn by two writers, or of another boot.
 fn decode(slot: &Slot, boot: u64) -> Option<Recorded> {
     let checksum = crc32c::crc32c(&slot[CHECKED..]).to_le_bytes();
     if slot[..4] != MAGIC || slot[4..CHECKED] != checksum {

@@ -1,8 +1,8 @@
 //! Whether a range of a file is hot: in the page cache, so that reading it can't wait for a disk.
 //!
-//! Asked with reads under RWF_NOWAIT, which tell the truth for their pages to any user. cachestat(2) counts pages that
-//! are still being read, and mincore(2) calls everything resident for a user who doesn't own the file: neither can be
-//! used.
+//! The question is asked by reads under RWF_NOWAIT, which tell the truth for their pages to any user. cachestat(2)
+//! counts pages that are still being read, and mincore(2) calls everything resident for a user who doesn't own the
+//! file: neither can be used.
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,21 +11,21 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::random::Random;
 
-/// Where a range is.
+/// The residency of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Residency {
-    /// In memory.
+    /// The pages that were looked at are in memory.
     Hot,
-    /// At least partly not.
+    /// At least part of the range isn't in memory.
     Cold,
-    /// The file system doesn't support the question: whether it is memory decides.
+    /// The file system doesn't support the question: a file that lives in memory counts as hot.
     Unknown,
 }
 
-/// Looks at four pages of a range: the first, since what begins cold is read from there; the last, since what is being
-/// read ahead comes in order, and its end isn't there while anything of it is awaited; and one in each half that nobody
-/// foresees, since whoever knew the places could fetch just those. Of 256 pages of which three are there it finds out
-/// all but once in 10,000 times; of which one is missing once in 128. Costs 2 µs.
+/// Looks at four pages of a range: the first, since a cold range is read from there; the last, since readahead
+/// comes in order, and the end isn't there while anything before it is awaited; and one in each half that nobody
+/// foresees, since whoever knew the places could fetch just those. It notices a range of 256 pages of which three
+/// are there all but once in 10,000 times, and one of which a single page is missing once in 128. Costs 2 µs.
 pub fn probe(file: impl AsFd, offset: u64, length: u64, random: &mut Random) -> Residency {
     let file = file.as_fd();
     if length == 0 {
@@ -41,7 +41,7 @@ pub fn probe(file: impl AsFd, offset: u64, length: u64, random: &mut Random) -> 
     Residency::Hot
 }
 
-/// Looks at one page of a range, which nobody foresees.
+/// Looks at one page of a range, at a place that nobody foresees.
 pub fn glance(file: impl AsFd, offset: u64, length: u64, random: &mut Random) -> Residency {
     probe_page(file.as_fd(), offset + random.below(length))
 }
@@ -49,22 +49,22 @@ pub fn glance(file: impl AsFd, offset: u64, length: u64, random: &mut Random) ->
 fn probe_page(file: BorrowedFd<'_>, offset: u64) -> Residency {
     let mut byte = [0_u8];
     match preadv2(file, &mut [IoSliceMut::new(&mut byte)], offset, ReadWriteFlags::NOWAIT) {
-        // 0: beyond the end of a file that got shorter; reading there doesn't wait either.
+        // A result of 0 is beyond the end of a file that got shorter; reading there doesn't wait either.
         Ok(_) => Residency::Hot,
         Err(Errno::OPNOTSUPP) => Residency::Unknown,
-        // AGAIN: not in memory. Anything else is told by the read itself, where waiting does no harm.
+        // AGAIN means not in memory. Any other error is told by the read itself, where waiting does no harm.
         Err(_) => Residency::Cold,
     }
 }
 
-/// How much of a range is in memory.
+/// The part of a range that is in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// All of it.
+    /// All of the range is in memory.
     Whole,
-    /// The beginning, and not all.
+    /// The beginning of the range is in memory, and not all.
     Part,
-    /// Not even the beginning, or the file system doesn't support the question.
+    /// Not even the beginning is in memory, or the file system doesn't support the question.
     Nothing,
 }
 
@@ -77,7 +77,7 @@ pub fn read_whole(file: impl AsFd, offset: u64, length: u64, buffer: &mut [u8]) 
         let count = usize::try_from(length - done).unwrap_or(usize::MAX).min(buffer.len());
         let mut slices = [IoSliceMut::new(&mut buffer[..count])];
         match preadv2(file, &mut slices, offset + done, ReadWriteFlags::NOWAIT) {
-            // Beyond the end of a file that got shorter.
+            // The offset is beyond the end of a file that got shorter.
             Ok(0) => return Extent::Whole,
             Ok(read) => done += read as u64,
             Err(Errno::INTR) => {}
@@ -103,7 +103,7 @@ mod tests {
 
     const PAGES: usize = 256;
 
-    /// A file of a window, and a descriptor of it through which nothing is read ahead.
+    /// Makes a file of a window, and a descriptor of it through which nothing is read ahead.
     fn window() -> (tempfile::NamedTempFile, File) {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         (0..PAGES).for_each(|_| file.write_all(&[7; 4096]).unwrap());
@@ -113,7 +113,7 @@ mod tests {
         (file, opened)
     }
 
-    /// Whether nothing of it is in memory any more.
+    /// Drops the pages of a file; whether none of them is in memory any more.
     fn drop_pages(file: &File) -> bool {
         fadvise(file, 0, None, Advice::DontNeed).unwrap();
         read_whole(file, 4096, 1, &mut [0]) == Extent::Nothing
@@ -156,7 +156,7 @@ mod tests {
                 "not tested: the file system keeps what it is told to drop, or reads more than it is asked for"
             );
         }
-        // Missed once in thousands of times: two of fifty never.
+        // The probe misses this once in thousands of times, so never two of fifty times.
         assert!(found + 1 >= tries, "{found} of {tries}");
     }
 
@@ -172,9 +172,9 @@ mod tests {
             for page in 0..PAGES as u64 - 1 {
                 file.read_at(&mut [0], page * 4096).unwrap();
             }
-            // Not asked otherwise before: a question begins to read what it finds missing.
+            // No other question is asked before: a question begins to read the pages that it finds missing.
             let is_found = probe(&file, 0, WINDOW_BYTES, &mut random) == Residency::Cold;
-            // Where pages come together it may be there.
+            // Where pages come together the end may be there.
             if is_found || read_whole(&file, 0, WINDOW_BYTES, &mut [0; 4096]) == Extent::Part {
                 tries += 1;
                 found += u32::from(is_found);
@@ -183,7 +183,7 @@ mod tests {
         if tries == 0 {
             eprintln!("not tested: the file system keeps what it is told to drop");
         }
-        // By the places that nobody foresees alone it would be one of fifty.
+        // By the random places alone it would be found in one of fifty tries.
         assert!(found > tries / 2 || tries == 0, "{found} of {tries}");
     }
 

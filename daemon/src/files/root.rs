@@ -21,22 +21,22 @@ use super::source::SourceFile;
 use crate::config::EtagChoice;
 use crate::protocol::name::Name;
 
-/// openat2 answers EAGAIN when a rename elsewhere races with `..` in a link; each further try is as likely to
-/// get through as the first.
+/// The most tries of one look-up. openat2 answers EAGAIN when a rename elsewhere races with `..` in a link; each
+/// further try is as likely to get through as the first.
 const TRIES_MAX: usize = 8;
 
-/// What the path of a root leads to.
+/// The state of the path by which the root was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// The root.
+    /// The path leads to the root.
     Served,
-    /// Another directory, or nothing; the root itself is still somewhere.
+    /// The path leads to another directory, or nowhere; the root itself still exists somewhere.
     Replaced,
     /// The root has no name any more, at this path or another.
     Removed,
 }
 
-/// What a name led to.
+/// The file or directory that a name led to.
 #[derive(Debug)]
 pub enum Found {
     /// A regular file.
@@ -45,10 +45,10 @@ pub enum Found {
     Directory(OwnedFd),
 }
 
-/// What a look-up came to that goes no further than some mounts.
+/// The result of a look-up that stops at mounts it may not ask.
 #[derive(Debug)]
 pub enum Step {
-    /// To its end.
+    /// The look-up came to its end.
     Found(Found),
     /// A link leads to this mount, which hasn't been asked for anything yet.
     Elsewhere(MountId),
@@ -61,7 +61,7 @@ pub struct Root {
     file_system: FileSystem,
     mounts: Arc<Mounts>,
     etag: EtagChoice,
-    /// What is recorded of files below it: beside the partials where there are uploads, else in memory.
+    /// The records of files below the root: beside the partials where there are uploads, else in memory.
     records: OnceLock<Records>,
 }
 
@@ -77,18 +77,19 @@ impl Root {
             OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC,
             ResolveFlags::empty(),
         ) {
-            // A filter that can't look into its arguments refuses it as a whole, as systemd's for RestrictSUIDSGID=
-            // does, which DynamicUser= implies (systemd 252). Better said now than by each request.
+            // A seccomp filter that can't look into its arguments refuses openat2 as a whole, as systemd's for
+            // RestrictSUIDSGID= does, which DynamicUser= implies (systemd 252). The start says so, rather than
+            // each request.
             Err(Errno::NOSYS) => Err(FileError::NoOpenat2),
             _ => Ok(root),
         }
     }
 
-    /// What `path`, by which it was opened, leads to now. Waits for the disk.
+    /// Returns where `path`, by which the root was opened, leads now. Waits for the disk.
     pub fn standing(&self, path: &Path) -> Standing {
         let own = match fstat(&self.directory) {
             Ok(stat) if stat.st_nlink == 0 => return Standing::Removed,
-            // Of NFS: the server has it no more.
+            // STALE comes from NFS: the server has the directory no more.
             Err(Errno::STALE) => return Standing::Removed,
             Ok(stat) => stat,
             Err(_) => return Standing::Served,
@@ -96,43 +97,46 @@ impl Root {
         match statat(CWD, path, AtFlags::empty()) {
             Ok(stat) if (stat.st_dev, stat.st_ino) == (own.st_dev, own.st_ino) => Standing::Served,
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Standing::Replaced,
-            // A directory on the way was closed to the daemon, or a disk fails: that says nothing of the root.
+            // A directory on the way was closed to the daemon, or a disk fails: neither says anything about the
+            // root.
             Err(_) => Standing::Served,
         }
     }
 
-    /// Whether it may be read: a sandbox shows the directory that was there at its start. Waits for the disk.
+    /// Whether the root may be read: a sandbox shows the directory that was there at its start. Waits for the
+    /// disk.
     pub fn may_be_read(&self) -> bool {
         self.open_directory(b".").is_ok()
     }
 
-    /// The same, but what it finds has entity tags of this kind.
+    /// Makes the files of this root have entity tags of this kind.
     #[must_use]
     pub fn tagging(self, etag: EtagChoice) -> Root {
         Root { etag, ..self }
     }
 
-    /// The mounts below it.
+    /// Returns the mounts below the root.
     pub fn mounts(&self) -> &Arc<Mounts> {
         &self.mounts
     }
 
-    /// The name of its file system, where that is local and doesn't tell what of a file is in memory.
+    /// Returns the name of the root's file system, where that is local and can't tell which bytes of a file are in
+    /// memory.
     pub fn mute_file_system(&self) -> Option<&'static str> {
         if self.file_system.place == Place::LocalDisk { mute_name(&self.directory) } else { None }
     }
 
-    /// What the entity tags of its files are made of.
+    /// Returns the kind of entity tags that the root's files have.
     pub fn etag(&self) -> EtagChoice {
         self.etag
     }
 
-    /// The digests that the entity tags of its files follow from.
+    /// Returns the algorithms of the digests that the entity tags follow from.
     pub fn algorithms(&self) -> Algorithms {
         Algorithms { sha256: self.etag == EtagChoice::Digest, crc32c: false }
     }
 
-    /// Records what there is to record of files in this staging directory. Waits for the disk.
+    /// Keeps the records of files in this staging directory from now on. Waits for the disk.
     pub(super) fn record_in(&self, staging: BorrowedFd<'_>) {
         self.records.get_or_init(|| Records::in_staging(staging));
     }
@@ -152,19 +156,20 @@ impl Root {
         self.records.get_or_init(Records::in_memory)
     }
 
-    /// What is recorded of a file. Waits for the disk.
+    /// Returns the record of a file. Waits for the disk.
     pub(super) fn recorded(&self, file: &SourceFile) -> Recorded {
         if file.is_telling() { self.records().find(file.stamp()) } else { Recorded::default() }
     }
 
-    /// Records digests of a file as it was opened. `is_durable`: whether it will be found so after a crash. Waits for
-    /// the disk.
+    /// Records digests of a file in the state in which it was opened. `is_durable` says whether the content will
+    /// be found so after a crash. Waits for the disk.
     pub(super) fn record(&self, file: &SourceFile, digests: &Digests, is_durable: bool) {
         let recorded = Recorded { digests: *digests, is_published: false };
         self.record_state(file, &recorded, is_durable);
     }
 
-    /// Records that a file, as it was opened, was published so, with these digests. Waits for the disk.
+    /// Records that this program published a file, in the state in which it was opened, with these digests. Waits
+    /// for the disk.
     pub(super) fn record_published(
         &self,
         file: SourceFile,
@@ -182,22 +187,22 @@ impl Root {
         }
     }
 
-    /// Whether the entity tag of a file follows from what is recorded of it.
+    /// Whether the entity tag of a file follows from its record.
     fn needs_record(&self, file: &SourceFile) -> bool {
         match self.etag {
             EtagChoice::Times => false,
             EtagChoice::Digest => file.is_telling(),
-            // One that is old enough has a strong tag of its own.
+            // A file that is old enough has a strong tag of its own.
             EtagChoice::Node => file.is_telling() && !file.is_settled(SystemTime::now()),
         }
     }
 
-    /// A file that was just opened.
+    /// Makes a source of a file that was just opened.
     fn file(&self, descriptor: OwnedFd, stat: &Stat, file_system: FileSystem, mount: MountId) -> SourceFile {
         SourceFile::new(descriptor, stat, file_system, self.etag).on(mount).past_its_description()
     }
 
-    /// A file that was just opened, with what is recorded of it. Waits for the disk.
+    /// Makes a source of a file that was just opened, with its record. Waits for the disk.
     pub(super) fn describe(&self, descriptor: OwnedFd, stat: &Stat, file_system: FileSystem) -> SourceFile {
         let mount = MountId::of(&descriptor);
         let file = self.file(descriptor, stat, file_system, mount).looked_into();
@@ -208,7 +213,7 @@ impl Root {
         file.with_recorded(recorded)
     }
 
-    /// The same where that needs no disk, else None.
+    /// Makes a source with its record where that needs no disk, else None.
     fn describe_now(&self, descriptor: OwnedFd, stat: &Stat) -> Option<SourceFile> {
         let file = self.file(descriptor, stat, self.file_system, self.mounts.root());
         if !self.needs_record(&file) {
@@ -224,7 +229,7 @@ impl Root {
 
     /// Finds `name` if that needs no disk: every part is in the dentry cache (RESOLVE_CACHED, 5.12) and on the
     /// root's own mount, and that is local, since open(2) and fstat(2) on FUSE or a network file system ask a
-    /// server. None where it might wait, and then [`Root::find`] has the answer.
+    /// server. Returns None where it might wait; then [`Root::find`] has the answer.
     pub fn find_cached(&self, name: &Name) -> Option<Result<Found, FileError>> {
         if name.is_reserved() {
             return Some(Err(FileError::NotFound));
@@ -234,7 +239,7 @@ impl Root {
         }
         let path = name.as_bytes();
         match self.resolve(path, ResolveFlags::CACHED | ResolveFlags::NO_XDEV) {
-            // INVAL: a kernel before 5.12. XDEV: another mount, or outside.
+            // INVAL comes from a kernel before 5.12, XDEV from a way to another mount or outside.
             Err(Errno::AGAIN | Errno::INVAL | Errno::XDEV) => None,
             Ok(descriptor) => inspect(descriptor, path).map_or_else(
                 |error| Some(Err(error)),
@@ -249,8 +254,9 @@ impl Root {
         }
     }
 
-    /// Finds `name`, but asks no mount besides the root's own and these: where a link leads to one that doesn't answer,
-    /// whoever waits for it waits for that one, and not in the name of a mount that is well. Waits for the disk.
+    /// Finds `name`, but asks no mount besides the root's own and these: where a link leads to a mount that
+    /// doesn't answer, the look-up must wait on that mount's account, and not on a healthy one's. Waits for the
+    /// disk.
     pub fn find_within(&self, name: &Name, mounts: &[MountId]) -> Result<Step, FileError> {
         if name.is_reserved() {
             return Err(FileError::NotFound);
@@ -259,7 +265,7 @@ impl Root {
         let path = name.as_bytes();
         if self.mounts.are_besides(mounts) {
             if mounts.iter().all(|mount| *mount == self.mounts.root()) {
-                // The usual name costs no more than without.
+                // The first try has no mount to cross, so that the usual name costs no more.
                 match patiently(|| self.resolve(path, ResolveFlags::NO_XDEV)) {
                     Err(Errno::XDEV) => {}
                     opened => return self.found(opened?, path).map(Step::Found),
@@ -272,7 +278,7 @@ impl Root {
         self.find(name).map(Step::Found)
     }
 
-    /// The mount of the directory that `name` is in, where that needs no disk.
+    /// Returns the mount of the directory that `name` is in, where that needs no disk.
     pub fn mount_of_directory_now(&self, name: &Name) -> Option<MountId> {
         let mount = self.mounts.of_name(name);
         let is_sure = !self.mounts.are_besides(&[mount])
@@ -282,8 +288,8 @@ impl Root {
         is_sure.then_some(mount)
     }
 
-    /// The mount that links on the way to the directory of `name` lead to, the first besides the root's own and these,
-    /// which are all that is asked. Waits for the disk.
+    /// Returns the first mount besides the root's own and these to which links lead on the way to the directory of
+    /// `name`. Only the root's own and these are asked. Waits for the disk.
     pub fn directory_leads_to(&self, name: &Name, mounts: &[MountId]) -> Option<MountId> {
         self.mounts.refresh();
         links::lead_to(&self.directory, &self.mounts, directory_of(name), mounts)
@@ -321,14 +327,15 @@ impl Root {
         fstat(found).map(Seen::Found)
     }
 
-    /// Opens the directory at `path`, which is relative to the root and `.` for the root itself; the descriptor can
-    /// be synced. Waits for the disk.
+    /// Opens the directory at `path`, which is relative to the root and `.` for the root itself; the descriptor
+    /// can be synced (fsync(2)). Waits for the disk.
     pub(super) fn open_directory(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         patiently(|| self.open_beneath(path, flags, ResolveFlags::empty()))
     }
 
-    /// [`Root::open_directory`] if that needs no disk: None where it might, and where it can't be opened.
+    /// Opens a directory as [`Root::open_directory`] does, if that needs no disk: None where it might, and where
+    /// it can't be opened.
     pub(super) fn open_directory_now(&self, path: &[u8]) -> Option<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         self.open_beneath(path, flags, ResolveFlags::CACHED | ResolveFlags::NO_XDEV).ok()
@@ -336,7 +343,7 @@ impl Root {
 
     fn resolve(&self, path: &[u8], extra: ResolveFlags) -> Result<OwnedFd, Errno> {
         let path = if path.is_empty() { b"." } else { path };
-        // NONBLOCK: opening a FIFO must not wait for its writer. NOCTTY: nor take a terminal.
+        // NONBLOCK keeps the opening of a FIFO from waiting for its writer, NOCTTY from taking a terminal.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         self.open_beneath(path, flags, extra)
     }
@@ -347,7 +354,7 @@ impl Root {
     }
 }
 
-/// The path of the directory that a name is in.
+/// Returns the path of the directory that a name is in.
 fn directory_of(name: &Name) -> &[u8] {
     let path = name.as_bytes();
     memchr::memrchr(b'/', path).map_or(b".", |slash| &path[..slash])
@@ -361,7 +368,7 @@ pub(super) enum Seen {
     Elsewhere(MountId),
 }
 
-/// What was opened.
+/// An opened file or directory.
 enum Opened {
     File(OwnedFd, Stat),
     Directory(OwnedFd),

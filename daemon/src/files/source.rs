@@ -19,14 +19,14 @@ use crate::config::EtagChoice;
 use crate::limits::Tick;
 use crate::protocol::conditional::Validators;
 
-/// Smallest unlinked file whose last close is handed over: freeing fewer blocks than this takes no longer than
+/// The smallest unlinked file whose last close is handed over: freeing fewer blocks than this takes no longer than
 /// the hand-over.
 const UNLINKED_BYTES_MIN: u64 = 1 << 20;
 
-/// Times that a short file is read while somebody writes to it: then it is served like a long one.
+/// The most times that a short file is read while somebody writes to it; after that it is served like a long one.
 const READS_MAX: usize = 3;
 
-/// A file opened for reading, with its metadata as of then. Cloning shares the descriptor; every read names its
+/// A file opened for reading, with its metadata at that moment. Clones share the descriptor; every read names its
 /// own offset, so clones don't disturb each other.
 #[derive(Clone, Debug)]
 pub struct SourceFile {
@@ -39,21 +39,21 @@ pub struct SourceFile {
     is_unsized: bool,
     etag: EtagChoice,
     hot: RefCell<HotWindows>,
-    /// Whether its file system has refused to tell what of it is in memory.
+    /// Whether the file system has refused to tell which bytes are in memory.
     is_mute: Cell<bool>,
 }
 
-/// What tells a file from all others of this host for as long as it is open.
+/// The identity of a file among all others of this host, for as long as it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileId {
     /// The number of its file system.
     pub device: u64,
-    /// Its number there.
+    /// The inode number in that file system.
     pub inode: u64,
 }
 
 impl SourceFile {
-    /// From a descriptor, its fstat(2), where it lies, and what its entity tag is made of.
+    /// Makes a source from a descriptor, its fstat(2), its file system, and the choice of its entity tag.
     pub(super) fn new(
         descriptor: OwnedFd,
         stat: &Stat,
@@ -74,22 +74,22 @@ impl SourceFile {
         }
     }
 
-    /// The same on this mount.
+    /// Sets the mount that the file lies on.
     pub(super) fn on(self, mount: MountId) -> SourceFile {
         SourceFile { mount, ..self }
     }
 
-    /// The mount that it lies on.
+    /// Returns the mount that the file lies on.
     pub fn mount(&self) -> MountId {
         self.mount
     }
 
-    /// The same with what is recorded of it.
+    /// Adds the record of the file.
     pub(super) fn with_recorded(self, recorded: Recorded) -> SourceFile {
         SourceFile { recorded, ..self }
     }
 
-    /// The same as it is now; as it was where that can't be said.
+    /// Takes the metadata anew; keeps the former where fstat(2) fails.
     pub(super) fn looked_at_again(self) -> SourceFile {
         match fstat(&self) {
             Ok(stat) => SourceFile { observed: Observed::of(&stat), recorded: Recorded::default(), ..self },
@@ -97,15 +97,16 @@ impl SourceFile {
         }
     }
 
-    /// The same; one that was published at this moment may have yet to lose its description, which changes its change
-    /// time and not a byte. That needs no disk: who changed the file a moment ago has its attributes in memory.
+    /// Looks again at a file that may have been published at this moment and have yet to lose its description,
+    /// which changes its change time and not a byte. That needs no disk: the attributes of a file that was changed
+    /// a moment ago are in memory.
     pub(super) fn past_its_description(self) -> SourceFile {
         if self.stamp().is_settled(SystemTime::now()) || self.file_system.change_time == ChangeTime::Unproven
         {
             return self;
         }
         if fgetxattr(&self, DESCRIPTION, &mut [0_u8; 1][..]) != Err(Errno::RANGE) {
-            // It may have lost it since it was looked at.
+            // The file may have lost its description since it was looked at.
             return self.looked_at_again();
         }
         let file_system = FileSystem { change_time: ChangeTime::Unproven, ..self.file_system };
@@ -116,55 +117,54 @@ impl SourceFile {
         &self.observed.stamp
     }
 
-    /// Whether its stamp tells it from any other state of any file, if it is old enough.
+    /// Whether the stamp identifies the state among all states of all files, if it is old enough.
     pub(super) fn is_telling(&self) -> bool {
         self.stamp().is_telling(self.file_system.change_time)
     }
 
-    /// Whether its stamp tells it from any other state of any file, and any that it gets from `now` on.
+    /// Whether the stamp identifies the state among all states, including any that the file gets from `now` on.
     pub(super) fn is_settled(&self, now: SystemTime) -> bool {
         self.is_telling() && self.stamp().is_settled(now)
     }
 
-    /// Whether its entity tag waits for a digest that can be made now.
+    /// Whether the entity tag waits for a digest that can be made now.
     pub fn lacks_digest(&self, now: SystemTime) -> bool {
         self.etag == EtagChoice::Digest && self.recorded.digests.sha256.is_none() && self.is_settled(now)
     }
 
-    /// Its length in bytes when it was opened.
+    /// Returns the length in bytes at the opening.
     pub fn size(&self) -> u64 {
         self.stamp().size
     }
 
-    /// Whether it lies in memory, so that no part of it is ever cold.
+    /// Whether the file lies in memory, so that no part of it is ever cold.
     pub fn lives_in_memory(&self) -> bool {
         self.file_system.place == Place::Memory
     }
 
-    /// Which file it is.
+    /// Returns the identity of the file.
     pub fn id(&self) -> FileId {
         FileId { device: self.device, inode: self.stamp().inode }
     }
 
-    /// Whether the window of this number was found in memory at tick `since` or later, and that still counts at tick
-    /// `now`.
+    /// Whether this window was found in memory at tick `since` or later, and the note still counts at tick `now`.
     pub fn is_known_hot(&self, window: u64, since: Tick, now: Tick) -> bool {
         self.hot.borrow().has(window, since, now)
     }
 
-    /// The window of this number was found in memory at tick `now`; what is noted counts until tick `end`, counted
-    /// from the first note since `since`.
+    /// Notes that this window was found in memory at tick `now`. The notes count until tick `end`, taken from the
+    /// first note since `since`.
     pub fn note_hot(&self, window: u64, since: Tick, now: Tick, end: Tick) {
         self.hot.borrow_mut().note(window, since, now, end);
     }
 
-    /// What was found in memory may not be there any more.
+    /// Drops the notes on windows in memory, which may not be there any more.
     pub fn forget_hot(&self) {
         self.hot.borrow_mut().forget();
     }
 
     /// Whether the open file is still as it was and has a name: false after a write, a truncation, a removal or a
-    /// replacement by rename. A file system that isn't local is believed: the question may ask a server.
+    /// replacement by rename. A remote file system is believed, since the question may ask a server.
     pub fn is_unchanged(&self) -> bool {
         if self.is_elsewhere() {
             return true;
@@ -178,13 +178,14 @@ impl SourceFile {
         let differs =
             |stat: &Stat| self.observed.may_differ(&Observed::of(stat), self.file_system.change_time);
         let Ok(stat) = fstat(self) else { return false };
-        // A second look, since stat(2) may take the links of one moment and the change time of the next.
+        // The second look is needed since stat(2) may take the links of one moment and the change time of the
+        // next.
         !differs(&stat)
             || fstat(self).is_ok_and(|stat| !differs(&stat))
             || self.has_grown() && self.is_append_only()
     }
 
-    /// Whether it is the same file, and longer than when it was opened.
+    /// Whether the file is the same one, and longer than when it was opened.
     pub fn has_grown(&self) -> bool {
         fstat(self).is_ok_and(|stat| {
             let now = Stamp::of(&stat);
@@ -192,48 +193,48 @@ impl SourceFile {
         })
     }
 
-    /// Whether the file system lets nobody do anything to it but append (chattr +a).
+    /// Whether the file system allows nothing but appending to the file (chattr +a).
     fn is_append_only(&self) -> bool {
         let attributes = statx(self, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS);
         attributes.is_ok_and(|statx| statx.stx_attributes.contains(StatxAttributes::APPEND))
     }
 
-    /// Whether it says that it was modified later than `date`.
+    /// Whether the file's modification time is later than `date`.
     pub fn is_modified_after(&self, date: SystemTime) -> bool {
         self.stamp().is_modified_after(date)
     }
 
-    /// Whether every question about it may ask a server.
+    /// Whether every question about the file may ask a server.
     pub fn is_elsewhere(&self) -> bool {
         self.file_system.place == Place::Elsewhere
     }
 
-    /// Whether its file system tells what of it is in memory.
+    /// Whether the file system tells which bytes are in memory.
     pub fn tells_residency(&self) -> bool {
         !self.is_mute.get()
     }
 
-    /// It was asked, and its file system doesn't tell.
+    /// Notes that the file system doesn't tell which bytes are in memory.
     pub fn note_mute(&self) {
         self.is_mute.set(true);
     }
 
-    /// Whether it says a length of 0 and has content all the same: nothing but reading it tells how much.
+    /// Whether the file states a length of 0 and has content all the same: nothing but reading it tells how much.
     pub fn is_unsized(&self) -> bool {
         self.is_unsized
     }
 
-    /// The same, with a look whether there is something where it says that there is nothing: files that the kernel or a
-    /// FUSE server makes while they are read are like that. Waits for the disk.
+    /// Reads a first byte where the file states a length of 0: files that the kernel or a FUSE server makes while
+    /// they are read have content all the same. Waits for the disk.
     pub(super) fn looked_into(self) -> SourceFile {
         let may_be = self.size() == 0 && self.is_elsewhere();
-        // An error is no end: whoever reads all of it gets it again, and tells of it.
+        // An error is no end: whoever reads the whole file gets it again, and tells of it.
         let is_unsized = may_be && pread(&self, &mut [0_u8; 1][..], 0) != Ok(0);
         SourceFile { is_unsized, ..self }
     }
 
-    /// Its whole content, if that is at most `bytes_max` and in memory. Where it was changed between its opening and
-    /// this, it is from here on known as it is now.
+    /// Reads the whole content, if that is at most `bytes_max` and in memory. Where the file was changed since its
+    /// opening, its metadata is taken anew.
     pub fn read_hot(&mut self, bytes_max: u64) -> Option<Box<[u8]>> {
         for _ in 0..READS_MAX {
             if self.size() > bytes_max || self.is_elsewhere() {
@@ -250,8 +251,8 @@ impl SourceFile {
         None
     }
 
-    /// Its whole content, for a file of at most `bytes_max` that is still as it was opened; None for any other. Waits
-    /// for the disk.
+    /// Reads the whole content of a file of at most `bytes_max` that is still as it was opened; None for any
+    /// other. Waits for the disk.
     pub fn read_cold(&self, bytes_max: u64) -> Result<Option<Box<[u8]>>, Errno> {
         if self.size() > bytes_max {
             return Ok(None);
@@ -280,14 +281,14 @@ impl SourceFile {
         vec![0; usize::try_from(self.size()).unwrap_or(usize::MAX)]
     }
 
-    /// Reads what is in memory of the bytes from `offset` on, up to where one isn't; AGAIN where the first isn't, and
-    /// OPNOTSUPP where the file system can't tell. Never waits for a disk.
+    /// Reads the bytes from `offset` on that are in memory, up to the first that isn't; AGAIN where the first
+    /// isn't, and OPNOTSUPP where the file system can't tell. Never waits for a disk.
     pub fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
         if self.is_elsewhere() {
             return Err(Errno::AGAIN);
         }
         match preadv2(self, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
-            // tmpfs before Linux 6.6, and memory files: nothing waits there anyway.
+            // This is tmpfs before Linux 6.6, or a memory file: nothing waits there anyway.
             Err(Errno::OPNOTSUPP) if self.lives_in_memory() => pread(self, buffer, offset),
             read => read,
         }
@@ -298,8 +299,8 @@ impl SourceFile {
         Arc::strong_count(&self.descriptor) == 1
     }
 
-    /// Whether closing it may take long: the last close of a file that was unlinked frees its blocks, and a file
-    /// system that isn't local asks a server.
+    /// Whether closing the file may take long: the last close of an unlinked file frees its blocks, and a remote
+    /// file system asks a server.
     pub fn close_may_wait(&self) -> bool {
         match self.file_system.place {
             Place::Elsewhere => true,
@@ -310,7 +311,7 @@ impl SourceFile {
         }
     }
 
-    /// What tells this state from others now, for an answer of this date.
+    /// Returns the validators of this state, for an answer of this date.
     pub fn validators(&self, date: SystemTime) -> Validators {
         let change_time = self.file_system.change_time;
         Validators {
@@ -319,7 +320,7 @@ impl SourceFile {
         }
     }
 
-    /// The descriptor, to be shared with a thread that reads for this transfer.
+    /// Returns the descriptor, to be shared with a thread that reads for this transfer.
     pub fn descriptor(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.descriptor)
     }

@@ -1,7 +1,7 @@
-//! Stored frames: written under a temporary name, made durable, and only then given their name.
+//! Stored frames: each is written under a temporary name, made durable, and only then given its name.
 //!
-//! A frame takes of the spool what has come of it, in blocks of the file system, and a file; never what its header
-//! says.
+//! A frame takes room in the spool for the bytes that have come, in blocks of the file system, and one file; never
+//! for what its header announces.
 
 mod limits;
 mod usage;
@@ -34,23 +34,24 @@ const TEMPORARY_PREFIX: &str = ".incoming-";
 /// frame.
 const COUNT_VALID_MIN: Duration = Duration::from_secs(1);
 
-/// How many times as long as it took a count is good for whoever finds no room: a tenth of a disk thread.
+/// How many times as long as it took a count is good for a frame that finds no room: counting takes a tenth of a
+/// disk thread.
 const COUNT_SHARE: u32 = 10;
 
-/// How long a count is good for whoever only looks ([`Spool::refresh`]), likewise: frames that are consumed are gone
-/// from the metrics by the next scrape or the one after it, for a hundredth of a thread.
+/// How long a count is good for the metrics ([`Spool::refresh`]), at least and in multiples of the time it took:
+/// consumed frames are gone from the metrics by the next scrape or the one after it, for a hundredth of a thread.
 const REFRESH_VALID_MIN: Duration = Duration::from_secs(10);
 const REFRESH_SHARE: u32 = 100;
 
-/// The least and the most that a file is taken to take: an inode and an entry of the directory aren't free either, and
-/// file systems of the network name what they like to transfer at once.
+/// The least and the largest block by which files are counted: an inode and an entry of the directory aren't free
+/// either, and network file systems name as block what they like to transfer at once.
 const BLOCK_BYTES_MIN: u64 = 4 << 10;
 const BLOCK_BYTES_MAX: u64 = 64 << 10;
 
-/// `st_blocks` counts these (stat(2)).
+/// The unit of `st_blocks` (stat(2)).
 const STAT_BLOCK_BYTES: u64 = 512;
 
-/// How much of the spool is taken.
+/// The used part of the spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpoolUsage {
     /// Bytes of finished frames, in whole blocks.
@@ -81,14 +82,14 @@ struct LastCount {
 }
 
 impl LastCount {
-    /// Whether it is older than `min`, and than `share` times what it took.
+    /// Whether the count is older than `min`, and than `share` times what it took.
     fn is_over(&self, min: Duration, share: u32) -> bool {
         self.ended.elapsed() >= min.max(self.took.saturating_mul(share))
     }
 }
 
 impl Spool {
-    /// Opens the directory for this daemon alone, counts what it holds and removes what an earlier run left half
+    /// Opens the directory for this daemon alone, counts its files and removes those that an earlier run left half
     /// written. Waits for the disk.
     pub fn open(path: &Path) -> Result<Arc<Spool>, SpoolError> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
@@ -110,7 +111,7 @@ impl Spool {
         }))
     }
 
-    /// The mount that it lies on.
+    /// Returns the mount of the spool directory.
     pub fn mount(&self) -> MountId {
         self.mount
     }
@@ -120,8 +121,8 @@ impl Spool {
         self.ledger.check(Sender::of(from), size, limits).is_ok()
     }
 
-    /// Whether a frame of `size` bytes finds room now, so that it is refused before it comes. Nothing is held for it.
-    /// Waits for the disk.
+    /// Checks whether a frame of `size` bytes finds room now, so that it is refused before it comes. Nothing is
+    /// held for it. Waits for the disk.
     pub fn check(
         &self,
         size: u64,
@@ -165,26 +166,27 @@ impl Spool {
         })
     }
 
-    /// How much is taken, as far as is known without a look at the disk.
+    /// Returns the used part of the spool, as far as is known without a look at the disk.
     pub fn usage(&self) -> SpoolUsage {
         let [(bytes, files), (incoming_bytes, incoming_files)] = self.ledger.totals();
         SpoolUsage { bytes, files, incoming_bytes, incoming_files }
     }
 
-    /// Counts the directory where the last count is a while ago: whoever consumes the frames removes them without
-    /// telling. Waits for the disk.
+    /// Counts the directory where the last count is a while ago: consumers remove frames without telling. Waits
+    /// for the disk.
     pub fn refresh(&self) -> Result<(), SpoolError> {
         let mut last = self.last_count.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_over(REFRESH_VALID_MIN, REFRESH_SHARE) { self.count(&mut last) } else { Ok(()) }
     }
 
-    /// What `take` gives, once more after a count of the directory where it was refused.
+    /// Calls `take`, and once more after a count of the directory where it was refused.
     fn counting_anew<R>(&self, take: impl Fn() -> Result<R, SpoolError>) -> Result<R, SpoolError> {
         let refused = match take() {
             Err(error) if error.is_of_limit() => error,
             result => return result,
         };
-        // Whoever finds somebody else counting doesn't hold a disk thread until that is over.
+        // If somebody else is counting, this thread doesn't wait for the end, so that counting holds one disk
+        // thread.
         let last = self.last_count.try_lock();
         match last {
             Ok(mut last) if last.is_over(COUNT_VALID_MIN, COUNT_SHARE) => self.count(&mut last)?,
@@ -240,8 +242,8 @@ fn remove_unfinished(directory: &OwnedFd) -> Result<(), Errno> {
     Ok(())
 }
 
-/// What finished frames take, and whatever else lies there: blocks, and at least one each. Those that `is_left_out`
-/// says so of aren't looked at.
+/// Counts finished frames and whatever else lies in the directory, by blocks, at least one each. Names of which
+/// `is_left_out` is true aren't looked at.
 fn count_stored(
     directory: &OwnedFd,
     block_bytes: u64,
@@ -259,7 +261,7 @@ fn count_stored(
                 let bytes = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(STAT_BLOCK_BYTES);
                 count.add(Sender::of_id(id.unwrap_or(0)), bytes.max(block_bytes));
             }
-            // Taken away by its consumer meanwhile.
+            // A consumer has taken the file away meanwhile.
             Ok(_) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno),
         }
@@ -271,22 +273,23 @@ fn is_unfinished(name: &CStr) -> bool {
     name.to_bytes().starts_with(TEMPORARY_PREFIX.as_bytes())
 }
 
-/// The id in a frame's name; None where it isn't one's.
+/// Returns the id in a frame's name; None for any other name.
 fn id_of(name: &CStr) -> Option<u128> {
     let (size, id) = name.to_str().ok()?.split_once('_')?;
     let is_frame = size.bytes().all(|byte| byte.is_ascii_digit()) && id.len() == 32;
     u128::from_str_radix(id, 16).ok().filter(|_| is_frame)
 }
 
-/// A frame on its way into the spool. Dropped before [`SpoolFile::publish`] it leaves nothing behind. Every
-/// call waits for the disk.
+/// A frame on its way into the spool. Dropped before [`SpoolFile::publish`] it leaves nothing behind. Every call
+/// waits for the disk.
 #[derive(Debug)]
 pub struct SpoolFile {
     spool: Arc<Spool>,
     file: Unpublished,
     temporary: String,
     name: String,
-    /// None once the frame has its name. Dropped after the file, whose blocks are free then.
+    /// The room that the frame holds, None once it has its name. It is dropped after the file, whose blocks are
+    /// free then.
     held: Option<Held>,
     limits: SpoolLimits,
 }
@@ -311,7 +314,7 @@ impl SpoolFile {
         written
     }
 
-    /// Makes the frame durable and gives it its name, which is returned.
+    /// Makes the frame durable, gives it its name, and returns that.
     pub fn publish(mut self) -> Result<String, SpoolError> {
         let spool = Arc::clone(&self.spool);
         let directory = spool.directory.as_fd();
@@ -331,7 +334,7 @@ impl SpoolFile {
 
 impl Drop for SpoolFile {
     fn drop(&mut self) {
-        // A published frame holds nothing.
+        // A published frame holds no room and has no temporary file.
         if self.held.is_none() {
             return;
         }

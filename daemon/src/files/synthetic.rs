@@ -8,29 +8,29 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-/// Bytes in the file: as much as a worker sends in one turn, so that a turn is one system call. RLIMIT_FSIZE holds for
-/// files in memory too; below it the file is shorter, and a turn takes more calls.
+/// Bytes of the file: as much as a worker sends in one turn, so that a turn is one system call. RLIMIT_FSIZE holds
+/// for files in memory too; below it the file is shorter, and a turn takes more calls.
 const BYTES_MAX: u64 = 2 << 20;
 
-/// The fewest that are worth a call.
+/// The fewest bytes that are worth a system call.
 const BYTES_MIN: u64 = 4 << 10;
 
-/// The memory file. Sealed, since TCP holds references to its pages: bytes once sent can't change.
+/// The memory file. It is sealed, since TCP holds references to its pages: bytes once sent can't change.
 #[derive(Clone, Debug)]
 pub struct Synthetic {
     descriptor: Arc<OwnedFd>,
     bytes: u64,
 }
 
-/// Why there is none.
+/// Why no memory file could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SyntheticError {
-    /// Not even a short file may be written.
+    /// Files of this process may not even have the fewest bytes.
     #[error(
         "files of this process may have {0} bytes, and {BYTES_MIN} are needed: raise LimitFSIZE= (ulimit -f)"
     )]
     FilesTooShort(u64),
-    /// Anything else.
+    /// The system gave any other error.
     #[error(transparent)]
     Failed(#[from] io::Error),
 }
@@ -47,7 +47,7 @@ impl Synthetic {
         Synthetic::within(getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX))
     }
 
-    /// The same where no file may have more than `file_bytes_max` bytes.
+    /// Makes the file where no file may have more than `file_bytes_max` bytes.
     fn within(file_bytes_max: u64) -> Result<Synthetic, SyntheticError> {
         let bytes = BYTES_MAX.min(file_bytes_max);
         if bytes < BYTES_MIN {
@@ -67,7 +67,7 @@ impl Synthetic {
         Ok(Synthetic { descriptor: Arc::new(descriptor), bytes })
     }
 
-    /// Bytes in the file.
+    /// Returns the bytes of the file.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -1,5 +1,5 @@
-//! A file on its way to its name: appended to under a temporary name, made durable, and only then renamed. What
-//! uploads and stored frames have in common.
+//! A file on its way to its name, as uploads and stored frames have it: appended to under a temporary name, made
+//! durable, and only then renamed.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,24 +15,24 @@ use crate::sys;
 /// The attribute in which an upload is described until it has its name.
 pub(super) const DESCRIPTION: &str = "user.streamd.upload";
 
-/// Bytes whose writing to the disk is begun at once, while the next as many arrive. Of a file that will be synced at
-/// most two such pieces are dirty or on their way to the disk, so that the sync waits for little, and for other files'
+/// Bytes after which write-back is begun, while the next as many arrive. Of a file that will be synced at most two
+/// such pieces are dirty or on their way to the disk, so that the sync waits for little, and for other files'
 /// writes as little as that.
 const PIECE_BYTES: u64 = 8 << 20;
 
-/// The file, open for reading and writing, and how long it is. Every call waits for the disk.
+/// An open file without its final name, and its length. Every call waits for the disk.
 #[derive(Debug)]
 pub(super) struct Unpublished {
     file: File,
     length: u64,
-    /// Whether dirty bytes are kept few.
+    /// Whether write-back is begun piece by piece, so that few bytes are dirty.
     is_paced: bool,
-    /// Pieces whose writing was begun.
+    /// The pieces whose write-back was begun.
     pieces: u64,
 }
 
 impl Unpublished {
-    /// Creates it, empty, as `temporary` in `directory`.
+    /// Creates the file, empty, as `temporary` in `directory`.
     pub(super) fn create(
         directory: BorrowedFd<'_>,
         temporary: &str,
@@ -44,7 +44,7 @@ impl Unpublished {
         Ok(Unpublished::with_length(file.into(), 0, is_paced))
     }
 
-    /// One that was begun earlier and has `length` bytes.
+    /// Takes over a file that was begun earlier and has `length` bytes.
     pub(super) fn with_length(file: File, length: u64, is_paced: bool) -> Unpublished {
         Unpublished { file, length, is_paced, pieces: length / PIECE_BYTES }
     }
@@ -53,7 +53,7 @@ impl Unpublished {
         self.length
     }
 
-    /// Appends `bytes`. After an error it can't be known what of them is in the file.
+    /// Appends `bytes`. After an error it can't be known how many of them are in the file.
     pub(super) fn append(&mut self, mut bytes: &[u8]) -> Result<(), Errno> {
         while !bytes.is_empty() {
             match pwrite(&self.file, bytes, self.length) {
@@ -70,12 +70,12 @@ impl Unpublished {
         if self.is_paced { self.pace() } else { Ok(()) }
     }
 
-    /// [`Unpublished::append`] past the page cache as far as `direct`, which is the same file, can: what is left, a
-    /// head or a tail, goes through it. Says how many bytes went past it.
+    /// Appends as [`Unpublished::append`] does, but past the page cache as far as `direct`, which is the same
+    /// file, can; the rest, a head or a tail, goes through it. Returns how many bytes went past it.
     pub(super) fn append_direct(&mut self, bytes: &[u8], direct: &mut DirectFile) -> Result<u64, Errno> {
         let count = direct.write(bytes, self.length)?;
         self.length += count as u64;
-        // Nothing of them is dirty, and little of those before.
+        // None of these bytes is dirty, and few of those before.
         self.pieces = self.pieces.max(self.length / PIECE_BYTES);
         self.append(&bytes[count..])?;
         Ok(count as u64)
@@ -93,12 +93,12 @@ impl Unpublished {
         Ok(())
     }
 
-    /// The open file alone.
+    /// Returns the open file alone.
     pub(super) fn into_descriptor(self) -> OwnedFd {
         self.file.into()
     }
 
-    /// Takes back what is beyond `length`, and blocks allocated there.
+    /// Cuts the file to `length`, with blocks allocated beyond it.
     pub(super) fn truncate(&mut self, length: u64) -> Result<(), Errno> {
         retry_on_intr(|| ftruncate(&self.file, length))?;
         self.length = length;
@@ -124,7 +124,7 @@ fn errno(error: std::io::Error) -> Errno {
 }
 
 /// Gives a file its name in one step: at every moment the name means the former file or the whole new one. With
-/// `is_new` a name that exists is EEXIST.
+/// `is_new` an existing name is the error EEXIST.
 pub(super) fn give_name(
     (from, temporary): (BorrowedFd<'_>, &str),
     (to, name): (BorrowedFd<'_>, &[u8]),
@@ -132,10 +132,10 @@ pub(super) fn give_name(
 ) -> Result<(), Errno> {
     let flags = if is_new { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
     match renameat_with(from, temporary, to, name, flags) {
-        // renameat2(2): not every file system can keep from replacing; a link never replaces.
+        // Not every file system supports renameat2(2) without replacing; a link never replaces.
         Err(Errno::INVAL) if is_new => {
             linkat(from, temporary, to, name, AtFlags::empty())?;
-            // It has its name. What can't be removed now is removed by whoever cleans up.
+            // The file has its name. A temporary name that can't be removed now is left to whoever cleans up.
             let _ = unlinkat(from, temporary, AtFlags::empty());
             Ok(())
         }

@@ -1,5 +1,5 @@
-//! Bytes of a file that were seen while it was sent. Length and times don't tell a file that was appended to, as logs
-//! are, from one that was cut off and written anew until it was longer; the bytes that went out before do.
+//! Bytes of a file that were seen while it was sent. Length and times don't tell a file that was appended to, as
+//! logs are, from one that was cut off and written anew until it was longer; the bytes that went out before do.
 
 use std::io::IoSliceMut;
 
@@ -8,20 +8,20 @@ use rustix::io::{ReadWriteFlags, preadv2};
 use super::random::Random;
 use super::source::SourceFile;
 
-/// Bytes of one of them: what two versions hardly share at a place that nobody chose.
+/// Bytes of one witness: enough that two versions hardly share them at a place that nobody chose.
 const WITNESS_BYTES: usize = 16;
 
-/// Kept of one transfer, from all of its length: 768 bytes of memory.
+/// The most witnesses that are kept of one transfer, from all of its length: 768 bytes of memory.
 const WITNESSES_MAX: usize = 32;
 
-/// What was seen of one file in one transfer. Takes memory from the first look on: most transfers need none.
+/// The witnesses of one file in one transfer. They take memory from the first look on: most transfers need none.
 #[derive(Clone, Debug, Default)]
 pub struct Witnesses(Option<Box<Reservoir>>);
 
 #[derive(Clone, Debug, Default)]
 struct Reservoir {
     seen: Vec<Witness>,
-    /// How many there were, those included that gave their place to another.
+    /// The number of looks, including those whose witnesses were replaced.
     count: u64,
     random: Random,
 }
@@ -38,8 +38,8 @@ impl Witnesses {
         self.0.is_none()
     }
 
-    /// Looks at a place between `start` and `end`, which are being sent and so are in memory. A place that isn't any
-    /// more is left out, and so is all of a file that had changed before the first look. Never waits.
+    /// Looks at a place between `start` and `end`, which are being sent and so are in memory. A place that isn't
+    /// any more is left out, and so is a file that had changed before the first look. Never waits.
     pub fn look(&mut self, file: &SourceFile, start: u64, end: u64) {
         let Some(places) = (end - start).checked_sub(WITNESS_BYTES as u64 - 1).filter(|places| *places > 0)
         else {
@@ -72,7 +72,8 @@ impl Witnesses {
 }
 
 impl Reservoir {
-    /// Each of all has the same chance to stay (Vitter, Random Sampling with a Reservoir, 1985, algorithm R).
+    /// Keeps a witness so that each has the same chance to stay (Vitter, Random Sampling with a Reservoir, 1985,
+    /// algorithm R).
     fn keep(&mut self, witness: Witness) {
         self.count += 1;
         if self.seen.len() < WITNESSES_MAX {
@@ -104,7 +105,7 @@ mod tests {
         (0..FILE_BYTES).map(|number| (number % 251) as u8).collect()
     }
 
-    /// A file, where it lies, and what a hundred looks at its first half saw.
+    /// Makes a file, and the witnesses of a hundred looks at its first half.
     fn looked_at() -> (tempfile::NamedTempFile, SourceFile, Witnesses) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content()).unwrap();

@@ -1,9 +1,9 @@
-//! Whom a limit for each address counts as one.
+//! The groups of addresses that a limit for each address counts as one.
 
 use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Bits of an IPv6 address that name a network; the rest is its owner's to choose (RFC 7421 1).
+/// The bits of an IPv6 address that name a network; its owner chooses the rest (RFC 7421 1).
 const NETWORK_BITS_V6: u32 = 64;
 
 /// An IPv4 address, or the /64 network of an IPv6 address.
@@ -11,8 +11,8 @@ const NETWORK_BITS_V6: u32 = 64;
 pub struct AddressGroup(IpAddr);
 
 impl AddressGroup {
-    /// That of a client. A mapped address (RFC 4291 2.5.5.2) counts as its IPv4 address. None for loopback: behind it
-    /// is everybody on this host, not one client.
+    /// Returns the group of a client. A mapped address (RFC 4291 2.5.5.2) counts as its IPv4 address. None for
+    /// loopback: behind it is everybody on this host, not one client.
     pub fn of(address: IpAddr) -> Option<AddressGroup> {
         match address.to_canonical() {
             address if address.is_loopback() => None,

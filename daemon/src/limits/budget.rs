@@ -1,37 +1,37 @@
-//! One budget for the bytes that wait for their readers, whoever made them.
+//! The budget of bytes that wait for their readers, one for all of the daemon.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Holder, Share, Shares};
 
-/// What one address may have of the budget: one part of so many, so that nobody uses it up alone.
+/// The divisor of the budget that gives the share of one address, so that nobody uses it up alone.
 const ADDRESS_DIVISOR: u64 = 2;
 
-/// The part of the budget that the data plane leaves to the control plane, so that whoever reads no listing doesn't
-/// keep an operator from the metrics that tell of it: one in so many.
+/// The divisor of the budget that gives the part which the data plane leaves to the control plane, so that a
+/// client that reads no listing doesn't keep an operator from the metrics that tell of it.
 const CONTROL_SHARE: u64 = 8;
 
-/// What waits for readers now. Shared by all threads.
+/// The bytes that wait for readers now. It is shared by all threads.
 #[derive(Debug)]
 pub struct Budget {
     taken_bytes: AtomicU64,
-    /// What this host allows, whatever the settings say.
+    /// The most bytes that this host allows, whatever the settings say.
     cap_bytes: AtomicU64,
     refusals: AtomicU64,
-    /// What each address holds of it on the data plane.
+    /// The bytes that each address holds on the data plane.
     shares: Arc<Shares>,
     address_refusals: AtomicU64,
 }
 
-/// What an address is told that holds its share.
+/// The error text for an address that holds its share.
 pub const ADDRESS_FULL: &str =
     "answers and heads of this address wait for as much as one address may hold: half of waiting_bytes_max";
 
 /// Why there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Full {
-    /// All together hold as much as may wait.
+    /// All clients together hold as many bytes as may wait.
     #[error("too many answers wait for their readers (waiting_bytes_max)")]
     Node,
     /// The address holds its share.
@@ -39,21 +39,21 @@ pub enum Full {
     Address,
 }
 
-/// Which plane's answers wait.
+/// The plane whose answers wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plane {
-    /// Listings, what else has no file behind it and heads that don't end, and whose they are.
+    /// The data plane: listings, other answers without a file and heads that don't end, and their holder.
     Data(Holder),
-    /// Metrics and lists of streams.
+    /// The control plane: metrics and lists of streams.
     Control,
 }
 
-/// Bytes that wait; given back when dropped.
+/// Bytes that are taken from the budget, given back when this is dropped.
 #[derive(Debug)]
 pub struct Reserved {
     budget: Arc<Budget>,
     plane: Plane,
-    /// Its address's part; None where it has no address.
+    /// The part of the address's share; None where there is no address.
     share: Option<Share>,
     bytes: u64,
 }
@@ -71,12 +71,12 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// From now on at most so much is given out, even where the settings allow more.
+    /// Limits the budget to `bytes` from now on, even where the settings allow more.
     pub fn cap(&self, bytes: u64) {
         self.cap_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Takes `bytes`, unless more than `bytes_max` would then be taken by all, or half of it by one address; the data
+    /// Takes `bytes`, unless all would then have taken more than `bytes_max`, or one address half of it; the data
     /// plane has to leave some.
     pub fn reserve(self: &Arc<Self>, plane: Plane, bytes: u64, bytes_max: u64) -> Result<Reserved, Full> {
         let share = match plane {
@@ -87,17 +87,17 @@ impl Budget {
         reserved.grow(bytes, bytes_max).map(|()| reserved)
     }
 
-    /// What is taken now.
+    /// Returns the bytes that are taken now.
     pub fn taken_bytes(&self) -> u64 {
         self.taken_bytes.load(Ordering::Relaxed)
     }
 
-    /// How often there was no room.
+    /// Returns how often there was no room.
     pub fn refusals(&self) -> u64 {
         self.refusals.load(Ordering::Relaxed)
     }
 
-    /// How often there was none for one address alone.
+    /// Returns how often there was no room for one address alone.
     pub fn address_refusals(&self) -> u64 {
         self.address_refusals.load(Ordering::Relaxed)
     }
@@ -112,7 +112,7 @@ impl Budget {
             Plane::Data(_) => bytes_max - bytes_max / CONTROL_SHARE,
             Plane::Control => bytes_max,
         };
-        // No memory is handed over by these numbers, so their order beside others doesn't matter.
+        // The numbers guard no memory, so relaxed ordering is enough.
         let take = |taken: u64| taken.checked_add(bytes).filter(|taken| *taken <= bytes_max);
         let is_taken = self.taken_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
         if !is_taken {
@@ -123,7 +123,7 @@ impl Budget {
 }
 
 impl Reserved {
-    /// How much it is.
+    /// Returns how many bytes are taken.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(budget.reserve(Plane::Control, 41, 100).unwrap_err(), Full::Node);
         assert!(first.grow(40, 100).is_ok() && first.grow(1, 100).is_err());
         assert_eq!((budget.taken_bytes(), first.bytes(), budget.refusals()), (100, 100, 2));
-        // A limit that was lowered meanwhile.
+        // The limit was lowered meanwhile.
         assert!(first.grow(0, 50).is_err());
         first.shrink_to(10);
         assert_eq!((budget.taken_bytes(), first.bytes()), (10, 10));
@@ -208,13 +208,13 @@ mod tests {
         assert_eq!(further.grow(1, 80), Err(Full::Address));
         assert_eq!(budget.reserve(one, 1, 80).unwrap_err(), Full::Address);
         assert_eq!((budget.refusals(), budget.address_refusals(), budget.taken_bytes()), (2, 2, 40));
-        // Where all is taken it is the node that is full, and nobody's share is the worse for it.
+        // Where all is taken the node is full, and the shares don't change.
         let of_other = budget.reserve(other, 30, 80).unwrap();
         assert_eq!(budget.reserve(other, 1, 80).unwrap_err(), Full::Node);
         held.shrink_to(29);
         drop((further, of_other));
         assert!(held.grow(11, 80).is_ok() && held.grow(1, 80) == Err(Full::Address));
-        // Loopback is everybody on this host.
+        // Loopback stands for everybody on this host.
         assert!(budget.reserve(plane("127.0.0.1"), 30, 80).is_ok());
         drop(held);
         assert_eq!((budget.taken_bytes(), budget.shares.total()), (0, 0));

@@ -1,73 +1,77 @@
-//! What of the process's descriptors is for whom. Each part is set aside at the start, so that none can be used up by
-//! another: data connections stop where what is left belongs to the rest.
+//! The division of the process's descriptors. Each part is set aside at the start, so that none can use up
+//! another: data connections stop where the rest belongs to others.
 
 use rustix::process::{Resource, getrlimit};
 
 use crate::config::Settings;
 
-/// Files that one worker keeps open for the requests that follow (`files/cache.rs`), where there are enough.
+/// The most files that one worker keeps open for the requests that follow (`files/cache.rs`), where there are
+/// enough descriptors.
 pub const KNOWN_FILES_MAX: usize = 1024;
 
-/// Descriptors of the daemon's own: standard streams, the event loops of the main thread and the control plane, root,
-/// home of uploads, spool, log. 19 are open at rest, and reloads, look-ups of names and disk threads need some for a
-/// moment.
+/// The daemon's own descriptors: standard streams, the event loops of the main thread and the control plane, root,
+/// staging directory of uploads, spool, log. 19 are open at rest, and reloads, look-ups of names and disk threads
+/// need some for a moment.
 const OWN: u64 = 32;
 
-/// Those of each worker: ring or epoll with its waker, listener, epoll instance of arrivals. 4 are open at rest.
+/// The descriptors of each worker: ring or epoll with its waker, listener, epoll instance of arrivals. 4 are open
+/// at rest.
 const OWN_PER_WORKER: u64 = 5;
 
-/// Those of an upload besides its connection's: the socket as disk threads have it, the partial, and once more past
-/// the page cache.
+/// The descriptors of an upload besides its connection's: the socket as disk threads have it, the partial, and the
+/// partial once more past the page cache.
 const PER_UPLOAD: u64 = 3;
 
-/// Those of a stream: the connection to its target, and the file.
+/// The descriptors of a stream: the connection to its target, and the file.
 const PER_STREAM: u64 = 2;
 
-/// Those of a data connection: the socket, and the file that is sent or stored.
+/// The descriptors of a data connection: the socket, and the file that is sent or stored.
 const PER_CONNECTION: u64 = 2;
 
-/// Pipes of one worker by which windows of cold files are sent, those that are kept for the next ones included, where
-/// there are enough. Only slow readers hold one for long, and whoever finds none is served without.
+/// The most pipes of one worker that carry windows of cold files, including those kept for the next ones, where
+/// there are enough descriptors. Only slow readers hold one for long, and a transfer that finds none is served
+/// without.
 const PIPES_MAX: usize = 128;
 
-/// Those of a pipe: its two ends.
+/// The descriptors of a pipe: its two ends.
 const PER_PIPE: u64 = 2;
 
-/// The part that pipes get of too few: a quarter of the others', since these can be done without.
+/// The divisor that gives the part of pipes where descriptors are few: a quarter of the others', since a transfer
+/// can do without.
 const PIPES_DIVISOR: u64 = 32;
 
-/// The largest part that anybody but data connections gets of too few.
+/// The divisor that gives the largest part of each user but data connections where descriptors are few.
 const PART_DIVISOR: u64 = 8;
 
-/// Control connections that there are at least: health checks, a scraper and a person.
+/// The least control connections: health checks, a scraper and a person.
 const CONTROL_CONNECTIONS_MIN: u64 = 8;
 
-/// Fewer data connections than these are no shortage of a busy node but a mistake of its host's, by which clients wait
-/// for each other: ten browsers open six each.
+/// The least data connections of a useful node. Fewer are a mistake of the host's, by which clients wait for each
+/// other: ten browsers open six each.
 pub const DATA_CONNECTIONS_MIN: usize = 64;
 
-/// How many there may be of each.
+/// The parts of the descriptors, each as the number of its users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptors {
-    /// Data connections at once.
+    /// The most data connections at once.
     pub connections_max: usize,
-    /// Control connections at once.
+    /// The most control connections at once.
     pub control_connections_max: usize,
-    /// Uploads at once.
+    /// The most uploads at once.
     pub uploads_max: usize,
-    /// Streams at once.
+    /// The most streams at once.
     pub streams_max: usize,
-    /// Known files of each worker.
+    /// The most known files of each worker.
     pub known_files_max: usize,
-    /// Pipes of each worker.
+    /// The most pipes of each worker.
     pub pipes_max: usize,
-    /// The first number that no data connection may have: the kernel gives the lowest that is free, so that whoever
-    /// gets this one knows that all below are taken.
+    /// The first number that no data connection may have: the kernel gives the lowest free one, so that a
+    /// connection that gets this number shows that all below are taken.
     pub data_end: u64,
 }
 
 impl Descriptors {
-    /// How many the process may have; None for any number.
+    /// Returns how many descriptors the process may have; None for any number.
     pub fn of_process() -> Option<u64> {
         getrlimit(Resource::Nofile).current
     }
@@ -88,7 +92,8 @@ impl Descriptors {
         let pipes = (PIPES_MAX as u64).min(rest / PIPES_DIVISOR / (PER_PIPE * workers));
         let taken = control + PER_UPLOAD * uploads + PER_STREAM * streams + PER_PIPE * pipes * workers;
         let left = rest.saturating_sub(taken);
-        // Whoever is known is served cheaper, whoever isn't connected isn't served at all.
+        // Connections come before known files: those make serving cheaper, but a client that isn't connected isn't
+        // served at all.
         let connections = settings.connections_max as u64;
         let spared = left.saturating_sub(connections.saturating_mul(PER_CONNECTION)).max(part);
         let spared = spared.min(left.saturating_sub(PER_CONNECTION));
@@ -117,13 +122,13 @@ impl Descriptors {
         }
     }
 
-    /// Whether they leave fewer data connections than anybody means to have.
+    /// Whether the descriptors leave fewer data connections than anybody means to have.
     pub fn are_scarce(&self, settings: &Settings) -> bool {
         self.connections_max < settings.connections_max.min(DATA_CONNECTIONS_MIN)
     }
 
-    /// How many it takes to serve one request of each kind while health checks are answered. With fewer the daemon
-    /// would listen, be healthy perhaps, and serve nobody.
+    /// Returns how many descriptors it takes to serve one request of each kind while health checks are answered.
+    /// With fewer the daemon would listen, be healthy perhaps, and serve nobody.
     pub fn least(settings: &Settings) -> u64 {
         let parts = [
             OWN + (OWN_PER_WORKER + 1) * (settings.workers as u64).max(1),
@@ -135,7 +140,7 @@ impl Descriptors {
         parts.into_iter().sum()
     }
 
-    /// How many the settings may take at once.
+    /// Returns how many descriptors the settings may take at once.
     pub fn wanted(settings: &Settings) -> u64 {
         let connections = (settings.connections_max as u64).saturating_mul(PER_CONNECTION);
         let parts = [
@@ -169,7 +174,7 @@ mod tests {
         Settings { workers, uploads: true, ..Settings::default() }
     }
 
-    /// What all parts take together, where each is used up.
+    /// Returns how many descriptors all parts take together, where each is used up.
     fn taken(parts: &Descriptors, workers: u64) -> u64 {
         OWN + OWN_PER_WORKER * workers
             + PER_CONNECTION * parts.connections_max as u64

@@ -1,27 +1,29 @@
-//! When memory that the program doesn't need any more goes back to the system.
+//! The decision when memory that the program doesn't need any more goes back to the system.
 
 use crate::sys;
 
-/// Bytes that have to be free beyond what was left free the last time: less isn't worth an allocator that is locked.
+/// The bytes that have to be free beyond those left free the last time: fewer aren't worth the lock on the
+/// allocator.
 const TRIMMED_BYTES_MIN: u64 = 256 << 10;
 
-/// Looks after which it is worth it whatever was free before: what was taken and freed between two looks shows in none
-/// of them. What usual work takes again then is a little every 10 s.
+/// The number of looks after which memory is given back whatever was free before: memory that was taken and freed
+/// between two looks shows in none of them. Usual work then takes a little of it again every 10 s.
 const TRIMMED_LOOKS: u32 = 5;
 
-/// What is known of the allocator from the last looks. Without this, pages that lie between others still in use stay
-/// with the process for ever: of 199 MB for a hundred listings 170.
+/// The knowledge of the allocator from the last looks. Without this, pages that lie between others still in use
+/// stay with the process for ever: of 199 MB for a hundred listings 170.
 #[derive(Debug, Default)]
 pub struct Heap {
-    /// The least that has been free since the last time that something was given back: what goes on being taken and
-    /// given back by usual work, or has no pages any more.
+    /// The least bytes that have been free since memory was last given back: those that usual work goes on taking
+    /// and giving back, or that have no pages any more.
     floor_bytes: u64,
-    /// Looks since then.
+    /// The looks since then.
     looks: u32,
 }
 
 impl Heap {
-    /// Gives back what is free, if there is a good deal more of it than after the last time, or that is a while ago.
+    /// Gives free memory back, if there is a good deal more of it than after the last time, or that is a while
+    /// ago.
     pub fn give_back(&mut self) {
         if self.is_worth_it(sys::free_heap_bytes()) {
             sys::trim_heap();
@@ -47,12 +49,12 @@ mod tests {
         let mut heap = Heap::default();
         assert!(!heap.is_worth_it(TRIMMED_BYTES_MIN - 1));
         assert!(heap.is_worth_it(TRIMMED_BYTES_MIN));
-        // Free still, but its pages are gone.
+        // The bytes are still free, but their pages are gone.
         heap.floor_bytes = 10 * TRIMMED_BYTES_MIN;
         assert!(!heap.is_worth_it(10 * TRIMMED_BYTES_MIN));
         assert!(heap.is_worth_it(11 * TRIMMED_BYTES_MIN));
         heap.looks = 0;
-        // Taken again and given back again: those pages are there.
+        // The bytes were taken and given back again, so their pages are there.
         assert!(!heap.is_worth_it(TRIMMED_BYTES_MIN));
         assert!(heap.is_worth_it(10 * TRIMMED_BYTES_MIN));
     }

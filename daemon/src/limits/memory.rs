@@ -1,4 +1,4 @@
-//! How much memory this process may have: what is held for others has to fit into it.
+//! The memory that this process may have, into which everything that is held for others has to fit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use rustix::system::sysinfo;
 const FILES_V1: &[&str] = &["memory.limit_in_bytes"];
 const FILES_V2: &[&str] = &["memory.max", "memory.high"];
 
-/// The least of the host's memory and of what this process's cgroup, and each one above it, may have. What can't be
-/// read doesn't limit. Reads files: for the start.
+/// Returns the least of the host's memory and the limits of this process's cgroup and each one above it, in bytes.
+/// A limit that can't be read doesn't count. Reads files, so it is called at the start alone.
 pub fn memory_limit_bytes() -> u64 {
     let host = sysinfo();
     let host_bytes = u64::from(host.mem_unit).saturating_mul(host.totalram);
@@ -23,13 +23,13 @@ pub fn memory_limit_bytes() -> u64 {
     limits.chain([host_bytes]).min().unwrap_or(host_bytes)
 }
 
-/// What a file of a limit says; None where it says `max`.
+/// Parses the content of a limit's file; None where it is `max`.
 fn limit(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
-/// The directories of the process's cgroups, up to where their hierarchies are mounted, and which files limit memory
-/// there: by /proc/self/cgroup (cgroups(7)) and /proc/self/mountinfo (proc_pid_mountinfo(5)).
+/// Returns the directories of the process's cgroups, up to where their hierarchies are mounted, and the files that
+/// limit memory there, by /proc/self/cgroup (cgroups(7)) and /proc/self/mountinfo (proc_pid_mountinfo(5)).
 fn cgroups(of_process: &str, mounts: &str) -> Vec<(PathBuf, &'static [&'static str])> {
     let mut directories = Vec::new();
     for mount in mounts.lines().filter_map(Mount::parse) {
@@ -53,14 +53,14 @@ fn cgroups(of_process: &str, mounts: &str) -> Vec<(PathBuf, &'static [&'static s
 /// A mount of a hierarchy that limits memory.
 struct Mount<'a> {
     is_v2: bool,
-    /// Which directory of the hierarchy is mounted.
+    /// The directory of the hierarchy that is mounted.
     root: &'a str,
-    /// Where.
+    /// The mount point.
     point: &'a str,
 }
 
 impl Mount<'_> {
-    /// None for other mounts.
+    /// Parses a line; None for other mounts.
     fn parse(line: &str) -> Option<Mount<'_>> {
         let (before, after) = line.split_once(" - ")?;
         let mut before = before.split(' ').skip(3);
@@ -100,7 +100,7 @@ mod tests {
             ["/sys/fs/cgroup/system.slice/streamd.service", "/sys/fs/cgroup/system.slice", "/sys/fs/cgroup"];
         assert_eq!(directories(service, v2), expected(&paths, FILES_V2));
         assert_eq!(directories("0::/\n", v2), expected(&["/sys/fs/cgroup"], FILES_V2));
-        // From outside of the namespace.
+        // The path is seen from outside of the namespace.
         assert_eq!(directories("0::/../other\n", v2), expected(&["/sys/fs/cgroup"], FILES_V2));
 
         let v1 = "33 31 0:30 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\

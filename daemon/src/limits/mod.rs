@@ -1,4 +1,4 @@
-//! What one address, one kind of work and the whole node may take.
+//! The limits of one address, one kind of work and the whole node.
 
 mod address_group;
 mod budget;

@@ -1,33 +1,35 @@
-//! The minimum of progress: what a peer moves while it is waited for.
+//! The minimum of progress that a peer makes while it is waited for.
 
 use std::time::Duration;
 
 use crate::config::Settings;
 
-/// Time for which a peer is waited for before its bytes are looked at: most waits are over by then, and cost nothing.
+/// The time for which a peer is waited for before its bytes are looked at: most waits are over by then, and cost
+/// nothing.
 const UNWATCHED: Duration = Duration::from_secs(1);
 
-/// The part of the interval after which whoever moves less than the minimum has to make room for others.
+/// The divisor of the interval that gives the time after which a peer below the minimum has to make room for
+/// others.
 const PRESSED_DIVISOR: u32 = 4;
 
-/// The least that a peer has to move.
+/// The least bytes that a peer has to move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PaceMinimum {
     bytes_a_second: u64,
     interval: Duration,
 }
 
-/// How long one peer has been waited for, and what it had moved when the look at it began.
+/// The time that one peer has been waited for, and the bytes that it had moved when the measurement began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pace {
-    /// Milliseconds; at most the interval and a second.
+    /// The time waited, in milliseconds; at most the interval and a second.
     waited_ms: u32,
-    /// Set from [`UNWATCHED`] on.
+    /// The bytes moved before; set from [`UNWATCHED`] on.
     bytes_before: u64,
 }
 
 impl PaceMinimum {
-    /// What the settings say.
+    /// Takes the minimum from the settings.
     pub fn of(settings: &Settings) -> PaceMinimum {
         PaceMinimum {
             bytes_a_second: settings.progress_bytes_min,
@@ -42,13 +44,14 @@ impl PaceMinimum {
 }
 
 impl Pace {
-    /// Whether anybody was waited for since it was new.
+    /// Whether nobody has been waited for yet.
     pub fn is_new(&self) -> bool {
         self.waited_ms == 0
     }
 
-    /// The peer has been waited for, for `time` more. True: it moved less than the minimum in the whole interval.
-    /// `moved` says what it has moved since the beginning of the connection, and is asked twice in an interval.
+    /// Notes that the peer has been waited for `time` more; true where it moved less than the minimum in the whole
+    /// interval. `moved` returns the bytes that it has moved since the beginning of the connection, and is asked
+    /// twice in an interval.
     pub fn wait(&mut self, time: Duration, minimum: &PaceMinimum, moved: impl Fn() -> u64) -> bool {
         let before = self.waited_ms;
         self.waited_ms = before.saturating_add(milliseconds(time));
@@ -69,14 +72,14 @@ impl Pace {
         false
     }
 
-    /// Bytes a second since the look began; None where it didn't yet, or just did.
+    /// Returns the bytes a second since the measurement began; None where it didn't yet, or just did.
     pub fn bytes_a_second(&self, moved: impl Fn() -> u64) -> Option<u64> {
         let watched = self.watched()?;
         let bytes = u128::from(moved().saturating_sub(self.bytes_before));
         u64::try_from(bytes * 1_000 / watched.as_millis().max(1)).ok()
     }
 
-    /// Whether it has moved less than the minimum for so long that it has to go where others need its place.
+    /// Whether the peer has moved less than the minimum for so long that it has to go where others need its place.
     pub fn is_below(&self, minimum: &PaceMinimum, moved: impl Fn() -> u64) -> bool {
         self.watched().is_some_and(|watched| {
             watched >= minimum.interval / PRESSED_DIVISOR
@@ -101,7 +104,8 @@ mod tests {
     use crate::config::Settings;
     use crate::limits::TICK;
 
-    /// After how many seconds, at most 200, a peer that moves `bytes_each` every `seconds` is too slow.
+    /// Returns the number of seconds, at most 200, after which a peer that moves `bytes_each` every `seconds` is
+    /// too slow.
     fn ends_after(minimum: PaceMinimum, bytes_each: u64, seconds: u64) -> Option<u64> {
         let mut pace = Pace::default();
         (0..2000)
@@ -119,7 +123,7 @@ mod tests {
         assert_eq!(ends_after(usual(), 1, 1), Some(60));
         assert_eq!(ends_after(usual(), 63, 1), Some(60));
         assert_eq!(ends_after(usual(), 64, 1), None);
-        // In steps, as a window opens: 800 bytes a second in 4 KiB.
+        // The bytes come in steps, as a window opens: 800 bytes a second in 4 KiB.
         assert_eq!(ends_after(usual(), 4096, 5), None);
     }
 

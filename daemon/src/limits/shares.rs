@@ -1,23 +1,25 @@
-//! How much of one thing each address holds.
+//! The shares that each address holds of one thing.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::AddressGroup;
 
-/// What is held of one thing (connections, uploads, bytes of the spool), by address. Shared by all threads.
+/// The amounts that addresses hold of one thing (connections, uploads, bytes of the spool). It is shared by all
+/// threads.
 #[derive(Debug, Default)]
 pub struct Shares {
     held: Mutex<Held>,
 }
 
-/// Whoever has no group is counted as one, which has no limit.
+/// The holder of a share: an address group, or None for all without one together, who have no limit.
 pub type Holder = Option<AddressGroup>;
 
 #[derive(Debug, Default)]
 struct Held {
     by_address: HashMap<AddressGroup, u64>,
-    /// What all hold that have no group. Apart, since that is what most requests of a proxied or local node count as.
+    /// The amount that all without a group hold. It is kept apart, since most requests of a proxied or local node
+    /// count here.
     unnamed: u64,
     total: u64,
 }
@@ -30,7 +32,7 @@ impl Held {
     fn set(&mut self, holder: Holder, amount: u64) {
         match holder {
             None => self.unnamed = amount,
-            // So that the table is no longer than there are holders.
+            // An entry without an amount is removed, so that the table is no longer than there are holders.
             Some(group) if amount == 0 => {
                 self.by_address.remove(&group);
             }
@@ -41,7 +43,7 @@ impl Held {
     }
 }
 
-/// What one holder took; given back when dropped.
+/// The amount that one holder took, given back when this is dropped.
 #[derive(Debug)]
 pub struct Share {
     shares: Arc<Shares>,
@@ -49,56 +51,57 @@ pub struct Share {
     amount: u64,
 }
 
-/// What is shared by address, over both planes and all workers.
+/// The things that are shared by address, over both planes and all workers.
 #[derive(Clone, Debug, Default)]
 pub struct AddressShares {
     /// Connections of both planes.
     pub connections: Arc<Shares>,
     /// Requests that bring an upload or a part of one.
     pub uploads: Arc<Shares>,
-    /// Streams, by who asked for them.
+    /// Streams, by the address that asked for them.
     pub streams: Arc<Shares>,
-    /// Listings on their way.
+    /// Listings that are being sent.
     pub listings: Arc<Shares>,
 }
 
 impl Shares {
-    /// Takes `amount` for an address, unless it would then hold more than `amount_max`. Whoever has no group is never
-    /// refused.
+    /// Takes `amount` for an address, unless it would then hold more than `amount_max`. A holder without a group
+    /// is never refused.
     pub fn take(self: &Arc<Self>, holder: Holder, amount: u64, amount_max: u64) -> Option<Share> {
         let mut share = Share { shares: Arc::clone(self), holder, amount: 0 };
         share.grow(amount, amount_max).then_some(share)
     }
 
-    /// What an address holds.
+    /// Returns the amount that an address holds.
     pub fn held(&self, group: AddressGroup) -> u64 {
         self.held_by(Some(group))
     }
 
-    /// What an address holds, or all that have none together.
+    /// Returns the amount that an address holds, or all without one together.
     pub fn held_by(&self, holder: Holder) -> u64 {
         self.lock().by(holder)
     }
 
-    /// What all hold together.
+    /// Returns the amount that all hold together.
     pub fn total(&self) -> u64 {
         self.lock().total
     }
 
-    /// What each holds now.
+    /// Returns the amounts that each holds now.
     pub fn counts(&self) -> HashMap<Holder, u64> {
         let held = self.lock();
         let unnamed = (held.unnamed > 0).then_some((None, held.unnamed));
         held.by_address.iter().map(|(group, held)| (Some(*group), *held)).chain(unnamed).collect()
     }
 
-    /// Which address holds most, and how much.
+    /// Returns the address that holds most, and how much.
     pub fn fullest(&self) -> Option<(AddressGroup, u64)> {
         let held = self.lock();
         held.by_address.iter().map(|(group, held)| (*group, *held)).max_by_key(|(_, held)| *held)
     }
 
-    /// The address that has to make room for a newcomer: the fullest, if it holds more than the newcomer then would.
+    /// Returns the address that has to make room for a newcomer: the fullest, if it holds more than the newcomer
+    /// then would.
     pub fn outweighing(&self, newcomer: Holder) -> Option<AddressGroup> {
         let (fullest, held) = self.fullest()?;
         (Some(fullest) != newcomer && held > self.held_by(newcomer) + 1).then_some(fullest)
@@ -110,12 +113,12 @@ impl Shares {
 }
 
 impl Share {
-    /// Whose it is.
+    /// Returns the holder of the share.
     pub fn holder(&self) -> Holder {
         self.holder
     }
 
-    /// Takes `amount` more. False, and nothing taken, where the address would then hold more than `amount_max`.
+    /// Takes `amount` more; false, with nothing taken, where the address would then hold more than `amount_max`.
     pub fn grow(&mut self, amount: u64, amount_max: u64) -> bool {
         let mut held = self.shares.lock();
         let after = held.by(self.holder).saturating_add(amount);
@@ -128,7 +131,7 @@ impl Share {
         true
     }
 
-    /// Gives back `amount` of it, at most all.
+    /// Gives back `amount` of the share, at most all.
     pub fn shrink(&mut self, amount: u64) {
         let amount = amount.min(self.amount);
         self.amount -= amount;
@@ -192,14 +195,14 @@ mod tests {
         let mut of_other = shares.take(other, 1, 9).unwrap();
         assert_eq!(shares.outweighing(other), full);
         of_other.grow(1, 9);
-        // It would hold three then, as many.
+        // The other address would hold three then, as many.
         assert_eq!(shares.outweighing(other), None);
         let local = shares.take(None, 2, 9).unwrap();
         assert_eq!(shares.outweighing(None), None, "who has no address counts as one");
         drop(local);
         assert_eq!(shares.outweighing(None), full);
         drop((held, of_other));
-        // Nobody is ended for being one of those without an address.
+        // A holder without an address never has to make room.
         let locals = shares.take(None, 9, 9).unwrap();
         assert_eq!(shares.outweighing(full), None);
         drop(locals);

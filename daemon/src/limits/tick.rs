@@ -1,37 +1,37 @@
-//! How finely time-outs are kept, and the moments that they are kept by.
+//! Ticks, the resolution of time-outs, and the moments counted in them.
 
 use std::ops::Add;
 use std::time::Duration;
 
-/// How often a worker looks at its deadlines, its settings and whether to drain, and says that it is alive:
-/// the resolution of every time-out, for ten wake-ups a second of an idle worker.
+/// The interval at which a worker looks at its deadlines, its settings and whether to drain, and says that it is
+/// alive: the resolution of every time-out, for ten wake-ups a second of an idle worker.
 pub const TICK: Duration = Duration::from_millis(TICK_MS);
 
-/// The same in milliseconds.
+/// The length of a tick in milliseconds.
 pub const TICK_MS: u64 = 100;
 
-/// A moment in the life of a worker, of which each has its own: the number of ticks before it.
+/// A moment in the life of a worker, as the number of ticks before it. Each worker counts its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(u64);
 
 impl Tick {
-    /// Before all others.
+    /// The moment before all others.
     pub const FIRST: Tick = Tick(0);
 
-    /// Behind all that come.
+    /// The moment behind all others.
     pub const NEVER: Tick = Tick(u64::MAX);
 
-    /// The moment with so many ticks before it.
+    /// Returns the moment with `number` ticks before it.
     pub const fn number(number: u64) -> Tick {
         Tick(number)
     }
 
-    /// So many ticks earlier, or the first.
+    /// Returns the moment `ticks` earlier, or the first.
     pub const fn earlier_by(self, ticks: u64) -> Tick {
         Tick(self.0.saturating_sub(ticks))
     }
 
-    /// Ticks since `earlier`; 0 where that is later.
+    /// Returns the ticks since `earlier`; 0 where that is later.
     pub const fn since(self, earlier: Tick) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -40,7 +40,7 @@ impl Tick {
 impl Add<u64> for Tick {
     type Output = Tick;
 
-    /// So many ticks later.
+    /// Returns the moment `ticks` later.
     fn add(self, ticks: u64) -> Tick {
         Tick(self.0.saturating_add(ticks))
     }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use crate::protocol::date::whole_seconds;
 
-/// The conditions of one request. The default is none.
+/// The conditions of one request; by default there are none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Preconditions {
     /// `If-Match`, its lines joined with `, `.
@@ -18,24 +18,24 @@ pub struct Preconditions {
     pub if_unmodified_since: Option<SystemTime>,
 }
 
-/// What the file is at this moment.
+/// The validators of a file at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Validators {
     /// The entity tag, with its quotes, and `W/` before them where it is weak (RFC 9110 8.8.1).
     pub etag: String,
-    /// Last modification; anything below a second is ignored. `None` where HTTP has no date for it, and then a date of
-    /// a request says nothing (13.1.3, 13.1.4).
+    /// The last modification; anything below a second is ignored. `None` where HTTP has no date for it, and then a
+    /// date of a request says nothing (13.1.3, 13.1.4).
     pub modified: Option<SystemTime>,
 }
 
-/// What the conditions say about a GET or HEAD of an existing file.
+/// The verdict of the conditions on a GET or HEAD of an existing file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Answer as if there were no conditions.
+    /// The request is answered as if there were no conditions.
     Proceed,
-    /// Answer 304: the client's copy is current.
+    /// The answer is 304: the client's copy is current.
     NotModified,
-    /// Answer 412.
+    /// The answer is 412.
     Failed,
 }
 
@@ -75,9 +75,9 @@ pub fn permits_write(preconditions: &Preconditions, current: Option<&Validators>
     fits && !preconditions.if_none_match.as_deref().is_some_and(|list| names_current(list, Comparison::Weak))
 }
 
-/// Whether `Range` is to be obeyed (RFC 9110 13.1.5): without `If-Range` always; with a tag when it is the file's own
-/// and both are strong. Anything else means the whole file, a date too: within its second a file can be changed, and
-/// what sets modification times sets one a second time.
+/// Whether `Range` is to be obeyed (RFC 9110 13.1.5): without `If-Range` always; with a tag when it is the file's
+/// own and both are strong. Any other value means the whole file, and so does a date: within its second a file can
+/// be changed, and programs that set modification times may set the same one twice.
 #[must_use]
 pub fn range_applies(if_range: Option<&[u8]>, validators: &Validators) -> bool {
     if_range.is_none_or(|field| !validators.is_weak() && field == validators.etag.as_bytes())
@@ -88,28 +88,28 @@ impl Validators {
         self.etag.starts_with("W/")
     }
 
-    /// The tag with its quotes alone.
+    /// Returns the tag with its quotes, without `W/`.
     fn opaque(&self) -> &[u8] {
         self.etag.strip_prefix("W/").unwrap_or(&self.etag).as_bytes()
     }
 
-    /// None where HTTP has no date for the last modification.
+    /// Whether the file is unchanged since `date`; None where HTTP has no date for the last modification.
     fn is_unchanged_since(&self, date: SystemTime) -> Option<bool> {
         Some(whole_seconds(self.modified?) <= whole_seconds(date))
     }
 }
 
-/// RFC 9110 8.8.3.2.
+/// The comparison of entity tags (RFC 9110 8.8.3.2).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Comparison {
     /// A tag marked `W/`, on either side, equals nothing.
     Strong,
-    /// `W/` is ignored.
+    /// The mark `W/` is ignored.
     Weak,
 }
 
-/// Whether the list is `*` or names the file's tag. A list that is malformed ends where it is: the tags
-/// before that count.
+/// Whether the list is `*` or names the file's tag. A malformed list ends at its fault: the tags before that
+/// count.
 fn matches(list: &[u8], validators: &Validators, comparison: Comparison) -> bool {
     if list.trim_ascii() == b"*" {
         return true;
@@ -127,12 +127,12 @@ fn matches(list: &[u8], validators: &Validators, comparison: Comparison) -> bool
 
 struct EntityTag<'f> {
     weak: bool,
-    /// With its quotes.
+    /// The tag with its quotes.
     opaque: &'f [u8],
 }
 
-/// The first tag of a list and what follows it. A comma inside the quotes belongs to the tag; there is no
-/// escaping.
+/// Returns the first tag of a list and the rest of the list. A comma inside the quotes belongs to the tag; there
+/// is no escaping.
 fn next_tag(list: &[u8]) -> Option<(EntityTag<'_>, &[u8])> {
     let start = list.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b','))?;
     let list = &list[start..];

@@ -1,37 +1,37 @@
-//! `Content-Range` of a request (RFC 9110 14.4, 14.5): which bytes of a file its body is.
+//! The `Content-Range` of a request (RFC 9110 14.4, 14.5), which says which bytes of a file its body is.
 
 /// A part of a file whose whole length is known: `first <= end <= total`, and empty only at the end of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContentRange {
-    /// Offset of the first byte.
+    /// The offset of the first byte.
     pub first: u64,
-    /// Offset of the byte after the part.
+    /// The offset of the byte after the part.
     pub end: u64,
-    /// Bytes of the whole file.
+    /// The bytes of the whole file.
     pub total: u64,
 }
 
-/// Why a `Content-Range` says nothing that could be followed. RFC 9110 14.5: each is answered with 400, since
-/// whoever ignores the field takes a part for the whole.
+/// Why a `Content-Range` can't be followed. RFC 9110 14.5: each of these is answered with 400, since a receiver
+/// that ignores the field takes a part for the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ContentRangeError {
-    /// Another range unit than `bytes`.
+    /// The range unit isn't `bytes`.
     #[error("Content-Range is not in bytes; write `bytes FIRST-LAST/TOTAL`")]
     Unit,
-    /// `FIRST-LAST/*` or `*/*`.
+    /// The field is `FIRST-LAST/*` or `*/*`.
     #[error("Content-Range does not say how long the whole file is; write `bytes FIRST-LAST/TOTAL`")]
     TotalUnknown,
-    /// Anything else that isn't three decimal numbers below 2^64.
+    /// The field isn't made of three decimal numbers below 2^64.
     #[error("Content-Range is not of the form `bytes FIRST-LAST/TOTAL` with decimal numbers below 2^64")]
     Malformed,
     /// The numbers contradict each other.
     #[error("Content-Range names bytes {first} to {last} of {total}: no file has those")]
     Impossible {
-        /// As sent.
+        /// The first number as sent.
         first: u64,
-        /// As sent.
+        /// The second number as sent.
         last: u64,
-        /// As sent.
+        /// The third number as sent.
         total: u64,
     },
 }
@@ -66,7 +66,7 @@ impl ContentRange {
         Ok(ContentRange { first, end: last + 1, total })
     }
 
-    /// How many bytes the part has.
+    /// Returns how many bytes the part has.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.end - self.first
@@ -84,7 +84,7 @@ fn split_at(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..at], &bytes[at + 1..]))
 }
 
-/// Only digits: `parse` alone would take a sign.
+/// Parses decimal digits alone: `parse` would take a sign.
 fn number(digits: &[u8]) -> Result<u64, ContentRangeError> {
     let text = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     text.and_then(|text| text.parse().ok()).ok_or(ContentRangeError::Malformed)

@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 /// 9999-12-31T23:59:59Z, the last second that an IMF-fixdate can spell, in seconds since the epoch.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// `time` as IMF-fixdate, 29 bytes, for example `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// Writes `time` as an IMF-fixdate, 29 bytes, for example `Sun, 06 Nov 1994 08:49:37 GMT`.
 ///
-/// A file's modification time can be anything; times before 1970 or after 9999 are clamped, because
-/// `httpdate` panics on them.
+/// A file's modification time can be anything; times before 1970 or after 9999 are clamped, because `httpdate`
+/// panics on them.
 #[must_use]
 pub fn http_date(time: SystemTime) -> String {
     let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -24,13 +24,13 @@ pub fn iso_date(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + clamped).to_string()
 }
 
-/// The time that a field names in any of the three formats of RFC 9110 5.6.7; `None` when it is no date.
+/// Parses a date in any of the three formats of RFC 9110 5.6.7; `None` when the field is none.
 #[must_use]
 pub fn parse_http_date(field: &[u8]) -> Option<SystemTime> {
     httpdate::parse_http_date(std::str::from_utf8(field).ok()?).ok()
 }
 
-/// Seconds since the epoch, rounded down, negative before it: the resolution in which HTTP dates are
+/// Returns the seconds since the epoch, rounded down, negative before it: the resolution in which HTTP dates are
 /// compared.
 pub(super) fn whole_seconds(time: SystemTime) -> i128 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {

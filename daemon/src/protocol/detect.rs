@@ -1,16 +1,16 @@
-//! Two protocols on one port, told apart by the last of the first 8 bytes.
+//! Detection of a connection's protocol: two share one port, and the last of the first 8 bytes tells them apart.
 //!
 //! A frame begins with its size as 8 little-endian bytes, and no size above 2^56 - 1 is ever accepted
-//! ([`FRAME_BYTES_LIMIT`](crate::protocol::frame::FRAME_BYTES_LIMIT)), so byte 7 of a valid header is 0.
-//! Every HTTP/1.x request has a printable byte, CR or LF there. Fewer bytes would not do: a frame of
-//! 542,393,671 bytes begins with `GET `.
+//! ([`FRAME_BYTES_LIMIT`](crate::protocol::frame::FRAME_BYTES_LIMIT)), so byte 7 of a valid header is 0. Every
+//! HTTP/1.x request has a printable byte, CR or LF there. Fewer bytes would not do: a frame of 542,393,671 bytes
+//! begins with `GET `.
 
 use std::ops::RangeInclusive;
 
-/// How many bytes must have come before [`detect`] can decide.
+/// The number of bytes that must have come before [`detect`] can decide.
 pub const PREFIX_BYTES: usize = 8;
 
-/// What a connection speaks from its first byte to its last.
+/// The protocol of a connection, from its first byte to its last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// Length-prefixed frames, see [`frame`](crate::protocol::frame).
@@ -24,11 +24,11 @@ pub enum Protocol {
 /// Bytes of a handshake message before its content (RFC 8446 4): its kind and its length.
 const HANDSHAKE_HEADER_BYTES: u16 = 4;
 
-/// What is said of a client that begins with a ClientHello.
+/// The error text for a client that begins with a ClientHello.
 pub const TLS_ON_PLAIN_PORT: &str =
     "the client speaks TLS: this port speaks plain HTTP, so write http:// or go by a proxy that ends TLS";
 
-/// What a TLS client is told (RFC 8446 6, RFC 5246 7.2): a fatal alert, `protocol_version`.
+/// The bytes that a TLS client is sent (RFC 8446 6, RFC 5246 7.2): a fatal alert, `protocol_version`.
 pub const TLS_ALERT: [u8; 7] = [0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 70];
 
 /// The connection speaks neither protocol. Holds byte 7 of what it sent.
@@ -39,12 +39,12 @@ pub const TLS_ALERT: [u8; 7] = [0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 70];
 )]
 pub struct UnknownProtocol(pub u8);
 
-/// Decides what a connection speaks by the first 8 bytes that came. What begins like TLS may also be a frame of more
-/// than 2^40 bytes: whoever takes such frames looks at its size first.
+/// Decides by the first 8 bytes which protocol a connection speaks. Bytes that begin like TLS may also be a frame
+/// of more than 2^40 bytes: a caller that takes such frames looks at the size first.
 ///
 /// # Errors
-/// [`UnknownProtocol`] when byte 7 is neither 0, nor CR or LF, nor in 0x20..=0x7e, and what stands before it doesn't
-/// begin a request either: one with a raw byte there gets an answer that says so.
+/// [`UnknownProtocol`] when byte 7 is neither 0, nor CR or LF, nor in 0x20..=0x7e, and the bytes before it don't
+/// begin a request either: a request with a raw byte there gets an answer that says so.
 pub fn detect(prefix: [u8; PREFIX_BYTES]) -> Result<Protocol, UnknownProtocol> {
     if begins_tls(&prefix) {
         return Ok(Protocol::Tls);
@@ -65,7 +65,7 @@ pub fn begins_tls(bytes: &[u8]) -> bool {
         return false;
     };
     let record_bytes = u16::from_be_bytes([record_high, record_low]);
-    // Most hellos fill their record; one may be cut into several.
+    // Most hellos fill their record; a long one may be cut into several.
     let in_record = record_bytes.checked_sub(HANDSHAKE_HEADER_BYTES);
     hello_high < 0x80 && in_record.is_some_and(|in_record| hello_high >= in_record.to_be_bytes()[0])
 }
@@ -79,7 +79,7 @@ pub fn tell_tls(bytes: &[u8]) -> Option<bool> {
     if may_begin && bytes.len() < FORM.len() { None } else { Some(begins_tls(bytes)) }
 }
 
-/// Whether a method's first letters stand at the beginning, behind the empty lines that may.
+/// Whether the bytes begin with the first letters of a method, after empty lines.
 fn begins_request(prefix: &[u8; PREFIX_BYTES]) -> bool {
     const LETTERS: usize = b"GET".len();
     let mut rest = prefix.as_slice();
@@ -138,12 +138,13 @@ mod tests {
     #[test]
     fn hellos_of_tls() {
         for (prefix, expected) in [
-            // openssl and curl, 517 bytes; a short one; one of 1.7 KiB with a post-quantum key; one in several records.
+            // The rows are openssl and curl, 517 bytes; a short hello; one of 1.7 KiB with a post-quantum key; one
+            // in several records.
             ([0x16, 3, 1, 0x02, 0x00, 1, 0, 0x01], true),
             ([0x16, 3, 1, 0x00, 0xc8, 1, 0, 0x00], true),
             ([0x16, 3, 3, 0x06, 0xf0, 1, 0, 0x06], true),
             ([0x16, 3, 1, 0x01, 0x00, 1, 0, 0x06], true),
-            // No hello, no TLS, a length that can't be.
+            // These rows are no hello, no TLS, and an impossible length.
             ([0x16, 3, 1, 0x02, 0x00, 2, 0, 0x01], false),
             ([0x16, 2, 1, 0x02, 0x00, 1, 0, 0x01], false),
             ([0x16, 3, 9, 0x02, 0x00, 1, 0, 0x01], false),
@@ -176,7 +177,7 @@ mod tests {
         #[test]
         fn every_size_up_to_the_limit_is_a_frame(size in 0..=FRAME_BYTES_LIMIT) {
             let header = encode_header(size);
-            // See detect: only above 2^40.
+            // A frame can look like TLS only above 2^40 bytes, see `detect`.
             let is_like_tls = begins_tls(&header) && size > 1 << 40;
             let expected = if is_like_tls { Protocol::Tls } else { Protocol::Frame };
             prop_assert_eq!(detect(header), Ok(expected));

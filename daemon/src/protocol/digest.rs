@@ -9,7 +9,7 @@ use std::fmt;
 
 use sfv::{BareItem, DictSerializer, Dictionary, Item, KeyRef, ListEntry, Parser, key_ref};
 
-/// An algorithm that digests are computed with.
+/// A digest algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     /// SHA-256 (RFC 6234).
@@ -19,16 +19,16 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All of them, the one that is preferred where a client doesn't care first.
+    /// All algorithms, the one that is preferred where a client doesn't care first.
     pub const ALL: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Crc32c];
 
-    /// Its key in the registry.
+    /// Returns the algorithm's key in the registry.
     #[must_use]
     pub fn key(self) -> &'static str {
         self.key_ref().as_str()
     }
 
-    /// How many bytes its digests have.
+    /// Returns the length of the algorithm's digests in bytes.
     #[must_use]
     pub fn length(self) -> usize {
         match self {
@@ -56,14 +56,14 @@ impl fmt::Display for Algorithm {
 /// A digest, of the length that its algorithm gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Digest {
-    /// Of [`Algorithm::Sha256`].
+    /// A digest by [`Algorithm::Sha256`].
     Sha256([u8; 32]),
-    /// Of [`Algorithm::Crc32c`].
+    /// A digest by [`Algorithm::Crc32c`].
     Crc32c([u8; 4]),
 }
 
 impl Digest {
-    /// A digest out of its bytes; `None` when they are too few or too many.
+    /// Makes a digest out of its bytes; `None` when they are too few or too many.
     #[must_use]
     pub fn new(algorithm: Algorithm, bytes: &[u8]) -> Option<Digest> {
         match algorithm {
@@ -72,7 +72,7 @@ impl Digest {
         }
     }
 
-    /// What it was computed with.
+    /// Returns the algorithm of the digest.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         match self {
@@ -81,7 +81,7 @@ impl Digest {
         }
     }
 
-    /// Its bytes.
+    /// Returns the bytes of the digest.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         match self {
@@ -91,14 +91,15 @@ impl Digest {
     }
 }
 
-/// The bytes as a structured field spells them, `:BASE64:`.
+/// Writes the bytes as a structured field spells them, `:BASE64:`.
 impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&sfv::ItemSerializer::new().bare_item(self.bytes()).finish())
     }
 }
 
-/// Why a digest field can't be verified against. Each is answered with 400: whoever sends a digest wants it checked.
+/// Why a digest field can't be verified against. Each of these is answered with 400: a client that sends a digest
+/// wants it checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
     /// The field is no dictionary of RFC 9651.
@@ -107,21 +108,21 @@ pub enum DigestError {
     /// The value is no byte sequence.
     #[error("the value of {algorithm} in a digest field is no byte sequence; write `{algorithm}=:BASE64:`")]
     NoBytes {
-        /// The algorithm it stands behind.
+        /// The algorithm that the value stands behind.
         algorithm: Algorithm,
     },
     /// The algorithm can't have computed the value.
     #[error("a digest of {algorithm} has {} bytes, and the one that was sent has {length}", .algorithm.length())]
     Length {
-        /// The algorithm it stands behind.
+        /// The algorithm that the value stands behind.
         algorithm: Algorithm,
-        /// Its length in bytes.
+        /// The length of the value in bytes.
         length: usize,
     },
 }
 
-/// Reads `Repr-Digest` or `Content-Digest`, its lines joined with `, `. Algorithms that aren't known here are ignored
-/// (RFC 9530 2: so may a receiver do with any).
+/// Reads `Repr-Digest` or `Content-Digest`, its lines joined with `, `. Algorithms that aren't known here are
+/// ignored, as a receiver may do with any (RFC 9530 2).
 ///
 /// # Errors
 /// [`DigestError`] for a field that is malformed, and for values that a known algorithm can't have computed.
@@ -139,8 +140,8 @@ pub fn parse(field: &[u8]) -> Result<Vec<Digest>, DigestError> {
     Ok(digests)
 }
 
-/// The value of a `Repr-Digest` or `Content-Digest` field; `None` without a digest, since an empty dictionary isn't
-/// sent (RFC 9651 4.1).
+/// Formats the value of a `Repr-Digest` or `Content-Digest` field; `None` without a digest, since an empty
+/// dictionary isn't sent (RFC 9651 4.1).
 #[must_use]
 pub fn format(digests: &[Digest]) -> Option<String> {
     let mut members = DictSerializer::new();
@@ -150,11 +151,11 @@ pub fn format(digests: &[Digest]) -> Option<String> {
     members.finish()
 }
 
-/// Highest preference in `Want-Repr-Digest` (RFC 9530 4); 0 means not acceptable.
+/// The highest preference in `Want-Repr-Digest` (RFC 9530 4); 0 means not acceptable.
 const PREFERENCE_MAX: i64 = 10;
 
-/// The algorithms that `Want-Repr-Digest` names, most wanted first. It is a hint (RFC 9530 4): what is malformed or
-/// unknown in it is ignored.
+/// Returns the algorithms that `Want-Repr-Digest` names, most wanted first. The field is a hint (RFC 9530 4):
+/// malformed or unknown parts are ignored.
 #[must_use]
 pub fn wanted(field: &[u8]) -> Vec<Algorithm> {
     let Ok(members) = Parser::new(field).parse::<Dictionary>() else { return Vec::new() };
@@ -164,7 +165,7 @@ pub fn wanted(field: &[u8]) -> Vec<Algorithm> {
     };
     let acceptable = |algorithm: &Algorithm| (1..=PREFERENCE_MAX).contains(&preference(algorithm));
     let mut algorithms: Vec<Algorithm> = Algorithm::ALL.into_iter().filter(acceptable).collect();
-    // Stable: where preferences are equal our own order decides.
+    // The sort is stable: where preferences are equal our own order decides.
     algorithms.sort_by_key(|algorithm| -preference(algorithm));
     algorithms
 }

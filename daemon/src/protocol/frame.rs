@@ -1,14 +1,14 @@
 //! Frames: 8 bytes little-endian signed size, then that many bytes, answered with `done` once the sink has
 //! them all.
 
-/// Size of the header before each payload.
+/// Bytes of the header before each payload.
 pub const HEADER_BYTES: usize = 8;
 
 /// The highest value that `frame_bytes_max` may take, in bytes. Above it byte 7 of a header would no longer
 /// be 0 and [`detect`](crate::protocol::detect::detect) could not tell a frame from an HTTP request.
 pub const FRAME_BYTES_LIMIT: u64 = (1 << 56) - 1;
 
-/// What the sender of a frame gets once the sink has the whole payload.
+/// The bytes that the sender of a frame gets once the sink has the whole payload.
 pub const ACKNOWLEDGEMENT: [u8; 4] = *b"done";
 
 /// Why a frame was not acknowledged. The connection is closed after each of them.
@@ -17,7 +17,7 @@ pub enum FrameError {
     /// The size field, which is signed, is below zero.
     #[error("frame size {size} is negative: the header is the payload's size as 8 bytes, little-endian")]
     Negative {
-        /// The size as sent.
+        /// The size as sent, in bytes.
         size: i64,
     },
     /// The size is above the configured limit.
@@ -26,9 +26,9 @@ pub enum FrameError {
          frame_bytes_max"
     )]
     OverLimit {
-        /// The size as sent.
+        /// The size as sent, in bytes.
         size: u64,
-        /// The limit in force.
+        /// The limit in force, in bytes.
         frame_bytes_max: u64,
     },
     /// The peer ended the connection inside the header.
@@ -36,31 +36,31 @@ pub enum FrameError {
         "frame was cut off: {received} of {HEADER_BYTES} bytes of its header came before the peer ended the connection"
     )]
     HeaderTruncated {
-        /// Bytes of the header that came.
+        /// The bytes of the header that came.
         received: usize,
     },
-    /// The header did not become whole in time.
+    /// The header wasn't complete in time.
     #[error(
         "frame came too slowly: {received} of {HEADER_BYTES} bytes of its header within receive_timeout_ms, \
          {timeout_ms}"
     )]
     HeaderLate {
-        /// Bytes of the header that came.
+        /// The bytes of the header that came.
         received: usize,
-        /// The time that it had.
+        /// The time allowed for the header, in milliseconds.
         timeout_ms: u64,
     },
-    /// Nothing more of the payload came for too long.
+    /// No further byte of the payload came for too long.
     #[error(
         "frame came too slowly: {received} of {expected} payload bytes, and then none within receive_timeout_ms, \
          {timeout_ms}"
     )]
     Late {
-        /// Payload bytes that the header announced.
+        /// The payload bytes that the header announced.
         expected: u64,
-        /// Payload bytes that came.
+        /// The payload bytes that came.
         received: u64,
-        /// The time without any.
+        /// The time without a byte, in milliseconds.
         timeout_ms: u64,
     },
     /// The frame came with less than the minimum of progress.
@@ -68,16 +68,16 @@ pub enum FrameError {
         "frame came too slowly: fewer than progress_bytes_min bytes a second, {received} of its payload bytes so far"
     )]
     TooSlow {
-        /// Payload bytes that came.
+        /// The payload bytes that came.
         received: u64,
     },
-    /// The frame had to make room.
+    /// The frame's connection had to make room for another.
     #[error("frame made room for others: connections_max is reached, or descriptors are used up")]
     Evicted,
-    /// This side ended inside the frame.
+    /// This side ended inside the frame, since the daemon drained.
     #[error("frame was not waited for: the daemon stopped after {received} of its payload bytes")]
     Drained {
-        /// Payload bytes that came.
+        /// The payload bytes that came.
         received: u64,
     },
     /// The peer ended the connection inside the payload.
@@ -85,14 +85,14 @@ pub enum FrameError {
         "frame was cut off: {received} of {expected} payload bytes came before the peer ended the connection"
     )]
     Truncated {
-        /// Payload bytes that the header announced.
+        /// The payload bytes that the header announced.
         expected: u64,
-        /// Payload bytes that came.
+        /// The payload bytes that came.
         received: u64,
     },
 }
 
-/// The payload size, in bytes, that a header announces.
+/// Decodes the payload size, in bytes, that a header announces.
 ///
 /// # Errors
 /// [`FrameError::Negative`] below zero, [`FrameError::OverLimit`] above `frame_bytes_max`.
@@ -105,7 +105,7 @@ pub fn decode_header(header: [u8; HEADER_BYTES], frame_bytes_max: u64) -> Result
     Ok(size)
 }
 
-/// The header of a frame with `size` payload bytes. Sizes above [`FRAME_BYTES_LIMIT`] encode as well, but
+/// Encodes the header of a frame with `size` payload bytes. Sizes above [`FRAME_BYTES_LIMIT`] encode as well, but
 /// every receiver refuses them.
 #[must_use]
 pub fn encode_header(size: u64) -> [u8; HEADER_BYTES] {

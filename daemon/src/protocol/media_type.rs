@@ -1,16 +1,16 @@
-//! The media type that a file's name promises.
+//! Media types by the names of files.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// What is said of a name whose extension means nothing: RFC 9110 8.3 leaves the guess to the client.
+/// The media type of a name without a known extension: RFC 9110 8.3 leaves the guess to the client.
 const UNKNOWN: &str = "application/octet-stream";
 
-/// Extensions that `mime_guess` doesn't know, or knows by a name that clients don't take: what nginx and mime-db say,
-/// in alphabetical order. Players ask for the type of a playlist and of its segments, browsers refuse modules by the
-/// wrong one, and a disk image isn't a photograph.
+/// Extensions that `mime_guess` doesn't know, or knows by a type that clients don't take, with the types of nginx
+/// and mime-db, in alphabetical order. Players ask for the type of a playlist and of its segments, browsers refuse
+/// modules by the wrong one, and a disk image isn't a photograph.
 const OURS: [(&str, &str); 54] = [
     ("3mf", "model/3mf"),
     ("appimage", "application/vnd.appimage"),
@@ -68,11 +68,11 @@ const OURS: [(&str, &str); 54] = [
     ("zsync", "application/x-zsync"),
 ];
 
-/// The longest extension of [`OURS`].
+/// The longest extension of [`OURS`], in bytes.
 const EXTENSION_BYTES_MAX: usize = 8;
 
-/// The `Content-Type` of a file by its extension, without regard to case. Text is announced as UTF-8, since
-/// without a charset a browser falls back to a legacy encoding of its locale.
+/// Returns the `Content-Type` of a file by its extension, without regard to case. Text is announced as UTF-8,
+/// since without a charset a browser falls back to a legacy encoding of its locale.
 #[must_use]
 pub fn content_type(name: &[u8]) -> Cow<'static, str> {
     let guess =
@@ -118,7 +118,7 @@ mod tests {
         }
     }
 
-    /// As nginx 1.28 and mime-db 1.54 have them, and the specification where the two differ.
+    /// The types are those of nginx 1.28 and mime-db 1.54, and of the specification where the two differ.
     #[test]
     fn types_that_clients_depend_on() {
         let table = [

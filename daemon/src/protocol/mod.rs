@@ -1,5 +1,5 @@
-//! What the bytes on the data port mean: sans-I/O and pure. Nothing here reads a socket, a file or a clock,
-//! so every rule is a table test and every parser a property test.
+//! The protocols of the data port, sans-I/O and pure. Nothing here reads a socket, a file or a clock, so every
+//! rule is a table test and every parser a property test.
 //!
 //! | module | question it answers |
 //! |---|---|
@@ -12,14 +12,14 @@
 //! | [`conditional`] | 200, 304 or 412; whether a write may go on |
 //! | [`range`] | 200, 206 or 416, and which bytes |
 //! | [`content_range`] | which bytes of a file the body of a request is |
-//! | [`digest`] | what a file or a body must hash to |
+//! | [`digest`] | the digests of a file or a body |
 //! | [`upload`] | resumable uploads: what a request asks, and the rules of the answer |
-//! | `upload_fields` | what the fields of resumable uploads say in one request |
+//! | `upload_fields` | the fields of resumable uploads in one request |
 //! | [`multipart`] | the body of a 206 with several ranges |
 //! | [`media_type`] | the `Content-Type` of a name |
 //! | [`date`] | HTTP and ISO dates, without the panics outside the years 1970 to 9999 |
 //! | [`problem`] | error bodies and reason phrases |
-//! | [`proxy_header`] | whom a proxy says that it stands for, ahead of a connection's first byte |
+//! | [`proxy_header`] | the client that a proxy names ahead of a connection's first byte |
 
 pub mod conditional;
 pub mod content_range;

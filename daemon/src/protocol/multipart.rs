@@ -12,19 +12,19 @@ pub enum Segment {
     File(ByteRange),
 }
 
-/// The body of one answer.
+/// The planned body of one answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Multipart {
-    /// What separates the parts, without its dashes.
+    /// The text that separates the parts, without its dashes.
     pub boundary: String,
-    /// Text and file in turn; begins and ends with text.
+    /// The segments, text and file in turn, beginning and ending with text.
     pub segments: Vec<Segment>,
-    /// Bytes of all segments together.
+    /// The bytes of all segments together.
     pub content_length: u64,
 }
 
 impl Multipart {
-    /// The `Content-Type` of the answer; each part carries the file's own.
+    /// Returns the `Content-Type` of the answer; each part carries the file's own.
     #[must_use]
     pub fn content_type(&self) -> String {
         format!("multipart/byteranges; boundary={}", self.boundary)
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The body as a client would get it.
+    /// Returns the body as a client would get it.
     fn render(multipart: &Multipart, file: &[u8]) -> Vec<u8> {
         let mut body = Vec::new();
         for segment in &multipart.segments {

@@ -1,15 +1,15 @@
-//! Names: which file below the root a request path means, and how foreign bytes are written into a log.
+//! Names: the file below the root that a request path means, and the escaping of foreign bytes for logs.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 
-/// How many bytes [`escape_for_log`] looks at. A target may have 8 KiB; a log line that long helps nobody.
+/// The most bytes that [`escape_for_log`] shows. A target may have 8 KiB; a log line that long helps nobody.
 pub const LOGGED_BYTES_MAX: usize = 512;
 
-/// The segment that only uploads may have in their names: the directory in which what has arrived of them lies. It is
-/// never served nor listed.
+/// The segment that is reserved for uploads: the directory that their partials lie in. It is never served nor
+/// listed.
 pub const RESERVED_SEGMENT: &str = ".streamd-uploads";
 
 /// A path relative to the root, decoded and normalised: no leading `/`, no empty, `.` or `..` segment, no NUL. Every
@@ -42,7 +42,7 @@ impl Name {
         Ok(Name(remove_dot_segments(&decoded)))
     }
 
-    /// The name that [`Name::text`] writes like this, where there is one.
+    /// Returns the name that [`Name::text`] writes like this, if there is one.
     #[must_use]
     pub fn of_text(text: &str) -> Option<Name> {
         let bytes = path_of_text(text)?;
@@ -56,7 +56,7 @@ impl Name {
         text_of_path(&self.0)
     }
 
-    /// The name, relative to the root; ends in `/` when the request path did.
+    /// Returns the name, relative to the root; it ends in `/` when the request path did.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -69,19 +69,19 @@ impl Name {
         self.0.is_empty() || self.0.ends_with(b"/")
     }
 
-    /// Whether the name begins with this other one and a slash.
+    /// Whether the name begins with `directory` and a slash.
     #[must_use]
     pub fn lies_in(&self, directory: &[u8]) -> bool {
         self.0.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/"))
     }
 
-    /// Whether any segment is [`RESERVED_SEGMENT`], in whatever case: a file system may know none.
+    /// Whether any segment is [`RESERVED_SEGMENT`], in whatever case, since a file system may ignore case.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         self.0.split(|&byte| byte == b'/').any(is_reserved_segment)
     }
 
-    /// The upload that the name means, where it is `DIRECTORY/.streamd-uploads/ID`.
+    /// Returns the upload that the name means, where it is `DIRECTORY/.streamd-uploads/ID`.
     #[must_use]
     pub fn upload_resource(&self) -> Option<UploadResource> {
         let slash = memchr::memrchr(b'/', &self.0)?;
@@ -125,29 +125,30 @@ pub fn path_of_text(text: &str) -> Option<Cow<'_, [u8]>> {
     (text_of_path(&path) == text).then_some(path)
 }
 
-/// An upload that can be gone on with under a name of its own, until it gets the one that it was made for.
+/// An upload that can be continued under a name of its own, until it gets the one that it was made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadResource {
-    /// The directory that what has arrived lies in; its last segment is [`RESERVED_SEGMENT`].
+    /// The directory that its partial lies in; its last segment is [`RESERVED_SEGMENT`].
     pub staging: Name,
-    /// Which upload of that directory it is.
+    /// The id of the upload in that directory.
     pub id: UploadId,
 }
 
-/// What one segment of a path in a URL holds escaped: all but the unreserved characters of RFC 3986 2.3.
+/// The characters that a segment of a path must escape: all but the `unreserved` ones of RFC 3986 2.3.
 pub const SEGMENT_ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The same of a path of several segments.
 pub const PATH_ESCAPED: &AsciiSet = &SEGMENT_ESCAPED.remove(b'/');
 
 impl UploadResource {
-    /// An upload whose staging directory is that of the root.
+    /// Makes the resource of an upload in the root's staging directory.
     #[must_use]
     pub fn of_root(id: UploadId) -> UploadResource {
         UploadResource { staging: Name(RESERVED_SEGMENT.into()), id }
     }
 
-    /// An upload whose staging directory is in this directory: a name's bytes, or `.` for the root.
+    /// Makes the resource of an upload whose staging directory is in this directory: a name's bytes, or `.` for the
+    /// root.
     #[must_use]
     pub fn beside(directory: &[u8], id: UploadId) -> UploadResource {
         match directory {
@@ -159,19 +160,20 @@ impl UploadResource {
         }
     }
 
-    /// Its path as a URL has it, for `Location`.
+    /// Returns the path as a URL has it, for `Location`.
     #[must_use]
     pub fn path(&self) -> String {
         format!("/{}/{}", percent_encode(&self.staging.0, PATH_ESCAPED), self.id)
     }
 }
 
-/// Which upload: 32 lower-case hexadecimal digits. Drawn at random, since whoever knows one may go on with its upload.
+/// The id of an upload: 32 lower-case hexadecimal digits. It is drawn at random, since whoever knows it may
+/// continue the upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UploadId(pub u128);
 
 impl UploadId {
-    /// The id that is spelled as [`fmt::Display`] spells it, and in no other way.
+    /// Parses an id that is spelled as [`fmt::Display`] spells it, and in no other way.
     #[must_use]
     pub fn parse(text: &str) -> Option<UploadId> {
         let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -188,23 +190,23 @@ impl fmt::Display for UploadId {
     }
 }
 
-/// Why a path is no name. Each is answered with 400.
+/// Why a path is no name. Each of these is answered with 400.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// A `%` without two hexadecimal digits.
+    /// The path has a `%` without two hexadecimal digits.
     #[error(
         "the path holds `{escape}`, where `%` must be followed by two hexadecimal digits (write `%` as `%25`)"
     )]
     Escape {
-        /// The `%` and what follows it, escaped for logs.
+        /// The `%` and the bytes after it, escaped for logs.
         escape: String,
     },
-    /// The one byte that no name on Linux may hold.
+    /// The path has the one byte that no name on Linux may hold.
     #[error("the path holds a NUL, which no name can hold")]
     Nul,
 }
 
-/// Foreign bytes as text for a log line or an error: printable ASCII as it is, everything else and `"` and
+/// Writes foreign bytes as text for a log line or an error: printable ASCII as it is, everything else and `"` and
 /// `\` as `\xNN`. Past [`LOGGED_BYTES_MAX`] bytes of input it ends in `...`.
 #[must_use]
 pub fn escape_for_log(bytes: &[u8]) -> String {
@@ -239,13 +241,13 @@ fn escape_up_to(bytes: &[u8], bytes_max: usize, is_plain: impl Fn(u8) -> bool) -
     text
 }
 
-/// As [`escape_for_log`], without a copy of what may stand as it is.
+/// Escapes as [`escape_for_log`] does, without a copy where nothing has to be escaped.
 #[must_use]
 pub fn escaped_for_log(bytes: &(impl AsRef<[u8]> + ?Sized)) -> Cow<'_, str> {
     escaped_up_to(bytes.as_ref(), LOGGED_BYTES_MAX)
 }
 
-/// [`escaped_for_log`] of bytes, of which `bytes_max` are shown.
+/// Escapes as [`escaped_for_log`] does, and shows at most `bytes_max` bytes.
 #[must_use]
 pub fn escaped_up_to(bytes: &[u8], bytes_max: usize) -> Cow<'_, str> {
     if bytes.len() <= bytes_max
@@ -257,8 +259,8 @@ pub fn escaped_up_to(bytes: &[u8], bytes_max: usize) -> Cow<'_, str> {
     Cow::Owned(escape_up_to(bytes, bytes_max, is_plain))
 }
 
-/// The same of a sentence of ours, in which what others sent is escaped already: doing so again would show a byte
-/// that nobody sent.
+/// Cuts and escapes a sentence of ours, in which foreign bytes are escaped already: escaping backslashes again
+/// would show a byte that nobody sent.
 #[must_use]
 pub fn sentence_up_to(sentence: &str, bytes_max: usize) -> Cow<'_, str> {
     if sentence.len() <= bytes_max && are_all(sentence.as_bytes(), is_plain_in_sentence) {
@@ -267,7 +269,7 @@ pub fn sentence_up_to(sentence: &str, bytes_max: usize) -> Cow<'_, str> {
     Cow::Owned(escape_up_to(sentence.as_bytes(), bytes_max, is_plain_in_sentence))
 }
 
-/// Without an early end this is done by sixteen bytes at a time.
+/// Tests all bytes: without an early end the compiler handles sixteen at a time.
 fn are_all(bytes: &[u8], is_plain: impl Fn(u8) -> bool) -> bool {
     bytes.iter().fold(true, |plain, &byte| plain & is_plain(byte))
 }
@@ -278,7 +280,7 @@ fn is_escape(bytes: &[u8]) -> bool {
 }
 
 fn remove_dot_segments(path: &[u8]) -> Vec<u8> {
-    // Empty or ending in '/' between any two segments.
+    // The name is empty or ends in '/' between any two segments.
     let mut name = Vec::with_capacity(path.len() + 1);
     let mut ends_in_file = false;
     for segment in path.split(|&byte| byte == b'/') {

@@ -8,14 +8,14 @@ use serde_json::Value;
 /// The media type of [`document`].
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
-/// The longest `detail`: some sentences, with what of the request they repeat. A request may be longer than any answer
-/// should be.
+/// The longest `detail`, in bytes: some sentences, with the parts of the request that they quote. A request may be
+/// longer than any answer should be.
 pub const DETAIL_BYTES_MAX: usize = 1024;
 
-/// What stands where a text was cut.
+/// The mark at the place where a text was cut.
 const CUT_MARK: &str = "\u{2026}";
 
-/// A text as far as `bytes_max` goes, with a mark where it goes on.
+/// Cuts a text to `bytes_max`, with a mark where it goes on.
 #[must_use]
 pub fn shortened(text: &str, bytes_max: usize) -> Cow<'_, str> {
     if text.len() <= bytes_max {
@@ -28,29 +28,31 @@ pub fn shortened(text: &str, bytes_max: usize) -> Cow<'_, str> {
     Cow::Owned([&text[..end], CUT_MARK].concat())
 }
 
-/// What kind of problem a document tells of: its `type`, by which a program knows what its members mean. All but the
-/// first are of the registry at <https://www.iana.org/assignments/http-problem-types>, or on their way there.
+/// The kind of problem that a document describes: its `type`, by which a program knows the meaning of its members.
+/// All but the first are in the registry at <https://www.iana.org/assignments/http-problem-types>, or on their way
+/// there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Nothing more than the status says (RFC 9457 4.2.1).
+    /// The problem is what the status says (RFC 9457 4.2.1).
     AboutBlank,
-    /// An upload goes on at another offset; members `expected-offset` and `provided-offset`
+    /// The upload goes on at another offset; the members are `expected-offset` and `provided-offset`
     /// (draft-ietf-httpbis-resumable-upload 7.1).
     MismatchingOffset,
-    /// An upload that is complete takes nothing more (the same, 7.2).
+    /// The upload is complete and takes nothing more (draft-ietf-httpbis-resumable-upload 7.2).
     CompletedUpload,
-    /// The lengths that a client gave for one upload differ (the same, 7.3).
+    /// The lengths that a client gave for one upload differ (draft-ietf-httpbis-resumable-upload 7.3).
     InconsistentLength,
-    /// A digest that its algorithm can't have computed; member `invalid_digests`
+    /// A digest can't come from its algorithm; the member is `invalid_digests`
     /// (draft-ietf-httpapi-digest-fields-problem-types-06 3.2).
     InvalidDigest,
-    /// What came has another digest than was sent along; member `mismatched_digests` (the same, 3.3). The digest that
-    /// was computed stays here, as that section advises.
+    /// The content has another digest than was sent along; the member is `mismatched_digests`
+    /// (draft-ietf-httpapi-digest-fields-problem-types-06 3.3). The digest that was computed isn't told, as that
+    /// section advises.
     MismatchedDigest,
 }
 
 impl Kind {
-    /// Type and title; about:blank has its title from the status.
+    /// Returns type and title; about:blank has its title from the status.
     fn registered(self) -> (&'static str, Option<&'static str>) {
         match self {
             Kind::AboutBlank => ("about:blank", None),
@@ -78,8 +80,8 @@ impl Kind {
     }
 }
 
-/// One problem document of `kind` as a line of JSON, its extension members (RFC 9457 3.2) last and in their order.
-/// Their names must not be those of the four members that every document has.
+/// Writes a problem document of `kind` as a line of JSON, its extension members (RFC 9457 3.2) last and in their
+/// order. Their names must not be those of the four members that every document has.
 #[must_use]
 pub fn document_of(kind: Kind, status: u16, detail: &str, members: &[(&str, Value)]) -> String {
     let (uri, title) = kind.registered();
@@ -94,14 +96,14 @@ pub fn document_of(kind: Kind, status: u16, detail: &str, members: &[(&str, Valu
     text
 }
 
-/// One problem document as a line of JSON: `about:blank`, so that the title is the status's own phrase and
+/// Writes a problem document as a line of JSON: `about:blank`, so that the title is the status's own phrase and
 /// `detail` says what was wrong with this request.
 #[must_use]
 pub fn document(status: u16, detail: &str) -> String {
     document_of(Kind::AboutBlank, status, detail, &[])
 }
 
-/// The phrase registered for a status code; `Unassigned` for one this daemon never sends.
+/// Returns the phrase registered for a status code; `Unassigned` for one this daemon never sends.
 #[must_use]
 pub fn reason(status: u16) -> &'static str {
     match status {

@@ -1,16 +1,17 @@
-//! The PROXY protocol, versions 1 and 2: what a proxy says ahead of a connection's first byte about whom it stands for
-//! (HAProxy's `doc/proxy-protocol.txt`). Whether it may be believed is the reader's question: anybody can send one.
+//! The PROXY protocol, versions 1 and 2: a header ahead of a connection's first byte, in which a proxy names its
+//! client (HAProxy's `doc/proxy-protocol.txt`). Whether it may be believed is the reader's question: anybody can
+//! send one.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::protocol::detect::PREFIX_BYTES;
 use crate::protocol::name::escape_for_log;
 
-/// The longest header of version 1, its line break included (2.1).
+/// The longest header of version 1, in bytes, its line break included (2.1).
 pub const V1_BYTES_MAX: usize = 107;
 
-/// The longest header of version 2 that is taken: nginx's limit. Addresses fill at most 216 bytes, and what follows
-/// them (names, certificates' subjects) is skipped.
+/// The longest header of version 2 that is taken, in bytes: nginx's limit. Addresses fill at most 216 bytes, and
+/// the rest (names, certificates' subjects) is skipped.
 pub const V2_BYTES_MAX: usize = 4096;
 
 const V1_NAME: &[u8] = b"PROXY ";
@@ -19,76 +20,76 @@ const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Bytes of a header of version 2 before its addresses: signature, command, family, length.
 const V2_FIXED_BYTES: usize = 16;
 
-/// Bytes of two addresses and two ports (2.2), and of two paths of UNIX sockets.
+/// Bytes of two addresses and two ports (2.2), or of two paths of UNIX sockets.
 const V4_BYTES: usize = 12;
 const V6_BYTES: usize = 36;
 const UNIX_BYTES: usize = 216;
 
-/// Whom the sender of a header stands for.
+/// The client that the sender of a header stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Itself: it connected of its own accord (`LOCAL`), to see whether anybody answers, say.
+    /// The sender itself: it connected of its own accord (`LOCAL`), for instance to check that somebody answers.
     Itself,
-    /// A client that it doesn't name: `UNKNOWN`, a UNIX socket, or a family that isn't TCP.
+    /// A client without a name: `UNKNOWN`, a UNIX socket, or a family that isn't TCP.
     Unnamed,
-    /// This client.
+    /// A client with this address.
     Client(SocketAddr),
 }
 
-/// What the bytes received so far amount to.
+/// The result of parsing the bytes received so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderProgress {
     /// A header has begun, or may have.
     Incomplete,
-    /// What came is no header.
+    /// The bytes are no header.
     Absent,
-    /// A whole one.
+    /// A whole header has come.
     Complete {
-        /// Whom it names.
+        /// The client that the header names.
         origin: Origin,
-        /// Bytes of the buffer that belong to it.
+        /// The bytes of the buffer that belong to the header.
         header_bytes: usize,
     },
 }
 
-/// What begins like a header and is none.
+/// Why bytes that begin like a header are none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyHeaderError {
-    /// Without its end.
+    /// The line has no end within the limit.
     #[error("the PROXY header's line doesn't end within {V1_BYTES_MAX} bytes")]
     LineTooLong,
-    /// Not what 2.1 describes. Escaped.
+    /// The line isn't what 2.1 describes. It is escaped.
     #[error(
         "the PROXY header `{line}` is not `PROXY TCP4|TCP6 ADDRESS ADDRESS PORT PORT` or `PROXY UNKNOWN`"
     )]
     Line {
-        /// The line.
+        /// The text of the line.
         line: String,
     },
-    /// Its first bytes are the signature's and the rest isn't.
+    /// The first bytes are the signature's and the others aren't.
     #[error("the PROXY header's signature is cut off or changed")]
     Signature,
-    /// Neither `LOCAL` nor `PROXY`, or of another version.
+    /// The command is neither `LOCAL` nor `PROXY`, or of another version.
     #[error("the PROXY header has version and command 0x{0:02x}, and 0x20 and 0x21 are known")]
     Command(u8),
-    /// One that the protocol reserves.
+    /// The family is one that the protocol reserves.
     #[error("the PROXY header has the address family and transport 0x{0:02x}, which there isn't")]
     Family(u8),
-    /// No room for the addresses of its family.
+    /// The header has no room for the addresses of its family.
     #[error("the PROXY header announces {bytes} bytes of addresses, too few for family 0x{family:02x}")]
     TooShort {
         /// The family and the transport.
         family: u8,
-        /// What is announced.
+        /// The announced bytes of addresses.
         bytes: usize,
     },
-    /// Above the limit.
+    /// The header is longer than the limit.
     #[error("the PROXY header has {0} bytes, and {V2_BYTES_MAX} are taken")]
     TooLong(usize),
 }
 
-/// Whether bytes begin a header of either version; `None` while too few have come to tell. No frame begins so, whose
-/// byte 7 is 0, and no request: no method is called `PROXY`, and none holds a NUL.
+/// Whether bytes begin a header of either version; `None` while too few have come to decide. No frame begins so,
+/// whose byte 7 is 0, and no request: no method is called `PROXY`, and none holds a NUL.
 #[must_use]
 pub fn begins(bytes: &[u8]) -> Option<bool> {
     let known = &bytes[..bytes.len().min(PREFIX_BYTES)];
@@ -102,8 +103,8 @@ pub fn begins(bytes: &[u8]) -> Option<bool> {
     Some(!is_like_v1 || matches!(&known[V1_NAME.len()..], b"TC" | b"UN"))
 }
 
-/// Reads the header at the start of `buffer`. To be called again, with the buffer from its start, when more bytes have
-/// come after [`HeaderProgress::Incomplete`].
+/// Reads the header at the start of `buffer`. It is called again, with the buffer from its start, when more bytes
+/// have come after [`HeaderProgress::Incomplete`].
 ///
 /// # Errors
 /// [`ProxyHeaderError`] as soon as no further bytes could mend it.
@@ -128,10 +129,10 @@ fn parse_v1(buffer: &[u8]) -> Result<HeaderProgress, ProxyHeaderError> {
     Ok(HeaderProgress::Complete { origin, header_bytes: line_feed + 1 })
 }
 
-/// Whom the line without its break names; `None` where it isn't what it must be.
+/// Returns the client that a line without its break names; `None` where it isn't a valid line.
 fn v1_origin(line: &[u8]) -> Option<Origin> {
     let rest = line.strip_prefix(V1_NAME)?;
-    // Whatever else stands there has to be ignored (2.1).
+    // Any text behind UNKNOWN has to be ignored (2.1).
     if rest == b"UNKNOWN" || rest.starts_with(b"UNKNOWN ") {
         return Some(Origin::Unnamed);
     }
@@ -148,7 +149,7 @@ fn v1_origin(line: &[u8]) -> Option<Origin> {
     (is_of_family(source) && is_of_family(target)).then(|| Origin::Client(canonical(client)))
 }
 
-/// Digits alone, without leading zeros (2.1): `parse` would take a sign.
+/// Parses digits alone, without leading zeros (2.1): `parse` would take a sign.
 fn port(text: &str) -> Option<u16> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     let has_leading_zero = text.len() > 1 && text.starts_with('0');
@@ -181,9 +182,9 @@ fn parse_v2(buffer: &[u8]) -> Result<HeaderProgress, ProxyHeaderError> {
 fn v2_origin(family: u8, block: &[u8]) -> Result<Origin, ProxyHeaderError> {
     let too_short = ProxyHeaderError::TooShort { family, bytes: block.len() };
     let (needed_bytes, is_tcp) = match family {
-        // Nothing is said.
+        // The header names no client.
         0x00 => (0, false),
-        // TCP and UDP over IPv4, over IPv6, and UNIX sockets of two kinds.
+        // The families are TCP and UDP over IPv4, over IPv6, and UNIX sockets of two kinds.
         0x11 => (V4_BYTES, true),
         0x12 => (V4_BYTES, false),
         0x21 => (V6_BYTES, true),
@@ -214,7 +215,7 @@ fn v2_origin(family: u8, block: &[u8]) -> Result<Origin, ProxyHeaderError> {
 /// The header of a connection that a proxy makes of its own accord (`LOCAL`, version 2).
 pub const LOCAL_HEADER: [u8; V2_FIXED_BYTES] = *b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
-/// A mapped address (RFC 4291 2.5.5.2) is the IPv4 address that it holds.
+/// Turns a mapped address (RFC 4291 2.5.5.2) into the IPv4 address that it holds.
 fn canonical(client: SocketAddr) -> SocketAddr {
     SocketAddr::new(client.ip().to_canonical(), client.port())
 }

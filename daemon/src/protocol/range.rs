@@ -1,35 +1,35 @@
 //! Byte ranges (RFC 9110 14.1.2). Where the RFC leaves a choice this does what nginx does.
 
-/// The most ranges one answer may have. zsync asks for 20 at once, others for up to 200 blocks of a file that changed.
-/// Each costs a part header and three calls, and thousands of tiny ones would make a server work far harder than the
-/// client (CVE-2011-3192); of so many nobody else on the worker notices, since a turn takes a few parts alone.
+/// The most ranges of one answer. zsync asks for 20 at once, others for up to 200 blocks of a file that changed.
+/// Each costs a part header and three calls, and thousands of tiny ones would make a server work far harder than
+/// the client (CVE-2011-3192); 256 don't disturb other clients of the worker, since a turn takes only a few parts.
 pub const RANGES_MAX: usize = 256;
 
 /// A run of bytes of one file; from [`select`] it is never empty and lies inside the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ByteRange {
-    /// Offset of the first byte.
+    /// The offset of the first byte.
     pub start: u64,
-    /// How many bytes.
+    /// The number of bytes.
     pub length: u64,
 }
 
 impl ByteRange {
-    /// Offset of the last byte, as `Content-Range` names it; of an empty range its start.
+    /// Returns the offset of the last byte, as `Content-Range` names it; of an empty range its start.
     #[must_use]
     pub fn last(&self) -> u64 {
         self.start.saturating_add(self.length.saturating_sub(1))
     }
 }
 
-/// What a `Range` field means for a file.
+/// The meaning of a `Range` field for a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
-    /// Answer 200 with the whole file.
+    /// The answer is 200 with the whole file.
     Whole,
-    /// Answer 206 with these: 1 to [`RANGES_MAX`] of them, as asked, neither merged nor reordered.
+    /// The answer is 206 with these: 1 to [`RANGES_MAX`] of them, as asked, neither merged nor reordered.
     Ranges(Vec<ByteRange>),
-    /// Answer 416.
+    /// The answer is 416.
     Unsatisfiable,
 }
 
@@ -74,7 +74,7 @@ pub fn select(field: &[u8], size: u64) -> Selection {
     if sum > size { Selection::Whole } else { Selection::Ranges(ranges) }
 }
 
-/// What stands after `bytes=`, when something does.
+/// Returns the text after `bytes=`, when there is any.
 fn byte_ranges(field: &[u8]) -> Option<&[u8]> {
     let (unit, list) = field.split_at_checked(b"bytes=".len())?;
     (unit.eq_ignore_ascii_case(b"bytes=") && !list.is_empty()).then_some(list)
@@ -82,16 +82,16 @@ fn byte_ranges(field: &[u8]) -> Option<&[u8]> {
 
 #[derive(Clone, Copy)]
 enum Spec {
-    /// `first-last`
+    /// A range written `first-last`.
     Between { first: u64, last: u64 },
-    /// `first-`
+    /// A range written `first-`.
     From { first: u64 },
-    /// `-length`
+    /// A range written `-length`.
     Suffix { length: u64 },
 }
 
 impl Spec {
-    /// The bytes that a file of `size` bytes has of it; `None` when it has none.
+    /// Returns the bytes of a file of `size` bytes that the range covers; `None` when there are none.
     fn resolve(self, size: u64) -> Option<ByteRange> {
         let (start, last) = match self {
             Spec::Between { first, last } => (first, last.min(size.checked_sub(1)?)),
@@ -103,7 +103,7 @@ impl Spec {
         Some(ByteRange { start, length })
     }
 
-    /// Whether it asks for the start of an empty file.
+    /// Whether the range asks for the start of an empty file.
     fn reaches_start(self) -> bool {
         match self {
             Spec::Between { first, .. } | Spec::From { first } => first == 0,
@@ -117,7 +117,7 @@ struct Cursor<'f> {
 }
 
 impl Cursor<'_> {
-    /// One element of the list, up to its comma or the end; `None` when it is malformed.
+    /// Reads one element of the list, up to its comma or the end; `None` when it is malformed.
     fn spec(&mut self) -> Option<Spec> {
         self.skip_white_space();
         let spec = if self.take(b'-') { Spec::Suffix { length: self.number()? } } else { self.from()? };
@@ -138,7 +138,7 @@ impl Cursor<'_> {
         Some(Spec::Between { first, last: self.number()? })
     }
 
-    /// At least one digit, all that there are; `None` over 2^64 - 1.
+    /// Reads all digits that follow, at least one; `None` over 2^64 - 1.
     fn number(&mut self) -> Option<u64> {
         let digits = self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let (number, rest) = self.rest.split_at(digits);

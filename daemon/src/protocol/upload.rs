@@ -1,13 +1,14 @@
-//! Resumable uploads (draft-ietf-httpbis-resumable-upload): what a request asks, and the rules of the answer.
+//! Resumable uploads (draft-ietf-httpbis-resumable-upload): the step that a request asks for, and the rules of the
+//! answer.
 //!
-//! Written from the editors' text before -12 (July 2026, interop version 9) and from what they changed in it and soon
-//! after it. The newest is -15 of 2026-11-02; its own text has not been compared yet. Sections below are the draft's;
-//! "here" marks what it leaves open and this daemon decides.
+//! The code follows the editors' text before -12 (July 2026, interop version 9) and from what they changed in it
+//! and soon after it. The newest is -15 of 2026-11-02; its own text has not been compared yet. Sections below are
+//! the draft's; "here" marks what it leaves open and this daemon decides.
 //!
 //! **Fields** (4.1). `Upload-Offset` and `Upload-Length` are integers of structured fields from 0 to
-//! [`INTEGER_MAX`], `Upload-Complete` is a boolean. The draft has a field with any other value ignored; here it is 400,
-//! as one that repeats is: without it a part would be taken for a whole file. So is `Upload-Incomplete`, which drafts
-//! before -02 had instead.
+//! [`INTEGER_MAX`], `Upload-Complete` is a boolean. The draft has a field with any other value ignored; here it is
+//! 400, as one that repeats is: without it a part would be taken for a whole file. So is `Upload-Incomplete`,
+//! which drafts before -02 had instead.
 //!
 //! **Length** (4.1.3). It is `Upload-Length`, or offset + `Content-Length` with `Upload-Complete: ?1`. All that a
 //! client says about it must agree, within a request and across them, or the answer is 400 with
@@ -15,7 +16,8 @@
 //! answers 404. At completion the offset must be the length, with a chunked body too; if not, the upload stays
 //! incomplete and the answer is the same 400.
 //!
-//! **Creation** (4.2): any request that can have a body, with `Upload-Complete`. Here PUT and POST of a file's name.
+//! **Creation** (4.2): any request that can have a body, with `Upload-Complete`. Here PUT and POST of a file's
+//! name.
 //! - If the client [announces](UploadFields::announced) a version that is known here, 104 with `Location` and
 //!   `Upload-Limit` before the body is read; it doesn't stand in for a 100 that the client waits for (5). Further
 //!   104s may name the `Upload-Offset`. All have `Upload-Draft-Interop-Version` with the version that the client named.
@@ -26,12 +28,12 @@
 //! - A body that breaks off is kept as far as it came, and the upload is not complete.
 //!
 //! **Offset retrieval** (4.3): HEAD, and GET the same, of the upload's name. 204 with `Upload-Offset`,
-//! `Upload-Complete`, `Upload-Length` if it is known, `Upload-Limit` and `Cache-Control: no-store`. The next append
-//! must be taken at that offset (4.6), so whoever writes is stopped first, as the draft recommends: a client asks when
-//! it has lost its request, and must not while it has one. Here that needs the right to write.
+//! `Upload-Complete`, `Upload-Length` if it is known, `Upload-Limit` and `Cache-Control: no-store`. The next
+//! append must be taken at that offset (4.6), so whoever writes is stopped first, as the draft recommends: a
+//! client asks when it has lost its request, and must not while it has one. Here that needs the right to write.
 //!
-//! **Append** (4.4): PATCH of the upload's name with the media type `application/partial-upload`, `Upload-Offset` and
-//! `Upload-Complete`.
+//! **Append** (4.4): PATCH of the upload's name with the media type `application/partial-upload`, `Upload-Offset`
+//! and `Upload-Complete`.
 //! - Another offset than the upload's: 409 with the right `Upload-Offset`, `Upload-Complete: ?0` and
 //!   [`Kind::MismatchingOffset`]; no byte is taken.
 //! - The upload is complete: nothing changes. A body makes it 400 with [`Kind::InconsistentLength`]; an empty one with
@@ -43,20 +45,20 @@
 //! - 104s may name the `Upload-Offset`; none has a `Location`.
 //!
 //! `Upload-Complete` in an answer is the state of the upload that it speaks of (4.1.2): `?1` once all of it was
-//! received, whatever came of that, and going on is pointless; `?0` while it may be gone on with. The draft wants it in
-//! answers to bodies that were received whole, and takes a missing one in any other for `?0` (4.4). So it is missing
-//! where no upload is spoken of: a creation refused before its body, a name that is none, and a request that
-//! contradicts itself or may not write, for which no upload was looked up.
+//! received, whatever came of that, and going on is pointless; `?0` while it may be gone on with. The draft wants
+//! it in answers to bodies that were received whole, and takes a missing one in any other for `?0` (4.4). So it is
+//! missing where no upload is spoken of: a creation refused before its body, a name that is none, and a request
+//! that contradicts itself or may not write, for which no upload was looked up.
 //!
-//! **Cancellation** (4.5): DELETE of the upload's name. 204; requests that write to it are cut off, and from then on
-//! the name answers 404.
+//! **Cancellation** (4.5): DELETE of the upload's name. 204; requests that write to it are cut off, and from then
+//! on the name answers 404.
 //!
 //! **Concurrency** (4.6). One writer at a time. The draft recommends that a new request ends the one before; here
 //! offset retrieval and cancellation do, and an append does where that one has stalled: while it makes progress an
 //! append is 409 with `Upload-Complete: ?0`, so that one which was sent twice can't cut off itself.
 //!
-//! **Digests** (10). `Repr-Digest` of the creation is that of the whole file; `Content-Digest` that of one request's
-//! body, which isn't appended where it differs.
+//! **Digests** (10). `Repr-Digest` of the creation is that of the whole file; `Content-Digest` that of one
+//! request's body, which isn't appended where it differs.
 //!
 //! An answer of 413 has `Upload-Limit` (4.1.4).
 
@@ -74,32 +76,32 @@ const UNTYPED_VERSION: u64 = 5;
 /// The media type of a body that is appended (draft section 6), and what `Accept-Patch` says in a 415 for any other.
 pub const MEDIA_TYPE: &str = "application/partial-upload";
 
-/// What a request asks of a resumable upload.
+/// The step of a resumable upload that a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UploadStep {
-    /// Nothing: it reads, removes, or brings a file in the ordinary way.
+    /// The request reads, removes, or brings a file in the ordinary way.
     Neither,
-    /// To begin one.
+    /// The request begins an upload.
     Create {
         /// Whether this body is the whole file.
         complete: bool,
-        /// Bytes of the whole file, where the request tells.
+        /// The bytes of the whole file, if the request tells.
         length: Option<u64>,
     },
-    /// To go on with one.
+    /// The request continues an upload.
     Append {
-        /// Where the body belongs.
+        /// The offset of the body in the file.
         offset: u64,
         /// Whether the body's end is the file's.
         complete: bool,
-        /// Bytes of the whole file, where the request tells.
+        /// The bytes of the whole file, if the request tells.
         length: Option<u64>,
     },
 }
 
 impl UploadStep {
-    /// What `request` asks, by its fields and by whether its name is an upload's. Reserved names that are no upload's
-    /// are no matter of this: they are 404.
+    /// Returns the step that `request` asks for, by its fields and by whether its name is an upload's. Other
+    /// reserved names aren't judged here: they are 404.
     ///
     /// # Errors
     /// [`UploadRequestError`] for requests that contradict themselves. The body is not to be taken then.
@@ -121,46 +123,47 @@ impl UploadStep {
     }
 }
 
-/// A request that contradicts itself.
+/// Why a request contradicts itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UploadRequestError {
-    /// A form, as browsers and `curl -F` send it.
+    /// The body is a form, as browsers and `curl -F` send it.
     #[error("a form is not taken; send the file itself: curl -T FILE URL, or PUT with the file as its body")]
     Form,
-    /// The protocol that the draft began with.
+    /// The client speaks tus, the protocol that the draft began with.
     #[error(
         "tus 1.0 is not spoken here; PUT takes a file (curl -T FILE URL), and clients of the IETF's resumable uploads \
          are served (tus-js-client with protocol: 'ietf-draft-05')"
     )]
     Tus,
-    /// A push of a container image.
+    /// The request pushes a container image.
     #[error(
         "this is no container registry; push to one, or upload the image as a file: docker save, then curl -T"
     )]
     Registry,
-    /// A field with a value that it can't have.
+    /// A field has a value that it can't have.
     #[error(
         "{field} has a value that it can't have: numbers are 0 to {INTEGER_MAX}, Upload-Complete is ?0 or ?1"
     )]
     Malformed {
-        /// Its name.
+        /// The name of the field.
         field: &'static str,
     },
-    /// A version of the draft before the first that is known, which may say the opposite of `Upload-Complete`.
+    /// The client speaks a version of the draft before the first that is known, which may say the opposite of
+    /// `Upload-Complete`.
     #[error(
         "this version of resumable uploads is not spoken; send Upload-Complete and Upload-Draft-Interop-Version 5 to 9"
     )]
     Obsolete,
-    /// PATCH of anything but an upload.
+    /// A PATCH names anything but an upload.
     #[error("PATCH goes on with an upload, whose name a creation gives in Location; a file takes PUT")]
     PatchOfFile,
-    /// PUT or POST of an upload.
+    /// A PUT or POST names an upload.
     #[error("{method} of an upload is not offered; PATCH goes on with it")]
     WriteOfUpload {
-        /// Which of the two.
+        /// The method, PUT or POST.
         method: Method,
     },
-    /// An append with another body than [`MEDIA_TYPE`].
+    /// An append has another body than [`MEDIA_TYPE`].
     #[error("the Content-Type of what is appended to an upload must be {MEDIA_TYPE}")]
     MediaType,
     /// An append that doesn't say where.
@@ -169,23 +172,24 @@ pub enum UploadRequestError {
     /// An append that doesn't say whether it is the last.
     #[error("there is no Upload-Complete field with ?0 or ?1")]
     NoComplete,
-    /// An offset where an upload begins or is none: the body would be taken for a file's beginning, or for all of it.
+    /// An offset is given where an upload begins or is none: the body would be taken for a file's beginning, or
+    /// for all of it.
     #[error("Upload-Offset {offset} has no meaning here; an upload begins at 0 and goes on with PATCH")]
     Offset {
-        /// As sent.
+        /// The offset as sent.
         offset: u64,
     },
-    /// Two ways to upload a file in parts at once.
+    /// The request describes a part in two ways at once.
     #[error(
         "there are both Content-Range and Upload-Complete or Upload-Offset; a part is described by one of them"
     )]
     ContentRange,
-    /// The length is not what the body makes it.
+    /// The stated length isn't the one that follows from the body.
     #[error("Upload-Length is {stated}, but this body ends at {end}")]
     InconsistentLength {
-        /// `Upload-Length`.
+        /// The value of `Upload-Length`.
         stated: u64,
-        /// Where the body ends, or at least begins.
+        /// The end of the body, or at least its beginning.
         end: u64,
     },
     /// The file would be longer than [`INTEGER_MAX`].
@@ -194,7 +198,7 @@ pub enum UploadRequestError {
 }
 
 impl UploadRequestError {
-    /// The status to answer with.
+    /// Returns the status to answer with.
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
@@ -212,7 +216,7 @@ impl UploadRequestError {
         }
     }
 
-    /// The problem type of the answer.
+    /// Returns the problem type of the answer.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -221,7 +225,7 @@ impl UploadRequestError {
         }
     }
 
-    /// What `Allow` must say, which differs for a file and for an upload: only in a 405 (RFC 9110 15.5.6).
+    /// Returns the value of `Allow`, which differs for a file and for an upload: only for a 405 (RFC 9110 15.5.6).
     #[must_use]
     pub fn allow(&self) -> Option<&'static str> {
         match self {
@@ -232,13 +236,13 @@ impl UploadRequestError {
     }
 }
 
-/// Refuses what is meant for another kind of server, with a word on what this one takes.
+/// Refuses requests meant for another kind of server, with a word on what this one takes.
 fn check_kind(request: &Request, write: &WriteFields) -> Result<(), UploadRequestError> {
     let name = request.name.as_bytes();
     if write.is_tus {
         return Err(UploadRequestError::Tus);
     }
-    // As docker and podman push: distribution-spec, "Pushing blobs". A file of that name is put there.
+    // docker and podman push like this (distribution-spec, "Pushing blobs"). A PUT of such a name stores a file.
     if request.method != Method::Put
         && name.starts_with(b"v2/")
         && memchr::memmem::find(name, b"/blobs/uploads").is_some()
@@ -271,7 +275,7 @@ fn create(write: &WriteFields, body: Body) -> Result<UploadStep, UploadRequestEr
         return Err(UploadRequestError::Offset { offset });
     }
     let Some(complete) = fields.complete else {
-        // All of the file, or a part that says how long that is.
+        // The body is all of the file, or a part that tells the file's length.
         match write.content_range {
             Ok(Some(range)) if fields.length.is_some_and(|stated| stated != range.total) => {
                 let stated = fields.length.unwrap_or_default();
@@ -299,7 +303,7 @@ fn append(write: &WriteFields, body: Body) -> Result<UploadStep, UploadRequestEr
     Ok(UploadStep::Append { offset, complete, length: length(fields, offset, complete, body)? })
 }
 
-/// Bytes of the whole file, as far as one request tells (draft section 4.1.3).
+/// Returns the bytes of the whole file, as far as one request tells (draft section 4.1.3).
 fn length(
     fields: &UploadFields,
     offset: u64,
@@ -323,14 +327,14 @@ fn length(
     }
 }
 
-/// The value of `Upload-Complete` in an answer.
+/// Returns the value of `Upload-Complete` in an answer.
 #[must_use]
 pub fn complete(complete: bool) -> &'static str {
     if complete { "?1" } else { "?0" }
 }
 
-/// The value of `Upload-Limit` in an answer (draft section 4.1.4): the longest upload, in bytes, and how long one that
-/// isn't gone on with is kept.
+/// Returns the value of `Upload-Limit` in an answer (draft section 4.1.4): the longest upload, in bytes, and how
+/// long one that isn't continued is kept.
 #[must_use]
 pub fn limit(bytes_max: u64, lifetime: Duration) -> String {
     let (bytes, seconds) = (bytes_max.min(INTEGER_MAX), lifetime.as_secs().min(INTEGER_MAX));

@@ -4,9 +4,9 @@ use std::ops::RangeInclusive;
 
 use sfv::{Item, Parser};
 
-/// The values of `Upload-Draft-Interop-Version` that can be answered: 5 is -03, 6 -04 and -05, 7 to -08, 8 to -11, 9
-/// from -12 on. They differ in which fields an answer must have, and it has them all here; and in that 5 has no media
-/// type.
+/// The values of `Upload-Draft-Interop-Version` that can be answered: 5 is -03, 6 -04 and -05, 7 to -08, 8 to -11,
+/// 9 from -12 on. They differ in the fields that an answer must have, and answers here have them all; and in that
+/// 5 has no media type.
 pub const INTEROP_VERSIONS: RangeInclusive<u64> = 5..=9;
 
 /// The largest integer of structured fields (RFC 9651 3.3.1), and so the longest upload.
@@ -15,15 +15,15 @@ pub const INTEGER_MAX: u64 = 999_999_999_999_999;
 /// The draft's fields in one request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UploadFields {
-    /// `Upload-Offset`: where the body belongs.
+    /// `Upload-Offset`, the offset of the body in the file.
     pub offset: Option<u64>,
-    /// `Upload-Complete`: whether the body's end is the file's.
+    /// `Upload-Complete`, whether the body's end is the file's.
     pub complete: Option<bool>,
-    /// `Upload-Length`: bytes of the whole file.
+    /// `Upload-Length`, the bytes of the whole file.
     pub length: Option<u64>,
     /// `Upload-Draft-Interop-Version`.
     pub interop_version: Option<u64>,
-    /// The first of them that has a value which it can't have.
+    /// The name of the first field whose value isn't allowed.
     pub malformed: Option<&'static str>,
     /// Whether `Upload-Incomplete` is there.
     pub is_obsolete: bool,
@@ -49,7 +49,8 @@ impl UploadFields {
         UploadFields { malformed, ..fields }
     }
 
-    /// The version that a 104 must name; `None` where none may be sent, since the client would not understand it.
+    /// Returns the version that a 104 must name; `None` where none may be sent, since the client would not
+    /// understand it.
     #[must_use]
     pub fn announced(&self) -> Option<u64> {
         self.interop_version.filter(|version| INTEROP_VERSIONS.contains(version))

@@ -1,27 +1,28 @@
-//! Which capabilities the thread keeps. Root without capabilities is a user like any other, and the owner of root's
-//! files.
+//! The capabilities that the thread keeps. Root without capabilities is a user like any other, and the owner of
+//! root's files.
 
 use std::io;
 
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
-/// What binding may need: a port below 1024, and a congestion control outside the allowed ones.
+/// The capabilities that binding may need: for a port below 1024, and for a congestion control outside the allowed
+/// ones.
 const BINDING: CapabilitySet = CapabilitySet::NET_BIND_SERVICE.union(CapabilitySet::NET_ADMIN);
 
-/// Names that fit on a line.
+/// The most names that are listed in a line.
 const NAMES_MAX: u32 = 3;
 
-/// Gives up all that binding doesn't need.
+/// Gives up all capabilities that binding doesn't need.
 pub(super) fn keep_binding() -> io::Result<()> {
     keep(BINDING)
 }
 
-/// Gives up all.
+/// Gives up all capabilities.
 pub(super) fn keep_none() -> io::Result<()> {
     keep(CapabilitySet::empty())
 }
 
-/// What the thread has.
+/// Describes the capabilities that the thread has.
 pub(super) fn held() -> String {
     let permitted = match capabilities(None) {
         Ok(sets) => sets.permitted,
@@ -34,8 +35,8 @@ pub(super) fn held() -> String {
     }
 }
 
-/// The bounding set stays: with no_new_privs no program that is executed gains anything from it. The ambient set goes
-/// with the inheritable one (capabilities(7)).
+/// Reduces the thread's capabilities to `wanted`. The bounding set stays: with no_new_privs no program that is
+/// executed gains anything from it. The ambient set is reduced with the inheritable one (capabilities(7)).
 fn keep(wanted: CapabilitySet) -> io::Result<()> {
     let held = capabilities(None)?;
     let kept = held.permitted & wanted;

@@ -1,6 +1,7 @@
-//! What the daemon gives up of its own accord, before its first thread starts: the right to gain privileges, every
-//! capability, and all of the file system but what it serves and reads. All three belong to a thread and are
-//! inherited by those that it starts, which is why there is an order to keep (capabilities(7), landlock(7)).
+//! The rights that the daemon gives up of its own accord, before its first thread starts: the right to gain
+//! privileges, every capability, and all of the file system but what it serves and reads. All three belong to a
+//! thread and are inherited by those that it starts, which is why there is an order to keep (capabilities(7),
+//! landlock(7)).
 
 mod capabilities;
 mod rules;
@@ -16,37 +17,38 @@ use crate::config::{Reach, SandboxChoice, Settings};
 /// Why the daemon doesn't start.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// `sandbox = "required"`, and a part of it isn't to be had.
+    /// The setting is `sandbox = "required"`, and a part of the sandbox isn't available.
     #[error("sandbox required: {0}; --sandbox auto would go on without")]
     Missing(String),
-    /// What binding needed can't be given up.
+    /// The rights that binding needed can't be given up.
     #[error("sandbox: {0}")]
     AfterBinding(String),
 }
 
-/// What has been given up.
+/// The rights that have been given up.
 pub struct Sandbox {
     choice: SandboxChoice,
-    /// The parts that aren't to be had, each with the reason and what to do about it.
+    /// The parts that aren't available, each with the reason and the remedy.
     missing: Vec<String>,
     is_landlocked: bool,
 }
 
 impl Sandbox {
-    /// None: the thread stays as it is.
+    /// Makes a sandbox that gives up nothing.
     pub fn off() -> Sandbox {
         Sandbox { choice: SandboxChoice::Off, missing: Vec::new(), is_landlocked: false }
     }
 
-    /// Gives up what these settings allow to, for this thread and all that it will start. What binding needs of
-    /// capabilities stays until [`Sandbox::after_binding`]. `config_file` is read again on a reload.
+    /// Gives up the rights that these settings don't need, for this thread and all that it will start. The
+    /// capabilities that binding needs stay until [`Sandbox::after_binding`]. `config_file` is read again on a
+    /// reload.
     pub fn enter(settings: &Settings, config_file: &Path) -> Result<Sandbox, SandboxError> {
         let choice = settings.sandbox;
         if choice == SandboxChoice::Off {
             return Ok(Sandbox::off());
         }
-        // In this order: Landlock wants the first (landlock_restrict_self(2)), and its rules are about paths that the
-        // user may only see by the last.
+        // The order matters: Landlock wants the first step (landlock_restrict_self(2)), and its rules are about
+        // paths that the user may only see by the capabilities, which go last.
         let no_new_privs =
             set_no_new_privs(true).map_err(|error| format!("no_new_privs: {}", io::Error::from(error)));
         let landlock = rules::restrict(settings, config_file).map_err(|reason| format!("Landlock: {reason}"));
@@ -60,25 +62,25 @@ impl Sandbox {
         Ok(Sandbox { choice, missing, is_landlocked })
     }
 
-    /// Gives up what binding needed, for this thread and all that it will start.
+    /// Gives up the rights that binding needed, for this thread and all that it will start.
     pub fn after_binding(&self) -> Result<(), SandboxError> {
         if self.is_off() {
             return Ok(());
         }
         let none = capabilities::keep_none().map_err(|error| capabilities_refused(&error));
         match none.and_then(|()| rules::deny_binding()) {
-            // What was refused before is refused again, and has been said.
+            // A part that was refused before is refused again, and has been told.
             Err(reason) if self.missing.is_empty() => Err(SandboxError::AfterBinding(reason)),
             _ => Ok(()),
         }
     }
 
-    /// What of the file system a reload sees.
+    /// Returns the part of the file system that a reload can read.
     pub fn reach(&self) -> Reach {
         if self.is_off() { Reach::Everything } else { Reach::Sandbox }
     }
 
-    /// Logs what holds and what is missing.
+    /// Logs which parts are in force and which are missing.
     pub fn log(&self) {
         let capabilities = capabilities::held();
         if self.is_off() {
@@ -92,7 +94,7 @@ impl Sandbox {
         }
     }
 
-    /// What `--check` says of it.
+    /// Returns the lines of `--check` about the sandbox.
     pub fn report(&self) -> String {
         let mut text = String::new();
         let state = match (self.choice, self.missing.is_empty()) {

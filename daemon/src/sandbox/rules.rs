@@ -1,5 +1,5 @@
-//! What Landlock leaves of the file system: root and spool, and what is read besides them. A rule is for a directory
-//! with all below it, mounts too, and outlives its renaming.
+//! The Landlock rules: root and spool stay accessible, and the files that are read besides them. A rule covers a
+//! directory with everything below it, mounts too, and outlives its renaming.
 
 use std::path::{Path, PathBuf};
 
@@ -10,11 +10,11 @@ use landlock::{
 
 use crate::config::{Settings, SinkChoice};
 
-/// The newest rights that this daemon was tried with (Linux 6.12). A newer kernel grants these; an older one what it
-/// knows of them.
+/// The newest rights that this daemon was tested with (Linux 6.12). A newer kernel grants these; an older one the
+/// part that it knows.
 const TRIED: ABI = ABI::V6;
 
-/// What each ABI brought, and in which Linux.
+/// The feature that each ABI brought, and its Linux version.
 const FEATURES: [(i32, &str, &str); 6] = [
     (1, "files", "5.13"),
     (2, "renames between directories", "5.19"),
@@ -24,22 +24,22 @@ const FEATURES: [(i32, &str, &str); 6] = [
     (6, "abstract sockets and signals", "6.12"),
 ];
 
-/// Renames between directories can be allowed from this ABI on, and are refused before it.
+/// The ABI from which renames between directories can be allowed; before it they are refused.
 const ABI_OF_RENAMES: i32 = 2;
 
 const NOT_THERE: &str = "not there: the kernel is older than Linux 5.13 or built without it, or a seccomp profile \
                          refuses landlock_create_ruleset(2)";
 const SWITCHED_OFF: &str = "switched off: add landlock to lsm= of the kernel's command line";
 
-/// Reading of whatever is beneath. Nothing is ever executed.
+/// The right to read everything beneath. Nothing is ever executed.
 const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
 
-/// Uploads and stored frames: regular files and directories that are made, renamed and removed.
+/// The rights of uploads and stored frames: regular files and directories are made, renamed and removed.
 const WRITE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
     WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | RemoveDir | Refer
 });
 
-/// Restricts the thread to what these settings need. The error says what to do about it.
+/// Restricts the thread to the files that these settings need. The error says what to do about it.
 pub(super) fn restrict(settings: &Settings, config_file: &Path) -> Result<(), String> {
     let abi = kernel()?;
     if settings.uploads && abi < ABI_OF_RENAMES {
@@ -56,7 +56,7 @@ pub(super) fn deny_binding() -> Result<(), String> {
     let deny = || {
         Ruleset::default()
             .handle_access(AccessNet::BindTcp)?
-            // Rules refuse renames between directories even where they are about the network alone (seen on 6.18).
+            // Rules refuse renames between directories even where they cover the network alone (seen on 6.18).
             .handle_access(AccessFs::Refer)?
             .create()?
             .add_rules(path_beneath_rules(["/"], AccessFs::Refer))?
@@ -65,7 +65,7 @@ pub(super) fn deny_binding() -> Result<(), String> {
     deny().map(|_| ()).map_err(|error: RulesetError| format!("Landlock: {error}"))
 }
 
-/// What the kernel has of Landlock.
+/// Describes the kernel's Landlock.
 pub(super) fn kernel_text() -> String {
     let abi = match kernel() {
         Ok(abi) => abi,
@@ -78,9 +78,9 @@ pub(super) fn kernel_text() -> String {
     format!("ABI {abi}: {}{lacking}", names.join(", "))
 }
 
-/// The kernel's ABI.
+/// Returns the kernel's ABI.
 fn kernel() -> Result<i32, String> {
-    // Without a flag to set this asks, and changes nothing.
+    // Without a flag to set this only asks, and changes nothing.
     let asked = RestrictSelf::default().no_new_privs(false).apply().map_err(|error| error.to_string())?;
     match asked.landlock {
         LandlockStatus::Available { effective_abi, kernel_abi } => {
@@ -110,7 +110,7 @@ fn enforce(settings: &Settings, config_file: &Path) -> Result<(), RulesetError> 
     Ok(())
 }
 
-/// The directories that hold the configuration and the token: whoever replaces a file does it by a rename, and a rule
+/// Returns the directories that hold the configuration and the token: files are replaced by a rename, and a rule
 /// for the file itself would stay with the old one.
 fn read_on_reload(settings: &Settings, config_file: &Path) -> Vec<PathBuf> {
     let files = [Some(config_file), settings.token_file.as_deref()].into_iter().flatten();
@@ -118,20 +118,21 @@ fn read_on_reload(settings: &Settings, config_file: &Path) -> Vec<PathBuf> {
     links_and_files.flatten().map(|file| holder(&file).unwrap_or(file)).collect()
 }
 
-/// The directory that holds a file; None where that would show everything.
+/// Returns the directory that holds a file; None where that would expose everything.
 fn holder(file: &Path) -> Option<PathBuf> {
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     directory.canonicalize().ok().filter(|directory| directory.parent().is_some())
 }
 
-/// What is read of the host: its boot and its cores, and names of stream targets by the C library. Rules for single
-/// files of /proc would be lost whenever its dentries are; of other processes Landlock leaves what isn't for ptrace(2).
+/// Returns the files of the host that are read: for its boot and its cores, and for names of stream targets by the
+/// C library. Rules for single files of /proc would be lost whenever its dentries are; of other processes Landlock
+/// leaves only what ptrace(2) doesn't guard.
 fn read_of_host(settings: &Settings) -> Vec<PathBuf> {
     const HOST: [&str; 3] = ["/proc", "/sys/devices/system/cpu", "/sys/fs/cgroup"];
     const LIBRARIES: [&str; 5] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache"];
-    /// Enough for `localhost`.
+    /// These files are enough for `localhost`.
     const NAMES: [&str; 4] = ["/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"];
-    /// Name servers change while the daemon runs, by a rename in these.
+    /// Name servers change while the daemon runs, by a rename in these directories.
     const NAMES_OF_OTHERS: [&str; 4] =
         ["/etc", "/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf"];
     let names = if settings.targets_allowed.is_empty() { NAMES } else { NAMES_OF_OTHERS };

@@ -1,4 +1,4 @@
-//! Extended attributes of a file by its name in a directory.
+//! Extended attributes of a file, asked for by its name in a directory.
 
 use std::ffi::CString;
 use std::io;
@@ -39,7 +39,7 @@ mod tests {
         assert!(has_attributes(&directory, b"absent").is_err());
         match setxattr(path.path().join("file"), "user.test", b"1", XattrFlags::empty()) {
             Ok(()) => assert!(has_attributes(&directory, b"file").unwrap()),
-            // A label of the security module is one too.
+            // A label of the security module is an attribute too.
             Err(errno) => println!("no attributes of users on this file system ({errno}); any: {before}"),
         }
     }

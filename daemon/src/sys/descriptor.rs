@@ -1,4 +1,4 @@
-//! From monoio's sockets, which offer a bare number only, to a borrowed descriptor.
+//! Borrowed descriptors of monoio's sockets, which offer a bare number only.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 

@@ -1,7 +1,7 @@
-//! What a write beyond RLIMIT_FSIZE does besides failing.
+//! The signal of a write beyond RLIMIT_FSIZE.
 
-/// Lets such a write fail with EFBIG alone (setrlimit(2)): SIGXFSZ, which comes with it, would end the process without
-/// a word. For the whole process, and kept by what it executes.
+/// Makes such a write fail with EFBIG alone (setrlimit(2)): SIGXFSZ, which comes with it, would end the process
+/// without a message. This is for the whole process, and kept by the programs that it executes.
 pub fn ignore_file_size_signal() {
     // SAFETY: owner, lifetime: no memory is passed, and no handler of ours; the kernel keeps one setting for the
     // process. Fails only for a signal that doesn't exist.
@@ -23,7 +23,7 @@ mod tests {
     #[test]
     fn a_write_beyond_the_limit_fails_and_ends_nothing() {
         if std::env::var_os(LIMITED).is_none() {
-            // A limit of a process holds for every test in it.
+            // The test runs in a process of its own, since a limit of a process holds for every test in it.
             let mut limited = Command::new(std::env::current_exe().unwrap());
             limited
                 .args(["a_write_beyond_the_limit_fails_and_ends_nothing", "--nocapture"])

@@ -1,15 +1,15 @@
-//! Asking the kernel to let a thread's reads wait until nobody else has any.
+//! The priority of a thread's reads, lowered so that they wait until nobody else has any.
 
 use std::io;
 
-/// ioprio_set(2): who, a thread's own number as 0.
+/// The constant by which ioprio_set(2) takes a thread's own number, as 0.
 const IOPRIO_WHO_PROCESS: libc::c_int = 1;
 
-/// linux/ioprio.h: the class of those that are served when nobody else wants the disk, in the upper bits.
+/// The class of reads that are served when nobody else wants the disk, in the upper bits (linux/ioprio.h).
 const IOPRIO_CLASS_IDLE: libc::c_int = 3;
 const IOPRIO_CLASS_SHIFT: u32 = 13;
 
-/// Lets what the calling thread reads come after what everybody else does (ioprio_set(2), Linux 2.6.13). Schedulers
+/// Makes the reads of the calling thread come after everybody else's (ioprio_set(2), Linux 2.6.13). Schedulers
 /// that know no classes ignore it.
 pub fn read_when_idle() -> io::Result<()> {
     let priority = IOPRIO_CLASS_IDLE << IOPRIO_CLASS_SHIFT;

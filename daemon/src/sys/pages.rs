@@ -1,4 +1,4 @@
-//! Memory of whole pages: what O_DIRECT reads from without a copy.
+//! Memory of whole pages, which O_DIRECT reads from without a copy.
 
 use std::ffi::c_void;
 use std::io;
@@ -18,8 +18,8 @@ pub struct Pages {
 unsafe impl Send for Pages {}
 
 impl Pages {
-    /// Maps `length` bytes, of huge pages where the kernel has some: a direct write takes hold of each page by itself.
-    /// They are only aligned for it since Linux 6.7, and where `length` is a multiple of 2 MiB.
+    /// Maps `length` bytes, of huge pages where the kernel has some: a direct write pins each page by itself. The
+    /// mapping is aligned for huge pages only since Linux 6.7, and where `length` is a multiple of 2 MiB.
     pub fn map(length: usize) -> io::Result<Pages> {
         let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
         // SAFETY: owner: the `Pages` that is made of it. Lifetime: until that is dropped. The kernel chooses the
@@ -32,14 +32,14 @@ impl Pages {
         Ok(Pages { address, length })
     }
 
-    /// The memory.
+    /// Returns the memory.
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: owner: `self`, whose mapping has `length` bytes that anybody may read, zeroed by the kernel.
         // Lifetime: that of the borrow, which no mutable one overlaps. The kernel keeps nothing.
         unsafe { std::slice::from_raw_parts(self.address.as_ptr().cast(), self.length) }
     }
 
-    /// The memory, to be written.
+    /// Returns the memory, to be written.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: owner: `self`, borrowed mutably, whose mapping has `length` bytes. Lifetime: that of the borrow. The
         // kernel keeps nothing: calls that write to it or read from it end before their borrow does.

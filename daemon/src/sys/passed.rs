@@ -8,11 +8,11 @@ use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 /// The first descriptor that a service manager passes (SD_LISTEN_FDS_START, sd_listen_fds(3)).
 const FIRST: i32 = 3;
 
-/// Takes over `count` descriptors that a service manager passed; they are closed when the process executes another.
-/// To be called once, before anything else opens descriptors: an error where one of them isn't open.
+/// Takes over `count` descriptors that a service manager passed; they are closed when the process executes
+/// another. Must be called once, before anything else opens descriptors. Fails where one of them isn't open.
 pub fn passed_descriptors(count: usize) -> io::Result<Vec<OwnedFd>> {
     let count = i32::try_from(count).map_err(io::Error::other)?;
-    // All are looked at before the first is owned, and with that closed in the case of an error.
+    // All are checked before the first is owned, and would be closed in the case of an error.
     for number in FIRST..FIRST.saturating_add(count) {
         // SAFETY: owner: the process, which was started with it. Lifetime: the call's. The kernel keeps nothing; a
         // number that isn't open gives EBADF.

@@ -18,7 +18,7 @@ pub fn try_lock_byte(file: impl AsFd, byte: u64) -> io::Result<bool> {
 
 fn set_lock(file: impl AsFd, byte: u64) -> io::Result<()> {
     let out_of_range = |_| io::Error::from(io::ErrorKind::InvalidInput);
-    // The same C type on every target, of another width on some.
+    // The constants have the same C type on every target, and another width on some.
     let whence = libc::c_short::try_from(libc::SEEK_SET).map_err(out_of_range)?;
     let l_type = libc::c_short::try_from(libc::F_WRLCK).map_err(out_of_range)?;
     let l_start = libc::off64_t::try_from(byte).map_err(out_of_range)?;
@@ -53,7 +53,7 @@ mod tests {
         assert!(try_lock_byte(&first, 7).unwrap(), "its own");
         assert!(!try_lock_byte(&second, 7).unwrap());
         assert!(try_lock_byte(&second, 8).unwrap());
-        // Another descriptor of the file is closed.
+        // Another descriptor of the file is closed, which must not end the lock.
         drop(open());
         assert!(!try_lock_byte(&second, 7).unwrap());
         drop(first);

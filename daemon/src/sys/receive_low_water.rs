@@ -1,10 +1,10 @@
-//! How much a socket gathers before whoever waits to receive is woken.
+//! The bytes that a socket gathers before a waiting receiver is woken.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// Sets SO_RCVLOWAT (socket(7); poll(2) and epoll heed it for TCP since Linux 2.6.28). The end of the peer, an error
-/// and a full receive buffer wake as ever.
+/// Sets SO_RCVLOWAT (socket(7); poll(2) and epoll heed it for TCP since Linux 2.6.28). The end of the peer, an
+/// error and a full receive buffer wake the receiver as ever.
 pub fn set_receive_low_water(socket: impl AsFd, bytes: u32) -> io::Result<()> {
     let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
     let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).map_err(io::Error::other)?;

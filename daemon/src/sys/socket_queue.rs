@@ -1,13 +1,13 @@
-//! How much of what was sent the peer has not acknowledged yet.
+//! The bytes that were sent and the peer has not acknowledged yet.
 
 use std::os::fd::AsFd;
 
 use rustix::ioctl::{Getter, Opcode, ioctl};
 
-/// SIOCOUTQ, tcp(7); the number is TIOCOUTQ's (asm-generic/ioctls.h).
+/// The request number of SIOCOUTQ (tcp(7)), which is TIOCOUTQ's (asm-generic/ioctls.h).
 const SIOCOUTQ: Opcode = 0x5411;
 
-/// Bytes in the socket's send queue, unsent or unacknowledged; 0 where the socket can't tell.
+/// Returns the bytes in the socket's send queue, unsent or unacknowledged; 0 where the socket can't tell.
 pub fn unacknowledged_bytes(socket: impl AsFd) -> u32 {
     // SAFETY: owner: the getter, which owns the int that is written to. Lifetime: the call's. The kernel keeps
     // nothing.

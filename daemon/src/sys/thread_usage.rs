@@ -1,18 +1,18 @@
-//! What the calling thread has read and slept so far.
+//! The reads and sleeps of the calling thread so far.
 
 use std::mem::MaybeUninit;
 
-/// Counts of one thread, from its beginning (getrusage(2), RUSAGE_THREAD, Linux 2.6.26). A look costs 0.3 µs.
+/// The counts of one thread, from its beginning (getrusage(2), RUSAGE_THREAD, Linux 2.6.26). A look costs 0.3 µs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThreadUsage {
-    /// Units of 512 bytes that it asked disks for: also what was read ahead without waiting for it.
+    /// The units of 512 bytes that the thread asked disks for, including readahead that it didn't wait for.
     pub block_inputs: i64,
-    /// Times that it gave up its processor to wait for something.
+    /// The number of times that the thread gave up its processor to wait for something.
     pub sleeps: i64,
 }
 
 impl ThreadUsage {
-    /// Those of the calling thread.
+    /// Returns the counts of the calling thread.
     #[allow(clippy::useless_conversion, reason = "C's long has 64 bits on some hosts and 32 on others")]
     pub fn now() -> ThreadUsage {
         let mut usage = MaybeUninit::<libc::rusage>::zeroed();

@@ -1,15 +1,16 @@
-//! How many bytes a connection has moved.
+//! The bytes that a connection has moved.
 
 use std::os::fd::{AsFd, AsRawFd};
 
-/// Where in `struct tcp_info` (linux/tcp.h) `tcpi_bytes_acked` begins, with `tcpi_bytes_received` behind it: eight
-/// bytes of flags, 24 numbers of 32 bits and two of 64. Both since Linux 4.1.
+/// The offset in `struct tcp_info` (linux/tcp.h) of `tcpi_bytes_acked`, with `tcpi_bytes_received` behind it:
+/// eight bytes of flags, 24 numbers of 32 bits and two of 64 come before. Both are there since Linux 4.1.
 const BYTES_ACKED: usize = 120;
 
-/// So much of the structure is asked for; the kernel cuts it to the length that it is given.
+/// The bytes of the structure that are asked for; the kernel cuts it to the given length.
 const INFO_BYTES: usize = BYTES_ACKED + 2 * size_of::<u64>();
 
-/// Bytes that the peer has acknowledged and bytes that have come from it, together; 0 where the socket can't tell.
+/// Returns the bytes that the peer has acknowledged and those that have come from it, together; 0 where the socket
+/// can't tell.
 pub fn transferred_bytes(socket: impl AsFd) -> u64 {
     let mut info = [0_u8; INFO_BYTES];
     let Ok(mut length) = libc::socklen_t::try_from(INFO_BYTES) else { return 0 };
@@ -43,7 +44,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut other, _) = listener.accept().unwrap();
-        // The kernel counts the SYN.
+        // The kernel counts the SYN as well.
         let (before, before_other) = (transferred_bytes(&one), transferred_bytes(&other));
         one.write_all(&[7; 1000]).unwrap();
         other.read_exact(&mut [0; 1000]).unwrap();

@@ -1,4 +1,4 @@
-//! Whether the kernel grants an io_uring to this process, and with which flags.
+//! The trial whether the kernel grants an io_uring to this process, and with which flags.
 
 use std::fmt;
 use std::io;
@@ -6,24 +6,24 @@ use std::time::{Duration, Instant};
 
 use io_uring::{Builder, IoUring, Probe, opcode};
 
-/// Submission entries of a worker's ring. One turn submits at most a poll for each connection that woke up;
-/// a full queue is flushed by one more system call, so this bounds memory, not connections.
+/// The submission entries of a worker's ring. One turn submits at most a poll for each connection that woke up; a
+/// full queue is flushed by one more system call, so this bounds memory, not connections.
 const ENTRIES: u32 = 1024;
 
-/// Completion entries: four times the submissions, since many connections can become ready at once. The kernel
+/// The completion entries: four times the submissions, since many connections can become ready at once. The kernel
 /// keeps what overflows (IORING_FEAT_NODROP, 5.5), only slower.
 const COMPLETION_ENTRIES: u32 = 4 * ENTRIES;
 
-/// How long a trial waits for the rings of a daemon that has just ended, some milliseconds on an idle host, and the
-/// pause between two attempts.
+/// The time that a trial waits for the rings of a daemon that has just ended, some milliseconds on an idle host,
+/// and the pause between two attempts.
 const PROBE_PATIENCE: Duration = Duration::from_millis(500);
 const PATIENCE_PAUSE: Duration = Duration::from_millis(5);
 
-/// What the rings of this kernel can do.
+/// The features of this kernel's rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingFeatures {
-    /// IORING_SETUP_SINGLE_ISSUER and IORING_SETUP_DEFER_TASKRUN (6.1): completions are run by the worker's own
-    /// wait instead of interrupting it.
+    /// Whether IORING_SETUP_SINGLE_ISSUER and IORING_SETUP_DEFER_TASKRUN (6.1) are there: completions are run by
+    /// the worker's own wait instead of interrupting it.
     pub defer_taskrun: bool,
 }
 
@@ -31,7 +31,7 @@ pub struct RingFeatures {
 #[derive(Debug)]
 pub struct RingRefused {
     reason: io::Error,
-    /// Where several were asked for: how many there were, and how many there had to be.
+    /// Where several rings were asked for: how many could be made, and how many are needed.
     count: Option<(usize, usize)>,
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for RingRefused {
     }
 }
 
-/// What to do where a ring can't be made.
+/// Returns the remedy where a ring can't be made.
 pub fn remedy(reason: &io::Error) -> &'static str {
     match reason.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
         Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => {
@@ -68,12 +68,12 @@ pub fn remedy(reason: &io::Error) -> &'static str {
     }
 }
 
-/// Makes a ring like a worker's, looks at it and drops it.
+/// Makes a ring like a worker's, reads its features and drops it.
 pub fn probe() -> Result<RingFeatures, RingRefused> {
     first().map(|(features, _)| features)
 }
 
-/// Makes `count` rings like the workers', all at once, and drops them: what is left of locked memory may be enough for
+/// Makes `count` rings like the workers', all at once, and drops them: the free locked memory may be enough for
 /// some of them only.
 pub fn probe_all(count: usize) -> Result<RingFeatures, RingRefused> {
     let (features, ring) = first()?;
@@ -86,8 +86,9 @@ pub fn probe_all(count: usize) -> Result<RingFeatures, RingRefused> {
     Ok(features)
 }
 
-/// Makes a ring, or what holds one, again for a while where locked memory is out: the kernel gives back what rings took
-/// a moment after they were dropped or their process ended, from a work queue.
+/// Makes a ring, or something that holds one, and tries again for a while where locked memory is exhausted: the
+/// kernel gives back the memory of rings a moment after they were dropped or their process ended, from a work
+/// queue.
 pub fn patiently<R>(patience: Duration, make: impl Fn() -> io::Result<R>) -> io::Result<R> {
     let end = Instant::now() + patience;
     loop {
@@ -105,7 +106,7 @@ fn build(features: RingFeatures) -> io::Result<IoUring> {
     builder.build(entries)
 }
 
-/// One ring, and what it can do.
+/// Makes one ring, and returns its features with it.
 fn first() -> Result<(RingFeatures, IoUring), RingRefused> {
     let with_flags = RingFeatures { defer_taskrun: true };
     let without_flags = RingFeatures { defer_taskrun: false };
@@ -119,7 +120,7 @@ fn first() -> Result<(RingFeatures, IoUring), RingRefused> {
     .map_err(|reason| RingRefused { reason, count: None })
 }
 
-/// The builder of a worker's ring, and its entries. A ring with `defer_taskrun` belongs to the thread that
+/// Returns the builder of a worker's ring, and its entries. A ring with `defer_taskrun` belongs to the thread that
 /// makes it.
 pub fn builder(features: RingFeatures) -> (Builder, u32) {
     let mut builder = IoUring::builder();
@@ -134,8 +135,8 @@ fn probe_with(features: RingFeatures) -> io::Result<IoUring> {
     let ring = build(features)?;
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe)?;
-    // What monoio submits for this daemon: readiness of sockets, cancelling it, the wake-up from other threads
-    // and the closing of descriptors.
+    // These are the operations that monoio submits for this daemon: readiness of sockets, cancelling it, the
+    // wake-up from other threads and the closing of descriptors.
     let needed = [opcode::PollAdd::CODE, opcode::AsyncCancel::CODE, opcode::Read::CODE, opcode::Close::CODE];
     if needed.into_iter().all(|code| probe.is_supported(code)) {
         Ok(ring)

@@ -1,10 +1,10 @@
-//! Asking the kernel to write a range of a file to its disk, and waiting until it has.
+//! The write-back of a range of a file to its disk, and the wait for its end.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// Begins to write what is dirty in `length` bytes from `offset` on (sync_file_range(2), Linux 2.6.17). May wait for
-/// room in the device's queue, not for the writes.
+/// Begins to write the dirty pages of `length` bytes from `offset` on (sync_file_range(2), Linux 2.6.17). May wait
+/// for room in the device's queue, not for the writes.
 pub fn start_write_back(file: impl AsFd, offset: u64, length: u64) -> io::Result<()> {
     sync_range(file, offset, length, libc::SYNC_FILE_RANGE_WRITE)
 }

@@ -1,5 +1,5 @@
-//! Life under a service manager that speaks systemd's protocols: what it is told (sd_notify(3)), the watchdog, and the
-//! sockets that it passes (sd_listen_fds(3)). Without one all of this is silent.
+//! The protocols of a service manager like systemd: the messages that it is told (sd_notify(3)), the watchdog, and
+//! the sockets that it passes (sd_listen_fds(3)). Without one nothing of this happens.
 
 mod notify;
 mod sockets;
@@ -14,14 +14,15 @@ pub use sockets::{Addresses, Listeners, SocketError, announced};
 use status::{State, Status};
 use watchdog::Watchdog;
 
-/// How often the daemon looks after itself: two wake-ups a second.
+/// The interval at which the daemon checks itself: two wake-ups a second.
 const TURN: Duration = Duration::from_millis(500);
 
-/// How much longer a drain may take, told again and again while it goes on: a unit's TimeoutStopSec= may be shorter
-/// than drain_timeout_ms. Some turns of a loaded host, and not more: systemd stretches the watchdog by it too (236).
+/// The time by which a drain asks for more, again and again while it goes on: a unit's TimeoutStopSec= may be
+/// shorter than drain_timeout_ms. It is some turns of a loaded host, and not more: systemd stretches the watchdog
+/// by it too (236).
 const DRAIN_EXTENSION: Duration = Duration::from_secs(10);
 
-/// Tells the service manager how the daemon is.
+/// The sender of the daemon's state to the service manager.
 pub struct Supervisor {
     notifier: Notifier,
     watchdog: Option<Watchdog>,
@@ -35,7 +36,7 @@ struct Stuck {
 }
 
 impl Supervisor {
-    /// As the variables NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID have it. They stay set: the daemon starts no
+    /// Reads the variables NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID. They stay set: the daemon starts no
     /// process that they could reach.
     pub fn from_environment() -> Supervisor {
         Supervisor {
@@ -46,17 +47,17 @@ impl Supervisor {
         }
     }
 
-    /// How often [`Supervisor::turn`] is to be called.
+    /// Returns the interval at which [`Supervisor::turn`] is to be called.
     pub fn turn_interval(&self) -> Duration {
         self.watchdog.as_ref().map_or(TURN, |watchdog| TURN.min(watchdog.feeding_interval() / 2))
     }
 
-    /// Every worker accepts and the control plane answers.
+    /// Tells that every worker accepts and the control plane answers.
     pub fn ready(&mut self, telemetry: &Telemetry) {
         self.enter(State::Serving, "READY=1", telemetry);
     }
 
-    /// New settings are being read.
+    /// Tells that new settings are being read.
     pub fn reloading(&mut self) {
         // systemd 253 and newer want to know when the reload began.
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -64,18 +65,18 @@ impl Supervisor {
         self.notifier.tell(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
     }
 
-    /// New settings are in force, or were refused.
+    /// Tells that new settings are in force, or were refused.
     pub fn reloaded(&mut self, is_refused: bool, telemetry: &Telemetry) {
         self.enter(if is_refused { State::ReloadRefused } else { State::Serving }, "READY=1", telemetry);
     }
 
-    /// The daemon drains.
+    /// Tells that the daemon drains.
     pub fn stopping(&mut self, telemetry: &Telemetry) {
         self.enter(State::Draining, "STOPPING=1", telemetry);
         self.extend_stop();
     }
 
-    /// The daemon could not start, or can't go on.
+    /// Tells that the daemon could not start, or can't go on.
     pub fn failed(&mut self, message: &str, errno: Option<i32>) {
         let errno = errno.map_or(String::new(), |errno| format!("\nERRNO={errno}"));
         self.notifier.tell(&format!("STATUS={}{errno}", one_line(message)));
@@ -117,7 +118,7 @@ impl Supervisor {
         }
     }
 
-    /// Says once that something is stuck, and once that nothing is any more.
+    /// Logs once that a loop is stuck, and once that none is any more.
     fn look_for_stuck(&mut self, telemetry: &Telemetry, now: Instant) {
         let watchdog = if self.watchdog.is_some() { "not fed" } else { "none" };
         match (telemetry.stuck(), self.stuck.take()) {
@@ -136,7 +137,7 @@ impl Supervisor {
     }
 }
 
-/// A value within a message: a line break would begin the next one.
+/// Cleans a value within a message, in which a line break would begin the next one.
 fn one_line(text: &str) -> String {
     text.trim_end().replace(|character: char| character.is_control(), " ")
 }

@@ -1,4 +1,5 @@
-//! Datagrams of lines `NAME=value` to the socket that NOTIFY_SOCKET names: sd_notify(3).
+//! Messages to the service manager: datagrams of lines `NAME=value` to the socket that NOTIFY_SOCKET names
+//! (sd_notify(3)).
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -7,15 +8,16 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Messages that wait for a service manager which is busy; its queue holds ten by default (net.unix.max_dgram_qlen).
-/// The daemon changes its state less often than this while anybody could still want to know.
+/// The most messages that wait for a busy service manager; its own queue holds ten by default
+/// (net.unix.max_dgram_qlen). The daemon changes its state less often than this while anybody could still want to
+/// know.
 const WAITING_MAX: usize = 8;
 
-/// The way to the service manager, if there is one.
+/// The connection to the service manager, if there is one.
 pub(super) struct Notifier {
-    /// An address that can't be understood is told of with the first message, when there is a log.
+    /// The manager, or the fault of its address, which is told with the first message, when there is a log.
     manager: Option<io::Result<Manager>>,
-    /// What it must be told and had no room for yet, the oldest first.
+    /// The messages that must arrive and found no room yet, the oldest first.
     waiting: VecDeque<String>,
     has_complained: bool,
 }
@@ -35,7 +37,7 @@ impl Notifier {
         Notifier { manager: name.map(Manager::at), waiting: VecDeque::new(), has_complained: false }
     }
 
-    /// Tells what must arrive: at once, or as soon as there is room.
+    /// Sends a message that must arrive, at once or as soon as there is room.
     pub(super) fn tell(&mut self, message: &str) {
         if self.manager.is_none() {
             return;
@@ -47,7 +49,7 @@ impl Notifier {
         self.tell_rest();
     }
 
-    /// Tells what waits.
+    /// Sends the waiting messages.
     pub(super) fn tell_rest(&mut self) {
         while let Some(message) = self.waiting.front() {
             match self.send(message) {
@@ -57,7 +59,8 @@ impl Notifier {
         }
     }
 
-    /// Tells what may be left out, and says whether that was done. Without a manager it is.
+    /// Sends a message that may be left out, and returns whether that was done. Without a manager it counts as
+    /// done.
     pub(super) fn tell_if_free(&mut self, message: &str) -> bool {
         if !self.waiting.is_empty() {
             return false;
@@ -71,7 +74,7 @@ impl Notifier {
         }
     }
 
-    /// By address each time: a manager that is executed anew makes a new socket.
+    /// Sends to the address each time: a manager that is executed anew makes a new socket.
     fn send(&self, message: &str) -> io::Result<()> {
         match &self.manager {
             None => Ok(()),
@@ -80,7 +83,7 @@ impl Notifier {
         }
     }
 
-    /// A busy manager is none of the operator's business; one that isn't there is, once.
+    /// Logs once that the manager isn't there; that it is busy doesn't concern the operator.
     fn complain(&mut self, error: &io::Error) {
         if error.kind() != io::ErrorKind::WouldBlock && !std::mem::replace(&mut self.has_complained, true) {
             tracing::warn!(%error, "the service manager can't be told anything: look at NOTIFY_SOCKET");
@@ -152,7 +155,7 @@ mod tests {
         for _ in 0..taken {
             assert_eq!(next(&manager).as_deref(), Some("STATUS=full"));
         }
-        // The oldest gave way.
+        // The oldest message was dropped.
         for number in 1..=WAITING_MAX {
             notifier.tell_rest();
             assert_eq!(next(&manager), Some(format!("STATUS={number}")));

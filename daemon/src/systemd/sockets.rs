@@ -1,6 +1,7 @@
-//! Listening sockets that the service manager passes: LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES, sd_listen_fds(3).
+//! The listening sockets that a service manager passes: LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES,
+//! sd_listen_fds(3).
 //!
-//! Such a socket outlives the daemon: what connects while it restarts waits in the socket's queue.
+//! Such a socket outlives the daemon: connections that come while it restarts wait in the socket's queue.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -10,65 +11,67 @@ use rustix::net::{AddressFamily, SocketType, ipproto, sockopt};
 
 use crate::config::Settings;
 
-/// Most sockets that are looked at. The daemon has a use for two; a count beyond this is a mistake.
+/// The most sockets that are looked at. The daemon has a use for two; a count beyond this is a mistake.
 const SOCKETS_MAX: usize = 16;
 
-/// Why passed sockets can't be used. Always the configuration of whoever passes them, so starting again can't help.
+/// Why passed sockets can't be used. The fault is always the configuration of whoever passes them, so starting
+/// again can't help.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// The variable can't be read.
+    /// The variable of the count can't be read.
     #[error("LISTEN_FDS is {0:?}, which is no count of sockets up to {SOCKETS_MAX}")]
     Count(String),
-    /// The descriptors aren't there.
+    /// The descriptors don't exist.
     #[error("LISTEN_FDS says {count}, but they can't be taken over: {reason}")]
     Descriptors {
-        /// How many were announced.
+        /// The number of announced descriptors.
         count: usize,
-        /// What the system said.
+        /// The error of the system.
         reason: io::Error,
     },
-    /// Something else than a listening TCP socket.
+    /// A descriptor isn't a listening TCP socket.
     #[error(
         "{socket} {fault}: streamd takes listening TCP sockets (ListenStream=PORT or ADDRESS:PORT, Accept=no)"
     )]
     NotListening {
-        /// Which.
+        /// The name of the socket.
         socket: String,
-        /// What it is.
+        /// The description of what it is instead.
         fault: String,
     },
-    /// Nothing says what it is for.
+    /// Nothing says which plane the socket is for.
     #[error(
         "{socket} on {address} is for neither plane, since data_listen is {data_listen} and control_listen is \
          {control_listen}: set FileDescriptorName=data or control, or one of these ports"
     )]
     Unassigned {
-        /// Which.
+        /// The name of the socket.
         socket: String,
-        /// Where it listens.
+        /// The address that it listens on.
         address: SocketAddr,
-        /// The setting.
+        /// The setting `data_listen`.
         data_listen: SocketAddr,
-        /// The setting.
+        /// The setting `control_listen`.
         control_listen: SocketAddr,
     },
-    /// More than one for the same plane.
+    /// There is more than one socket for the same plane.
     #[error(
         "{socket} on {address} is a second one for the {plane} plane, which takes one (ListenStream=PORT without \
          an address listens on IPv4 and IPv6)"
     )]
     Second {
-        /// Which.
+        /// The name of the socket.
         socket: String,
-        /// Where it listens.
+        /// The address that it listens on.
         address: SocketAddr,
-        /// What it would be for.
+        /// The plane that it would be for.
         plane: &'static str,
     },
 }
 
-/// The names of the sockets that were passed to this process, in the order of their descriptors, which begin at 3; none
-/// where nobody passed any. The variables stay set: they name this process, so no other takes them for its own.
+/// Returns the names of the sockets that were passed to this process, in the order of their descriptors, which
+/// begin at 3; none where nobody passed any. The variables stay set: they name this process, so no other takes
+/// them for its own.
 pub fn announced() -> Result<Vec<String>, SocketError> {
     let variable = |name| std::env::var(name).ok();
     read_variables(
@@ -85,7 +88,7 @@ fn read_variables(
     names: Option<String>,
     own_pid: u32,
 ) -> Result<Vec<String>, SocketError> {
-    // Meant for the process that started this one.
+    // The variables are meant for the process that started this one.
     if pid.and_then(|pid| pid.parse().ok()) != Some(own_pid) {
         return Ok(Vec::new());
     }
@@ -100,13 +103,13 @@ fn read_variables(
 /// Listeners that the daemon needn't bind.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    /// Of the data plane.
+    /// The listener of the data plane.
     pub data: Option<TcpListener>,
-    /// Of the control plane.
+    /// The listener of the control plane.
     pub control: Option<TcpListener>,
 }
 
-/// Where passed sockets listen: these addresses win over the settings'.
+/// The addresses of passed sockets, which win over the settings'.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Addresses {
     data: Option<SocketAddr>,
@@ -121,7 +124,7 @@ enum Plane {
 }
 
 impl Listeners {
-    /// Finds out which socket is for which plane: by its name, `data` or `control`, else by its port.
+    /// Assigns each socket to a plane: by its name, `data` or `control`, else by its port.
     pub fn assign(
         names: Vec<String>,
         descriptors: Vec<OwnedFd>,
@@ -148,7 +151,7 @@ impl Listeners {
         Ok((listeners, addresses))
     }
 
-    /// Which planes have one, for the log.
+    /// Returns the planes that have a passed socket, for the log.
     pub fn planes(&self) -> &'static str {
         match (&self.data, &self.control) {
             (Some(_), Some(_)) => "data and control",
@@ -160,7 +163,7 @@ impl Listeners {
 }
 
 impl Addresses {
-    /// Puts them into settings.
+    /// Puts the addresses into settings.
     pub fn win_over(&self, settings: &mut Settings) {
         settings.data_listen = self.data.unwrap_or(settings.data_listen);
         settings.control_listen = self.control.unwrap_or(settings.control_listen);
@@ -185,7 +188,7 @@ fn plane_of(name: &str, address: SocketAddr, settings: &Settings) -> Option<Plan
     by(&|listen| listen.port() == address.port()).or_else(|| by(&|listen| listen == address))
 }
 
-/// The listener behind a descriptor and its address, or what it is instead.
+/// Returns the listener of a descriptor and its address; the error says what it is instead.
 fn listening(descriptor: OwnedFd) -> Result<(TcpListener, SocketAddr), String> {
     let unknown = |error: rustix::io::Errno| format!("is no socket ({error})");
     let family = sockopt::socket_domain(&descriptor).map_err(unknown)?;

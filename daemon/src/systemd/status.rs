@@ -6,23 +6,23 @@ use bytesize::ByteSize;
 
 use crate::telemetry::Telemetry;
 
-/// How often the line may change: people read it.
+/// The interval at which the line may change, since people read it.
 const RENEWAL: Duration = Duration::from_secs(5);
 
-/// And while the daemon drains, when somebody waits for its end.
+/// The interval while the daemon drains, when somebody waits for its end.
 const RENEWAL_DRAINING: Duration = Duration::from_secs(1);
 
-/// What the daemon is about.
+/// The state of the daemon in the line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum State {
     #[default]
     Serving,
-    /// Serving by settings that somebody wanted to change in vain.
+    /// The daemon serves by its old settings, since a reload was refused.
     ReloadRefused,
     Draining,
 }
 
-/// What was told last.
+/// The line that was told last, and its figures.
 #[derive(Default)]
 pub(super) struct Status {
     state: State,
@@ -30,14 +30,14 @@ pub(super) struct Status {
     looked: Option<(Instant, Traffic)>,
 }
 
-/// Payload bytes so far.
+/// The payload bytes sent and received so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Traffic {
     sent: u64,
     received: u64,
 }
 
-/// What the line is made of.
+/// The figures of the line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Figures {
     connections: u64,
@@ -51,20 +51,20 @@ impl Status {
         self.state
     }
 
-    /// The line of a state that begins now.
+    /// Returns the line of a state that begins now.
     pub(super) fn enter(&mut self, state: State, telemetry: &Telemetry, now: Instant) -> String {
         self.state = state;
         self.text = text(state, self.look(telemetry, now));
         self.text.clone()
     }
 
-    /// Whether it is time to look again.
+    /// Whether the line is due for renewal.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         let renewal = if self.state == State::Draining { RENEWAL_DRAINING } else { RENEWAL };
         self.looked.is_none_or(|(looked, _)| now.duration_since(looked) >= renewal)
     }
 
-    /// The line as it is now, if that is another.
+    /// Returns the new line, if it has changed.
     pub(super) fn renewed(&mut self, telemetry: &Telemetry, now: Instant) -> Option<String> {
         let text = text(self.state, self.look(telemetry, now));
         let is_other = text != self.text;

@@ -1,8 +1,8 @@
-//! When the watchdog is fed: WATCHDOG_USEC and WATCHDOG_PID, sd_watchdog_enabled(3).
+//! The feeding times of the watchdog: WATCHDOG_USEC and WATCHDOG_PID, sd_watchdog_enabled(3).
 
 use std::time::{Duration, Instant};
 
-/// A service manager that ends the daemon when it hears nothing for its interval.
+/// The watchdog of a service manager, which ends the daemon when it hears nothing for an interval.
 pub(super) struct Watchdog {
     interval: Duration,
     last_fed: Option<Instant>,
@@ -15,7 +15,7 @@ impl Watchdog {
     }
 
     fn asked_for(microseconds: Option<String>, pid: Option<String>, own_pid: u32) -> Option<Watchdog> {
-        // Meant for the process that this one was before an exec, or for its parent.
+        // The variables are meant for the process that this one was before an exec, or for its parent.
         if pid.is_some_and(|pid| pid.parse() != Ok(own_pid)) {
             return None;
         }
@@ -23,7 +23,7 @@ impl Watchdog {
         Some(Watchdog { interval: Duration::from_micros(microseconds), last_fed: None })
     }
 
-    /// Half of the interval: one message may come late.
+    /// Returns half of the interval, since one message may come late.
     pub(super) fn feeding_interval(&self) -> Duration {
         self.interval / 2
     }

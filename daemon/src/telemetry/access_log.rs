@@ -1,5 +1,5 @@
-//! Access lines: the same text as the other lines', written by the worker itself into a buffer that is handed over
-//! when it is full and once a tick. Through tracing, one event and one write each, a line costs 1.7 µs.
+//! Access lines, in the format of the other log lines. The worker itself writes them into a buffer that is handed
+//! over when it is full and once a tick. Through tracing, one event and one write each, a line costs 1.7 µs.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write;
@@ -11,60 +11,61 @@ use super::log_queue::LogQueue;
 use crate::config::LogFormat;
 use crate::limits::TICK;
 
-/// Bytes of lines after which they are handed over: some two hundred. Fewer would wake the writer more often, more
-/// would leave the core's first cache.
+/// Bytes of lines after which the buffer is handed over: some two hundred lines. Fewer would wake the writer more
+/// often, more would leave the core's first cache.
 const BUFFER_BYTES: usize = 32 << 10;
 
-/// More than a line takes with a path of ordinary length, so that the buffer seldom grows.
+/// Bytes that are more than a line takes with a path of ordinary length, so that the buffer seldom grows.
 const LINE_BYTES: usize = 512;
 
-/// Length of `2026-11-24T18:37:22`.
+/// The length of `2026-11-24T18:37:22`.
 const SECOND_BYTES: usize = 19;
 
-/// Time for which the wall clock is taken to go as the monotonic one does: a clock that was set shows within a tick.
+/// The time for which the wall clock is assumed to run as the monotonic one does: a clock that was set shows
+/// within a tick.
 const WALL_CLOCK_AGE_MAX: Duration = TICK;
 
-/// What a line says.
+/// The content of an access line.
 pub struct AccessLine<'a> {
-    /// The other end.
+    /// The address of the peer.
     pub peer: SocketAddr,
-    /// `http`, `frame`, `raw`.
+    /// The protocol: `http`, `frame` or `raw`.
     pub protocol: &'a str,
     /// The HTTP method, `RECEIVE` or `STREAM`.
     pub method: &'a str,
     /// The target, escaped to printable ASCII without quotes.
     pub path: &'a str,
-    /// The HTTP status, 0 for what isn't HTTP.
+    /// The HTTP status; 0 for other protocols.
     pub status: u16,
     /// Payload bytes that were received.
     pub bytes_in: u64,
     /// Payload bytes that were handed to the kernel to be sent.
     pub bytes_out: u64,
-    /// When the request was there.
+    /// When the request had come.
     pub started: Instant,
     /// The engine that moved most of the payload, or `none`.
     pub engine: &'a str,
-    /// How it ended.
+    /// The outcome of the transfer.
     pub outcome: &'a str,
-    /// Why it ended so, `-` where all is well; escaped as the path is, and so are the next three.
+    /// The reason of the outcome, `-` where all is well; escaped as the path is, and so are the next three.
     pub reason: &'a str,
     /// The `Range` field, `-` where there was none.
     pub range: &'a str,
     /// The `User-Agent` field, `-` where there was none.
     pub agent: &'a str,
-    /// What the request is called here and by who sent it.
+    /// The id of the request, made here or sent by the client.
     pub id: &'a str,
 }
 
-/// The lines of one worker.
+/// The access log of one worker.
 pub struct AccessLog {
     queue: LogQueue,
-    /// Since when there are lines in the buffer, for whoever writes the others between them.
+    /// The time of the first line in the buffer, by which the writer sorts the other lines between.
     oldest: Oldest,
     format: LogFormat,
     buffer: RefCell<String>,
     lines: Cell<u64>,
-    /// The wall clock, read once in a while: a line needs the monotonic clock anyway.
+    /// The wall clock, read only from time to time: a line needs the monotonic clock anyway.
     wall_clock: Cell<(Instant, SystemTime)>,
     /// The second that `second_text` spells, since 1970.
     second: Cell<u64>,
@@ -72,7 +73,7 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// Lines for `queue`.
+    /// Makes a log that writes to `queue`.
     pub fn new(queue: LogQueue, format: LogFormat) -> AccessLog {
         AccessLog {
             oldest: queue.add_buffer(),
@@ -103,11 +104,11 @@ impl AccessLog {
         }
     }
 
-    /// Hands over what has been written.
+    /// Hands over the lines in the buffer.
     pub fn flush(&self) {
         let mut buffer = self.buffer.borrow_mut();
         if !buffer.is_empty() {
-            // An idle worker keeps no buffer: the next begins with the next line.
+            // An idle worker keeps no buffer: the next one begins with the next line.
             self.queue.send_batch(std::mem::take(&mut *buffer).into_bytes(), self.lines.take());
             self.oldest.ended();
         }
@@ -153,7 +154,7 @@ impl AccessLog {
         out.push_str(F::END);
     }
 
-    /// The time in RFC 3339, with microseconds; all but those is spelled once a second.
+    /// Writes the time in RFC 3339, with microseconds; the rest of it is formatted once a second.
     fn push_time(&self, out: &mut String, now: Instant, is_first: bool) {
         let now = self.wall_time(now);
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -191,8 +192,8 @@ impl Drop for AccessLog {
     }
 }
 
-/// What stands before each value, and at the end. Of known length where it is written, so that it is stored instead of
-/// copied by a call.
+/// The texts before each value and at the end. Their lengths are known at compile time, so that they are stored
+/// instead of copied by a call.
 trait Form {
     const TIME: &'static str;
     const PEER: &'static str;
@@ -258,7 +259,7 @@ fn push_number(out: &mut String, value: u64) {
     out.push_str(itoa::Buffer::new().format(value));
 }
 
-/// Printable ASCII without quotes; in both formats a backslash is doubled.
+/// Writes printable ASCII without quotes; in both formats a backslash is doubled.
 fn push_escaped(out: &mut String, value: &str) {
     let mut rest = value;
     while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {

@@ -1,4 +1,4 @@
-//! The counters themselves.
+//! The counters.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
     }
 
-    /// The count so far.
+    /// Returns the count so far.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -34,7 +34,7 @@ impl Gauge {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// The value now.
+    /// Returns the current value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -60,25 +60,25 @@ impl<L: Label> CounterFamily<L> {
         }
     }
 
-    /// The count of `label` so far.
+    /// Returns the count of `label` so far.
     pub fn get(&self, label: L) -> u64 {
         self.counters.get(label.index()).map_or(0, Counter::get)
     }
 
-    /// The counts of all labels so far.
+    /// Returns the sum over all labels so far.
     pub fn total(&self) -> u64 {
         self.counters.iter().map(Counter::get).sum()
     }
 }
 
-/// What one worker counts. Aligned so that two workers never write to one cache line (128 bytes: x86-64
+/// The counters of one worker, aligned so that two workers never write to one cache line (128 bytes: x86-64
 /// prefetches lines in pairs).
 #[derive(Default)]
 #[repr(align(128))]
 pub struct WorkerCounters {
     /// When the worker last turned its loop, in milliseconds since the daemon started.
     pub heartbeat_ms: Gauge,
-    /// Which reload's settings it goes by.
+    /// The number of the reload whose settings the worker uses.
     pub settings_generation: Gauge,
     /// Connections accepted.
     pub connections_accepted: Counter,
@@ -90,7 +90,7 @@ pub struct WorkerCounters {
     pub proxy_headers_refused: CounterFamily<ProxyRefusal>,
     /// Times that accepting paused, for want of descriptors or for the connection limit.
     pub accept_pauses: Counter,
-    /// What was refused or ended for a limit.
+    /// Requests and connections that were refused or ended for a limit.
     pub limited: CounterFamily<Limit>,
     /// HTTP requests by the status of their answer.
     pub requests: CounterFamily<Status>,
@@ -104,7 +104,7 @@ pub struct WorkerCounters {
     pub windows_disbelieved: Counter,
     /// Times that the worker waited for a disk.
     pub disk_waits: Counter,
-    /// The longest of these, in microseconds.
+    /// The longest of these waits, in microseconds.
     pub disk_wait_longest_us: Gauge,
     /// Frames taken whole.
     pub frames_received: Counter,
@@ -116,14 +116,14 @@ pub struct WorkerCounters {
     pub space_refusals: CounterFamily<SpaceRefusal>,
     /// Requests that brought an upload or a part of one, by how they ended.
     pub uploads: CounterFamily<UploadOutcome>,
-    /// Bytes of uploads that were written, whatever became of them.
+    /// Bytes of uploads that were written, whatever the outcome.
     pub bytes_uploaded: Counter,
-    /// Those of them that were written past the page cache (O_DIRECT).
+    /// Bytes of uploads that were written past the page cache (O_DIRECT).
     pub bytes_uploaded_direct: Counter,
 }
 
 impl WorkerCounters {
-    /// Connections that are open now.
+    /// Returns the number of connections that are open now.
     pub fn connections_open(&self) -> u64 {
         // Closed is read first: the other way round a connection that comes and goes between the two reads
         // would make the difference wrap.
@@ -132,20 +132,20 @@ impl WorkerCounters {
     }
 }
 
-/// How many uploads there are; told every second, and 0 where uploads are off.
+/// The number and size of uploads, updated every second; 0 where uploads are off.
 #[derive(Default)]
 pub struct UploadGauges {
     /// Uploads that are written to.
     pub writers: Gauge,
-    /// Uploads that aren't published, those with a writer among them.
+    /// Uploads that aren't published, including those with a writer.
     pub partials: Gauge,
-    /// Bytes of those, in whole blocks.
+    /// Bytes of the unpublished uploads, in whole blocks.
     pub partial_bytes: Gauge,
     /// Bytes that were allocated for them ahead of what has come.
     pub partial_bytes_ahead: Gauge,
 }
 
-/// How much of the spool is taken; told every second, and 0 where frames aren't stored.
+/// The used part of the spool, updated every second; 0 where frames aren't stored.
 #[derive(Default)]
 pub struct SpoolGauges {
     /// Bytes of stored frames, in whole blocks.
@@ -154,42 +154,42 @@ pub struct SpoolGauges {
     pub files: Gauge,
     /// Bytes that frames on their way in take.
     pub incoming_bytes: Gauge,
-    /// Frames on their way in that take any.
+    /// Frames on their way in that take room.
     pub incoming_files: Gauge,
 }
 
-/// Whether the root's path leads to the root.
+/// The state of the root's path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RootState {
-    /// It does, or there is no root.
+    /// The path leads to the root, or there is no root.
     Served,
-    /// It leads to another directory or to none; the former one is served.
+    /// The path leads to another directory or to none; the former one is served.
     Replaced,
     /// The directory that is served has no name any more, so that nothing is found in it.
     Removed,
 }
 
-/// The state of the root, told every second.
+/// The state of the root, updated every second.
 #[derive(Default)]
 pub struct RootGauge(Gauge);
 
 impl RootGauge {
-    /// Sets it.
+    /// Sets the state.
     pub fn set(&self, state: RootState) {
         self.0.set(state as u64);
     }
 
-    /// The state now.
+    /// Returns the current state.
     pub fn get(&self) -> RootState {
         let states = [RootState::Replaced, RootState::Removed];
         states.into_iter().find(|state| *state as u64 == self.0.get()).unwrap_or(RootState::Served)
     }
 }
 
-/// What the control plane counts.
+/// The counters of the control plane.
 #[derive(Default)]
 pub struct ControlCounters {
-    /// When its loop last turned, in milliseconds since the daemon started.
+    /// When the control plane last turned its loop, in milliseconds since the daemon started.
     pub heartbeat_ms: Gauge,
     /// Requests by the status of their answer.
     pub requests: CounterFamily<Status>,
@@ -197,6 +197,6 @@ pub struct ControlCounters {
     pub streams: CounterFamily<Outcome>,
     /// Streams that run now.
     pub streams_running: Gauge,
-    /// What was refused or ended for a limit.
+    /// Requests and connections that were refused or ended for a limit.
     pub limited: CounterFamily<Limit>,
 }

@@ -1,50 +1,50 @@
-//! What the disk threads do, as metrics and /health tell of it.
+//! The state of the disk threads, as metrics and /health show it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The lanes, as metrics name them.
+/// The names of the lanes in metrics.
 pub const LANE_NAMES: [&str; 5] = ["lookup", "read", "write", "digest", "listing"];
 
-/// One lane.
+/// The state of one lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LaneState {
-    /// Its name.
+    /// The name of the lane.
     pub name: &'static str,
     /// Tasks that wait for a thread.
     pub waiting: usize,
-    /// Tasks that have one.
+    /// Tasks that are running on a thread.
     pub running: usize,
-    /// Tasks that were done, or dropped since nobody waited for them, so far.
+    /// Tasks that ended so far: done, or dropped since nobody waited for them.
     pub ended: u64,
-    /// Tasks that were turned away, or given up, so far.
+    /// Tasks that were refused or given up so far.
     pub refused: u64,
-    /// How long the oldest of them all has been there.
+    /// The age of the lane's oldest task.
     pub oldest: Duration,
 }
 
-/// A mount that does nothing of what it is asked for.
+/// A mount that doesn't answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SilentMount {
-    /// Where it is.
+    /// The mount point.
     pub point: Arc<str>,
-    /// For how long.
+    /// The time since it last answered.
     pub silence: Duration,
 }
 
-/// All of them.
+/// The state of all disk threads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskState {
-    /// One after the other.
+    /// The state of each lane.
     pub lanes: Vec<LaneState>,
-    /// Those that don't answer.
+    /// The mounts that don't answer.
     pub silent: Vec<SilentMount>,
-    /// Whether they hold every thread.
+    /// Whether tasks of silent mounts hold every thread.
     pub is_stuck: bool,
 }
 
 impl Default for DiskState {
-    /// Before there are any threads.
+    /// Returns the state before there are any threads.
     fn default() -> Self {
         let lanes = LANE_NAMES.map(|name| LaneState { name, ..LaneState::default() });
         DiskState { lanes: lanes.to_vec(), silent: Vec::new(), is_stuck: false }

@@ -1,4 +1,4 @@
-//! Counters as text for scrapers, summed over the workers where a label tells them apart already.
+//! The exposition: counters as text for scrapers, summed over the workers unless a label tells them apart.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub enum Exposition {
 }
 
 impl Exposition {
-    /// What an answer with it says.
+    /// Returns the `Content-Type` of an answer in this format.
     #[must_use]
     pub fn content_type(self) -> &'static str {
         match self {
@@ -33,18 +33,18 @@ impl Exposition {
         }
     }
 
-    /// All metrics of `telemetry`, as text of this format.
+    /// Writes all metrics of `telemetry` as text of this format.
     pub fn text(self, telemetry: &Arc<Telemetry>) -> String {
         let text = openmetrics(telemetry);
         if self == Exposition::OpenMetrics { text } else { older(&text) }
     }
 }
 
-/// OpenMetrics text as the older format has it: a counter's family is named as its samples are, with `_total`, and
-/// units and the end mark, which would be comments there, are left out.
+/// Converts OpenMetrics text to the older format: a counter's family is named as its samples are, with `_total`,
+/// and units and the end mark, which would be comments there, are left out.
 fn older(openmetrics: &str) -> String {
     let mut text = String::with_capacity(openmetrics.len());
-    // It stands before the type, which says what the family is called.
+    // The help stands before the type, which tells the name of the family.
     let mut help = "";
     for line in openmetrics.lines() {
         if let Some(named) = line.strip_prefix("# HELP ") {
@@ -253,7 +253,7 @@ impl Snapshot {
         let help = "What was refused or ended for a limit, in both planes.";
         encode_family(encoder, "limited", help, "limit", |label| {
             let of_workers = self.0.workers.iter().map(|worker| worker.limited.get(label)).sum::<u64>();
-            // Counted where it is taken, on disk threads too.
+            // The budget counts its refusals where it is taken, on disk threads too.
             let of_budget = if label == Limit::AddressWaiting { self.0.budget.address_refusals() } else { 0 };
             of_workers + self.0.control.limited.get(label) + of_budget
         })
@@ -311,7 +311,8 @@ fn encode_counter(
     ConstCounter::new(value).encode(metric)
 }
 
-/// Values that were never counted are exposed as 0, so that a rate over their first event isn't lost.
+/// Encodes all values of a label. Those that were never counted are exposed as 0, so that a rate over their first
+/// event isn't lost.
 fn encode_family<L: Label>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,

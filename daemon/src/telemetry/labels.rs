@@ -1,12 +1,12 @@
-//! The closed sets of label values: what isn't in them can't be counted, so no peer can make a series.
+//! The closed sets of label values: a value outside them can't be counted, so no peer can make a series.
 
 /// A label with a fixed set of values.
 pub trait Label: Copy + 'static {
     /// All values, in the order of their indices.
     const ALL: &'static [Self];
-    /// The value as metrics and logs show it.
+    /// Returns the value as metrics and logs show it.
     fn label(self) -> &'static str;
-    /// Its place in [`Label::ALL`].
+    /// Returns the index of the value in [`Label::ALL`].
     fn index(self) -> usize;
 }
 
@@ -29,17 +29,17 @@ macro_rules! label {
 }
 
 label! {
-    /// How a transfer ended.
+    /// The outcome of a transfer.
     Outcome {
         /// Every byte was handed to the kernel, and for a stream acknowledged by its target.
         Complete => "complete",
-        /// The peer went away first.
+        /// The peer closed the connection first.
         PeerClosed => "peer_closed",
         /// The peer made no progress in time.
         TimedOut => "timed_out",
         /// The peer moved less than `progress_bytes_min`.
         TooSlow => "too_slow",
-        /// It had to make room for others.
+        /// The transfer had to make room for others.
         Evicted => "evicted",
         /// The source could not be read, or got shorter on the way.
         SourceFailed => "source_failed",
@@ -57,7 +57,7 @@ label! {
 }
 
 label! {
-    /// How bytes were moved.
+    /// The engine that moved bytes.
     EngineLabel {
         /// Through a buffer in user space.
         Copy => "copy",
@@ -69,17 +69,17 @@ label! {
 }
 
 label! {
-    /// How a request ended that brought an upload, or a part of one.
+    /// The outcome of a request that brought an upload, or a part of one.
     UploadOutcome {
         /// The upload has its name.
         Published => "published",
-        /// What arrived is kept, to be gone on with.
+        /// The bytes that arrived are kept, so that the upload can be continued.
         Kept => "kept",
-        /// The request asked for what can't be, or what it brought wasn't what it said.
+        /// The request asked for something impossible, or its body wasn't what its head said.
         Refused => "refused",
         /// The peer broke off, or the daemon stopped, and nothing is kept.
         BrokenOff => "broken_off",
-        /// The disk failed, or the daemon had no room for it, and nothing is kept.
+        /// The disk failed, or the daemon had no room for the upload, and nothing is kept.
         Failed => "failed",
     }
 }
@@ -87,21 +87,21 @@ label! {
 label! {
     /// Why a frame got no `done`.
     FrameRefusal {
-        /// Its size is below zero.
+        /// The size of the frame is below zero.
         Negative => "negative",
-        /// Its size is above the limit.
+        /// The size of the frame is above the limit.
         OverLimit => "over_limit",
-        /// The peer closed before its end.
+        /// The peer closed the connection before the frame's end.
         Truncated => "truncated",
         /// The peer made no progress in time.
         TimedOut => "timed_out",
         /// The peer moved less than `progress_bytes_min`.
         TooSlow => "too_slow",
-        /// It had to make room for others.
+        /// The frame's connection had to make room for others.
         Evicted => "evicted",
-        /// The sink could not take it.
+        /// The sink could not take the frame.
         SinkFailed => "sink_failed",
-        /// There was no room for it; [`SpaceRefusal`] says which.
+        /// There was no room for the frame; [`SpaceRefusal`] says which.
         NoRoom => "no_room",
         /// The daemon stopped, and `drain_timeout_ms` was over.
         Drained => "drained",
@@ -111,19 +111,19 @@ label! {
 label! {
     /// Why a log line was lost.
     LogLoss {
-        /// Its reader was too slow: too much waited for it already, or a pipe that doesn't wait stayed full.
+        /// The reader was too slow: too many bytes waited for it already, or a pipe that doesn't wait stayed full.
         SlowReader => "slow_reader",
-        /// No room on the disk, or the file may not get longer (RLIMIT_FSIZE).
+        /// The disk had no room, or the file may not get longer (RLIMIT_FSIZE).
         NoRoom => "no_room",
         /// Nobody reads any more.
         ReaderGone => "reader_gone",
-        /// Anything else that a write fails with.
+        /// The write failed for another reason.
         Failed => "failed",
     }
 }
 
 label! {
-    /// For want of which room an upload or a frame was refused.
+    /// The kind of room that an upload or a frame was refused for.
     SpaceRefusal {
         /// `min_free_bytes` of the file system would no longer be free.
         MinFreeBytes => "min_free_bytes",
@@ -149,19 +149,19 @@ label! {
 label! {
     /// Why a connection was refused for its PROXY header.
     ProxyRefusal {
-        /// It begins like one and isn't, or ended inside.
+        /// The header begins like one and is malformed, or the connection ended inside it.
         Malformed => "malformed",
-        /// There is none, and it is required.
+        /// The header is missing, and is required.
         Missing => "missing",
-        /// It was not complete in time.
+        /// The header was not complete in time.
         TimedOut => "timed_out",
-        /// It is required, and the peer is no trusted proxy.
+        /// A header is required, and the peer is no trusted proxy.
         Untrusted => "untrusted",
     }
 }
 
 label! {
-    /// For which limit something was refused or ended.
+    /// The limit for which something was refused or ended.
     Limit {
         /// Connections that were refused since their address holds `address_connections_max`.
         AddressConnections => "address_connections_max",
@@ -175,11 +175,11 @@ label! {
         AddressListings => "address_listings_max",
         /// Answers and heads that were refused since those of their address hold half of `waiting_bytes_max`.
         AddressWaiting => "waiting_bytes_of_address",
-        /// What was ended since its peer moved less than `progress_bytes_min`.
+        /// Transfers that were ended since their peers moved less than `progress_bytes_min`.
         Progress => "progress_bytes_min",
         /// Connections that were closed for others, `connections_max` being reached.
         Connections => "connections_max",
-        /// The same of the control plane.
+        /// Control connections that were closed for others, `control_connections_max` being reached.
         ControlConnections => "control_connections_max",
         /// Uploads that were ended for others, `uploads_max` being reached.
         Uploads => "uploads_max",
@@ -199,7 +199,7 @@ macro_rules! statuses {
         pub enum Status { $($code,)+ }
 
         impl Status {
-            /// The status of this number; a number that no plane answers with counts as 500.
+            /// Returns the status of this number; a number that no plane answers with counts as 500.
             pub fn of(code: u16) -> Status {
                 match code { $($number => Status::$code,)+ _ => Status::S500 }
             }

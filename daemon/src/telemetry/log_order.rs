@@ -1,33 +1,33 @@
-//! Lines in the order of their times. Workers hand their access lines over in batches, once a tick, while every other
-//! line comes by itself: what comes late belongs before what is there already.
+//! The order of log lines by their times. Workers hand their access lines over in batches, once a tick, while
+//! every other line comes by itself: late lines must be sorted before some that are there already.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// Longest that a line waits for those of a worker that may belong before it: five of its ticks. One that is stuck must
-/// not keep the line back which says so.
+/// The longest time that a line waits for earlier ones of a worker: five of the worker's ticks. A stuck worker
+/// must not hold back the line which says that it is stuck.
 const HELD_TIME_MAX: Duration = Duration::from_millis(500);
 
-/// Length of `2026-11-24T18:37:22.123456Z`, which sorts as the times do.
+/// The length of `2026-11-24T18:37:22.123456Z`, which sorts as the times do.
 const TIME_BYTES: usize = 27;
 
-/// What stands before the time in a line of JSON.
+/// The text before the time in a line of JSON.
 const JSON_BEGINNING: &[u8] = b"{\"timestamp\":\"";
 
-/// No line waits in the buffer.
+/// The mark of a buffer that holds no line.
 const NOTHING: u64 = u64::MAX;
 
-/// Since when each buffer holds lines that nobody has got yet.
+/// For each buffer the time of its first line that hasn't been handed over.
 #[derive(Clone, Default)]
 pub(super) struct LineBuffers(Arc<Mutex<Vec<Arc<AtomicU64>>>>);
 
-/// One buffer's entry, which is for its owner to keep true.
+/// The entry of one buffer, which the buffer's owner keeps up to date.
 pub(super) struct Oldest(Arc<AtomicU64>);
 
 impl LineBuffers {
-    /// Of one buffer more.
+    /// Adds an entry for one more buffer.
     pub(super) fn add(&self) -> Oldest {
         let oldest = Arc::new(AtomicU64::new(NOTHING));
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,7 +36,7 @@ impl LineBuffers {
         Oldest(oldest)
     }
 
-    /// The time before which no line can come any more, as lines spell it; None where that is now.
+    /// Returns the time before which no further line can come, as lines spell it; None where that is now.
     fn safe_until(&self) -> Option<String> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let oldest = all.iter().map(|oldest| oldest.load(Ordering::Acquire)).min()?;
@@ -50,33 +50,34 @@ impl LineBuffers {
 }
 
 impl Oldest {
-    /// The buffer, which was empty, holds a line of this time now.
+    /// Notes that the buffer, which was empty, holds a line of this time now.
     pub(super) fn began(&self, since_1970: Duration) {
         self.0.store(u64::try_from(since_1970.as_micros()).unwrap_or(0), Ordering::Release);
     }
 
-    /// The buffer's lines have been handed over.
+    /// Notes that the buffer's lines have been handed over.
     pub(super) fn ended(&self) {
         self.0.store(NOTHING, Ordering::Release);
     }
 }
 
-/// Lines that have come and aren't written.
+/// Lines that have come and aren't written yet.
 #[derive(Default)]
 pub(super) struct Lines {
     text: Vec<u8>,
-    /// Each line's place in the text.
+    /// The place of each line in the text.
     places: Vec<Range<usize>>,
     is_in_order: bool,
 }
 
 impl Lines {
-    /// Bytes of them.
+    /// Returns the bytes of all lines.
     pub(super) fn bytes(&self) -> usize {
         self.text.len()
     }
 
-    /// Adds one line, which may hold line breaks of its own, or a batch of lines that hold none; says how many bytes.
+    /// Adds one line, which may hold line breaks of its own, or a batch of lines that hold none; returns how many
+    /// bytes it added.
     pub(super) fn add(&mut self, text: &[u8], is_batch: bool) -> usize {
         let start = self.text.len();
         self.is_in_order = start == 0;
@@ -93,7 +94,7 @@ impl Lines {
         text.len()
     }
 
-    /// Takes those lines out that nothing can come before any more, or all, in their order.
+    /// Takes out the lines that no earlier one can follow any more, or all, in their order.
     pub(super) fn take(&mut self, buffers: Option<&LineBuffers>) -> Vec<u8> {
         let Some(last) = self.places.last() else { return Vec::new() };
         let until = buffers.and_then(LineBuffers::safe_until);
@@ -105,7 +106,7 @@ impl Lines {
             return std::mem::take(&mut self.text);
         }
         let Lines { text, mut places, .. } = std::mem::take(self);
-        // Stable, and quick where long runs are in order already.
+        // The sort is stable, and quick where long runs are in order already.
         places.sort_by(|one, other| time_of(&text[one.clone()]).cmp(time_of(&text[other.clone()])));
         let ready = places.partition_point(|place| is_safe(&text, place));
         for place in places.split_off(ready) {
@@ -119,7 +120,7 @@ impl Lines {
     }
 }
 
-/// The time at the beginning of a line; all of one that has none.
+/// Returns the time at the beginning of a line; the whole line where it has none.
 fn time_of(line: &[u8]) -> &[u8] {
     let line = line.strip_prefix(JSON_BEGINNING).unwrap_or(line);
     line.get(..TIME_BYTES).unwrap_or(line)
@@ -131,7 +132,7 @@ mod tests {
 
     use super::{HELD_TIME_MAX, LineBuffers, Lines};
 
-    /// A line of text or of JSON, so long after some moment of today.
+    /// Makes a line of text or of JSON, at the time `after` the moment.
     fn line(is_json: bool, moment: SystemTime, after: Duration, name: &str) -> String {
         let time = humantime::format_rfc3339_micros(moment + after);
         if is_json {

@@ -1,5 +1,5 @@
-//! The way of log lines to standard error: a queue bounded in bytes, and a thread of its own that writes. A reader
-//! that stalls costs lines, never a worker.
+//! The queue of log lines on their way to standard error, bounded in bytes, and the thread that writes them. A
+//! reader that stalls costs lines, never a worker.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -12,20 +12,21 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::labels::{Label, LogLoss};
 use super::log_order::{LineBuffers, Lines, Oldest};
 
-/// Bytes that wait for their reader before more lines are dropped: a second or so at the access rate of one core.
+/// The most bytes that wait for their reader; further lines are dropped. They are a second or so of the access
+/// rate of one core.
 const BYTES_WAITING_MAX: usize = 16 << 20;
 
-/// Bytes that one write brings together where many wait.
+/// The bytes that one write combines where many wait.
 const WRITE_BYTES: usize = 64 << 10;
 
-/// How often it is looked whether lines that wait for earlier ones may go: workers hand theirs over every 100 ms.
+/// The interval at which held lines are looked at: workers hand theirs over every 100 ms.
 const HELD_LOOK: Duration = Duration::from_millis(50);
 
-/// Longest wait for the reader to take what is left when the process ends.
+/// The longest wait for the reader to take the rest when the process ends.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Longest that a pipe or socket which doesn't wait itself may stay full before what is to be written is lost. What
-/// comes meanwhile waits in the queue.
+/// The longest time that a pipe or socket which doesn't wait itself may stay full before lines are lost. Lines
+/// that come meanwhile wait in the queue.
 const FULL_TIME_MAX: Duration = Duration::from_secs(1);
 
 enum Message {
@@ -33,11 +34,11 @@ enum Message {
     Line(Vec<u8>),
     /// Whole lines of a worker, in their order.
     Batch(Vec<u8>),
-    /// To be answered when all before it is written.
+    /// A request that is answered when all lines before it are written.
     Flush(mpsc::Sender<()>),
 }
 
-/// Takes lines, and never waits. Clones share the queue.
+/// A queue that takes lines and never waits. Clones share it.
 #[derive(Clone, Default)]
 pub struct LogQueue(Option<Arc<Queue>>);
 
@@ -48,7 +49,7 @@ struct Queue {
     buffers: LineBuffers,
 }
 
-/// Lines that were lost, by why.
+/// The counts of lost lines, by reason.
 #[derive(Default)]
 struct Losses([AtomicU64; LogLoss::ALL.len()]);
 
@@ -63,8 +64,8 @@ impl Losses {
 }
 
 impl LogQueue {
-    /// Starts the thread that writes to `output`. Where that can't take more now and doesn't wait itself, `wait` waits
-    /// until it can, for so long at most.
+    /// Starts the thread that writes to `output`. Where that is full and doesn't wait itself, `wait` waits until
+    /// it can take more, for the given time at most.
     pub(super) fn start(
         output: impl Write + Send + 'static,
         wait: impl Fn(Duration) + Send + 'static,
@@ -85,7 +86,7 @@ impl LogQueue {
         Ok(LogQueue(Some(Arc::new(Queue { messages, bytes_waiting, losses, buffers }))))
     }
 
-    /// A queue whose lines go nowhere.
+    /// Makes a queue whose lines go nowhere.
     pub fn nowhere() -> LogQueue {
         LogQueue(None)
     }
@@ -95,7 +96,7 @@ impl LogQueue {
         self.0.is_none()
     }
 
-    /// A place for what a buffer of lines says of itself.
+    /// Adds the entry of one more buffer of lines.
     pub(super) fn add_buffer(&self) -> Oldest {
         self.0.as_ref().map(|queue| queue.buffers.clone()).unwrap_or_default().add()
     }
@@ -116,12 +117,12 @@ impl LogQueue {
         }
     }
 
-    /// Lines that were lost for this reason.
+    /// Returns how many lines were lost for this reason.
     pub(super) fn lines_dropped(&self, loss: LogLoss) -> u64 {
         self.0.as_ref().map_or(0, |queue| queue.losses.get(loss))
     }
 
-    /// Waits until all that was handed over is written, for [`FLUSH_TIME_MAX`] at most.
+    /// Waits until all lines that were handed over are written, for [`FLUSH_TIME_MAX`] at most.
     pub(super) fn flush(&self) {
         let Some(queue) = &self.0 else { return };
         let (done, written) = mpsc::channel();
@@ -131,7 +132,7 @@ impl LogQueue {
     }
 }
 
-/// The thread: what waits goes out in one write, in the order of its times.
+/// The writing thread, which writes the waiting lines in one go, in the order of their times.
 struct Writer {
     bytes_waiting: Arc<AtomicUsize>,
     buffers: LineBuffers,
@@ -165,7 +166,7 @@ impl Writer {
         }
     }
 
-    /// Brings together what waits. Ends early with whoever waits for all that came before.
+    /// Collects the waiting lines. Ends early at a flush, whose sender waits for all lines before it.
     fn gather(
         &mut self,
         messages: &mpsc::Receiver<Message>,
@@ -184,14 +185,15 @@ impl Writer {
     }
 }
 
-/// Where lines go: what it doesn't take is lost and counted, and said with the first line that it takes again.
+/// The output of the lines. Lines that it doesn't take are lost and counted, and told with the first line that it
+/// takes again.
 struct Output<W, F> {
     output: W,
     wait: F,
     losses: Arc<Losses>,
-    /// Whether it has the beginning of a line of which the rest was lost.
+    /// Whether the output ends with the beginning of a line whose rest was lost.
     is_within_line: bool,
-    /// What was lost since it last took anything: how many lines, and why the latest.
+    /// The losses since the output last took a line: how many lines, and the latest error.
     lost: Option<(u64, io::Error)>,
 }
 
@@ -220,7 +222,7 @@ impl<W: Write, F: Fn(Duration)> Output<W, F> {
         self.lost = Some((before + lines, error));
     }
 
-    /// Writes all of it, or says how much was written and why not the rest.
+    /// Writes the whole text; the error tells how much was written and why not the rest.
     fn write_part(&mut self, text: &[u8]) -> Result<(), (usize, io::Error)> {
         let mut written = 0;
         let mut end = Instant::now() + FULL_TIME_MAX;
@@ -241,7 +243,7 @@ impl<W: Write, F: Fn(Duration)> Output<W, F> {
         Ok(())
     }
 
-    /// By a line in the queue, as any other.
+    /// Logs the losses, by a line in the queue as any other.
     fn tell_what_was_lost(&mut self) {
         if let Some((lines, error)) = self.lost.take() {
             tracing::warn!(lines, %error, "log lines were lost");
@@ -254,7 +256,7 @@ fn loss_of(error: &io::Error) -> LogLoss {
     match error.kind() {
         Kind::WouldBlock => LogLoss::SlowReader,
         Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => LogLoss::NoRoom,
-        // Of a socket, which standard error of a service is: journald ended.
+        // These errors come from a socket, which standard error of a service is: journald has ended.
         Kind::BrokenPipe | Kind::ConnectionReset | Kind::NotConnected | Kind::ConnectionRefused => {
             LogLoss::ReaderGone
         }
@@ -262,7 +264,7 @@ fn loss_of(error: &io::Error) -> LogLoss {
     }
 }
 
-/// One line of tracing's, which it writes in one call.
+/// Takes one line of tracing's, which it writes in one call.
 impl Write for LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.send(Message::Line(line.to_vec()), line.len(), 1);
@@ -292,7 +294,7 @@ mod tests {
 
     use super::{BYTES_WAITING_MAX, Label, LogLoss, LogQueue};
 
-    /// Blocks while the test holds the lock, as a pipe does whose reader stalls.
+    /// An output that blocks while the test holds the lock, as a pipe does whose reader stalls.
     #[derive(Clone, Default)]
     struct Pipe(Arc<Mutex<Vec<u8>>>);
 
@@ -342,7 +344,8 @@ mod tests {
         [0, 1, 2, 3].map(|index| queue.lines_dropped(LogLoss::ALL[index]))
     }
 
-    /// Answers each write in turn with an error, or takes so many bytes; all once there are no more answers.
+    /// An output that answers each write in turn with an error, or takes so many bytes; all of them once there are
+    /// no more answers.
     #[derive(Clone, Default)]
     struct Scripted {
         answers: Arc<Mutex<VecDeque<Result<usize, ErrorKind>>>>,

@@ -1,4 +1,4 @@
-//! What is logged, and how a line looks.
+//! The set-up of the log: its level, its format and its queue.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tracing_subscriber::{Registry, fmt, reload};
 use super::LogQueue;
 use crate::config::{LogFormat, LogLevel, thread_remedy};
 
-/// The installed log; writes out what waits when dropped.
+/// The installed log, which writes out waiting lines when it is dropped.
 pub struct Logging {
     level: reload::Handle<Filter, Registry>,
     queue: LogQueue,
@@ -35,7 +35,7 @@ impl Logging {
         Ok(Logging { level: handle, queue })
     }
 
-    /// Where access lines go as well.
+    /// Returns the queue, which takes access lines as well.
     pub fn queue(&self) -> &LogQueue {
         &self.queue
     }
@@ -46,11 +46,11 @@ impl Logging {
     }
 }
 
-/// Waits until standard error takes more, which another process may have made not to wait itself.
+/// Waits until standard error takes more. Another process may have made it non-blocking.
 fn wait_for_stderr(most: Duration) {
     let stderr = std::io::stderr();
     let most = Timespec::try_from(most).unwrap_or_default();
-    // Whatever it says, the next write says it again.
+    // An error is ignored here, since the next write tells it again.
     let _ = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&most));
 }
 

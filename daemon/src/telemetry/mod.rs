@@ -1,7 +1,7 @@
-//! What the daemon tells about itself: counters per worker, their exposition, and log lines.
+//! Telemetry: counters per worker, their exposition, and log lines.
 //!
-//! A counter is written by one thread and read by the one that answers `GET /metrics`; relaxed atomics are
-//! enough, since no figure promises to be in step with another.
+//! A counter is written by one thread and read by the one that answers `GET /metrics`; relaxed atomics are enough,
+//! since no figure promises to be in step with another.
 
 mod access_log;
 mod address;

@@ -1,4 +1,4 @@
-//! The daemon as a whole: the counters of all its threads, and whether they are alive.
+//! The telemetry of the daemon as a whole: the counters of all its threads, and whether they are alive.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +12,8 @@ use super::disk::DiskState;
 use super::log_queue::LogQueue;
 use crate::limits::Budget;
 
-/// A worker whose last heartbeat is older is stalled: twenty missed ticks of its loop, and above what a loaded
-/// host delays a thread by.
+/// The age of a heartbeat from which a worker counts as stalled: twenty missed ticks of its loop, and above the
+/// delays of threads on a loaded host.
 pub const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(2);
 
 /// The heartbeat of a worker that has ended: in the future, so that its age stays 0.
@@ -21,29 +21,29 @@ const RETIRED: u64 = u64::MAX;
 
 /// All counters of one daemon, shared by its planes.
 pub struct Telemetry {
-    /// Heartbeats count milliseconds from here.
+    /// The start of the daemon, from which heartbeats count milliseconds.
     started: Instant,
-    /// One set of counters a worker, in the order of their numbers.
+    /// The counters of each worker, in the order of their numbers.
     pub workers: Vec<Arc<WorkerCounters>>,
     /// Counters of the control plane.
     pub control: ControlCounters,
-    /// How many uploads there are.
+    /// The number and size of uploads.
     pub uploads: UploadGauges,
-    /// Who tells what the disk threads do.
+    /// The function that reports the state of the disk threads.
     disk: OnceLock<Box<dyn Fn() -> DiskState + Send + Sync>>,
-    /// Whether the root's path leads to the root.
+    /// The state of the root's path.
     pub root: RootGauge,
-    /// How much of the spool is taken.
+    /// The used part of the spool.
     pub spool: SpoolGauges,
-    /// What waits for readers, counted where it is limited.
+    /// The bytes that wait for readers, counted where they are limited.
     pub budget: Arc<Budget>,
-    /// Where log lines go.
+    /// The queue of log lines.
     pub log: LogQueue,
     draining: AtomicBool,
     driver: &'static str,
 }
 
-/// Something that has to turn for the daemon to be alive.
+/// A loop that has to turn for the daemon to be alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// A worker, by its number.
@@ -77,7 +77,8 @@ pub enum Health {
 }
 
 impl Telemetry {
-    /// Counters for `workers` workers driven by `driver` (`io_uring` or `epoll`), whose log lines go to `log`.
+    /// Makes counters for `workers` workers driven by `driver` (`io_uring` or `epoll`), whose log lines go to
+    /// `log`.
     pub fn new(workers: usize, driver: &'static str, log: LogQueue) -> Arc<Telemetry> {
         Arc::new(Telemetry {
             started: Instant::now(),
@@ -94,13 +95,13 @@ impl Telemetry {
         })
     }
 
-    /// From now on `report` tells what the disk threads do.
+    /// Sets the function that reports the state of the disk threads.
     pub fn watch_disk(&self, report: impl Fn() -> DiskState + Send + Sync + 'static) {
-        // There is one set of them.
+        // There is one set of disk threads, so it is never set twice.
         let _ = self.disk.set(Box::new(report));
     }
 
-    /// What the disk threads do now.
+    /// Returns the current state of the disk threads.
     pub fn disk(&self) -> DiskState {
         self.disk.get().map(|report| report()).unwrap_or_default()
     }
@@ -119,7 +120,7 @@ impl Telemetry {
         }
     }
 
-    /// Whether every worker that still turns goes by the settings of reload number `generation`, or later ones.
+    /// Whether every worker that still turns uses the settings of reload number `generation`, or later ones.
     pub fn have_adopted(&self, generation: u64) -> bool {
         let has_ended = |worker: &WorkerCounters| worker.heartbeat_ms.get() == RETIRED;
         self.workers.iter().all(|worker| worker.settings_generation.get() >= generation || has_ended(worker))
@@ -130,17 +131,18 @@ impl Telemetry {
         self.control.heartbeat_ms.set(self.now_ms());
     }
 
-    /// From now on [`Telemetry::health`] says that the daemon drains.
+    /// Makes [`Telemetry::health`] say from now on that the daemon drains.
     pub fn start_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the daemon stops: what each request asks, for which [`Telemetry::health`] looks at too much.
+    /// Whether the daemon is about to stop. Each request asks this, for which [`Telemetry::health`] looks at too
+    /// much.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// What /health answers.
+    /// Returns the answer of /health.
     pub fn health(&self) -> Health {
         if self.is_draining() {
             return Health::Draining;
@@ -154,7 +156,7 @@ impl Telemetry {
         if self.root.get() == RootState::Removed { Health::RootRemoved } else { Health::Serving }
     }
 
-    /// What hasn't turned for [`HEARTBEAT_AGE_MAX`], while draining too.
+    /// Returns a loop that hasn't turned for [`HEARTBEAT_AGE_MAX`], while draining too.
     pub fn stuck(&self) -> Option<Part> {
         let is_control = self.age_of(&self.control.heartbeat_ms) > HEARTBEAT_AGE_MAX;
         self.stalled_worker().map(Part::Worker).or(is_control.then_some(Part::Control))
@@ -164,7 +166,7 @@ impl Telemetry {
         (0..self.workers.len()).find(|number| self.heartbeat_age(*number) > HEARTBEAT_AGE_MAX)
     }
 
-    /// Time since worker `number` last turned its loop.
+    /// Returns the time since worker `number` last turned its loop.
     pub fn heartbeat_age(&self, number: usize) -> Duration {
         self.workers.get(number).map_or(Duration::ZERO, |worker| self.age_of(&worker.heartbeat_ms))
     }
@@ -173,22 +175,22 @@ impl Telemetry {
         Duration::from_millis(self.now_ms().saturating_sub(heartbeat_ms.get()))
     }
 
-    /// Payload bytes that the data plane has sent so far.
+    /// Returns the payload bytes that the data plane has sent so far.
     pub fn bytes_sent(&self) -> u64 {
         self.workers.iter().map(|worker| worker.bytes_sent.total()).sum()
     }
 
-    /// Payload bytes that the data plane has received so far, in frames and in uploads.
+    /// Returns the payload bytes that the data plane has received so far, in frames and in uploads.
     pub fn bytes_received(&self) -> u64 {
         self.workers.iter().map(|worker| worker.bytes_received.get() + worker.bytes_uploaded.get()).sum()
     }
 
-    /// Connections of the data plane that are open now.
+    /// Returns the number of the data plane's connections that are open now.
     pub fn connections_open(&self) -> u64 {
         self.workers.iter().map(|worker| worker.connections_open()).sum()
     }
 
-    /// The driver's name as metrics show it.
+    /// Returns the driver's name as metrics show it.
     pub fn driver(&self) -> &'static str {
         self.driver
     }

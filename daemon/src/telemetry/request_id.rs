@@ -1,25 +1,26 @@
-//! What a request is called: as its client says, else by a name that no other request has.
+//! Ids of requests: the client's own, else a made one that no other request has.
 
 use std::cell::Cell;
 
-/// Hex digits of what is random in a made id, 48 bits: two workers of all daemons that write into one log don't meet.
+/// The hex digits of a made id's random part, 48 bits: two workers of all daemons that write into one log don't
+/// meet.
 const RANDOM_DIGITS: usize = 12;
 
-/// Hex digits of what counts in one, 48 bits: decades at a million requests a second.
+/// The hex digits of a made id's count, 48 bits: decades at a million requests a second.
 const COUNT_DIGITS: usize = 12;
 
 const MADE_BYTES: usize = RANDOM_DIGITS + COUNT_DIGITS;
 
-/// What a request is called in its answer and in its line.
+/// The id of a request in its answer and in its access line.
 pub enum RequestId {
-    /// As the client called it, checked to be short and printable.
+    /// The client's id, checked to be short and printable.
     Sent(Box<str>),
-    /// As its worker does.
+    /// An id that the worker made.
     Made([u8; MADE_BYTES]),
 }
 
 impl RequestId {
-    /// As bytes of visible ASCII.
+    /// Returns the id as bytes of visible ASCII.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             RequestId::Sent(id) => id.as_bytes(),
@@ -27,7 +28,7 @@ impl RequestId {
         }
     }
 
-    /// As text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         match self {
             RequestId::Sent(id) => id,
@@ -36,17 +37,17 @@ impl RequestId {
     }
 }
 
-/// Makes the ids of one worker, or of the control plane: a random beginning, and a count. To ask the system for random
-/// bytes each time would cost more than the rest of an access line.
+/// A maker of ids for one worker, or for the control plane: a random beginning, and a count. To ask the system for
+/// random bytes each time would cost more than the rest of an access line.
 pub struct RequestIds {
     next: Cell<[u8; MADE_BYTES]>,
 }
 
 impl Default for RequestIds {
-    /// With a beginning of their own.
+    /// Makes a maker with a random beginning of its own.
     fn default() -> RequestIds {
         let mut random = [0; RANDOM_DIGITS / 2];
-        // Without randomness the counts of two workers are alike; that ends nothing but a search in the log.
+        // Without randomness the ids of two workers are alike, which only confuses a search in the log.
         let _ = getrandom::fill(&mut random);
         let mut next = [b'0'; MADE_BYTES];
         for (pair, byte) in next.chunks_exact_mut(2).zip(random) {
@@ -57,16 +58,16 @@ impl Default for RequestIds {
 }
 
 impl RequestIds {
-    /// The id of a request that its client called `sent`.
+    /// Returns the id of a request that its client called `sent`.
     pub fn name(&self, sent: Option<Box<str>>) -> RequestId {
         sent.map_or_else(|| self.make(), RequestId::Sent)
     }
 
-    /// A new one.
+    /// Makes a new id.
     pub fn make(&self) -> RequestId {
         let made = self.next.get();
         let mut next = made;
-        // Counts in place, as one does on paper: fifteen times in sixteen one digit changes.
+        // This counts in place, digit by digit from the end: fifteen times in sixteen one digit changes.
         for digit in next[RANDOM_DIGITS..].iter_mut().rev() {
             *digit = match *digit {
                 b'9' => b'a',

@@ -1,4 +1,4 @@
-//! Who may do what, by the address that is listened on, the token, and whom a request is for.
+//! Tests of who may do what, by the address that is listened on, the token, and the host that a request is for.
 
 use std::net::SocketAddr;
 
@@ -22,7 +22,7 @@ const OWN: [&str; 7] = [
 ];
 const FOREIGN: [&str; 5] = ["evil.example", "evil.example:80", "localhost.evil.example", "192.0.2.1", "a%2e"];
 
-/// One request for `host`, on a connection of its own.
+/// Sends one request for `host`, on a connection of its own.
 fn ask(address: SocketAddr, method: &str, path: &str, host: &str, fields: &str) -> Response {
     let mut connection = Connection::open(address);
     let length = if method == "PUT" { "Content-Length: 3\r\n" } else { "" };
@@ -52,7 +52,7 @@ fn a_token_is_asked_for_on_loopback_too() {
             ("DELETE", upload),
         ] {
             for fields in ["", "Authorization: Bearer wrong\r\n", "Origin: http://localhost\r\n"] {
-                // Before anybody is told whom else to ask for.
+                // The token is asked for before any host is refused.
                 for host in ["localhost", "evil.example"] {
                     let response = ask(daemon.data(), method, path, host, fields);
                     assert_eq!(response.status, 401, "{method} {path} {host} {fields}");
@@ -62,7 +62,7 @@ fn a_token_is_asked_for_on_loopback_too() {
         }
         assert_eq!(get(daemon.data(), "/file", "").text(), "content");
         let token = "Authorization: Bearer secret-0123\r\n";
-        // Whoever holds it may, by whatever name of a proxy.
+        // The holder of the token may write, by whatever name of a proxy.
         for host in ["localhost", "files.example"] {
             assert_eq!(ask(daemon.data(), "PUT", "/file", host, token).status, 204, "{host}");
         }
@@ -98,7 +98,7 @@ fn a_page_that_was_rebound_to_loopback_reads_and_writes_nothing() {
             }
             let cross_site = "Sec-Fetch-Site: cross-site\r\n";
             assert_eq!(ask(daemon.data(), "PUT", "/new", "localhost", cross_site).status, 403);
-            // Each is counted as itself.
+            // Each status is counted as itself.
             let count =
                 |status| daemon.count(|worker| worker.requests.get(streamd::telemetry::Status::of(status)));
             wait_until("the counts", || count(421) == 4 * FOREIGN.len() as u64);
@@ -179,7 +179,7 @@ fn other_addresses_have_all_names_until_some_are_listed() {
         for host in OWN.iter().chain(&FOREIGN) {
             assert_eq!(status(host), 200, "{host}");
         }
-        // What a reload lists is in force from the worker's next tick on.
+        // The hosts of a reload are in force from the worker's next tick on.
         let hosts_allowed = vec!["Files.example".to_owned()];
         assert_eq!(daemon.reload(Settings { hosts_allowed, ..base }), [] as [String; 0]);
         wait_until("the list", || status("evil.example") == 421);

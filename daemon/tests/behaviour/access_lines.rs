@@ -28,7 +28,7 @@ fn transfers(log: &[String]) -> Vec<Value> {
     lines_with(log, "message", "transfer")
 }
 
-/// The lines of a daemon to which `talk` talks.
+/// Returns the lines of a daemon to which `talk` talks.
 fn lines_of(root: &Fixture, flags: &[&str], talk: impl FnOnce(&Process)) -> Vec<Value> {
     let process = start(root, flags);
     talk(&process);
@@ -65,7 +65,7 @@ fn both_formats_have_the_names_that_are_documented_in_that_order() {
             let (before, after) =
                 if format == "json" { (format!(",\"{name}\":"), "") } else { (format!(" {name}="), "") };
             let (skipped, follows) = rest.split_once(&before).unwrap_or_else(|| panic!("{name} in {line}"));
-            // Nothing between two names but one value.
+            // Nothing but one value stands between two names.
             let names = if format == "json" { "\":" } else { "=" };
             assert!(!skipped.trim_start_matches(after).contains(names), "{name}: {skipped:?} in {line}");
             rest = follows;
@@ -102,7 +102,7 @@ fn an_id_is_the_clients_or_made_and_comes_back_with_each_answer() {
             ask("/file", "X-Request-Id: not mine\r\n");
             ask("/file", "X-Request-Id: quo\"te\r\n");
             ask("/file", &format!("X-Request-Id: {}\r\n", "x".repeat(129)));
-            // Also what is refused, what is written, and what has no body.
+            // The id is there also in refusals, in answers to writes, and in those without a body.
             let mut connection = Connection::open(process.data());
             connection.send("GET / HTTP/1.1\r\n\r\n");
             ids.push(connection.response_to("GET").field("X-Request-Id").unwrap().to_owned());
@@ -234,7 +234,7 @@ fn bytes_that_come_and_bytes_that_go_are_told_apart() {
     }
 }
 
-/// Neither what frames a body nor what is behind it.
+/// Neither the framing of a body nor the bytes behind it count.
 #[test]
 fn of_a_body_that_nobody_wanted_its_payload_is_told() {
     let chunks = "3;a=b\r\nabc\r\n0\r\nT: v\r\n\r\n";
@@ -296,12 +296,14 @@ fn an_aborted_upload_has_a_status_and_a_peer_of_ipv4_has_one_name() {
     }
 }
 
-/// So many requests at once for a short file, by a client that reads nothing, are answered until no buffer takes more.
+/// Many requests at once for a short file, by a client that reads nothing, are answered until no buffer takes
+/// more.
 #[test]
 fn an_answer_from_memory_that_breaks_off_says_how_much_of_it_was_sent() {
-    /// Kept in memory once it has been asked for; no whole number of them fills a segment.
+    /// The bytes of a file that is kept in memory once it has been asked for; no whole number of them fills a
+    /// segment.
     const FILE_BYTES: usize = 30_000;
-    /// More than the buffers of any host take.
+    /// The number of requests whose answers are more than the buffers of any host take.
     const REQUESTS: usize = 2_000;
     const CLIENTS: usize = 6;
     let root = Fixture::new();
@@ -318,7 +320,7 @@ fn an_answer_from_memory_that_breaks_off_says_how_much_of_it_was_sent() {
         }
         for client in &mut clients {
             wait_until("the answers to break off", || process.metric("streamd_connections_open") == 0);
-            // What came before the reset is there still.
+            // The bytes that came before the reset can still be read.
             received += client.receive_what_comes().len();
         }
         let counted = process.metric("streamd_bytes_sent_total{engine=\"copy\"}");
@@ -334,7 +336,7 @@ fn an_answer_from_memory_that_breaks_off_says_how_much_of_it_was_sent() {
         assert!(broken.iter().any(|line| bytes(line) > 0), "{driver}: {broken:#?}");
         let sent: u64 = lines.iter().map(bytes).sum();
         assert_eq!(sent, counted, "{driver}");
-        // Some of what came is heads, of some hundred bytes each.
+        // Part of the bytes are heads, of some hundred bytes each.
         let least = received * 9 / 10;
         assert!(sent >= least as u64, "{driver}: {sent} of {received}");
     }

@@ -1,4 +1,5 @@
-//! One reader's rules on both planes: what one refuses the other does, with the same status and the same words.
+//! Tests that both planes have one reader's rules: each refuses what the other does, with the same status and the
+//! same words.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -28,7 +29,7 @@ const FURTHER: &[(&[u8], u16)] = &[
     (b"GET /file HTTP/1.1\r\nHost: localhost\r\nIf-Match: a\r\nIf-Match: b\r\n\r\n", 400),
     (b"GET /file HTTP/1.1\r\nHost: localhost\r\nX: y\r\n z\r\n\r\n", 400),
     (b"GET /\xc3 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
-    // Byte 7, by which frames are told from requests.
+    // Byte 7 tells frames from requests.
     (b"GET /ab\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
     (b"GET /ab\x01 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
     (b"GET / HTTP/3.0\r\nHost: localhost\r\n\r\n", 505),
@@ -92,7 +93,7 @@ fn a_target_that_only_one_of_them_can_read_is_no_empty_answer() {
     });
 }
 
-/// Each byte by itself, so that nothing is judged by how it was cut.
+/// Sends each byte by itself, so that nothing is judged by how it was cut.
 fn send_slowly(connection: &mut Connection, bytes: &[u8]) {
     for byte in bytes {
         connection.send([*byte]);
@@ -160,7 +161,7 @@ fn a_head_is_answered_without_a_body_whatever_is_wrong_with_it() {
     });
 }
 
-/// What is refused, its status, and what its line has of method and path, and whether it has agent and id.
+/// The rows have a refused request, its status, method and path of its line, and whether that has agent and id.
 const TOLD: [(&[u8], u16, &str, &str, bool); 9] = [
     (b"GET /a?b HTTP/1.1\r\nFIELDS\r\n", 400, "GET", "/a?b", true),
     (b"BREW /a HTTP/1.1\r\nHost: localhost\r\nFIELDS\r\n", 501, "BREW", "/a", true),
@@ -220,7 +221,7 @@ fn what_is_refused_is_told_as_far_as_it_could_be_read() {
             };
             assert!(data.iter().any(|line| told(&line)), "{driver}: {number}: {data:#?}");
         }
-        // Once escaped is enough.
+        // Foreign bytes are escaped once.
         assert!(data.iter().any(|line| line["reason"].as_str().unwrap().contains("`/a\\xff`")), "{data:#?}");
     }
 }
@@ -239,7 +240,7 @@ fn heads_that_the_client_ends_are_answered_and_counted() {
                 assert_eq!(response.problem(), "the connection ended inside the request head");
             }
         }
-        // Those begin nothing: RFC 9112 2.2.
+        // Empty lines begin no head (RFC 9112 2.2).
         for address in [daemon.data(), daemon.control()] {
             let mut connection = Connection::open(address);
             connection.send("\r\n");
@@ -307,7 +308,7 @@ fn a_head_that_begins_when_a_connection_was_long_idle_has_its_own_time() {
     }
 }
 
-/// A ClientHello of so many bytes, as far as this port looks at it.
+/// Makes a ClientHello of this length, as far as this port looks at it.
 fn hello(bytes: u16) -> Vec<u8> {
     let [record_high, record_low] = (bytes + 4).to_be_bytes();
     let [high, low] = bytes.to_be_bytes();
@@ -328,7 +329,7 @@ fn who_speaks_tls_is_told_so_in_tls() {
                 connection.send(hello(bytes));
                 assert_eq!(connection.receive_to_end(), [0x15, 3, 1, 0, 2, 2, 70], "{driver}: {bytes}");
             }
-            // In pieces it is none the less.
+            // A hello in pieces is recognised as well.
             for pieces in [1, 5] {
                 let mut connection = Connection::open(address);
                 for piece in hello(40).chunks(pieces) {

@@ -1,4 +1,4 @@
-//! The command line: help, versions, faults, and which setting wins.
+//! Tests of the command line: help, versions, faults, and which setting wins.
 
 use std::path::Path;
 use std::process::Output;
@@ -19,20 +19,20 @@ fn stderr(output: &Output) -> &str {
     std::str::from_utf8(&output.stderr).unwrap()
 }
 
-/// The settings that `streamd` would run with.
+/// Returns the settings that `streamd` would run with.
 fn printed(output: &Output) -> toml::Table {
     assert_eq!(code(output), 0, "{}", stderr(output));
     stdout(output).parse().unwrap()
 }
 
-/// A configuration file; its path is valid as long as the fixture.
+/// Makes a configuration file; its path is valid as long as the fixture.
 fn file(text: &str) -> (Fixture, String) {
     let fixture = Fixture::new();
     let path = fixture.write("streamd.toml", text.as_bytes()).to_str().unwrap().to_owned();
     (fixture, path)
 }
 
-/// Every flag by its long name, without help and version.
+/// Returns every flag by its long name, without help and version.
 fn long_flags() -> Vec<String> {
     let command = Arguments::command();
     let flags: Vec<String> =
@@ -59,7 +59,7 @@ fn help_shows_each_setting_with_its_variable_and_default() {
         let key = flag.replace('-', "_");
         let setting = Settings::declared().into_iter().find(|setting| setting.key == key);
         let Some(setting) = setting else { continue };
-        // Lines end where there is a blank.
+        // Lines may end at any blank, so all white space is made one.
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains(&format!("[env: STREAMD_{}]", key.to_uppercase())), "{flag}: {text}");
         let default = Settings::default_text(setting).map(|default| format!("[default: {default}]"));
@@ -89,7 +89,7 @@ fn every_setting_is_a_flag_a_variable_and_a_key() {
         assert!(flags.contains(&setting.key.replace('_', "-")), "{} has no flag", setting.key);
         let variable = format!("STREAMD_{}", setting.key.to_uppercase());
         let output = command(&["--config", &path, "--print-config"]).env(&variable, "").output().unwrap();
-        // Each refuses what is empty, and says by its name that it was read.
+        // Each variable refuses the empty text, and the error shows by its name that it was read.
         assert_ne!(code(&output), 0, "{variable}");
         assert!(stderr(&output).contains(&variable), "{variable}: {}", stderr(&output));
     }

@@ -1,4 +1,4 @@
-//! Frames, from raw sockets and from the clients that people have at hand.
+//! Tests of frames, from raw sockets and from the clients that people have at hand.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -14,15 +14,15 @@ use crate::harness::{
     sha256, wait_until,
 };
 
-/// Resident memory that no frame may make a daemon exceed.
+/// The resident memory that no frame may make a daemon exceed, in bytes.
 const MEMORY_BYTES_MAX: u64 = 64 << 20;
 
 fn frame(payload: &[u8]) -> Vec<u8> {
     [&(payload.len() as u64).to_le_bytes(), payload].concat()
 }
 
-/// Runs `test` on each driver with each sink; the path is the spool's. One worker, so that an answer to anybody
-/// means that what came before has been seen.
+/// Runs `test` on each driver with each sink; the path is the spool's. There is one worker, so that an answer to
+/// anybody means that everything before it has been seen.
 fn every_driver_and_sink(test: impl Fn(&TestDaemon, &Path, &str)) {
     for driver in drivers() {
         for sink in [SinkChoice::Discard, SinkChoice::Store] {
@@ -93,7 +93,7 @@ fn a_frame_may_be_split_anywhere() {
     every_driver_and_sink(|daemon, _, case| {
         let bytes = frame(b"hello");
         let mut probe = Connection::open(daemon.data());
-        // When the probe's own frame is acknowledged, what was sent before it has been received.
+        // When the probe's own frame is acknowledged, all bytes sent before it have been received.
         let mut has_been_received = || {
             probe.send(frame(b""));
             assert_eq!(probe.receive(4), b"done", "{case}");
@@ -203,7 +203,7 @@ fn what_is_neither_frame_nor_http_is_closed_and_counted() {
             connection.send(bytes);
             assert!(connection.ends(), "{driver:?}: {bytes:?}");
         }
-        // Too little to tell.
+        // These bytes are too few to tell the protocol.
         let mut connection = Connection::open(daemon.data());
         connection.send([10, 0, 0]);
         connection.finish();
@@ -271,7 +271,7 @@ fn a_peer_that_stops_in_the_middle_of_a_frame_is_given_up() {
 #[test]
 fn a_long_frame_that_trickles_in_is_not_given_up() {
     const TIMEOUT_MS: u64 = 400;
-    // Less within the time-out than a worker is woken for while a payload has long to go.
+    // The bytes within one time-out are fewer than a worker is woken for while a payload has long to go.
     const PART_BYTES: usize = 5_000;
     for driver in drivers() {
         let daemon = TestDaemon::start(Settings { driver, receive_timeout_ms: TIMEOUT_MS, ..settings() });
@@ -286,7 +286,7 @@ fn a_long_frame_that_trickles_in_is_not_given_up() {
         }
         connection.send(&frame[sent..]);
         assert_eq!(connection.receive(4), b"done", "{driver:?}");
-        // And a peer that stops there is given up all the same.
+        // A peer that stops there is given up all the same.
         connection.send(&frame[..100]);
         assert!(connection.ends(), "{driver:?}");
         wait_until("the frame to be refused", || refused(&daemon, FrameRefusal::TimedOut) == 1);
@@ -304,7 +304,7 @@ fn a_stored_frame_is_what_was_sent() {
         let mut connection = Connection::open(daemon.data());
         connection.send(frame(&content));
         assert_eq!(connection.receive(4), b"done", "{driver:?}");
-        // Without waiting for anything: acknowledged means durable under its name.
+        // Nothing is waited for, since an acknowledged frame is durable under its name.
         let names = names(spool.path());
         let [name] = names.as_slice() else { panic!("{driver:?}: {names:?}") };
         let id = name.strip_prefix("3000001_").unwrap();
@@ -319,7 +319,7 @@ fn a_stored_frame_is_what_was_sent() {
 fn a_truncated_frame_leaves_nothing_in_the_spool() {
     every_driver_and_sink(|daemon, spool, case| {
         let mut connection = Connection::open(daemon.data());
-        // More than is gathered before the disk is asked, so that a temporary file has bytes.
+        // The bytes are more than are gathered before the disk is asked, so that a temporary file has some.
         connection.send(&frame(&pattern(2_000_000))[..1_000_000]);
         connection.finish();
         assert_eq!(connection.receive_to_end(), b"", "{case}");

@@ -1,4 +1,5 @@
-//! Clients that end their direction when they have asked, as `nc -N` does: they are answered on both planes.
+//! Tests of clients that end their direction when they have asked, as `nc -N` does: they are answered on both
+//! planes.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -31,7 +32,7 @@ fn whoever_asked_and_ended_is_answered_on_both_planes() {
             (daemon.control(), "POST", "/stream?size=100MB"),
         ] {
             let mut connection = Connection::open(address);
-            // One behind the other, which is answered in its turn.
+            // The second request is pipelined, and answered in its turn.
             connection.send(request_text(method, path, "").repeat(2));
             connection.finish();
             for _ in 0..2 {
@@ -69,8 +70,8 @@ fn netcat_gets_its_answer_from_both_planes() {
     }
 }
 
-/// A target that acknowledges when it is told to, and the daemon's stream to it for which a client waits that has ended
-/// its direction.
+/// Starts a target that acknowledges when it is told to, and the daemon's stream to it, for which a client waits
+/// that has ended its direction.
 fn waiting(daemon: &TestDaemon, version: &str) -> (Connection, Target, std::sync::mpsc::Sender<()>) {
     let (acknowledge, may) = channel();
     let may = Mutex::new(may);
@@ -112,7 +113,7 @@ fn a_client_of_http_1_0_is_not_asked() {
     for driver in drivers() {
         let daemon = start(driver, &root);
         let (mut client, _target, acknowledge) = waiting(&daemon, "HTTP/1.0");
-        // Longer than the others wait until they are asked.
+        // The time is longer than other clients wait until they are asked.
         assert!(client.is_silent_for(std::time::Duration::from_secs(3)), "{driver:?}");
         acknowledge.send(()).unwrap();
         assert!(client.receive_to_end().starts_with(b"HTTP/1.0 200 "), "{driver:?}");

@@ -1,4 +1,4 @@
-//! Files that say a length of 0 and have content, and files that can't be read.
+//! Tests of files that state a length of 0 and have content, and of files that can't be read.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -119,7 +119,7 @@ impl Drop for Mounted {
     }
 }
 
-/// What curl, which knows framings, gets.
+/// Returns the content that curl, which knows framings, gets.
 fn fetch(data: SocketAddr, path: &str, flags: &[&str]) -> Vec<u8> {
     let url = format!("http://{data}{path}");
     let output =
@@ -165,16 +165,17 @@ fn what_a_server_makes_while_it_is_read_is_served_in_pieces_and_without_what_nob
             }
             if method == "GET" {
                 assert_eq!(head.field("Transfer-Encoding"), Some("chunked"));
-                // Three pieces and a part, each between its length and a line's end, and the last chunk.
+                // The body is three pieces and a part, each between its length and a line's end, and the last
+                // chunk.
                 client.receive(MADE_BYTES + 3 * (5 + 2 + 2) + (3 + 2 + 2) + 5);
             }
         }
         let not_it = get(daemon.data(), "/made", "If-Match: \"this\"\r\n");
         assert_eq!(not_it.status, 412, "{driver:?}");
-        // One that is empty says so.
+        // An empty file states its length.
         let empty = get(daemon.data(), "/empty", "");
         assert_eq!((empty.status, empty.content_length()), (200, 0), "{driver:?}");
-        // And no stream is called whole that may not be.
+        // A stream that may be incomplete isn't called whole.
         let stream = request(daemon.control(), "POST", "/stream?path=/made", "");
         assert_eq!(stream.status, 500, "{driver:?}");
         assert!(stream.problem().contains("doesn't say how long it is"), "{}", stream.problem());
@@ -187,7 +188,7 @@ fn a_file_that_can_not_be_read_has_an_answer_that_says_so() {
     for driver in drivers() {
         let root = Some(mounted.path().to_owned());
         let daemon = TestDaemon::start(Settings { root, driver, ..settings() });
-        // With a length and without one.
+        // One file has a length and the other none.
         let mut client = Connection::open(daemon.data());
         for path in ["/told", "/broken"] {
             client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
@@ -195,7 +196,7 @@ fn a_file_that_can_not_be_read_has_an_answer_that_says_so() {
             assert_eq!(answer.status, 500, "{driver:?} {path}");
             assert_eq!(answer.problem(), "the file could not be read; the daemon's log says why");
         }
-        // The connection is as good as before.
+        // The connection can be used as before.
         client.send("GET /empty HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(client.response_to("GET").status, 200);
         wait_until("what failed to be counted", || {

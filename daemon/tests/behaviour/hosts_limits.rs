@@ -1,4 +1,5 @@
-//! Hosts that grant little: file sizes, threads, locked memory, memory. What can't be had is said with its remedy.
+//! Tests of hosts that grant little: file sizes, threads, locked memory, memory. A failure is told with its
+//! remedy.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use crate::harness::{
     request, set_test_variables, wait_until,
 };
 
-/// `streamd` with this resource limit (prlimit(1)).
+/// Makes a `streamd` with this resource limit (prlimit(1)).
 fn limited(limit: &str, arguments: &[&str]) -> Command {
     let mut streamd = Command::new("prlimit");
     streamd.arg(limit).arg("--").arg(env!("CARGO_BIN_EXE_streamd")).args(arguments);
@@ -19,11 +20,11 @@ fn limited(limit: &str, arguments: &[&str]) -> Command {
     streamd
 }
 
-/// Users that the tests of one process have.
+/// The number of users that the tests of one process have.
 const USERS_MAX: u32 = 4;
 
-/// The same by a user of this process's own, one of several, who has nothing else running: what is counted for a user
-/// is counted for all its processes. Why not, where that can't be had.
+/// Makes a limited `streamd` of a user of this process's own, one of several, who has nothing else running: the
+/// kernel counts for a user over all its processes. The error says why that can't be had.
 fn limited_as_nobody_else(user: u32, limit: &str, arguments: &[&str]) -> Result<Command, String> {
     if !rustix::process::geteuid().is_root() {
         return Err("another user's limits: not root".to_owned());
@@ -88,7 +89,7 @@ fn synthetic_streams_come_from_what_a_file_may_hold() {
     assert!(stderr(&output).contains("raise LimitFSIZE= (ulimit -f)"), "{output:?}");
 }
 
-/// What `streamd` says before it listens or ends: its lines, and whether it listened.
+/// Returns the lines that `streamd` writes before it listens or ends, and whether it listened.
 fn start_of(mut streamd: Command) -> (String, bool) {
     let mut child = streamd.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut text = String::new();
@@ -108,12 +109,12 @@ fn start_of(mut streamd: Command) -> (String, bool) {
 
 #[test]
 fn a_thread_that_can_not_be_started_is_named_with_its_remedy() {
-    // Where everybody gets: what is built may lie below a directory that is its owner's alone.
+    // The root lies where everybody has access: the build may lie below a directory that is its owner's alone.
     let root = tempfile::tempdir().unwrap();
     std::fs::set_permissions(root.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let root = root.path().to_str().unwrap();
     let flags = ["--root", root, "--uploads", "--etag", "digest", "--workers", "1", "--disk-threads", "2"];
-    // Those of the table in ARCHITECTURE.md, one after the other.
+    // The subjects are those of the table in ARCHITECTURE.md, one after the other.
     let mut subjects = Vec::new();
     for threads in 1..40 {
         let Some(streamd) = or_skip(limited_as_nobody_else(0, &format!("--nproc={threads}"), &flags)) else {
@@ -179,7 +180,7 @@ fn every_ring_is_tried_before_the_first_worker_listens() {
 
 #[test]
 fn as_many_rings_as_are_tried_can_be_made_right_after() {
-    // Locked memory for sixteen rings, not for those of the trial besides.
+    // The locked memory is enough for sixteen rings, not for those of the trial besides.
     let Some(streamd) =
         or_skip(limited_as_nobody_else(2, "--memlock=3145728", &[&TEST_FLAGS[..], &SIXTEEN].concat()))
     else {
@@ -194,7 +195,7 @@ fn as_many_rings_as_are_tried_can_be_made_right_after() {
 struct MemoryGroup(PathBuf);
 
 impl MemoryGroup {
-    /// Below this process's own where version 1 is mounted; why not, where there is none.
+    /// Makes a group below this process's own where version 1 is mounted; the error says why there is none.
     fn new(bytes: usize) -> Result<MemoryGroup, String> {
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let path_of = |controllers: &str| {
@@ -202,7 +203,8 @@ impl MemoryGroup {
         };
         let (above, file) = match path_of("memory") {
             Some(path) => (format!("/sys/fs/cgroup/memory{path}"), "memory.limit_in_bytes"),
-            // Processes lie in leaves alone (cgroups(7)): at the top, where that limits memory for what is below.
+            // Processes lie in leaves alone (cgroups(7)), so the group is at the top, where that limits memory of
+            // groups below.
             None => ("/sys/fs/cgroup".to_owned(), "memory.max"),
         };
         let group = Path::new(&above).join(format!("streamd-test-{}", std::process::id()));
@@ -212,7 +214,7 @@ impl MemoryGroup {
         Ok(made)
     }
 
-    /// `streamd` in it.
+    /// Makes a `streamd` in the group.
     fn run(&self, arguments: &[&str]) -> Command {
         let streamd = command(arguments);
         let mut wrapped = Command::new("sh");
@@ -229,7 +231,7 @@ impl Drop for MemoryGroup {
     }
 }
 
-/// What each of several clients sends, in pieces with pauses, so that all bodies are under way at once.
+/// The bytes that each of several clients sends, in pieces with pauses, so that all bodies are under way at once.
 const BODY_BYTES: usize = 16 * MIB;
 const PIECE_PAUSE: Duration = Duration::from_millis(50);
 

@@ -1,4 +1,4 @@
-//! Standard error that takes nothing, or not now: what is lost is counted by why.
+//! Tests of a standard error that takes nothing, or not now: lost lines are counted by reason.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -9,7 +9,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::harness::{Connection, copy_of, get, set_test_variables, wait_until, with_sockets};
 
-/// A `streamd` at addresses that are known without its log; killed when the test ends.
+/// A `streamd` at addresses that are known without its log, killed when the test ends.
 struct Quiet {
     child: Child,
     data: SocketAddr,
@@ -30,7 +30,7 @@ impl Quiet {
         Quiet { child, data, control }
     }
 
-    /// Makes so many access lines.
+    /// Makes `count` access lines.
     fn ask(&self, count: usize) {
         let mut client = Connection::open(self.data);
         for _ in 0..count {
@@ -59,7 +59,7 @@ const STREAMD: &str = env!("CARGO_BIN_EXE_streamd");
 fn a_full_disk_costs_lines_that_are_counted() {
     let daemon = Quiet::start(File::options().write(true).open("/dev/full").unwrap(), &[STREAMD]);
     daemon.ask(10);
-    // And what was said at the start.
+    // The lines of the start are lost too.
     wait_until("lost lines", || daemon.lost("no_room") > 10);
     assert_eq!(get(daemon.control, "/health", "").status, 200);
 }

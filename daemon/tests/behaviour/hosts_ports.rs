@@ -8,7 +8,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::harness::{Process, command, driver_names, get, or_skip, request, set_test_variables};
 
-/// `streamd` in a network of its own, in which it alone is; why not, where that can't be had.
+/// Makes a `streamd` in a network in which it is alone; the error says why that can't be had.
 fn in_own_network(arguments: &[&str]) -> Result<Command, String> {
     const SCRIPT: &str = "ip link set lo up && exec \"$0\" \"$@\"";
     let wrap = |streamd: &Command| {

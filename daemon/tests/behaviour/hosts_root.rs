@@ -62,7 +62,7 @@ fn a_root_that_was_replaced_or_removed_is_told_of_and_a_reload_opens_the_new_one
         root.move_aside();
         root.make_anew();
         wait_for_health(daemon.control(), 200, "OK\nroot replaced: reload");
-        // It still is what it was, which is said.
+        // The former root is still served, and that is told.
         assert_eq!(content("/file"), (200, "first".to_owned()));
         root.remove_aside();
         wait_for_health(daemon.control(), 503, "root removed");
@@ -80,7 +80,7 @@ fn a_root_that_was_replaced_or_removed_is_told_of_and_a_reload_opens_the_new_one
         assert_eq!(put(daemon.data(), "/uploaded", b"again").status, 201);
         assert_eq!(std::fs::read(root.path.join("uploaded")).unwrap(), b"again");
         assert!(root.path.join(".streamd-uploads").is_dir());
-        // What is the root already isn't opened again.
+        // A directory that is the root already isn't opened again.
         assert_eq!(daemon.reload(of_root), Vec::<String>::new());
         assert_eq!(content("/uploaded"), (200, "again".to_owned()));
     }

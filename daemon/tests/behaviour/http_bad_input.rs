@@ -6,7 +6,7 @@ use streamd::config::Settings;
 
 use crate::harness::{Connection, Fixture, Response, TestDaemon, drivers, settings};
 
-/// What is sent, the status, and a part of the detail.
+/// A row: the bytes that are sent, the status, and a part of the detail.
 pub(crate) type Row = (&'static str, u16, &'static str);
 
 pub(crate) const FRAMING: &[Row] = &[
@@ -94,7 +94,7 @@ pub(crate) const FRAMING: &[Row] = &[
         400,
         "`18446744073709551616`",
     ),
-    // hyper means something of its own by the last two numbers below 2^64.
+    // hyper gives the last two numbers below 2^64 a meaning of its own.
     (
         "GET /file HTTP/1.1\r\nHost: localhost\r\nContent-Length: 18446744073709551615\r\n\r\nhi",
         400,
@@ -161,7 +161,7 @@ fn daemons(fixture: &Fixture) -> impl Iterator<Item = TestDaemon> {
     })
 }
 
-/// The only answer to `bytes`, after which the connection ends in order.
+/// Returns the only answer to `bytes`, after which the connection ends in order.
 pub(crate) fn only_answer(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Response {
     let mut connection = Connection::open(address);
     connection.send(bytes.as_ref());
@@ -235,7 +235,7 @@ fn upgrades_are_not_made() {
     }
 }
 
-/// A GET of `/file` whose head has exactly `bytes` bytes.
+/// Makes a GET of `/file` whose head has exactly `bytes` bytes.
 fn head_of(bytes: usize) -> String {
     const AROUND: &str = "GET /file HTTP/1.1\r\nHost: localhost\r\nX: \r\n\r\n";
     AROUND.replace("X: ", &format!("X: {}", "x".repeat(bytes - AROUND.len())))
@@ -257,7 +257,7 @@ fn heads_targets_and_fields_have_limits() {
         assert_eq!(status(head_of(16_384)), 200);
         assert_refused(&daemon, &head_of(16_385), 431, "over 16384 bytes");
         assert_refused(&daemon, &head_of(64_000), 431, "over 16384 bytes");
-        // 404: the name is as long as a path may be, and longer.
+        // The status is 404, since the name is as long as a path may be, and longer.
         assert_eq!(status(target(8_192) + "\r\n"), 404);
         assert_refused(&daemon, &(target(8_194) + "\r\n"), 414, "over 8192 bytes");
         assert_eq!(status(fields(100) + "\r\n"), 200);
@@ -281,7 +281,8 @@ fn a_head_must_be_complete_in_time() {
         assert_eq!(response.status, 408, "{driver:?}");
         assert_eq!(response.problem(), "the request head was not complete in time", "{driver:?}");
         assert_eq!(response.field("Connection"), Some("close"), "{driver:?}");
-        // Too little to tell HTTP from a frame, but letters; and what can't be any gets no answer.
+        // The bytes are too few to tell HTTP from a frame, but letters, so there is an answer. Other bytes get
+        // none.
         let response = only_answer(daemon.data(), "GET /");
         assert_eq!(response.status, 408, "{driver:?}");
         let mut connection = Connection::open(daemon.data());

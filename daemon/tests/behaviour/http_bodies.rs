@@ -1,4 +1,4 @@
-//! Bodies that come with GET and HEAD: nobody wants them, and the next request begins right after them.
+//! Tests of bodies that come with GET and HEAD: they are dropped, and the next request begins right after them.
 
 use streamd::config::Settings;
 
@@ -26,7 +26,7 @@ fn with_chunks(chunks: &str) -> String {
     format!("GET /file HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}")
 }
 
-/// `text` gets its answer, and the request behind it too.
+/// Asserts that `text` gets its answer, and the request behind it too.
 fn assert_drained(daemon: &TestDaemon, method: &str, text: &str) {
     let mut connection = Connection::open(daemon.data());
     connection.send(text);
@@ -38,7 +38,7 @@ fn assert_drained(daemon: &TestDaemon, method: &str, text: &str) {
     assert_eq!((next.status, next.text().as_str()), (206, "on"));
 }
 
-/// `text` gets its answer, and then the connection ends; nothing in the body is taken for a request.
+/// Asserts that `text` gets its answer, and then the connection ends; nothing in the body is taken for a request.
 fn assert_closed_after_the_answer(daemon: &TestDaemon, text: &str) {
     let mut connection = Connection::open(daemon.data());
     connection.send(text);
@@ -89,7 +89,7 @@ fn large_bodies_end_the_connection_after_the_answer() {
         assert_closed_after_the_answer(daemon, &with_length("GET", &"b".repeat(DRAINED_BYTES + 1)));
         let chunk = format!("{:x}\r\n{}\r\n", DRAINED_BYTES, "b".repeat(DRAINED_BYTES));
         assert_closed_after_the_answer(daemon, &with_chunks(&format!("{chunk}{chunk}0\r\n\r\n")));
-        // Announced and never sent: the answer doesn't wait for it.
+        // The body is announced and never sent: the answer doesn't wait for it.
         let mut connection = Connection::open(daemon.data());
         connection.send("GET /file HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n");
         assert_eq!(connection.response_to("GET").status, 200);
@@ -140,8 +140,8 @@ fn a_client_that_waits_for_100_gets_its_final_answer() {
     });
 }
 
-/// Nobody waits for a body that nobody wants: the answer comes while it is on its way, and what comes of it then is no
-/// request.
+/// The answer to a request whose body is dropped comes while the body is on its way, and the rest of the body is
+/// no request.
 #[test]
 fn a_body_that_does_not_come_holds_up_no_answer() {
     each_daemon(|daemon| {
@@ -151,7 +151,7 @@ fn a_body_that_does_not_come_holds_up_no_answer() {
                 .send(format!("{method} /file HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nGET"));
             let response = connection.response_to(method);
             assert_eq!((response.status, response.field("Connection")), (200, None));
-            // The rest, and behind it the next request.
+            // The rest of the body is followed by the next request.
             connection.send(format!(" / HTTP{NEXT}"));
             assert_eq!(connection.response_to("GET").status, 206);
             connection
@@ -163,7 +163,7 @@ fn a_body_that_does_not_come_holds_up_no_answer() {
     });
 }
 
-/// Where only chunks tell the end there is an answer too, once it is clear that they don't.
+/// A body whose end only chunks tell is answered too, once it is clear that the end doesn't come.
 #[test]
 fn a_chunked_body_that_does_not_end_is_answered() {
     let fixture = Fixture::new();

@@ -14,8 +14,8 @@ use crate::harness::{
     request, request_text, settings, sha256, wait_until,
 };
 
-/// More than any pair of socket buffers holds (`net.ipv4.tcp_wmem` ends at 4 MiB by default), so that a transfer
-/// to somebody who doesn't read is still far from its middle.
+/// The bytes of a file that is larger than any pair of socket buffers (`net.ipv4.tcp_wmem` ends at 4 MiB by
+/// default), so that a transfer to a client that doesn't read is still far from its middle.
 const FILE_BYTES: usize = 32 << 20;
 
 const RECEIVE_BUFFER_BYTES: usize = 64 << 10;
@@ -25,7 +25,7 @@ fn serving(fixture: &Fixture) -> Settings {
     Settings { root: Some(fixture.path().to_owned()), targets_allowed, ..settings() }
 }
 
-/// A transfer of `/file` of which the head has been read, and so has not much more been sent than fits into the
+/// Begins a transfer of `/file` whose head has been read, so that not much more has been sent than fits into the
 /// socket's buffers.
 fn begun(daemon: &TestDaemon, name: &str) -> Connection {
     let sent = || -> u64 { EngineLabel::ALL.iter().map(|engine| daemon.bytes_sent(*engine)).sum() };
@@ -45,7 +45,8 @@ fn a_file_that_shrinks_breaks_the_connection() {
     every_engine_and_driver(&serving(&fixture), |daemon, name| {
         let path = fixture.write("file", &content);
         let mut connection = begun(daemon, name);
-        // Not at a page's end: the kernel fills the rest of the last page with zeros, which must not be sent.
+        // The new end isn't a page's: the kernel fills the rest of the last page with zeros, which must not be
+        // sent.
         let kept = FILE_BYTES / 2 + 100;
         OpenOptions::new().write(true).open(path).unwrap().set_len(kept as u64).unwrap();
         let received = connection.receive_to_reset();
@@ -73,7 +74,7 @@ fn a_file_that_is_replaced_comes_as_it_was() {
     });
 }
 
-/// What writers do to a file that somebody else is sending: the file's path, and the time that it had.
+/// A change that a writer makes to a file while it is sent, by the file's path and its former time.
 type Change = fn(&Path, SystemTime);
 
 const CHANGES: [(&str, Change); 5] = [
@@ -229,7 +230,7 @@ fn a_file_that_is_replaced_while_it_is_known_is_seen_soon_and_never_half() {
             (byte, tag)
         };
         let (_, old) = ask();
-        // In place and of the same length: the worst that a writer can do to whoever remembers.
+        // The file is changed in place and keeps its length: the worst that a writer can do to a cache.
         let mut file = OpenOptions::new().write(true).open(fixture.path().join("file")).unwrap();
         file.write_all(&[b'n'; BYTES]).unwrap();
         wait_until("the new content", || {

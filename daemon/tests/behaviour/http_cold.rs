@@ -1,4 +1,5 @@
-//! Files of which a worker might believe that they are in memory: what isn't there is read by a disk thread.
+//! Tests of files that a worker might wrongly believe to be in memory: pages that aren't there are read by a disk
+//! thread.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -17,7 +18,7 @@ use crate::harness::{
 
 const PAGE_BYTES: usize = 4096;
 
-/// One worker, so that what is seen by one is known to all.
+/// Returns settings with one worker, so that facts seen by one are known to all.
 fn serving(fixture: &Fixture) -> Settings {
     Settings { root: Some(fixture.path().to_owned()), workers: 1, ..settings() }
 }
@@ -28,7 +29,7 @@ fn open_for_single_pages(fixture: &Fixture, name: &str) -> File {
     file
 }
 
-/// Brings all pages of a file into memory but `lacking`; whether that is how it is then.
+/// Brings all pages of a file into memory except `lacking`; true if that worked.
 fn lacks_one_page(fixture: &Fixture, name: &str, bytes: usize, lacking: usize) -> bool {
     if !fixture.make_cold(name) {
         return false;
@@ -74,7 +75,7 @@ fn windows_of_which_somebody_fetched_a_few_bytes_are_read_by_disk_threads() {
             }
         }
         assert!(most >= content.len() as u64 * 3 / 4, "{driver:?}: {most} bytes at most");
-        // Each at the worst once for a file, of which there was one for each try.
+        // A worker waits at most once for a file, of which there was one for each try.
         assert!(daemon.count(|worker| worker.disk_waits.get()) <= COLD_TRIES_MAX as u64);
     }
 }
@@ -83,7 +84,7 @@ fn windows_of_which_somebody_fetched_a_few_bytes_are_read_by_disk_threads() {
 fn of_many_files_that_each_lack_a_page_a_few_are_waited_for() {
     const FILES: usize = 40;
     const BYTES: usize = 128 << 10;
-    // Before a disk is doubted, and one that was waited for too shortly to be seen.
+    // The waits before a disk is doubted, and one that was too short to be noticed.
     const WAITED_FOR_MAX: usize = 4;
     let fixture = Fixture::new();
     let content = pattern(BYTES);
@@ -99,7 +100,7 @@ fn of_many_files_that_each_lack_a_page_a_few_are_waited_for() {
         let daemon = TestDaemon::start(Settings { driver, ..serving(&fixture) });
         let (mut lacking, mut connection) = (0, Connection::open(daemon.data()));
         for (number, name) in names.iter().enumerate() {
-            // Behind the first, and far enough from it to be read by itself.
+            // The page is behind the first, and far enough from it to be read by itself.
             lacking += usize::from(lacks_one_page(&fixture, name, BYTES, 8 + number % 20));
             connection.send(request_text("GET", &format!("/{name}"), ""));
             assert_eq!(sha256(&connection.response_to("GET").body), sha256(&content), "{driver:?} {name}");
@@ -131,12 +132,12 @@ fn a_short_file_is_read_once_however_cold_it_was() {
             assert_eq!(get(daemon.data(), "/short", "").body, content, "{driver:?}");
             assert!(get(daemon.data(), "/short", "Range: bytes=10-19\r\n").body == content[10..20]);
         }
-        // None where readahead of the question had ended before the answer.
+        // There is no cold window where readahead of the question had ended before the answer.
         assert!(daemon.count(|worker| worker.windows_cold.get()) <= 1, "{driver:?}");
     }
 }
 
-/// File systems that don't tell what is in memory, with these files in them.
+/// Makes file systems that don't tell what is in memory, with these files in them.
 fn mute_file_systems(source: &Fixture) -> Vec<(&'static str, Mountpoint)> {
     let mut made = Vec::new();
     made.extend(or_skip(Mountpoint::overlay(source.path())).map(|mounted| ("overlayfs", mounted)));
@@ -179,7 +180,7 @@ fn what_a_file_system_cannot_tell_is_believed_after_a_read() {
             }
             let part = get(daemon.data(), "/long", "Range: bytes=1048570-2097160\r\n").body;
             assert!(part == content[1_048_570..=2_097_160], "{kind} {driver:?}");
-            // Once each, and again should a worker have waited on a busy host.
+            // Each file is read once, and again should a worker have waited on a busy host.
             let cold = daemon.count(|worker| worker.windows_cold.get());
             let waits = daemon.count(|worker| worker.disk_waits.get());
             let expected = 1 + WINDOWS as u64;
@@ -210,7 +211,7 @@ fn an_overlay_over_a_server_is_never_asked_by_a_worker() {
 
 #[test]
 fn a_slow_disk_holds_up_nobody_who_asks_for_what_is_in_memory() {
-    /// Of the script: this host can't make a slow device.
+    /// The exit code of the script on a host that can't make a slow device.
     const SKIPPED: i32 = 77;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/test-cold-pressure.sh");
     let output = Command::new("timeout")

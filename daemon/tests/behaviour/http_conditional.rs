@@ -22,7 +22,7 @@ fn etag_of(daemon: &TestDaemon) -> String {
     get(daemon.data(), "/file", "").field("ETag").unwrap().to_owned()
 }
 
-/// Conditions with `ETAG` for the file's own tag, which is strong, and what they are answered with.
+/// Conditions with `ETAG` for the file's own tag, which is strong, and the status of their answer.
 const TABLE: &[(&str, u16)] = &[
     ("If-None-Match: ETAG\r\n", 304),
     ("If-None-Match: W/ETAG\r\n", 304),

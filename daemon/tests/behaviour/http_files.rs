@@ -14,7 +14,7 @@ use crate::harness::{
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// Around what one send takes, around a window, and many windows.
+/// The sizes around the limit of one send, around a window, and of many windows.
 const SIZES: [usize; 9] = [0, 1, 32 * KIB - 1, 32 * KIB, 32 * KIB + 1, MIB - 1, MIB, MIB + 1, 64 * MIB];
 
 /// The time of modification of the fixture's files, as seconds and as HTTP spells it (RFC 9110 5.6.7).
@@ -95,7 +95,7 @@ fn requests_in_one_segment_are_answered_in_order() {
         request_text("GET", "/small", "Range: bytes=1-2\r\n"),
         request_text("GET", "/empty", ""),
         request_text("GET", "/small", "Connection: close\r\n"),
-        // After a close nothing more is looked at.
+        // After a close no further request is answered.
         request_text("GET", "/large", ""),
     ]
     .concat();
@@ -256,7 +256,7 @@ fn a_slow_reader_holds_nobody_up() {
     let content = pattern(16 * MIB);
     fixture.write("file", &content);
     let digest = sha256(&content);
-    // One worker, so that both are its own.
+    // There is one worker, so that both are its own.
     let base = Settings { workers: 1, ..serving(&fixture) };
     every_engine_and_driver(&base, |daemon, name| {
         let mut slow = Connection::open_slow(daemon.data(), 64 * KIB);
@@ -268,7 +268,7 @@ fn a_slow_reader_holds_nobody_up() {
     });
 }
 
-/// What was zero copy once must not become a copy unnoticed.
+/// A transfer that was zero copy must not become a copy unnoticed.
 #[test]
 fn a_large_hot_file_is_never_copied() {
     let fixture = Fixture::new();

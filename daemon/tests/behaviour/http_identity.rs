@@ -1,4 +1,4 @@
-//! What entity tags and dates say of a file, and of another in its place.
+//! Tests of the entity tags and dates of a file, and of another in its place.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -15,13 +15,13 @@ use crate::harness::{
 
 const IMAGE_BYTES: u64 = 64 << 20;
 
-/// XFS wants so many.
+/// The bytes of an image that XFS needs.
 const XFS_IMAGE_BYTES: u64 = 320 << 20;
 
-/// Btrfs wants so many.
+/// The bytes of an image that Btrfs needs.
 const BTRFS_IMAGE_BYTES: u64 = 128 << 20;
 
-/// A daemon that looks at each file anew.
+/// Returns settings of a daemon that looks at each file anew.
 fn serving(root: &Path, etag: EtagChoice) -> Settings {
     Settings { root: Some(root.to_owned()), etag, cache_valid_ms: 0, ..settings() }
 }
@@ -42,10 +42,10 @@ fn touch(path: &Path, seconds: i64, nanoseconds: u32) {
     File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
 }
 
-/// Makes other bytes of a file's.
+/// A function that changes the bytes of a file.
 type Change = fn(&Path, &[u8]);
 
-/// Puts other bytes in the place of a file's, of the same length and with its time.
+/// Replaces a file by another of the same length and time.
 fn replace(path: &Path, content: &[u8]) {
     let modified = path.metadata().unwrap().modified().unwrap();
     let new = path.with_extension("new");
@@ -54,14 +54,14 @@ fn replace(path: &Path, content: &[u8]) {
     std::fs::rename(new, path).unwrap();
 }
 
-/// The same without another file.
+/// Writes other bytes of the same length into a file, and puts its time back.
 fn edit(path: &Path, content: &[u8]) {
     let modified = path.metadata().unwrap().modified().unwrap();
     std::fs::write(path, content).unwrap();
     File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
 }
 
-/// What a client that has the former file under `tag` is answered once another is in its place.
+/// Asserts that a client that has the former file under `tag` gets the new content of another in its place.
 fn assert_is_another(address: SocketAddr, path: &str, tag: &str, content: &str, what: &str) {
     let seen = get(address, path, &format!("If-None-Match: {tag}\r\n"));
     assert_eq!((seen.status, seen.text().as_str()), (200, content), "{what}");
@@ -131,7 +131,7 @@ fn a_young_file_has_a_weak_tag_that_becomes_strong() {
     }
 }
 
-/// RFC 9110 8.8.2.1.
+/// The rule is that of RFC 9110 8.8.2.1.
 #[test]
 fn a_last_modification_is_never_later_than_the_date() {
     let fixture = Fixture::new();
@@ -149,7 +149,7 @@ fn a_last_modification_is_never_later_than_the_date() {
         assert_eq!(later.field("Last-Modified"), first.field("Last-Modified"), "{driver:?}: it stays");
         let since = format!("If-Modified-Since: {}\r\n", later.field("Last-Modified").unwrap());
         assert_eq!(get(daemon.data(), "/ahead", &since).status, 304, "{driver:?}");
-        // Over a change of the second, of which the date may hear a tick later.
+        // The test runs over a change of the second, which the date may learn of a tick later.
         let end = SystemTime::now() + Duration::from_millis(1500);
         while SystemTime::now() < end {
             fixture.write("now", b"content");
@@ -176,7 +176,7 @@ fn the_tag_of_a_content_is_the_same_on_every_replica() {
         for (number, fixture) in (0..).zip(&replicas) {
             touch(&fixture.write("file", b"content"), 1_000_000_000 + number, 5);
         }
-        // Weak until somebody has read it.
+        // The tag is weak until somebody has read the file.
         let made = |daemon: &TestDaemon| {
             let mut made = String::new();
             wait_until("a digest", || {
@@ -186,7 +186,7 @@ fn the_tag_of_a_content_is_the_same_on_every_replica() {
             made
         };
         let [first, second] = daemons.each_ref().map(made);
-        // `printf content | sha256sum`
+        // The tag is that of `printf content | sha256sum`.
         assert_eq!(first, "\"sha256-ed7002b439e9ac845f22357d822bac14\"", "{driver:?}");
         assert_eq!(second, first, "{driver:?}");
         let rest = format!("If-Range: {first}\r\nRange: bytes=3-\r\n");
@@ -196,7 +196,7 @@ fn the_tag_of_a_content_is_the_same_on_every_replica() {
         replace(&replicas[1].path().join("file"), b"changed");
         assert_is_another(daemons[1].data(), "/file", &first, "changed", "replaced");
         let digest = get(daemons[0].data(), "/file", "Want-Repr-Digest: sha-256=1\r\n");
-        // `printf changed | openssl dgst -sha256 -binary | base64`
+        // The digest is that of `printf changed | openssl dgst -sha256 -binary | base64`.
         let expected = "sha-256=:ekmYy1yOFp3rCtxJGKoiOUj8JTF+SvjU6ZNWPtZkQfw=:";
         assert!(digest.field("Repr-Digest").is_some_and(|field| field.len() == expected.len()));
         assert_eq!(made(&daemons[0]), made(&daemons[1]), "{driver:?}");
@@ -212,7 +212,7 @@ fn tags_of_times_are_weak_and_the_same_where_size_and_time_are() {
         });
         let tags = [(1_000_000_000, "/file"), (-5, "/old")].map(|(seconds, path)| {
             for (number, fixture) in (0..).zip(&replicas) {
-                // As scp and tar copy it: without what is below a second.
+                // scp and tar copy it so: without the fraction of a second.
                 touch(&fixture.write(&path[1..], b"content"), seconds, number * 1000);
                 fixture.settle(&path[1..]);
             }
@@ -231,7 +231,7 @@ fn tags_of_times_are_weak_and_the_same_where_size_and_time_are() {
     }
 }
 
-/// What follows from the state of a published file is known at once, by other daemons on the same root too.
+/// The tag of a published file is known at once, by other daemons on the same root too.
 #[test]
 fn a_published_file_has_a_strong_tag_at_once() {
     for etag in [EtagChoice::Node, EtagChoice::Digest] {
@@ -251,7 +251,7 @@ fn a_published_file_has_a_strong_tag_at_once() {
             let condition = format!("If-Match: {former}\r\n");
             assert_eq!(put(other.data(), "/file", &condition, b"new").status, 204, "{etag:?} {driver:?}");
             assert_eq!(put(daemon.data(), "/file", &condition, b"late").status, 412, "{etag:?} {driver:?}");
-            // Written by somebody else: no longer what was published.
+            // The file was written by somebody else, and isn't the published one any more.
             let published = tag(daemon.data(), "/file");
             edit(&fixture.path().join("file"), b"old");
             assert_is_another(daemon.data(), "/file", &published, "old", "edited");
@@ -270,7 +270,7 @@ fn assert_tags(what: &str, root: &Path, is_told: bool) {
         let digest = || get(daemon.data(), "/file", "Want-Repr-Digest: sha-256=1\r\n");
         let first = digest().field("Repr-Digest").unwrap().to_owned();
         if is_told {
-            // Nobody waits until it is written down.
+            // Nobody waits until the digest is written down.
             wait_until("its digest to be recorded", || is_strong(&tag(daemon.data(), "/file")));
         } else {
             assert!(!is_strong(&tag(daemon.data(), "/file")), "{what} {driver:?}");

@@ -1,5 +1,5 @@
-//! Connections that stay: from their second answer on they are told of what arrives instead of waiting for it through
-//! the ring, so nothing may be overlooked that came while nobody was waiting.
+//! Tests of connections that stay: from their second answer on they are told of arrivals instead of waiting for
+//! them through the ring, so nothing may be overlooked that came while nobody was waiting.
 
 use streamd::config::Settings;
 
@@ -32,7 +32,7 @@ fn assert_answered(connection: &mut Connection) {
 
 #[test]
 fn a_burst_larger_than_one_receive_is_answered_whole() {
-    // Once the receives end within a request, and once with the buffer's last byte.
+    // In one case the receives end within a request, in the other with the buffer's last byte.
     let filler = RECEIVE_BYTES - REQUEST.len() * 100;
     let exact = format!("GET /file HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "f".repeat(filler - 35));
     for first in [REQUEST.to_owned(), exact] {

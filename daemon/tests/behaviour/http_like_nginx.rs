@@ -131,7 +131,7 @@ const CONDITIONS: &[&str] = &[
     "If-Range: *\r\nRange: bytes=0-1\r\n",
 ];
 
-/// One file's answer of one server.
+/// Returns the answer of one server for one file.
 fn ask(address: SocketAddr, path: &str, fields: &str) -> Response {
     let whole = get(address, path, "");
     get(address, path, &fields.replace("ETAG", whole.field("ETag").unwrap()))

@@ -44,7 +44,7 @@ fn listing(fixture: &Fixture) -> TestDaemon {
     TestDaemon::start(Settings { root: Some(fixture.path().to_owned()), listing: true, ..settings() })
 }
 
-/// The values of all `href` attributes.
+/// Returns the values of all `href` attributes.
 fn links(page: &str) -> Vec<&str> {
     page.split("href=\"").skip(1).map(|rest| rest.split_once('"').unwrap().0).collect()
 }
@@ -303,7 +303,7 @@ fn head_of_a_listing_has_no_body() {
     assert_eq!(request(daemon.data(), "HEAD", "/", "Accept: application/json\r\n").status, 200);
 }
 
-/// More names than one piece of a listing holds, and more than were ever shown at once.
+/// The number of names, more than one piece of a listing holds, and more than were ever shown at once.
 const MANY: usize = 12_000;
 
 fn many() -> (Fixture, Vec<String>) {
@@ -329,7 +329,7 @@ fn a_directory_of_any_length_is_listed_whole_and_in_order() {
         let root = Some(fixture.path().to_owned());
         let daemon = TestDaemon::start(Settings { driver, root, listing: true, ..settings() });
         let mut connection = Connection::open(daemon.data());
-        // What follows on the connection is found where the last chunk ends.
+        // The request behind it on the connection is found where the last chunk ends.
         let fields = ["", "Accept: application/json\r\n"];
         connection.send(fields.map(|fields| request_text("GET", "/", fields)).concat());
         let page = connection.response_to("GET");
@@ -373,7 +373,7 @@ fn a_reader_that_leaves_a_long_listing_costs_nobody_else_theirs() {
         let root = Some(fixture.path().to_owned());
         let daemon = TestDaemon::start(Settings { driver, root, listing: true, ..settings() });
         for left in 1..=3 {
-            // Into larger buffers it fits whole, where its reader is slow to leave.
+            // Larger buffers would take all of it, where its reader is slow to leave.
             let mut connection = Connection::open_slow(daemon.data(), 4 << 10);
             connection.send(request_text("GET", "/", ""));
             assert_eq!(connection.head().status, 200);
@@ -390,12 +390,12 @@ fn a_reader_that_leaves_a_long_listing_costs_nobody_else_theirs() {
 fn a_listing_that_can_not_be_read_to_its_end_does_not_look_whole() {
     for driver in drivers() {
         for version in ["1.1", "1.0"] {
-            // One of its own for each: the kernel remembers names for a while.
+            // Each case has a file system of its own: the kernel remembers names for a while.
             let Some(fs) = FaultyFs::mount(Caching::Through) else { return };
             (0..1_000).for_each(|number| fs.add_file(&format!("{number:04}")));
             let root = Some(fs.path().to_owned());
             let daemon = TestDaemon::start(Settings { driver, root, listing: true, ..settings() });
-            // Before anything is sent it is told.
+            // A failure before anything is sent is told by the status.
             fs.fail(Operation::LookUp, Errno::EIO, 0);
             assert_eq!(get(daemon.data(), "/", "").status, 500, "{driver:?} {version}");
             fs.fail(Operation::LookUp, Errno::EIO, 600);
@@ -412,13 +412,14 @@ fn a_listing_that_can_not_be_read_to_its_end_does_not_look_whole() {
     }
 }
 
-/// A listing that isn't sent is let go of as one that broke off is: its directory is closed on a disk thread.
+/// A listing that isn't sent is closed as one that broke off is: on a disk thread.
 #[test]
 fn a_listing_for_which_there_is_no_room_after_all_is_closed_on_a_disk_thread() {
-    /// So many names take some 21 KB, and a page of several pieces.
+    /// The number of files, whose names take some 21 KB, and a page of several pieces.
     const FILES: usize = 200;
     const WAITING_BYTES_MAX: u64 = 1 << 20;
-    /// Enough for the names and a piece (48 KiB), not for the requests (32 KiB) that wait behind it besides.
+    /// The room is enough for the names and a piece (48 KiB), not for the requests (32 KiB) that wait behind it
+    /// besides.
     const ROOM_BYTES: u64 = (48 + 21 + 16) << 10;
     let fixture = Fixture::new();
     for number in 0..FILES {

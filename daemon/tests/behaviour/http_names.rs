@@ -1,4 +1,5 @@
-//! What names lead to: nothing outside the root, nothing but regular files, and no telling why.
+//! Tests of names: they lead to nothing outside the root, to nothing but regular files, and the answer doesn't
+//! tell why.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -39,7 +40,7 @@ fn daemons(fixture: &Fixture) -> impl Iterator<Item = TestDaemon> {
     })
 }
 
-/// All of an answer but its date.
+/// Returns all of an answer except its date.
 fn visible(response: Response) -> (u16, Vec<(String, String)>, Vec<u8>) {
     let fields = response
         .fields

@@ -7,7 +7,7 @@ use crate::harness::{
     request_text, settings,
 };
 
-/// More than one send and less than a window; odd, so that nothing aligns by chance.
+/// The size of the file: more than one send and less than a window; odd, so that nothing aligns by chance.
 const SIZE: usize = 300_001;
 
 fn serving(fixture: &Fixture) -> Settings {
@@ -36,7 +36,7 @@ fn one_range_is_sent_alone() {
         ("bytes=-300001", 0, SIZE),
         ("bytes=-300002", 0, SIZE),
         ("BYTES=5-6", 5, 2),
-        // What lies outside is left out, and one range remains.
+        // Parts outside the file are left out, and one range remains.
         ("bytes=400000-,10-19", 10, 10),
         ("bytes=-0,10-19,30-20", 10, 10),
     ];
@@ -182,7 +182,7 @@ fn a_range_of_another_version_is_the_whole_file() {
     let unquoted = etag.trim_matches('"');
     for (if_range, status) in [
         (etag.as_str(), 206),
-        // Its own, and no proof that it is the same: what sets a time sets it twice.
+        // The date is the file's own, but no proof that it is the same file: programs set a time twice.
         ("Sun, 06 Nov 1994 08:49:37 GMT", 200),
         (&weak, 200),
         (unquoted, 200),

@@ -1,4 +1,4 @@
-//! Nobody's work for a disk holds up another's: long work, slow disks, and mounts that don't answer.
+//! Tests that nobody's work for a disk holds up another's: long work, slow disks, and mounts that don't answer.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -13,14 +13,14 @@ use crate::harness::{
     make_ext4, or_skip, request_text, settings, wait_until,
 };
 
-/// Waits that a host under load may stretch.
+/// The longest of waits that a host under load may stretch.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn lane(state: &DiskState, name: &str) -> LaneState {
     *state.lanes.iter().find(|lane| lane.name == name).unwrap()
 }
 
-/// A directory with a mount below it that hangs when it is told to, and a file of each.
+/// Makes a directory with a mount below it that hangs when it is told to, and a file of each.
 fn fixture() -> Option<(FaultyFs, std::path::PathBuf)> {
     let file_system = FaultyFs::mount(Caching::Through)?;
     let root = file_system.path().parent().unwrap().to_owned();
@@ -32,7 +32,8 @@ fn fixture() -> Option<(FaultyFs, std::path::PathBuf)> {
     Some((file_system, root))
 }
 
-/// In a process of its own: a child of this one would close the files of the mount that it has open, and hang there.
+/// Starts the daemon in a process of its own: a child of this one would close the files of the mount that it has
+/// open, and hang there.
 fn start(root: &Path, driver: &str, uploads: bool) -> Process {
     let root = root.to_str().unwrap();
     let mut arguments = vec!["--root", root, "--driver", driver, "--disk-timeout-ms", "2000", "--listing"];
@@ -41,7 +42,7 @@ fn start(root: &Path, driver: &str, uploads: bool) -> Process {
     Process::start(&arguments)
 }
 
-/// A gauge of each lane.
+/// Returns a gauge of each lane.
 fn of_lanes(daemon: &Process, name: &str) -> Vec<f64> {
     let text = get(daemon.control(), "/metrics", "").text();
     let prefix = format!("{name}{{lane=");
@@ -49,7 +50,7 @@ fn of_lanes(daemon: &Process, name: &str) -> Vec<f64> {
     of_lane.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect()
 }
 
-/// What doesn't need the mount is served as ever.
+/// Asserts that requests which don't need the mount are served as ever.
 fn assert_others_are_served(daemon: &Process, root: &Path, context: &str, number: usize) {
     let began = Instant::now();
     assert_eq!(get(daemon.data(), "/hot", "").body, b"hot", "{context}");
@@ -61,7 +62,7 @@ fn assert_others_are_served(daemon: &Process, root: &Path, context: &str, number
     long.sync_all().unwrap();
     rustix::fs::fadvise(&long, 0, None, rustix::fs::Advice::DontNeed).unwrap();
     assert_eq!(get(daemon.data(), "/long", "").body.len(), 3 << 20, "{context}");
-    // Far longer than it takes, and shorter than anybody waits for the mount when it is long.
+    // The bound is far longer than they take, and shorter than anybody waits for the mount.
     assert!(began.elapsed() < PATIENCE / 2, "{context}: {:?}", began.elapsed());
 }
 
@@ -106,7 +107,7 @@ fn a_mount_that_does_not_answer_costs_only_who_asks_for_it() {
             assert_eq!(health.status, 200, "{context}");
             let expected = format!("OK\nmount {} doesn't answer", file_system.path().display());
             assert!(text.starts_with(&expected), "{context}: {text}");
-            // Who comes now needn't wait.
+            // A client that comes now needn't wait.
             let began = Instant::now();
             assert_eq!(get(daemon.data(), &format!("/{mounted}/dead"), "").status, 503, "{context}");
             assert!(began.elapsed() < PATIENCE, "{context}");
@@ -139,7 +140,7 @@ fn a_mount_that_does_not_answer_costs_only_who_asks_for_it_by_a_link_too() {
         symlink(&mounted, root.join("to-mount")).unwrap();
         symlink("to-mount/new", root.join("to-new")).unwrap();
         symlink("hot", root.join("to-hot")).unwrap();
-        // As many as there are threads for look-ups, and more.
+        // The links are as many as there are threads for look-ups, and more.
         let names: Vec<String> = (0..40)
             .map(|number| {
                 file_system.add_file(&format!("new-{number}"));
@@ -182,7 +183,7 @@ fn a_mount_that_does_not_answer_costs_only_who_asks_for_it_by_a_link_too() {
     }
 }
 
-/// A file system that can be read and not written; thawed when this goes.
+/// A file system that can be read and not written, thawed when this is dropped.
 struct Frozen<'a>(&'a Path);
 
 impl Frozen<'_> {
@@ -209,12 +210,12 @@ fn a_root_that_takes_no_writes_keeps_nobody_waiting_for_them() {
     rustix::fs::sync();
     for durability in ["none", "fsync"] {
         let arguments = ["--root", root.to_str().unwrap(), "--uploads", "--durability", durability];
-        // What writes has ten times as long: 5 s.
+        // Writes have ten times as long: 5 s.
         let arguments =
             [&arguments[..], &["--disk-timeout-ms", "500", "--drain-timeout-ms", "1000"]].concat();
         let daemon = Process::start(&arguments);
         assert_eq!(put(daemon.data(), &format!("/before-{durability}"), b"x").status, 201);
-        // So that its digest would be recorded.
+        // The file is old enough for its digest to be recorded.
         wait_until("the file is too old to be changed within its times", || {
             let changed = std::fs::metadata(root.join("long")).unwrap().modified().unwrap();
             changed.elapsed().is_ok_and(|age| age > Duration::from_secs(3))
@@ -269,12 +270,12 @@ fn uploads_to_a_mount_that_does_not_answer_leave_the_places_to_the_others() {
             asking.iter_mut().map(|connection| connection.response_to("PUT").status).collect();
         statuses.sort_unstable();
         assert_eq!(statuses, [[429; 8].as_slice(), &[503; 4]].concat(), "{driver}");
-        // Threads hang still, with the work of uploads that were answered.
+        // Threads still hang with the work of uploads that were answered.
         assert!(of_lanes(&daemon, "streamd_disk_tasks_running").iter().sum::<f64>() >= 1.0, "{driver}");
         wait_until("the places to be given back", || daemon.metric("streamd_uploads_running") == 0);
         let began = Instant::now();
         assert_eq!(put(daemon.data(), &format!("/{mounted}/new"), b"a").status, 503, "{driver}");
-        // Ten times as long is waited for whatever writes, and not by newcomers.
+        // Writes are waited for ten times as long, but not by newcomers.
         assert!(began.elapsed() < Duration::from_secs(2), "{driver}: {:?}", began.elapsed());
         file_system.heal();
         wait_until("the mount to answer", || {
@@ -321,7 +322,7 @@ fn nobody_is_hashed_for_who_has_left_and_other_names_are_served() {
     }
 }
 
-/// The script's own limits are for a host that does nothing else; these are a tenth of what there was before lanes.
+/// The script's own limits are for a host that does nothing else; these are a tenth of the values before lanes.
 #[test]
 fn who_presses_a_slow_disk_presses_nobody_else() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/press-disk.py");

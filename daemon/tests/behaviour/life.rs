@@ -15,10 +15,11 @@ use crate::harness::{
     lines_with, pattern, request, settings, sha256, wait_until,
 };
 
-/// More than the socket buffers of both ends take, so that a transfer of it waits for its reader.
+/// The bytes of a file that is larger than the socket buffers of both ends, so that a transfer of it waits for its
+/// reader.
 const LARGE_BYTES: usize = 64 << 20;
 
-/// A download of which only the head has been read.
+/// Begins a download of which only the head is read.
 fn slow_reader(data: SocketAddr) -> Connection {
     let mut connection = Connection::open(data);
     connection.send("GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -35,7 +36,7 @@ fn read_body(connection: &mut Connection) -> Vec<u8> {
     connection.receive(LARGE_BYTES)
 }
 
-/// A root with a file for [`slow_reader`], and its content.
+/// Makes a root with a file for [`slow_reader`], and returns its content.
 fn serving_large() -> (Fixture, Vec<u8>) {
     let root = Fixture::new();
     let content = pattern(LARGE_BYTES);
@@ -264,14 +265,14 @@ fn a_bad_file_changes_nothing() {
         }
         in_force();
     }
-    // And a good one is taken afterwards.
+    // A good file is taken afterwards.
     configuration.write("token", "frame_bytes_max = 10\n");
     process.signal(Signal::HUP);
     process.wait_for_line("\"reloaded\"");
     wait_until("the new frame limit", || !takes_frame(&process, 11));
 }
 
-/// Runs a daemon that can't start; its exit code and what it says, which must be one line.
+/// Runs a daemon that can't start; returns its exit code and its message, which must be one line.
 fn refusal(arguments: &[&str]) -> (Option<i32>, String) {
     let started = Instant::now();
     let output = command(arguments).args(["--connections-max", "100"]).output().unwrap();
@@ -312,7 +313,7 @@ fn a_daemon_that_was_killed_is_followed_at_once() {
         command.args(["--connections-max", "500", "--data-listen", &address.to_string()]);
         let mut process = Process::spawn(command);
         address = process.data();
-        // More to take down.
+        // The connections make the ring's end take longer.
         let connections: Vec<_> = (0..64).map(|_| Connection::open(address)).collect();
         process.signal(Signal::KILL);
         process.wait();

@@ -1,5 +1,5 @@
-//! A drain loses nothing that was sent in good faith: what had just connected, had just been answered, or had sent a
-//! frame is still served, once, and told where that can be told.
+//! Tests that a drain loses nothing that was sent in good faith: a client that had just connected, had just been
+//! answered, or had sent a frame is still served, once, and told where that can be told.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,14 @@ use crate::harness::{
     Connection, Process, TEST_FLAGS, TestDaemon, command, driver_names, drivers, settings, wait_until,
 };
 
-/// Time for a request after the daemon begins to drain: several of its ticks, and within its patience of half a second.
+/// The time of a request after the daemon begins to drain: several of its ticks, and within its patience of half a
+/// second.
 const LATE: Duration = Duration::from_millis(250);
 
-/// Within that patience, as far as a test that may be delayed itself can tell.
+/// The time within that patience, as far as a test that may be delayed itself can tell.
 const IN_TIME: Duration = Duration::from_millis(400);
 
-/// Tries until a test was quick enough for its outcome to count.
+/// The most tries until a test was quick enough for its outcome to count.
 const TRIES_MAX: usize = 20;
 
 const GET: &str = "GET /absent HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -24,7 +25,7 @@ fn start(driver: DriverChoice) -> TestDaemon {
     TestDaemon::start(Settings { driver, ..settings() })
 }
 
-/// A connection that the daemon has accepted.
+/// Opens a connection, and waits until the daemon has accepted it.
 fn accepted(daemon: &TestDaemon) -> Connection {
     let before = daemon.telemetry().connections_open();
     let connection = Connection::open(daemon.data());
@@ -32,7 +33,7 @@ fn accepted(daemon: &TestDaemon) -> Connection {
     connection
 }
 
-/// Drains a daemon, sends `bytes` over a connection that has brought `exchange` before, and hands what comes back to
+/// Drains a daemon, sends `bytes` over a connection that has brought `exchange` before, and passes the answer to
 /// `judge`, if nothing kept the test from sending in time.
 fn send_late(
     driver: DriverChoice,
@@ -80,7 +81,7 @@ fn the_next_request_of_a_connection_that_has_just_been_answered_is_answered() {
             connection.send(GET);
             assert_eq!(connection.response_to("GET").field("Connection"), None);
         };
-        // A third one, pipelined behind the last, is for the next daemon.
+        // A third request, pipelined behind the last, is for the next daemon.
         send_late(driver, GET.repeat(2).as_bytes(), exchange, |received| {
             assert_last_answer(&received, "404")
         });
@@ -116,7 +117,7 @@ fn a_frame_in_flight_is_finished_and_a_client_that_never_pauses_is_stopped_betwe
     for driver in driver_names() {
         let mut command =
             command(&[&TEST_FLAGS[..], &["--driver", driver, "--connections-max", "100"]].concat());
-        // Never reached: it would break a frame off.
+        // The time-out is never reached: it would break a frame off.
         command.args(["--drain-timeout-ms", "600000"]);
         let mut process = Process::spawn(command);
         let mut halfway = Connection::open(process.data());

@@ -1,4 +1,4 @@
-//! Hosts that refuse what the daemon would like: no io_uring, few descriptors.
+//! Tests of hosts that refuse resources to the daemon: no io_uring, few descriptors.
 
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -7,12 +7,12 @@ use crate::harness::{
     Connection, Process, TEST_FLAGS, command, driver_names, get, lines_with, refusing, request, wait_until,
 };
 
-/// `streamd` where io_uring_setup(2) fails with EPERM.
+/// Makes a `streamd` where io_uring_setup(2) fails with EPERM.
 fn without_io_uring(arguments: &[&str]) -> Command {
     refusing(libc::SYS_io_uring_setup, "EPERM", arguments)
 }
 
-/// `streamd` that may have `count` descriptors open.
+/// Makes a `streamd` that may have `count` descriptors open.
 fn with_open_files(count: usize, arguments: &[&str]) -> Command {
     let streamd = command(arguments);
     let mut wrapped = Command::new("sh");
@@ -81,7 +81,7 @@ fn a_low_limit_of_open_files_is_warned_of_once_and_served_with() {
     }
 }
 
-/// What is said of 64 descriptors.
+/// The warning about 64 descriptors.
 const FEW: &str = "descriptors are left for only 4 data connections, and whoever comes besides waits until others \
                    have ended: the limit of open files is 64, and the settings may need 63754, which lowers \
                    connections_max from 30000 to 4, control_connections_max from 1024 to 8, streams_max from 64 to 1: \
@@ -122,7 +122,7 @@ fn out_of_descriptors_accepting_pauses_and_goes_on_later() {
         let flags = [&TEST_FLAGS[..], &["--driver", driver, "--workers", "1"]].concat();
         let process = Process::spawn(with_open_files(64, &flags));
         let mut existing = Connection::open(process.data());
-        // What is idle would be closed for newcomers, so the next is always begun.
+        // Idle connections would be closed for newcomers, so each has begun its next frame.
         let begin_frame = |connection: &mut Connection| connection.send(b"\x05\0\0\0");
         let takes_rest = |connection: &mut Connection| {
             connection.send(b"\0\0\0\0hello");

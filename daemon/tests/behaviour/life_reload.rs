@@ -1,4 +1,4 @@
-//! What a reload says is so.
+//! Tests that a reload is in force when it is told.
 
 use rustix::process::Signal;
 
@@ -17,7 +17,7 @@ fn what_was_reloaded_is_in_force_when_it_is_told() {
         for reload in 1..=10 {
             let is_allowed = reload % 2 == 0;
             configure(if is_allowed { 1_000 } else { 10 });
-            // Connections that either worker has taken by then.
+            // Either worker has taken some of these connections by then.
             let mut connections: Vec<Connection> = (0..4).map(|_| Connection::open(process.data())).collect();
             process.signal(Signal::HUP);
             wait_until("the reload to be told", || {

@@ -1,4 +1,4 @@
-//! Limits and time-outs of the data plane, and that all is given back afterwards.
+//! Tests of the limits and time-outs of the data plane, and that everything is given back afterwards.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::harness::{
     wait_until,
 };
 
-/// Longer than a connection may wait that is to be accepted (two pauses of 100 ms), short enough to be waited for.
+/// A time longer than a connection may wait to be accepted (two pauses of 100 ms), short enough to be waited for.
 const WHILE: Duration = Duration::from_millis(500);
 
 const ABSENT: &str = "GET /absent HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -29,7 +29,7 @@ fn connections_above_the_limit_wait_for_others_to_close() {
         let mut served = [asking(), asking()];
         for connection in &mut served {
             assert_eq!(connection.response_to("GET").status, 404, "{driver:?}");
-            // Idle they would be closed for newcomers.
+            // Idle connections would be closed for newcomers.
             connection.send("GET ");
         }
         // The kernel hands them out in the order in which they came.
@@ -138,7 +138,8 @@ fn a_slow_reader_that_goes_on_is_not_given_up() {
     let mut slow = Connection::open_slow(daemon.data(), 512 << 10);
     slow.send("GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let started = Instant::now();
-    // Less within the time-out than makes the daemon's socket writable again, which is a third of its buffer.
+    // The bytes within one time-out are fewer than make the daemon's socket writable again, which is a third of
+    // its buffer.
     let mut received = Vec::new();
     let mut part = vec![0; 64 << 10];
     while started.elapsed() < Duration::from_secs(8) {
@@ -171,12 +172,12 @@ fn a_half_closed_reader_that_stops_costs_no_processor_time() {
         let used = process.cpu_ticks() - before;
         assert!(used < WAITED_TICKS / 2, "{driver}: {used} of {WAITED_TICKS} ticks");
         assert!(sent() < content.len() as u64, "{driver}: nothing was left to wait for");
-        // And it goes on as soon as the peer does.
+        // The transfer goes on as soon as the peer does.
         assert!(reader.receive_to_end().ends_with(&content), "{driver}");
     }
 }
 
-/// Connections that this host lets a test hold open, besides what other tests need.
+/// Returns the number of connections that this host lets a test hold open, besides those of other tests.
 fn idle_connections() -> usize {
     const WANTED: usize = 5_000;
     const FOR_OTHERS: usize = 1_000;
@@ -195,13 +196,13 @@ fn thousands_of_idle_connections_cost_nothing_that_is_not_given_back() {
     for driver in driver_names() {
         let connections_max = (count + 100).to_string();
         let process = Process::start(&["--driver", driver, "--connections-max", &connections_max]);
-        // Whatever is opened once and kept is open from now on.
+        // Descriptors that are opened once and kept are open from now on.
         assert_eq!(get(process.data(), "/absent", "").status, 404);
         let open = || process.metric("streamd_connections_open");
         wait_until("the first connection to be gone", || open() == 0);
         let descriptors = process.descriptors();
         let mut idle: Vec<Connection> = Vec::with_capacity(count);
-        // In parts, so that none is dropped by a full listen queue.
+        // They are opened in parts, so that none is dropped by a full listen queue.
         while idle.len() < count {
             let part = (count - idle.len()).min(500);
             let first = idle.len();

@@ -1,4 +1,4 @@
-//! What one address may take, and that the one which holds most makes room for the others.
+//! Tests of the shares of one address, and that the address which holds most makes room for the others.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
@@ -17,7 +17,7 @@ const ABSENT: &str = "GET /absent HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 const SMALL_BUFFER: usize = 64 << 10;
 
-/// Long enough for an answer that should not come to have come.
+/// A time long enough for an answer that should not come.
 const WHILE: Duration = Duration::from_millis(300);
 
 /// Runs `test` on each driver, with these changes of the settings, in a network with both addresses.
@@ -34,7 +34,7 @@ fn open(source: &str, address: SocketAddr) -> Connection {
     Connection::open_slow_from(source, address, SMALL_BUFFER)
 }
 
-/// An upload of two bytes of which one comes.
+/// Begins an upload of two bytes of which one comes.
 fn begin_upload(source: &str, daemon: &TestDaemon, name: &str) -> Connection {
     let mut upload = open(source, daemon.data());
     upload.send(format!("PUT /{name} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\na"));
@@ -92,10 +92,10 @@ fn the_address_that_holds_most_connections_makes_room_with_its_slowest() {
             let mut held = [ONE, ONE, ONE, OTHER].map(|source| open(source, daemon.data()));
             held.iter_mut().for_each(|connection| connection.send("GET / HTTP/1.1\r\n"));
             wait_until("all are there", || daemon.telemetry().connections_open() == 4);
-            // Whose connections are at work waits, unless another address holds more.
+            // The connections are at work, so a newcomer waits, unless another address holds more.
             let mut further: [_; 20] = std::array::from_fn(|_| open(ONE, daemon.data()));
             assert!(further[19].is_silent_for(WHILE), "{driver}");
-            // All but one of them go on sending.
+            // All but one of the connections go on sending.
             let is_ended = |connection: &mut Connection| !connection.is_silent_for(Duration::from_millis(1));
             for _ in 0..30 {
                 held[..2]
@@ -127,7 +127,7 @@ fn a_trusted_proxy_is_not_one_address_wherever_it_comes() {
                 connection.send_in_vain("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
                 assert_eq!(connection.response_to("GET").status, 200, "{driver}");
             }
-            // Nobody whom a newcomer could take the place of, and more of them than a worker takes from the queue.
+            // None of these can be closed for a newcomer, and they are more than a worker takes from the queue.
             let mut held: [_; 4] = std::array::from_fn(|_| Connection::open(daemon.data()));
             held.iter_mut().for_each(|connection| connection.send("GET / HTTP/1.1\r\n"));
             wait_until("all are there", || daemon.telemetry().connections_open() == 4);
@@ -199,7 +199,7 @@ fn the_address_with_most_uploads_makes_room() {
 
 #[test]
 fn one_address_is_sent_no_more_listings_than_its_share() {
-    /// Of such names, each character of which takes nine in a page, so many make more than both buffers take.
+    /// The number of names whose page, of nine characters for each in a name, is more than both buffers take.
     const NAMES: usize = 3_000;
     let root = Fixture::new();
     for number in 0..NAMES {
@@ -233,7 +233,7 @@ fn streams_have_shares_and_the_slowest_of_the_fullest_address_makes_room() {
     each(
         |settings| Settings { targets_allowed: vec!["127.0.0.1:*".to_owned()], streams_max: 3, ..settings },
         |daemon, settings, driver| {
-            // Takes connections into its queue, and reads nothing.
+            // The listener takes connections into its queue, and reads nothing.
             let target = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
             let silent = TcpListener::bind(target.unwrap()).unwrap();
             let begin = |source: &str| {

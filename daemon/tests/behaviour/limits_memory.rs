@@ -1,4 +1,5 @@
-//! Memory of answers that nobody reads: bounded while they wait, given back when their readers have gone.
+//! Tests of the memory of answers that nobody reads: bounded while they wait, given back when their readers have
+//! gone.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -11,17 +12,17 @@ use crate::harness::{
 
 const MIB: u64 = 1 << 20;
 
-/// What a daemon may keep of what it used once: buffers of threads that had not run before, and what glibc holds of
-/// each arena.
+/// The memory that a daemon may keep after its use, in bytes: buffers of threads that had not run before, and the
+/// parts of arenas that glibc holds.
 const KEPT_BYTES_MAX: u64 = 8 * MIB;
 
-/// What answers may take while they wait: less than a tenth of what they say.
+/// The memory that answers may take while they wait, in bytes: less than a tenth of their length.
 const HELD_BYTES_MAX: u64 = 16 * MIB;
 
-/// Names of one long listing.
+/// The number of names of one long listing.
 const NAMES: usize = 10_000;
 
-/// How long memory has to stay as it is.
+/// The time for which memory has to stay as it is.
 const SETTLED: Duration = Duration::from_millis(700);
 
 fn large_directory() -> Fixture {
@@ -34,16 +35,16 @@ fn large_directory() -> Fixture {
     fixture
 }
 
-/// Asks, and reads as far as shows that there is an answer with this status.
+/// Sends a request, and reads enough to see an answer with this status.
 fn ask(address: SocketAddr, path: &str, status: u16) -> Connection {
-    // The least that there is (tcp(7), SO_RCVBUF): what the kernel holds isn't the daemon's memory.
+    // The buffer is the least that there is (tcp(7), SO_RCVBUF): bytes in the kernel aren't the daemon's memory.
     let mut connection = Connection::open_slow(address, 2048);
     connection.send(request_text("GET", path, ""));
     assert_eq!(connection.receive(12), format!("HTTP/1.1 {status}").as_bytes());
     connection
 }
 
-/// Resident memory once it has stopped growing.
+/// Returns the resident memory once it has stopped growing.
 fn settled_memory_bytes(process: &Process) -> u64 {
     let (mut memory, mut since) = (process.memory_bytes(), Instant::now());
     let end = Instant::now() + DEADLINE;
@@ -111,7 +112,7 @@ fn lists_of_streams_that_nobody_reads_take_little_and_give_it_back() {
     for driver in driver_names() {
         let root = root.path().to_str().unwrap();
         let process = Process::start(&["--driver", driver, "--workers", "2", "--root", root]);
-        // As long as a target may be, or nearly.
+        // The paths are nearly as long as a target may be.
         for number in 0..256 {
             let path = format!("/stream?path=/{}", format!("{number:05}").repeat(1_600));
             let failed = request(process.control(), "POST", &path, "");
@@ -187,7 +188,7 @@ fn beyond_the_limit_answers_are_refused_and_metrics_are_not() {
             assert!(held.len() < 100, "{driver}: none is refused");
         };
         assert_eq!(refused, "HTTP/1.1 503", "{driver}");
-        // The names of the directory, which all share, and so many pieces.
+        // The held bytes are the names of the directory, which all share, and a piece for each.
         assert!((5..20).contains(&held.len()), "{driver}: {}", held.len());
         let answer = get(process.data(), "/large/", "");
         assert_eq!((answer.status, answer.field("Retry-After")), (503, Some("1")), "{driver}");
@@ -197,7 +198,7 @@ fn beyond_the_limit_answers_are_refused_and_metrics_are_not() {
         assert!(process.metric("streamd_waiting_refused_total") >= 2, "{driver}");
         assert!(process.metric("streamd_waiting_bytes") > MIB / 2, "{driver}");
         assert_eq!(get(process.control(), "/streams", "").status, 200, "{driver}");
-        // Whoever goes makes room.
+        // A reader that leaves makes room.
         drop(held);
         wait_until("room for a listing", || get(process.data(), "/large/", "").status == 200);
     }
@@ -256,7 +257,7 @@ fn heads_that_do_not_end_are_counted_too() {
 #[test]
 fn short_bodies_that_nobody_reads_are_counted() {
     let root = Fixture::new();
-    // Of several lengths: what a socket leaves of one may be so little that it isn't counted.
+    // The bodies have several lengths: the rest that a socket leaves of one may be too little to be counted.
     const LENGTHS: usize = 8;
     for number in 0..LENGTHS {
         root.write(&format!("short-{number}"), &vec![7; (32 << 10) - number * 1_500]);
@@ -267,7 +268,7 @@ fn short_bodies_that_nobody_reads_are_counted() {
         let process = Process::start(&arguments);
         let mut held = Vec::new();
         for number in 0..200 {
-            // So many requests that no socket holds all answers.
+            // The requests are so many that no socket holds all answers.
             let requests = request_text("GET", &format!("/short-{}", number % LENGTHS), "").repeat(200);
             let mut connection = Connection::open_slow(process.data(), 2048);
             connection.send_in_vain(requests);
@@ -277,7 +278,7 @@ fn short_bodies_that_nobody_reads_are_counted() {
         assert!(process.metric("streamd_waiting_bytes") <= MIB, "{driver}");
         let line = json(&process.wait_for_line("waiting_bytes_max"));
         assert_eq!(line["outcome"], "refused", "{driver}: {line}");
-        // Whoever reads isn't held up.
+        // A client that reads isn't held up.
         assert_eq!(get(process.data(), "/short-0", "").body.len(), 32 << 10, "{driver}");
         drop(held);
         wait_until("all to be given back", || process.metric("streamd_waiting_bytes") == 0);

@@ -1,4 +1,5 @@
-//! The minimum of progress: who moves less is ended, whatever moves it, and who moves more is not.
+//! Tests of the minimum of progress: a peer that moves less is ended, whatever the transfer, and one that moves
+//! more is not.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use crate::harness::{Connection, Fixture, TestDaemon, drivers, get, pattern, set
 
 const HEAD: &str = "GET / HTTP/1.1\r\n";
 
-/// Whether all is at rest; where a connection has come to its end before, that is over too.
+/// Starts a daemon with this minimum of progress.
 fn serving(root: &Fixture, driver: DriverChoice, bytes_min: u64, interval_ms: u64) -> TestDaemon {
     TestDaemon::start(Settings {
         driver,
@@ -19,7 +20,7 @@ fn serving(root: &Fixture, driver: DriverChoice, bytes_min: u64, interval_ms: u6
         uploads: true,
         progress_bytes_min: bytes_min,
         progress_interval_ms: interval_ms,
-        // None of these is what ends anything here.
+        // These time-outs are so long that none of them ends anything here.
         head_timeout_ms: 600_000,
         receive_timeout_ms: 600_000,
         send_timeout_ms: 600_000,
@@ -89,7 +90,7 @@ fn trickling(root: &Fixture, driver: DriverChoice) {
         scope.spawn(|| {
             let mut reader = Connection::open_slow(data, 64 << 10);
             reader.send("GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n");
-            // Frame and reader: what is answered with 408 is complete.
+            // The count is of the frame and the reader: a request that is answered with 408 is complete.
             let given_up = || {
                 let transfers = telemetry.workers.iter().map(|worker| worker.transfers.get(Outcome::TooSlow));
                 transfers.sum::<u64>() == 2
@@ -109,7 +110,7 @@ fn trickling(root: &Fixture, driver: DriverChoice) {
 
 #[test]
 fn who_moves_more_than_the_minimum_is_left_alone_however_long_it_takes() {
-    /// Far above the minimum in each interval even where this process is seldom let run.
+    /// The bytes of a part, far above the minimum in each interval even where this process is seldom let run.
     const PART: usize = 20_000;
     const PARTS: usize = 40;
     let root = Fixture::new();
@@ -153,7 +154,7 @@ fn who_moves_more_than_the_minimum_is_left_alone_however_long_it_takes() {
                 assert!(received.ends_with(&content), "{driver:?}");
             });
             scope.spawn(|| {
-                // Idle is nobody's slowness.
+                // An idle connection isn't slow.
                 let mut idle = open();
                 idle.send("GET /absent HTTP/1.1\r\nHost: localhost\r\n\r\n");
                 assert_eq!(idle.response_to("GET").status, 404);

@@ -1,4 +1,4 @@
-//! Where a limit of the whole node is reached, idle connections and whoever hardly moves make room for newcomers.
+//! Tests of a node at its limits: idle connections and peers that hardly move make room for newcomers.
 
 use std::process::Command;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::harness::{
 
 const ABSENT: &str = "GET /absent HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// Longer than a connection has to be idle to be closed for another (`IDLE_GRACE_MS`).
+/// A time longer than a connection has to be idle to be closed for another (`IDLE_GRACE_MS`).
 const IDLE: Duration = Duration::from_millis(800);
 
 fn served(daemon: &TestDaemon) -> Connection {
@@ -26,7 +26,8 @@ fn served(daemon: &TestDaemon) -> Connection {
 
 #[test]
 fn the_longest_idle_connection_goes_for_a_newcomer_and_what_is_at_work_stays() {
-    /// Of two workers the one that a newcomer comes to isn't always the one with the idle connections.
+    /// The number of newcomers, since of two workers the one that a newcomer comes to isn't always the one with
+    /// the idle connections.
     const NEWCOMERS: usize = 4;
     let root = Fixture::new();
     let content = pattern(32 << 20);
@@ -46,7 +47,7 @@ fn the_longest_idle_connection_goes_for_a_newcomer_and_what_is_at_work_stays() {
             let mut idle = vec![served(&daemon), served(&daemon)];
             for _ in 0..NEWCOMERS {
                 std::thread::park_timeout(IDLE);
-                // On whichever worker it is, and the idle ones are.
+                // Newcomers and idle connections may be on either worker.
                 idle.push(served(&daemon));
             }
             let limited = daemon.count(|worker| worker.limited.get(Limit::Connections));
@@ -76,7 +77,7 @@ fn uploads_that_hardly_move_give_their_places_to_others() {
                 root: Some(root.path().to_owned()),
                 uploads: true,
                 uploads_max: UPLOADS_MAX,
-                // Under pressure a quarter counts, which is a second.
+                // Under pressure a quarter of the interval counts, which is a second.
                 progress_interval_ms: 600_000,
                 ..settings()
             });
@@ -117,7 +118,7 @@ fn uploads_that_hardly_move_give_their_places_to_others() {
     }
 }
 
-/// `streamd` with so many descriptors.
+/// Starts a `streamd` with this many descriptors.
 fn limited_to(descriptors: u64, arguments: &[&str]) -> Process {
     let streamd = command(arguments);
     let mut limited = Command::new("sh");
@@ -155,7 +156,7 @@ fn health_and_metrics_answer_however_few_descriptors_there_are_and_however_many_
             assert_answers(&process, "/metrics");
         }
         assert!(process.descriptors() <= 64);
-        // Idle ones go for whoever asks for something, if not at once.
+        // Idle connections are closed for a client with a request, if not at once.
         idle.truncate(60);
         assert_eq!(get(process.data(), "/file", "").text(), "content", "{driver}");
         assert!(process.metric("streamd_limited_total{limit=\"connections_max\"}") > 0, "{driver}");
@@ -166,7 +167,7 @@ fn health_and_metrics_answer_however_few_descriptors_there_are_and_however_many_
     }
 }
 
-/// What the line of too few descriptors leaves of a limit.
+/// Returns the value that the line about too few descriptors leaves of a limit.
 fn left_of(warning: &str, limit: &str) -> usize {
     let (_, rest) = warning.split_once(&format!("{limit} from ")).unwrap();
     let (_, rest) = rest.split_once(" to ").unwrap();
@@ -186,7 +187,7 @@ fn each_part_of_few_descriptors_can_be_used_whole_while_readers_hold_pipes() {
         let connections = left_of(&warning, " connections_max");
         let mut readers: Vec<Connection> = (1..connections)
             .map(|number| {
-                // By a name of its own each has the file open.
+                // Each connection has the file open under a name of its own.
                 let name = format!("{driver}-{number}");
                 std::fs::hard_link(root.path().join("file"), root.path().join(&name)).unwrap();
                 let mut connection = Connection::open_slow(process.data(), 64 << 10);
@@ -195,7 +196,7 @@ fn each_part_of_few_descriptors_can_be_used_whole_while_readers_hold_pipes() {
                 connection
             })
             .collect();
-        // One is left for the metrics.
+        // One connection is left for the metrics.
         let control: Vec<Connection> = (1..left_of(&warning, "control_connections_max"))
             .map(|_| {
                 let mut connection = Connection::open(process.control());
@@ -216,14 +217,14 @@ fn each_part_of_few_descriptors_can_be_used_whole_while_readers_hold_pipes() {
 
 #[test]
 fn health_answers_and_newcomers_are_served_where_descriptors_run_out_later() {
-    /// What is left besides what is open at rest.
+    /// The descriptors that are left besides those open at rest.
     const LEFT: usize = 6;
     for driver in driver_names() {
         let process = Process::start(&["--driver", driver, "--workers", "2"]);
         assert_answers(&process, "/health");
         wait_until("all is at rest", || process.metric("streamd_connections_open") == 0);
         let limit = (process.descriptors() + LEFT) as u64;
-        // Behind its back, as a host that runs out of descriptors does.
+        // The limit changes without the daemon's knowledge, as on a host that runs out of descriptors.
         let hard = prlimit(
             Some(process.pid()),
             Resource::Nofile,
@@ -257,7 +258,8 @@ fn check_says_what_too_few_descriptors_cut() {
 
 #[test]
 fn who_was_ended_for_others_does_not_keep_its_place_by_staying() {
-    /// Before whoever is next: each that stays for two seconds would take a second of its wait.
+    /// The number of connections before the next one: each that stays for two seconds would take a second of its
+    /// wait.
     const AHEAD: usize = 60;
     let root = Fixture::new();
     root.write("file", b"content");

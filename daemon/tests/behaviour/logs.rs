@@ -1,4 +1,4 @@
-//! The log: one access line a transfer, nothing raw from peers, never the token.
+//! Tests of the log: one access line a transfer, nothing raw from peers, never the token.
 
 use std::collections::BTreeSet;
 
@@ -12,21 +12,21 @@ fn start(root: &Fixture, flags: &[&str]) -> Process {
     Process::start(&[&["--root", root.path().to_str().unwrap()], flags].concat())
 }
 
-/// The one access line of `path`.
+/// Returns the one access line of `path`.
 fn line<'a>(transfers: &'a [Value], path: &str) -> &'a Value {
     let lines: Vec<&Value> = transfers.iter().filter(|line| line["path"] == path).collect();
     assert_eq!(lines.len(), 1, "{path}: {transfers:#?}");
     lines[0]
 }
 
-/// What the peers of the daemon were called while each kind of transfer was made.
+/// The names of the daemon's peers while each kind of transfer was made.
 struct Peers {
     http: String,
     frame: String,
     absent_bytes: usize,
 }
 
-/// Four requests on one connection, a frame on another, and a stream of ten bytes to the own data plane.
+/// Makes four requests on one connection, a frame on another, and a stream of ten bytes to the own data plane.
 fn make_one_transfer_of_each_kind(process: &Process) -> Peers {
     let mut client = Connection::open(process.data());
     client.send("GET /file HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -49,7 +49,7 @@ fn make_one_transfer_of_each_kind(process: &Process) -> Peers {
     }
 }
 
-/// The values of a line that can be foretold, in one order.
+/// Returns the values of a line that can be foretold, in one order.
 fn values(line: &Value) -> String {
     ["peer", "protocol", "method", "path", "status", "bytes_in", "bytes_out", "engine", "outcome"]
         .map(|name| line[name].as_str().map_or_else(|| line[name].to_string(), str::to_owned))
@@ -172,7 +172,7 @@ fn nothing_that_a_peer_sends_reaches_the_log_raw() {
             address[..end].parse::<std::net::SocketAddr>().unwrap()
         };
         let (data, control) = (address("data"), address("control"));
-        // What can be a file's name is asked for and shown as it was sent; what can't be is refused.
+        // A path that can be a file's name is asked for and shown as it was sent; any other is refused.
         let shown = ["/file?%1b[31mred", "/quote%22and%27", "/%e2%80%ae"];
         for (path, status) in
             shown.map(|path| (path, 404)).into_iter().chain([("/%1b[31m", 400), ("/line%0d%0a", 400)])
@@ -180,7 +180,7 @@ fn nothing_that_a_peer_sends_reaches_the_log_raw() {
             assert_eq!(get(data, path, "").status, status, "{format}: {path}");
             assert_eq!(get(control, path, "").status, status, "{format}: {path}");
         }
-        // Bytes that no request may hold: the request is refused, and neither shown.
+        // No request may hold these bytes: it is refused, and they aren't shown.
         for raw in
             [&b"GET /\x1b[31m HTTP/1.1\r\nHost: a\r\n\r\n"[..], b"GET / HTTP/1.1\r\nHost: \"\x1b\r\n\r\n"]
         {
@@ -232,7 +232,7 @@ fn the_token_is_in_no_line() {
     assert_eq!(get(process.control(), "/metrics", &basic).status, 401);
     let in_query = format!("/stream?size=1&token={TOKEN}");
     assert_eq!(request(process.control(), "POST", &in_query, &bearer).status, 400);
-    // Where it doesn't belong: headers of the data plane aren't logged either.
+    // The token doesn't belong there: headers of the data plane aren't logged either.
     assert_eq!(get(process.data(), "/file", &bearer).status, 404);
     process.signal(rustix::process::Signal::HUP);
     process.wait_for_line("reloaded");

@@ -1,4 +1,4 @@
-//! The metrics as scrapers read them.
+//! Tests of the metrics as scrapers read them.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -10,7 +10,8 @@ use crate::harness::{Fixture, TestDaemon, drivers, get, settings};
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What the text parser of Prometheus and its linter say of this text; None where it isn't installed.
+/// Returns the verdict of Prometheus's text parser and its linter on this text; None where promtool isn't
+/// installed.
 fn promtool(text: &str) -> Option<(bool, String)> {
     let child = Command::new("promtool")
         .args(["check", "metrics"])
@@ -22,7 +23,7 @@ fn promtool(text: &str) -> Option<(bool, String)> {
         eprintln!("not tested with promtool: it is not installed");
         return None;
     };
-    // One that refuses the first line doesn't read the rest.
+    // A promtool that refuses the first line doesn't read the rest.
     let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
     let output = child.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
@@ -58,7 +59,7 @@ fn promtool_takes_the_text_format_and_finds_nothing_to_say() {
 #[test]
 fn openmetrics_is_for_those_who_prefer_it() {
     let daemon = TestDaemon::start(settings());
-    // Prometheus 2.42, and agents that read nothing but the older format.
+    // The first is Prometheus 2.42, the other agents that read nothing but the older format.
     let prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
                       text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
     for (accept, media_type) in [

@@ -1,5 +1,5 @@
-//! Who is served behind a trusted proxy: what it says counts, in lines and for what this host alone may do, and nobody
-//! else's word does.
+//! Tests of clients behind a trusted proxy: its word counts, in lines and for rights of this host alone, and
+//! nobody else's does.
 
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ pub(crate) const STRANGER: [u8; 4] = [127, 0, 0, 3];
 pub(crate) const TRUSTED: [&str; 4] =
     ["--trusted-proxies", "127.0.0.2,10.0.0.0/8", "--proxy-protocol", "optional"];
 
-/// The daemon of these flags with one file, and its root.
+/// Starts the daemon of these flags with one file, and returns it with its root.
 pub(crate) fn start(driver: &str, flags: &[&str]) -> (Process, Fixture) {
     let root = Fixture::new();
     root.write("file", b"content");
@@ -26,13 +26,13 @@ pub(crate) fn start(driver: &str, flags: &[&str]) -> (Process, Fixture) {
     (Process::start(&[&root_flags[..], flags].concat()), root)
 }
 
-/// The access line of the request with this id.
+/// Returns the access line of the request with this id.
 pub(crate) fn line_of(log: &[String], id: &str) -> Value {
     let lines = lines_with(log, "message", "transfer");
     lines.into_iter().find(|line| line["id"] == id).unwrap_or_else(|| panic!("no line of {id} in {log:#?}"))
 }
 
-/// GET of the file with a name for its line and further fields, on a connection that is kept.
+/// Makes a GET of the file with an id for its line and further fields, on a connection that is kept.
 pub(crate) fn named(id: &str, fields: &str) -> String {
     request_text("GET", "/file", &format!("X-Request-Id: {id}\r\n{fields}"))
 }
@@ -63,7 +63,7 @@ fn fields_of_a_trusted_proxy_name_the_client_of_each_request() {
             connection.send(named(id, fields));
             assert_eq!(connection.response_to("GET").text(), "content", "{driver} {id}");
         }
-        // Who is no proxy is itself.
+        // A peer that is no proxy is its own client.
         let mut stranger = Connection::open_from(STRANGER, process.data());
         stranger.send(named("stranger", "X-Forwarded-For: 192.0.2.7\r\nForwarded: for=garbage\r\n"));
         assert_eq!(stranger.response_to("GET").text(), "content");
@@ -94,7 +94,7 @@ fn what_a_proxy_says_must_be_readable_and_of_one_client() {
                 assert!(response.problem().contains(expected), "{driver} {}", response.problem());
             }
         }
-        // Whether it serves, the daemon tells anyhow.
+        // Health is answered to everybody.
         let mut connection = Connection::open_from(PROXY, process.control());
         connection.send(request_text("GET", "/health", "X-Forwarded-For: garbage\r\n"));
         assert_eq!(connection.response_to("GET").text(), "OK");
@@ -132,7 +132,7 @@ fn refused_requests_have_the_clients_address_too() {
     }
 }
 
-/// Settings under which all of loopback is a proxy, as beside an NGINX on this host.
+/// Returns settings under which all of loopback is a proxy, as beside an NGINX on this host.
 fn all_of_loopback(settings: Settings) -> Settings {
     Settings {
         trusted_proxies: vec!["127.0.0.0/8".to_owned()],
@@ -141,7 +141,7 @@ fn all_of_loopback(settings: Settings) -> Settings {
     }
 }
 
-/// The answer's status to a PUT without a token behind `header`, and what it says where it is a refusal.
+/// Returns the status of a PUT without a token behind `header`, and its detail where it is a refusal.
 fn put_behind(daemon: SocketAddr, header: &str, fields: &str) -> (u16, String) {
     let mut connection = Connection::open(daemon);
     connection.send(header);

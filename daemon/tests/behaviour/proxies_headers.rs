@@ -1,4 +1,4 @@
-//! The PROXY protocol ahead of a connection's first byte: believed of trusted proxies alone.
+//! Tests of the PROXY protocol ahead of a connection's first byte, which is believed of trusted proxies alone.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::proxies::{PROXY, STRANGER, TRUSTED, line_of, named, start};
 
 const REQUIRED: [&str; 4] = ["--trusted-proxies", "127.0.0.2", "--proxy-protocol", "required"];
 
-/// A header of version 2 for TCP over IPv4, from 192.0.2.7:4711.
+/// Makes a header of version 2 for TCP over IPv4, from 192.0.2.7:4711.
 fn binary() -> Vec<u8> {
     let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x12".to_vec();
     header.extend_from_slice(&[192, 0, 2, 7, 203, 0, 113, 1]);
     header.extend_from_slice(&[4711_u16.to_be_bytes(), 443_u16.to_be_bytes()].concat());
-    // What is skipped: a TLV of three bytes.
+    // The rest is skipped: a TLV of three bytes.
     header.extend_from_slice(&[0xe0, 0, 3, 1, 2, 3]);
     header
 }
@@ -28,7 +28,7 @@ fn frame(payload: &[u8]) -> Vec<u8> {
     [&i64::try_from(payload.len()).unwrap().to_le_bytes()[..], payload].concat()
 }
 
-/// The reasons of connections that were refused.
+/// Returns the reasons of connections that were refused.
 fn refusals(log: &[String]) -> Vec<String> {
     let lines = lines_with(log, "message", "connection refused");
     lines.iter().map(|line: &Value| line["error"].as_str().unwrap().to_owned()).collect()
@@ -45,10 +45,11 @@ fn a_trusted_proxys_header_names_the_client_of_all_that_follows() {
                 let mut connection = Connection::open_from(PROXY, process.data());
                 connection.send([&header[..], named(id, "").as_bytes()].concat());
                 assert_eq!(connection.response_to("GET").text(), "content", "{driver} {mode} {id}");
-                // What follows is the client's: a trusted proxy's fields would count, its don't.
+                // The requests behind it are the client's: a trusted proxy's fields would count, the client's
+                // don't.
                 connection.send(named(&format!("{id}-kept"), "X-Forwarded-For: 127.0.0.1\r\n"));
                 assert_eq!(connection.response_to("GET").text(), "content", "{driver} {mode} {id}");
-                // In the smallest pieces.
+                // The header is also sent in the smallest pieces.
                 let mut slow = Connection::open_from(PROXY, process.data());
                 for byte in &header {
                     slow.send([*byte]);
@@ -151,7 +152,7 @@ fn where_it_is_required_nobody_comes_without() {
         }
         let mut stranger = Connection::open_from(STRANGER, process.data());
         assert!(stranger.ends(), "{driver}");
-        // Whoever only looks whether somebody listens is no fault.
+        // A connection that only checks whether somebody listens is no fault.
         let mut check = Connection::open_from(PROXY, process.data());
         check.finish();
         assert!(check.ends(), "{driver}");
@@ -232,7 +233,7 @@ fn a_reload_changes_who_is_believed() {
         assert_eq!(status(contradiction, ""), 400, "{driver:?}");
         assert_eq!(daemon.reload(base), [] as [String; 0]);
         wait_until("the reload", || status("", header) == 400);
-        // What was accepted before isn't believed any more either.
+        // A connection that was accepted before isn't believed any more either.
         assert_eq!(ask(), 200, "{driver:?}");
     }
 }

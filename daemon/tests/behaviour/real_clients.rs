@@ -1,4 +1,5 @@
-//! The clients that people have: curl, wget, aria2c and zsync, each against every engine on both drivers.
+//! Tests with the clients that people have: curl, wget, aria2c and zsync, each against every engine on both
+//! drivers.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -14,12 +15,12 @@ use crate::harness::{
 
 const FILE_BYTES: usize = 64 << 20;
 
-/// What an interrupted download left behind: no multiple of anything.
+/// The bytes that an interrupted download left behind: no multiple of anything.
 const PARTIAL_BYTES: usize = 23_456_789;
 
 const LARGE_FILE_BYTES: u64 = 5 << 30;
 
-/// Whether a client is there; printed where it isn't.
+/// Whether a client is installed; printed where it isn't.
 pub(crate) fn installed(program: &str) -> bool {
     let version = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     let is_there = version.is_ok_and(|status| status.success());
@@ -29,7 +30,7 @@ pub(crate) fn installed(program: &str) -> bool {
     is_there
 }
 
-/// Whether a program without `--version` is there; printed where it isn't.
+/// Whether a program without `--version` is installed; printed where it isn't.
 fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
@@ -39,7 +40,7 @@ fn is_on_path(program: &str) -> bool {
     is_there
 }
 
-/// A client that reads no settings of the user's, and no proxy from the environment.
+/// Makes a client that reads no settings of the user's, and no proxy from the environment.
 pub(crate) fn client(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -58,7 +59,7 @@ fn url(address: SocketAddr) -> String {
     format!("http://{address}/file")
 }
 
-/// The digest of what a client writes to its standard output.
+/// Returns the digest of a client's standard output.
 fn digest_of_output(mut command: Command) -> String {
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let digest = sha256_of(child.stdout.take().unwrap());
@@ -66,7 +67,7 @@ fn digest_of_output(mut command: Command) -> String {
     digest
 }
 
-/// The digest of the file that a client leaves in `directory`.
+/// Returns the digest of the file that a client leaves in `directory`.
 fn digest_of_file(mut command: Command, directory: &Path) -> String {
     assert!(command.current_dir(directory).status().unwrap().success(), "{command:?}");
     sha256_of(File::open(directory.join("file")).unwrap())
@@ -145,8 +146,8 @@ fn aria2c_downloads_over_several_connections() {
     });
 }
 
-/// Bytes of a block that zsync compares, and of the stretches that changed: 40 of them, of which it asks for 20 in one
-/// request.
+/// The bytes of a block that zsync compares, and the number of stretches that changed: 40, of which it asks for 20
+/// in one request.
 const ZSYNC_BLOCK_BYTES: usize = 2048;
 const ZSYNC_CHANGES: usize = 40;
 
@@ -189,7 +190,7 @@ fn zsync_fetches_what_changed_and_no_more() {
     });
 }
 
-/// Random at the head, with bytes at the marks where 31 and 32 bits end, and empty elsewhere.
+/// The file is random at the head, with bytes at the marks where 31 and 32 bits end, and empty elsewhere.
 #[test]
 fn a_file_of_5_gib_arrives_whole() {
     let fixture = Fixture::new();

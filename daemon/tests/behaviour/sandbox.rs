@@ -1,4 +1,4 @@
-//! What the daemon gives up at its start, and that all it is for goes on without.
+//! Tests of the rights that the daemon gives up at its start, and that everything works without them.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::harness::{
 
 const NO_CAPABILITIES: &str = "0000000000000000";
 
-/// The value of a line of /proc/PID/status for each thread.
+/// Returns the value of a line of /proc/PID/status for each thread.
 fn of_threads(process: Pid, name: &str) -> Vec<String> {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero())).unwrap();
     let statuses = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).ok());
@@ -91,7 +91,7 @@ fn off_leaves_all_as_it_was() {
     assert_eq!(lines_with(&process.stop(), "message", "the sandbox is off").len(), 1);
 }
 
-/// A daemon with all that writes, a token and a configuration, started anew on what it left.
+/// A daemon with every kind of writing, a token and a configuration, started anew on its former files.
 struct Everything {
     served: Fixture,
     spool: Fixture,
@@ -217,7 +217,7 @@ fn a_reload_reads_what_was_replaced_and_names_what_is_hidden() {
     assert!(refused.contains(&expected), "{refused}");
     assert_eq!((status("second"), status("third")), (200, 401));
 
-    // What only a restart can change needn't be seen before it.
+    // A setting that only a restart can change needn't be readable before it.
     let root = elsewhere.path().to_str().unwrap();
     let hidden = format!("root = \"{root}\"\nstreams_max = 7");
     everything.configure("");
@@ -281,7 +281,7 @@ fn capabilities_that_can_not_be_dropped_are_named() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-/// `streamd` as nobody, with these capabilities alone; why not, where that can't be had.
+/// Makes a `streamd` as nobody, with these capabilities alone; the error says why that can't be had.
 fn with_capabilities(capabilities: &str, arguments: &[&str]) -> Result<Command, String> {
     let streamd = command(arguments);
     let wrapped = |program: &std::ffi::OsStr| {

@@ -1,4 +1,4 @@
-//! The least that must work.
+//! Smoke tests: the least that must work.
 
 use crate::harness::{Fixture, Process, TestDaemon, get, pattern, request, sha256};
 

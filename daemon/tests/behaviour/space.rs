@@ -1,4 +1,4 @@
-//! What an upload may hold of a disk: as much as it has brought, never as much as it announced.
+//! Tests of the room that an upload may hold of a disk: as much as it has brought, never as much as it announced.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -16,10 +16,10 @@ use crate::harness::{Fixture, Mountpoint, Random, TestDaemon, drivers, make_ext4
 
 const MIB: usize = 1 << 20;
 
-/// How long a daemon believes a look at what is free, less what it let in since.
+/// The time for which a daemon believes a look at the free space, less the room it gave out since.
 const LOOK_VALID: Duration = Duration::from_millis(100);
 
-/// Each driver, on a tmpfs and on an ext4 of `bytes`.
+/// Runs `test` on each driver, on a tmpfs and on an ext4 of `bytes`.
 fn each_disk(bytes: usize, change: impl Fn(Settings) -> Settings, test: impl Fn(&TestDaemon, &Path)) {
     for driver in drivers() {
         for is_ext4 in [false, true] {
@@ -43,7 +43,7 @@ fn free_bytes(root: &Path) -> usize {
     usize::try_from(stat.f_bavail * stat.f_frsize).unwrap()
 }
 
-/// A PUT of `length` bytes of which one has come.
+/// Begins a PUT of `length` bytes of which one has come.
 fn begin(daemon: &TestDaemon, root: &Path, path: &str, length: usize) -> TcpStream {
     let known = partials(root).len();
     let mut stream = connect(daemon.data()).unwrap();
@@ -91,7 +91,7 @@ fn whoever_brings_more_than_there_is_left_is_told_and_gives_all_back() {
             assert_eq!(daemon.count(|worker| worker.space_refusals.get(SpaceRefusal::Disk)), 1);
             wait_until("its space to be given back", || free - free_bytes(root) < others + MIB);
             assert_eq!(partials(root).len(), 0);
-            // What announces more than there is now is told before it sends it.
+            // An upload that announces more than there is now is told before it sends it.
             let mut stream = connect(daemon.data()).unwrap();
             stream
                 .write_all(put_head("/first", &format!("Content-Length: {length}\r\n")).as_bytes())
@@ -142,7 +142,7 @@ fn the_reserves_are_kept_whoever_comes_at_once() {
         });
         assert!(statuses.iter().all(|status| [201, 507].contains(status)), "{statuses:?}");
         assert!(statuses.contains(&507), "72 MiB don't fit");
-        // Some for the file system's own use.
+        // Some bytes are for the file system's own use.
         assert!(free_bytes(root) >= RESERVE - MIB, "{} are free", free_bytes(root));
         let reason = SpaceRefusal::MinFreeBytes;
         assert!(daemon.count(|worker| worker.space_refusals.get(reason)) >= 1);
@@ -163,7 +163,7 @@ fn inodes_stay_free_too() {
             assert!(response.problem().contains("min_free_inodes"), "{}", response.problem());
             assert_eq!(partials(root).len(), 0, "{driver:?}");
         };
-        // Its own files are there from the first publication on, and are seen by the next look.
+        // The daemon's own files are there from the first publication on, and are seen by the next look.
         assert_eq!(put(daemon.data(), "/first", b"content").status, 201, "{driver:?}");
         let look = Instant::now() + LOOK_VALID;
         wait_until("a new look", || Instant::now() > look);
@@ -171,7 +171,7 @@ fn inodes_stay_free_too() {
         for number in 0..files - 3 {
             assert_eq!(put(daemon.data(), &format!("/file{number}"), b"content").status, 201, "{driver:?}");
         }
-        // Those of directories on its way count too.
+        // The inodes of directories on its way count too.
         refused("/1/2/3/file");
         assert!(!root.join("1").exists());
         assert_eq!(put(daemon.data(), "/1/2/file", b"content").status, 201, "{driver:?}");

@@ -1,4 +1,5 @@
-//! What stored frames may take of the spool and of its file system: as much as came, never as much as was announced.
+//! Tests of the room that stored frames take of the spool and of its file system: as much as came, never as much
+//! as was announced.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -14,7 +15,7 @@ use crate::harness::{
 };
 use crate::proxies::{PROXY, TRUSTED};
 
-/// The least that a stored frame takes, on all file systems that hosts of these tests have.
+/// The least bytes that a stored frame takes, on all file systems that hosts of these tests have.
 const BLOCK_BYTES: usize = 4096;
 
 fn frame(payload: &[u8]) -> Vec<u8> {
@@ -25,8 +26,8 @@ fn files(directory: &Path) -> usize {
     std::fs::read_dir(directory).unwrap().count()
 }
 
-/// Runs `test` on each driver with a spool below `directory`. One worker, so that an answer to anybody means that what
-/// came before has been seen.
+/// Runs `test` on each driver with a spool below `directory`. There is one worker, so that an answer to anybody
+/// means that everything before it has been seen.
 fn each_daemon(directory: &Path, change: impl Fn(Settings) -> Settings, test: impl Fn(&TestDaemon, &Path)) {
     for driver in drivers() {
         let spool = tempfile::tempdir_in(directory).unwrap();
@@ -46,7 +47,7 @@ fn each_daemon(directory: &Path, change: impl Fn(Settings) -> Settings, test: im
 /// Whether a frame is acknowledged, on a connection of its own.
 fn is_taken(daemon: &TestDaemon, payload: &[u8]) -> bool {
     let mut stream = connect(daemon.data()).unwrap();
-    // Refused, perhaps, before all of it is sent.
+    // The frame may be refused before all of it is sent.
     let _ = stream.write_all(&frame(payload));
     let _ = stream.shutdown(Shutdown::Write);
     let mut answer = Vec::new();
@@ -74,12 +75,12 @@ fn headers_that_name_the_whole_spool_keep_no_frame_out() {
         }
         assert!(is_taken(daemon, &vec![b'x'; SPOOL_BYTES - 4 * BLOCK_BYTES]), "all that is left");
         assert!(!is_taken(daemon, b"hello"));
-        // What one of them sends finds no room any more, and leaves nothing.
+        // The bytes of one of them find no room any more, and leave nothing.
         holders[0].send_in_vain(vec![b'x'; SPOOL_BYTES]);
         assert!(holders[0].ends());
         drop(holders);
         wait_until("what came to be gone", || files(spool) == 5);
-        // Two at least: a header that is seen only once something is stored is refused at once.
+        // There are two at least: a header that is seen only once something is stored is refused at once.
         assert!(refusals(daemon, SpaceRefusal::SpoolBytes) >= 2);
     });
 }
@@ -109,7 +110,7 @@ fn empty_frames_fill_a_spool() {
 
 #[test]
 fn a_spool_leaves_inodes_and_bytes_of_its_file_system_free() {
-    // One for its root, one for each spool.
+    // One inode is for the root, one for each spool.
     let Some(disk) = or_skip(Mountpoint::tmpfs("size=16m,nr_inodes=40")) else { return };
     let inodes = |settings| Settings { min_free_inodes: 20, ..settings };
     let counts = std::cell::RefCell::new(Vec::new());
@@ -124,7 +125,7 @@ fn a_spool_leaves_inodes_and_bytes_of_its_file_system_free() {
         assert_eq!(rustix::fs::statvfs(spool).unwrap().f_favail, 20);
     });
     assert!(counts.borrow().iter().all(|count| *count == 18), "{counts:?}");
-    // None is left free, and so the file system itself says that there are no more.
+    // No inode is left free, so the file system itself says that there are no more.
     each_daemon(
         disk.path(),
         |settings| settings,
@@ -134,7 +135,7 @@ fn a_spool_leaves_inodes_and_bytes_of_its_file_system_free() {
             connection.finish();
             assert_eq!(connection.receive_to_end(), b"done".repeat(38));
             assert_eq!(refusals(daemon, SpaceRefusal::Disk), 1);
-            // Its own temporary file is gone, and the spool goes on once there is room.
+            // The daemon's temporary file is gone, and the spool goes on once there is room.
             let any = std::fs::read_dir(spool).unwrap().next().unwrap().unwrap();
             std::fs::remove_file(any.path()).unwrap();
             wait_until("an inode", || is_taken(daemon, b"hello"));
@@ -158,7 +159,7 @@ fn a_full_spool_refuses_and_takes_again_once_there_is_room() {
         let path = spool.path().to_str().unwrap();
         let flags = ["--driver", driver, "--sink", "store", "--spool", path, "--spool-bytes-max", "16384"];
         let process = Process::start(&flags);
-        // Taken and given back.
+        // This frame takes room and gives it back.
         let mut connection = Connection::open(process.data());
         connection.send(&frame(&[7; 16_384])[..500]);
         connection.finish();
@@ -199,7 +200,7 @@ fn what_is_taken_is_told_and_is_right_after_a_kill() {
     connection.send(frame(b""));
     assert_eq!(connection.receive(8), b"donedone");
     connection.send(&frame(&vec![7; 1 << 20])[..8 + (600 << 10)]);
-    // What is gathered goes to the disk by 256 KiB.
+    // Gathered bytes go to the disk by 256 KiB.
     wait_until("the gauges", || told(&process) == [8192, 2, 512 << 10, 1]);
     process.signal(rustix::process::Signal::KILL);
     process.wait();
@@ -208,7 +209,7 @@ fn what_is_taken_is_told_and_is_right_after_a_kill() {
     wait_until("the gauges after the kill", || told(&process) == [8192, 2, 0, 0]);
 }
 
-/// A connection of the client that a trusted proxy names.
+/// Opens a connection of the client that a trusted proxy names.
 fn open_as(client: &str, process: &Process) -> Connection {
     let mut connection = Connection::open_from(PROXY, process.data());
     let (family, proxy) = if client.contains(':') { ("6", "2001:db8:2::1") } else { ("4", "203.0.113.1") };
@@ -216,7 +217,7 @@ fn open_as(client: &str, process: &Process) -> Connection {
     connection
 }
 
-/// How many of so many empty frames of this connection are taken.
+/// Returns how many of `number` empty frames of this connection are taken.
 fn taken_of(number: usize, mut connection: Connection) -> usize {
     connection.send_in_vain(frame(b"").repeat(number));
     let _ = connection.stream().shutdown(Shutdown::Write);
@@ -225,7 +226,8 @@ fn taken_of(number: usize, mut connection: Connection) -> usize {
     answer.len() / 4
 }
 
-/// Runs a daemon behind a proxy with these limits, where one client may have four frames, and sees what each gets.
+/// Runs a daemon behind a proxy with these limits, where one client may have four frames, and checks how many each
+/// gets.
 fn clients_have_their_shares(flags: &[&str], reason: &str, words: &str) {
     for driver in driver_names() {
         let spool = Fixture::new();
@@ -238,14 +240,14 @@ fn clients_have_their_shares(flags: &[&str], reason: &str, words: &str) {
         assert_eq!(taken_of(3, open_as("192.0.2.8", &process)), 3, "{what}: another client");
         assert_eq!(taken_of(3, open_as("2001:db8::1", &process)), 3, "{what}: a network of version 6");
         assert_eq!(taken_of(9, open_as("2001:db8::2", &process)), 1, "{what}: the same network");
-        // Behind it may be anybody, and so behind loopback.
+        // The proxy and loopback may stand for anybody, so they have no share.
         assert_eq!(taken_of(9, Connection::open_from(PROXY, process.data())), 9, "{what}: the proxy itself");
         assert_eq!(taken_of(9, Connection::open(process.data())), 9, "{what}: loopback");
         assert_eq!(files(spool.path()), 4 + 3 + 3 + 1 + 9 + 9, "{what}");
         let refused = process.metric(&format!("streamd_space_refusals_total{{reason=\"{reason}\"}}"));
         assert_eq!(refused, 3, "{what}");
         assert_eq!(process.metric("streamd_frames_refused_total{reason=\"no_room\"}"), 3, "{what}");
-        // Consumed frames make room for whose they were, once the directory is counted again.
+        // Consumed frames make room for their senders, once the directory is counted again.
         std::fs::read_dir(spool.path())
             .unwrap()
             .for_each(|item| std::fs::remove_file(item.unwrap().path()).unwrap());

@@ -1,4 +1,4 @@
-//! Starts that fail or go another way: each says in one line what is wrong and what to do.
+//! Tests of starts that fail or take another way: each says in one line what is wrong and what to do.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn stderr(output: &Output) -> &str {
     std::str::from_utf8(&output.stderr).unwrap()
 }
 
-/// `streamd` as a user who isn't root, behind a shell `prelude`; why not, where that can't be had.
+/// Makes a `streamd` of a user who isn't root, behind a shell `prelude`; the error says why that can't be had.
 fn as_nobody(prelude: &str, arguments: &[&str]) -> Result<Command, String> {
     let streamd = command(arguments);
     let is_root = rustix::process::geteuid().is_root();
@@ -38,7 +38,7 @@ fn as_nobody(prelude: &str, arguments: &[&str]) -> Result<Command, String> {
     Ok(wrapped)
 }
 
-/// A file or directory that its owner alone may use, in a place where everybody gets.
+/// Makes a file or directory private to its owner, in a place where everybody has access.
 fn private(path: &Path, fixture: &Fixture) -> String {
     let set = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
     set(fixture.path(), 0o755);
@@ -65,7 +65,7 @@ fn what_the_user_may_not_read_is_named_with_a_remedy() {
         assert_eq!(stderr(&output), format!("streamd: {setting}{path}: {denied}{origin}\n"));
         assert_eq!(output.status.code(), Some(78), "{flag}");
     }
-    // Or else it can't be removed.
+    // Otherwise it couldn't be removed.
     std::fs::set_permissions(root, PermissionsExt::from_mode(0o755)).unwrap();
 }
 
@@ -90,7 +90,7 @@ fn a_user_without_locked_memory_is_served_on_what_the_kernel_grants() {
     }
 }
 
-/// `streamd` whose rings the kernel refuses for this reason.
+/// Makes a `streamd` whose rings the kernel refuses for this reason.
 fn with_refused_rings(errno: &str, arguments: &[&str]) -> Command {
     refusing(libc::SYS_io_uring_setup, errno, arguments)
 }
@@ -133,7 +133,7 @@ fn each_refusal_of_rings_names_its_remedy_and_auto_goes_on() {
 
 #[test]
 fn an_address_that_this_host_does_not_have() {
-    // Of TEST-NET-1 (RFC 5737): nobody's.
+    // The address is of TEST-NET-1 (RFC 5737), and nobody's.
     for (setting, other) in [("data-listen", "control-listen"), ("control-listen", "data-listen")] {
         let fixture = Fixture::new();
         let token_file = fixture.write("token", b"secret");

@@ -1,4 +1,4 @@
-//! Two daemons that are started together on one port: one of them runs.
+//! Tests of two daemons that are started together on one port: one of them runs.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
@@ -7,13 +7,13 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{command, driver_names, get, wait_until};
 
-/// A port that was free a moment ago.
+/// Returns an address with a port that was free a moment ago.
 fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// `streamd` on `address`, which `strace` makes wait before each listen(2), where it is installed: so each gets far
-/// before another has begun to listen.
+/// Starts `streamd` on `address`, which `strace` makes wait before each listen(2), where it is installed: so each
+/// gets far before another has begun to listen.
 fn start(address: SocketAddr, driver: &str, is_delayed: bool) -> Started {
     let data = address.to_string();
     let flags =
@@ -43,7 +43,7 @@ impl Drop for Started {
     }
 }
 
-/// The daemon itself: strace keeps signals from itself and from what it traces.
+/// Returns the id of the daemon itself: strace keeps signals from itself and from the programs that it traces.
 fn daemon_of(child: &Child) -> Pid {
     let id = child.id();
     let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
@@ -51,7 +51,7 @@ fn daemon_of(child: &Child) -> Pid {
     traced.and_then(Pid::from_raw).unwrap_or_else(|| Pid::from_child(child))
 }
 
-/// What it says before its end; ends it where it runs.
+/// Returns the daemon's exit code and its messages; ends it where it runs.
 fn end(mut started: Started, is_running: bool) -> (Option<i32>, String) {
     let child = &mut started.0;
     if is_running {

@@ -1,4 +1,4 @@
-//! Streams that the control plane starts: to the own data plane and to targets of every temper.
+//! Tests of streams that the control plane starts: to the own data plane and to targets of every behaviour.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -15,7 +15,7 @@ use crate::harness::{
     get, pattern, request, settings, sha256, wait_until,
 };
 
-/// Resident memory that no stream may make a daemon exceed.
+/// The resident memory that no stream may make a daemon exceed, in bytes.
 const MEMORY_BYTES_MAX: u64 = 64 << 20;
 
 fn post(control: SocketAddr, query: &str) -> Response {
@@ -26,7 +26,7 @@ fn document(response: &Response) -> Value {
     serde_json::from_slice(&response.body).unwrap_or_else(|error| panic!("{error}: {}", response.text()))
 }
 
-/// The body of a stream that ended well.
+/// Returns the body of a stream that ended well.
 fn done(response: &Response) -> Value {
     assert_eq!(response.status, 200, "{}", response.text());
     assert_eq!(response.field("Content-Type"), Some("application/json"));
@@ -36,7 +36,7 @@ fn done(response: &Response) -> Value {
     document
 }
 
-/// Settings that let streams go to any port of this host.
+/// Returns settings that let streams go to any port of this host.
 fn to_any_port() -> Settings {
     Settings { targets_allowed: vec!["127.0.0.1:*".to_owned()], workers: 1, ..settings() }
 }
@@ -144,7 +144,7 @@ fn a_wrong_acknowledgement_is_no_success() {
         let size = frame_size(stream).unwrap();
         stream.take(size).read_to_end(&mut Vec::new()).unwrap();
         stream.write_all(b"fail").unwrap();
-        // Held until the daemon has read it and broken off.
+        // The connection is held until the daemon has read it and broken off.
         let _ = stream.read(&mut [0]);
     });
     let response = post(daemon.control(), &format!("size=169&target={}", target.address()));
@@ -156,7 +156,7 @@ fn a_wrong_acknowledgement_is_no_success() {
 fn a_silent_target_is_a_504() {
     for driver in drivers() {
         let daemon = TestDaemon::start(Settings { driver, target_timeout_ms: 200, ..to_any_port() });
-        // Takes everything and never answers; then takes nothing at all.
+        // The first target takes everything and never answers; the second takes nothing at all.
         let (answerless, ended) = Target::start(|stream| stream.read_to_end(&mut Vec::new()).is_err());
         let response = post(daemon.control(), &format!("size=169&target={}", answerless.address()));
         assert_eq!(response.status, 504, "{}", response.text());
@@ -197,7 +197,7 @@ fn a_raw_stream_succeeds_when_its_target_closes_after_our_end() {
         let (target, received) = Target::start(|stream| {
             let mut bytes = Vec::new();
             stream.read_to_end(&mut bytes).unwrap();
-            // What a raw target still says is nobody's business.
+            // The bytes that a raw target sends back are ignored.
             stream.write_all(b"thanks").unwrap();
             bytes.len()
         });
@@ -240,7 +240,7 @@ impl Gate {
     }
 }
 
-/// A target that acknowledges once the gate is open.
+/// Starts a target that acknowledges once the gate is open.
 fn held_target(gate: &Arc<Gate>) -> Target {
     let gate = Arc::clone(gate);
     let (target, _) = Target::start(move |stream| {
@@ -360,7 +360,7 @@ fn streams_to_other_targets_follow_the_list_that_is_in_force() {
     let daemon = TestDaemon::start(allowing(&[format!("localhost:{port}"), "10.0.0.0/8:*".to_owned()]));
     let status = |host: &str| post(daemon.control(), &format!("size=1&target={host}:{port}")).status;
     assert_eq!(status("localhost"), 200);
-    // The rule names a name: the address behind it is not meant.
+    // The rule names a name: the address behind it is not allowed.
     assert_eq!(status("127.0.0.1"), 403);
     assert_eq!(daemon.reload(allowing(&["127.0.0.0/8:*".to_owned()])), [] as [String; 0]);
     assert_eq!(status("127.0.0.1"), 200);

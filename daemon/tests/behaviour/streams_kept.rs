@@ -1,4 +1,4 @@
-//! Connections to targets that are kept for the next stream: whoever is at the other end may close them at any time.
+//! Tests of connections to targets that are kept for the next stream: the target may close them at any time.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -22,7 +22,7 @@ fn take(stream: &mut TcpStream) -> bool {
     frame_size(stream).is_some_and(|size| stream.take(size).read_to_end(&mut Vec::new()).is_ok())
 }
 
-/// Acknowledges the first frame of a connection, and does `then` when a second one comes.
+/// Starts a target that acknowledges the first frame of a connection, and does `then` when a second one comes.
 fn acknowledging_one(then: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Target {
     let serve = move |stream: &mut TcpStream| {
         if take(stream) {
@@ -39,7 +39,7 @@ fn acknowledging_one(then: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> T
 fn a_kept_connection_that_ends_costs_no_stream() {
     for driver in drivers() {
         let daemon = start(driver);
-        // Closed when the second frame is there: no look at the connection before it is used can tell.
+        // The target closes when the second frame is there: no look at the connection before its use can tell.
         let target = acknowledging_one(|_| ());
         for number in 1..=10 {
             let response = post(&daemon, &target);
@@ -72,7 +72,7 @@ fn a_fresh_connection_is_tried_once() {
     }
 }
 
-/// Who answers anything has looked at the frame: to send it again could have it taken twice.
+/// A target that answers anything has looked at the frame: to send it again could have it taken twice.
 #[test]
 fn what_was_answered_is_not_sent_again() {
     for driver in drivers() {

@@ -1,5 +1,5 @@
-//! Raw streams whose daemon ends under them: bare bytes have no end but the connection's, so a part must not end like a
-//! whole.
+//! Tests of raw streams whose daemon ends under them: bare bytes have no end but the connection's, so a part must
+//! not end like a whole.
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::harness::{Connection, Process, Target, driver_names, request, request_text};
 
-/// More than any socket's buffers.
+/// The size of the streams, more than any socket's buffers.
 const BYTES: &str = "1GiB";
 
 /// How a target's connection ended.

@@ -1,4 +1,4 @@
-//! What the control plane refuses: each with its status, and a detail that says what was wrong.
+//! Tests of the control plane's refusals: each with its status, and a detail that says what was wrong.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use streamd::telemetry::Status;
 
 use crate::harness::{Connection, Fixture, Response, TestDaemon, get, request, settings};
 
-/// A daemon with a root that holds `file`, 1,000 bytes, and streams of at most 1 MiB.
+/// Starts a daemon with a root that holds `file`, 1,000 bytes, and streams of at most 1 MiB.
 fn daemon() -> (TestDaemon, Fixture) {
     let root = Fixture::new();
     root.write("file", &[7; 1000]);

@@ -1,4 +1,4 @@
-//! What the service manager is told: that the daemon is ready, what it does, and that it is alive.
+//! Tests of the messages to the service manager: that the daemon is ready, what it does, and that it is alive.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use crate::harness::{
 /// The interval that the tests ask the watchdog for.
 const WATCHDOG: Duration = Duration::from_secs(1);
 
-/// `streamd` with free ports that `manager` has started.
+/// Makes a `streamd` with free ports that `manager` has started.
 fn streamd_of(manager: &Manager, arguments: &[&str]) -> Command {
     let mut command = command(arguments);
     set_test_variables(&mut command);
@@ -22,7 +22,7 @@ fn streamd_of(manager: &Manager, arguments: &[&str]) -> Command {
     command
 }
 
-/// The value of a line that begins with `name` in the last message that has one.
+/// Returns the value of a line that begins with `name` in the last message that has one.
 fn last_value(manager: &Manager, name: &str) -> Option<String> {
     let messages = manager.messages();
     let mut lines = messages.iter().rev().flat_map(|message| message.lines());
@@ -32,7 +32,7 @@ fn last_value(manager: &Manager, name: &str) -> Option<String> {
 #[test]
 fn it_is_ready_when_both_planes_answer() {
     for manager in [Manager::at_path(), Manager::at_abstract_name()] {
-        // Known before the daemon says where it listens, so that nothing but READY is waited for.
+        // The ports are known before the daemon says where it listens, so that nothing but READY is waited for.
         let [data, control]: [SocketAddr; 2] = [(); 2]
             .map(|()| TcpListener::bind("127.0.0.1:0").unwrap())
             .map(|free| free.local_addr().unwrap());
@@ -106,7 +106,7 @@ fn the_status_counts_connections_and_a_drain_is_told_to_its_end() {
     let stopping = manager.wait_for("STOPPING=1", 1);
     assert_eq!(stopping, "STOPPING=1\nSTATUS=draining, 2 connections left");
     manager.wait_for("STATUS=draining, 1 connection left", 1);
-    // Again and again, for as long as it goes on.
+    // The message comes again and again, for as long as the drain goes on.
     manager.wait_for("EXTEND_TIMEOUT_USEC=10000000", 3);
     assert_eq!(sha256(&reader.receive(head.content_length())), sha256(&content));
     assert_eq!(process.wait().code(), Some(0));
@@ -139,7 +139,7 @@ fn a_start_that_fails_is_told_with_its_reason() {
     }
 }
 
-/// A daemon of two workers whose watchdog is to be fed, and is.
+/// Starts a daemon of two workers whose watchdog is to be fed, and is.
 fn watched(manager: &Manager) -> Process {
     let mut command = streamd_of(manager, &["--workers", "2"]);
     command.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
@@ -150,7 +150,7 @@ fn watched(manager: &Manager) -> Process {
 
 /// Asserts that the watchdog would end the daemon now.
 fn assert_unfed(manager: &Manager) {
-    // What was sent before may still be read.
+    // Messages that were sent before may still be read.
     let before = manager.count("WATCHDOG=1");
     std::thread::park_timeout(2 * WATCHDOG);
     assert_eq!(manager.count("WATCHDOG=1"), before);
@@ -213,7 +213,7 @@ fn a_drain_feeds_the_watchdog_though_one_worker_has_ended() {
     process.signal(Signal::TERM);
     process.wait_for_line("draining");
     let before = manager.count("WATCHDOG=1");
-    // Longer than a heartbeat may be old: the other worker has long ended by then.
+    // The time is longer than a heartbeat may be old: the other worker has long ended by then.
     manager.wait_for("WATCHDOG=1", before + 8);
     reader.receive(head.content_length());
     assert_eq!(process.wait().code(), Some(0));

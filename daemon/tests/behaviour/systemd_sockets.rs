@@ -1,5 +1,5 @@
-//! Sockets that a service manager passes: who accepts from them, what is refused, and that nothing is lost while the
-//! daemon restarts.
+//! Tests of sockets that a service manager passes: who accepts from them, what is refused, and that nothing is
+//! lost while the daemon restarts.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -18,14 +18,14 @@ use crate::harness::{
     get, json, or_skip, pattern, request, set_test_variables, settings, sha256, wait_until, with_sockets,
 };
 
-/// A socket of a service manager, and its address.
+/// Makes a socket of a service manager, and returns its address.
 fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
 
-/// `streamd` that was passed these sockets by these names.
+/// Makes a `streamd` that was passed these sockets by these names.
 fn streamd_with(sockets: Vec<OwnedFd>, names: &str, arguments: &[&str]) -> Command {
     let mut wrapped = with_sockets(sockets, names, &command(arguments));
     set_test_variables(&mut wrapped);
@@ -49,7 +49,7 @@ fn passed_sockets_are_listened_on_and_their_addresses_win() {
         assert_eq!(get(data_address, "/absent", "").status, 404, "{names}");
         assert_eq!(get(control_address, "/health", "").status, 200, "{names}");
         assert_eq!(request(control_address, "POST", "/stream?size=1MiB", "").status, 200, "{names}");
-        // Nothing but what was passed, and nothing of it left over: 3 and 4 are these two.
+        // The daemon listens on the passed sockets alone, and keeps none besides: 3 and 4 are these two.
         process.signal(Signal::HUP);
         process.wait_for_line("\"reloaded\"");
         let log = process.stop();
@@ -74,7 +74,7 @@ fn sockets_of_another_process_are_not_touched() {
     process.stop();
 }
 
-/// What a daemon says that must not start, and its exit code.
+/// Returns the exit code and the message of a daemon that must not start.
 fn refusal(mut streamd: Command) -> (Option<i32>, String) {
     let Output { status, stderr, .. } = streamd.output().unwrap();
     (status.code(), String::from_utf8(stderr).unwrap())
@@ -141,7 +141,7 @@ fn a_passed_socket_opens_nothing_to_others_without_a_token() {
         let with_token = [flags, &["--token-file", token_file.to_str().unwrap()]].concat();
         spawn_with(vec![copy_of(&open)], name, &with_token).stop();
     }
-    // And the other way round: the socket is the guard.
+    // The other way round, the socket is the guard.
     let (local, address) = listener();
     let process =
         spawn_with(vec![copy_of(&local)], "data", &[&uploads[..], &["--data-listen", "0.0.0.0:0"]].concat());
@@ -162,7 +162,8 @@ fn all_workers_accept_from_a_passed_listener() {
         std::thread::scope(|scope| {
             for _ in 0..CLIENTS {
                 scope.spawn(|| {
-                    // Some stay open meanwhile, so that a worker that has many doesn't get away with it.
+                    // Some connections stay open meanwhile, so that a worker that has many doesn't get away with
+                    // it.
                     let mut kept = Vec::new();
                     for number in 0..CONNECTIONS {
                         let mut connection = Connection::open(address);
@@ -202,7 +203,7 @@ fn workers_that_wait_for_a_passed_listener_do_not_spin() {
     }
 }
 
-/// What clients of short connections saw.
+/// The answers and faults that clients of short connections saw.
 #[derive(Default)]
 struct Seen {
     answers: AtomicUsize,
@@ -214,8 +215,8 @@ const SMALL: &str = "what every client asks for";
 const HEALTH: [&str; 2] = ["\r\n\r\nOK", "\r\n\r\ndraining"];
 
 impl Seen {
-    /// One connection after the other, each with one request, until it is over. Good are the answers that hold one of
-    /// these.
+    /// Opens one connection after the other, each with one request, until it is over. An answer that holds one of
+    /// `good` counts as good.
     fn keep_connecting(&self, address: SocketAddr, path: &str, good: &[&str], is_over: &AtomicBool) {
         while !is_over.load(Ordering::Relaxed) {
             match ask_once(address, path, good) {
@@ -240,8 +241,8 @@ fn ask_once(address: SocketAddr, path: &str, good: &[&str]) -> std::io::Result<(
     is_good.then_some(()).ok_or_else(|| std::io::Error::other(format!("{path}: {received:?}")))
 }
 
-/// Restarts a daemon `restarts` times while others connect. During each, a download that was begun before is read to
-/// its end.
+/// Restarts a daemon three times while clients connect. During each restart, a download that was begun before is
+/// read to its end.
 fn restart_under_load(driver: &str, root: &Path, content: &[u8], [seen, checked]: &[Seen; 2]) {
     const RESTARTS: usize = 3;
     const CONNECTIONS_MIN: usize = 2_000;
@@ -267,7 +268,7 @@ fn restart_under_load(driver: &str, root: &Path, content: &[u8], [seen, checked]
             process.wait_for_line("draining");
             assert_eq!(sha256(&download.receive(head.content_length())), sha256(content), "{driver}");
             assert_eq!(process.wait().code(), Some(0), "{driver}");
-            // Nobody is there, and yet one can connect and be answered later.
+            // No daemon runs, and yet a client can connect and be answered later.
             let mut waiting = Connection::open(data_address);
             waiting.send("GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n");
             process = start();
@@ -275,7 +276,7 @@ fn restart_under_load(driver: &str, root: &Path, content: &[u8], [seen, checked]
         }
         wait_until("all connections", || seen.answers.load(Ordering::Relaxed) >= CONNECTIONS_MIN);
         is_over.store(true, Ordering::Relaxed);
-        // The last of them still need somebody who answers.
+        // The last clients still need a daemon that answers.
         clients.into_iter().chain([checks]).for_each(|client| client.join().unwrap());
         process.stop();
     });
@@ -308,13 +309,13 @@ fn what_systemd_passes_is_taken() {
     const ACTIVATE: &str = "/usr/bin/systemd-socket-activate";
     let found = Path::new(ACTIVATE).exists().then_some(()).ok_or_else(|| format!("{ACTIVATE} isn't there"));
     let Some(()) = or_skip(found) else { return };
-    // It binds by itself, so these are free but for who is quicker.
+    // systemd binds by itself, so these are free unless another program is quicker.
     let [data, control] = [listener().1, listener().1];
     let streamd = command(&[&TEST_FLAGS[..], &["--connections-max", "500"]].concat());
     let mut activate = Command::new(ACTIVATE);
     activate.args(["--listen", &data.to_string(), "--listen", &control.to_string()]);
     activate.arg("--fdname=data:control").arg(streamd.get_program()).args(streamd.get_args());
-    // It starts the daemon when the first client comes.
+    // systemd starts the daemon when the first client comes.
     let first = std::thread::spawn(move || {
         let mut answer = None;
         wait_until("somebody to listen", || {

@@ -1,4 +1,4 @@
-//! Uploads over real connections: bodies that become files, and what others see of them.
+//! Tests of uploads over real connections: bodies that become files, and what others see of them.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn a_new_file_is_201_and_a_replaced_one_204() {
                 let response = put(daemon.data(), "/file", "", content.as_bytes());
                 assert_eq!(response.status, status, "{content}");
                 assert!(response.body.is_empty() && response.field("Date").is_some());
-                // RFC 9110 8.6: a 204 has no Content-Length.
+                // A 204 has no Content-Length (RFC 9110 8.6).
                 assert_eq!(response.field("Content-Length"), (status == 201).then_some("0"), "{content}");
                 let seen = get(daemon.data(), "/file", "");
                 assert_eq!((seen.status, seen.text().as_str()), (200, content));
@@ -65,7 +65,7 @@ fn a_chunked_body_becomes_the_file() {
             assert_eq!(connection.response_to("PUT").status, 201, "{path}");
             assert!(get(daemon.data(), path, "").body == content, "{path}");
         }
-        // Extensions and trailers, in pieces.
+        // The body has extensions and trailers, and comes in pieces.
         let mut connection = Connection::open(daemon.data());
         connection.send(request_text("PUT", "/pieces", "Transfer-Encoding: chunked\r\n"));
         for piece in ["3;name=va", "lue\r", "\nab", "c\r\n0", "2\r\nde\r\n0\r", "\nTrailer: x\r", "\n\r\n"] {
@@ -186,7 +186,7 @@ fn a_connection_goes_on_after_an_upload() {
         connection.send(request_text("PUT", "/file", "Transfer-Encoding: chunked\r\n"));
         connection.send(chunked(b"content", 3));
         assert_eq!(connection.response_to("PUT").status, 204);
-        // One byte at a time.
+        // The request comes one byte at a time.
         for byte in put_text("/file", "", b"bytes") {
             connection.send([byte]);
         }
@@ -239,7 +239,7 @@ fn http_10_uploads_too() {
     });
 }
 
-/// What is known of a file is believed for a minute here: only the upload itself can make the workers look again.
+/// A known file is believed for a minute here: only the upload itself can make the workers look again.
 #[test]
 fn after_the_answer_every_worker_has_the_new_file() {
     const WORKERS: usize = 4;
@@ -259,7 +259,7 @@ fn after_the_answer_every_worker_has_the_new_file() {
         };
         read(&mut readers, 404, b"");
         for round in 0..20 {
-            // Small enough to be kept, and not.
+            // The content is small enough to be kept in one round, and too large in the next.
             let content = vec![b'a' + round; if round % 2 == 0 { 5_000 } else { 500_000 }];
             writer.send(put_text("/file", "", &content));
             assert!(writer.response_to("PUT").status < 300);
@@ -276,7 +276,8 @@ fn after_the_answer_every_worker_has_the_new_file() {
     });
 }
 
-/// More than any pair of socket buffers holds, so that a download which nobody reads is far from its middle.
+/// The bytes of a file that is larger than any pair of socket buffers, so that a download which nobody reads is
+/// far from its middle.
 const DOWNLOAD_BYTES: usize = 24 * MIB;
 
 #[test]
@@ -366,7 +367,7 @@ fn a_drain_lets_an_upload_finish() {
             partials(fixture.path()).iter().any(|(_, length)| *length > 0)
         });
         let drained = daemon.drain();
-        // Whoever has nothing under way is let go.
+        // A connection that has nothing under way is closed.
         assert!(idle.ends());
         connection.send(&text[MIB..]);
         let response = connection.response_to("PUT");

@@ -1,4 +1,4 @@
-//! Clients that break off, fall silent, or don't wait for their answer.
+//! Tests of clients that break off, fall silent, or don't wait for their answer.
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
@@ -15,15 +15,15 @@ use crate::harness::{Fixture, Random, TestDaemon, drivers, get, wait_until};
 
 const UPLOAD_BYTES: usize = 8 << 20;
 
-/// How much of it is sent before something happens.
+/// The bytes that are sent before something happens.
 const SENT_BYTES: usize = 5 << 20;
 
-/// How a client that won't come back ends its connection.
+/// The way in which a client that won't come back ends its connection.
 #[derive(Clone, Copy, Debug)]
 enum End {
     Reset,
     Close,
-    /// Our direction alone: it would still take an answer.
+    /// The client's direction alone: it would still take an answer.
     Finish,
 }
 
@@ -43,7 +43,7 @@ impl End {
     }
 }
 
-/// A daemon with `/file`, on each driver.
+/// Runs a daemon with `/file`, on each driver.
 fn each_daemon(change: impl Fn(Settings) -> Settings, test: impl Fn(&TestDaemon, &Path, &str)) {
     for driver in drivers() {
         let fixture = Fixture::new();
@@ -54,7 +54,7 @@ fn each_daemon(change: impl Fn(Settings) -> Settings, test: impl Fn(&TestDaemon,
     }
 }
 
-/// A PUT to `/file` whose head and `body` are sent.
+/// Begins a PUT to `/file` whose head and `body` are sent.
 fn begun(daemon: &TestDaemon, fields: &str, body: &[u8]) -> TcpStream {
     let mut stream = connect(daemon.data()).unwrap();
     stream.write_all(put_head("/file", fields).as_bytes()).unwrap();
@@ -82,7 +82,7 @@ fn an_upload_that_is_cut_short_is_continued_where_it_ended() {
         |daemon, root, driver| {
             for end in End::ALL {
                 let stream = begun(daemon, &with_length(UPLOAD_BYTES), &content[..SENT_BYTES]);
-                // A reset throws away what the daemon hasn't received yet.
+                // A reset throws away the bytes that the daemon hasn't received yet.
                 wait_until("all to be received", || longest_partial(root) > SENT_BYTES / 2);
                 let stream = end.apply(stream);
                 wait_until_alone(daemon);
@@ -111,10 +111,10 @@ fn what_nobody_can_continue_is_removed() {
         |daemon, root, driver| {
             for end in End::ALL {
                 for (fields, body) in [
-                    // Of unknown length.
+                    // These uploads have an unknown length.
                     ("Transfer-Encoding: chunked\r\n".to_owned(), chunk.repeat(3)),
                     ("Transfer-Encoding: chunked\r\n".to_owned(), [chunk.as_slice(), b"0\r\n"].concat()),
-                    // Too short to be worth it.
+                    // These are too short to be kept.
                     (with_length(UPLOAD_BYTES), vec![b'x'; 1000]),
                     (with_length(10), Vec::new()),
                 ] {
@@ -204,8 +204,8 @@ fn a_slow_client_is_waited_for_as_long_as_something_comes() {
     );
 }
 
-/// The client sends all and never sees its answer. Whether that is published or kept is the daemon's; half of it is
-/// never seen, and whoever asks is told what there is.
+/// The client sends all and never sees its answer. The daemon decides whether the upload is published or kept;
+/// half of it is never seen, and a client that asks is told its progress.
 #[test]
 fn a_connection_cut_between_the_last_byte_and_the_answer_publishes_all_or_keeps_it() {
     const ROUNDS: usize = 24;
@@ -219,7 +219,7 @@ fn a_connection_cut_between_the_last_byte_and_the_answer_publishes_all_or_keeps_
                 let (old, new) = (content_of(root), &contents[round % 2]);
                 let stream = begun(daemon, &with_length(UPLOAD_BYTES), new);
                 if round % 2 == 0 {
-                    // Every other one ends when all has arrived, and may be about to be published.
+                    // Every other upload ends when all has arrived, and may be about to be published.
                     wait_until("all to arrive", || {
                         partials(root).is_empty() || longest_partial(root) == UPLOAD_BYTES
                     });
@@ -229,7 +229,7 @@ fn a_connection_cut_between_the_last_byte_and_the_answer_publishes_all_or_keeps_
                 let found = content_of(root);
                 assert!(found == old || found == *new, "{driver} {end:?}: neither old nor new");
                 match is_answered {
-                    // It waited for the answer, if without saying anything more.
+                    // The client waited for the answer, if without saying anything more.
                     Some(status) => assert_eq!((status, found == *new), (204, true), "{driver} {end:?}"),
                     None if found == *new => assert!(partials(root).is_empty(), "{driver} {end:?}"),
                     None => {

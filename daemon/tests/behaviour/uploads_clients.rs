@@ -1,4 +1,4 @@
-//! The clients that people upload with: curl, ccache, and a real NGINX in between.
+//! Tests with the clients that people upload with: curl, ccache, and a real NGINX in between.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ fn each_daemon(test: impl Fn(&TestDaemon, &Fixture) + Sync) {
     each_uploading(|settings| Settings { cache_valid_ms: 0, ..settings }, test);
 }
 
-/// curl with `arguments`, to `path`; the status that it saw.
+/// Runs curl with `arguments`, to `path`; returns the status that it saw.
 fn curl(address: SocketAddr, path: &str, arguments: &[&str], input: &[u8]) -> u16 {
     let mut command = client("curl");
     command.args(["--no-fail", "--output", "/dev/null", "--write-out", "%{http_code}"]);
@@ -25,7 +25,7 @@ fn curl(address: SocketAddr, path: &str, arguments: &[&str], input: &[u8]) -> u1
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     std::thread::scope(|scope| {
-        // One that is refused takes none of it.
+        // A refused curl reads none of the input.
         scope.spawn(move || drop(stdin.write_all(input)));
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{command:?}: {:?}", output.status);
@@ -58,7 +58,7 @@ fn curl_uploads_files_and_what_comes_through_a_pipe() {
         assert_eq!(get(daemon.data(), "/small", "").text(), "small");
         assert_eq!(upload("/empty", &["--upload-file", empty]), 201);
         assert_eq!(get(daemon.data(), "/empty", "").content_length(), 0);
-        // Chunked, since nobody knows how long it is; with and without the wait for a 100.
+        // The body is chunked, since nobody knows its length; with and without the wait for a 100.
         assert_eq!(upload("/pipe", &["--upload-file", "-"]), 201);
         assert_eq!(stored(fixture, "pipe"), digest);
         assert_eq!(upload("/pipe", &["--upload-file", "-", "--header", "Expect:"]), 204);
@@ -74,7 +74,7 @@ fn curl_uploads_files_and_what_comes_through_a_pipe() {
     });
 }
 
-/// With and without the wait for a 100, it sees why: long before it has sent all.
+/// With and without the wait for a 100, curl sees the reason long before it has sent all.
 #[test]
 fn curl_sees_why_a_large_upload_is_refused() {
     if !installed("curl") {
@@ -135,7 +135,7 @@ fn curl_goes_on_where_it_stopped() {
         connection.send(&text[..text.len() - content.len() + CUT]);
         connection.finish();
         connection.receive_what_comes();
-        // Until it is put aside it has a writer.
+        // The upload has a writer until it is put aside.
         let range = format!("Content-Range: bytes 1-1/{}\r\n", content.len());
         let mut offset = None;
         wait_until("the upload to be kept", || {
@@ -157,7 +157,7 @@ fn curl_goes_on_where_it_stopped() {
 
 const PROGRAM: &str = "int answer(int question) { return question + 42; }\n";
 
-/// One compilation with a local cache that is empty; what ccache counted.
+/// Compiles once with an empty local cache; returns ccache's counts.
 fn compile(directory: &Path, address: SocketAddr, run: &str) -> Vec<(String, u64)> {
     let configuration = directory.join(format!("{run}.conf"));
     let local = directory.join(run);
@@ -205,7 +205,7 @@ fn ccache_keeps_its_results_here() {
     });
 }
 
-/// Sends `text` to NGINX before a daemon for each driver.
+/// Runs `test` with an NGINX before a daemon for each driver.
 fn each_behind_nginx(test: impl Fn(SocketAddr, &TestDaemon, &Fixture) + Sync) {
     each_daemon(|daemon, fixture| match Nginx::before(daemon.data()) {
         Some(nginx) => test(nginx.address(), daemon, fixture),

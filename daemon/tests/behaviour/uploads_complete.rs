@@ -1,4 +1,5 @@
-//! When an upload is whole: never by a field that can't be understood, and always once all of a known length is there.
+//! Tests of when an upload is whole: never by a field that can't be understood, and always once all of a known
+//! length is there.
 
 use streamd::config::Settings;
 
@@ -9,11 +10,11 @@ use crate::harness::{
 
 const PARTIAL: &str = "Content-Type: application/partial-upload\r\n";
 
-/// sha256sum and the CRC-32C of `hello`, as digest fields have them.
+/// The sha256sum and the CRC-32C of `hello`, as digest fields have them.
 const SHA256: &str = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:";
 const CRC32C: &str = "crc32c=:mnG7TA==:";
 
-/// Of other bytes.
+/// The digests of other bytes.
 const OTHER: &str = "sha-256=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:";
 const OTHER_CRC32C: &str = "crc32c=:AAAAAA==:";
 
@@ -21,7 +22,7 @@ fn each_daemon(test: impl Fn(&TestDaemon, &Fixture) + Sync) {
     each_uploading(|settings| Settings { cache_valid_ms: 0, ..settings }, test);
 }
 
-/// A chunked body with trailer fields, each line ended by CRLF.
+/// Sends a chunked body with trailer fields, each line ended by CRLF.
 fn send_with_trailers(
     daemon: &TestDaemon,
     start: (&str, &str, &str),
@@ -62,7 +63,7 @@ fn a_field_that_cannot_be_understood_publishes_nothing() {
                 assert!(!response.problem().is_empty());
             }
         }
-        // More or less than it says.
+        // The body is longer or shorter than it says.
         for length in [4, 6] {
             let mut connection = Connection::open(daemon.data());
             let fields = format!("Transfer-Encoding: chunked\r\nUpload-Length: {length}\r\n");
@@ -107,7 +108,7 @@ fn digests_behind_a_body_are_compared() {
         }
         let malformed = put("/file", "", "Repr-Digest: nonsense=\r\n");
         assert_eq!((malformed.status, malformed.problem_kind().as_str()), (400, "digest-invalid-values"));
-        // What stands before the body counts as well.
+        // A digest before the body counts as well.
         let both = put("/file", &format!("Repr-Digest: {OTHER}\r\n"), &format!("Repr-Digest: {SHA256}\r\n"));
         assert_eq!(both.status, 400);
         assert_eq!(get(daemon.data(), "/file", "").status, 404);
@@ -119,7 +120,7 @@ fn digests_behind_a_body_are_compared() {
                 std::fs::remove_file(fixture.path().join("file")).unwrap();
             }
         }
-        // What an upload with a name of its own may begin with again.
+        // An upload with a name of its own may begin again with an empty partial.
         let left = partials(fixture.path());
         assert!(left.iter().all(|(_, length)| *length == 0), "{left:?}");
     });
@@ -155,7 +156,7 @@ fn all_of_a_known_length_is_whole() {
             std::fs::remove_file(fixture.path().join("file")).unwrap();
             assert!(partials(fixture.path()).is_empty());
         };
-        // By its creation.
+        // All of the length comes with the creation.
         for (fields, body) in [
             ("Upload-Complete: ?0\r\nUpload-Length: 5\r\n", "hello"),
             ("Upload-Complete: ?1\r\n", "hello"),
@@ -166,7 +167,7 @@ fn all_of_a_known_length_is_whole() {
             assert_eq!(response.field("Location").is_some(), fields.contains("?0"), "{fields}");
             assert_whole(&response, body.len(), body);
         }
-        // By what is appended, in each version that is spoken: the first has no media type.
+        // All of the length comes with appends, in each version that is spoken: the first has no media type.
         for version in 5..=9 {
             let spoken = format!("Upload-Draft-Interop-Version: {version}\r\n");
             let media_type = if version == 5 { "" } else { PARTIAL };

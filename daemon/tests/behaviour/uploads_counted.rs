@@ -1,4 +1,4 @@
-//! What the counters say of uploads: each request that brings something counts once.
+//! Tests of the counters of uploads: each request that brings something counts once.
 
 use streamd::telemetry::{Label, UploadOutcome};
 
@@ -7,7 +7,7 @@ use crate::harness::{
     wait_until,
 };
 
-/// Published, kept, refused and broken off; none of these tests has a disk that fails.
+/// Returns the counts of published, kept, refused and broken uploads; none of these tests has a disk that fails.
 fn counts(daemon: &TestDaemon) -> [u64; 4] {
     let outcomes =
         [UploadOutcome::Published, UploadOutcome::Kept, UploadOutcome::Refused, UploadOutcome::BrokenOff];
@@ -41,7 +41,7 @@ fn each_request_counts_as_what_became_of_it() {
             assert_eq!(append(9, "?0"), 409);
             assert_eq!(append(10, "?1"), 204);
             assert_eq!(counts(daemon), [3, 3, 2, 0]);
-            // Nothing is brought by these.
+            // These requests bring nothing.
             assert_eq!(request(daemon.data(), "HEAD", &name, "").status, 204);
             assert_eq!(request(daemon.data(), "DELETE", &name, "").status, 204);
             assert_eq!(request(daemon.data(), "DELETE", "/absent", "").status, 404);

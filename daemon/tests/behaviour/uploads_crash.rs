@@ -1,8 +1,8 @@
-//! The power fails under a load of uploads: whatever was acknowledged is on the disk.
+//! A test in which the power fails under a load of uploads: every acknowledged upload is on the disk.
 //!
-//! The daemon writes to an ext4 on a loop device whose image this process serves, and so knows at any moment what the
-//! file system has asked to be made durable and what still lies in the disk's cache. What would be found after a loss
-//! of power is made from that: with the cache, without it, and with any half of it.
+//! The daemon writes to an ext4 on a loop device whose image this process serves, and so knows at any moment which
+//! blocks the file system has asked to be made durable and which still lie in the disk's cache. The content after
+//! a loss of power is made from that: with the cache, without it, and with any half of it.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -21,46 +21,47 @@ use crate::harness::{
 
 const DISK_BYTES: u64 = 96 << 20;
 
-/// Clients that upload at once, each to names of its own.
+/// The clients that upload at once, and the names of each.
 const CLIENTS: usize = 4;
 
 const NAMES: usize = 5;
 
-/// Moments at which the power fails: by turns right after an answer, and in the middle of a write.
+/// The moments at which the power fails: by turns right after an answer, and in the middle of a write.
 const MOMENTS: usize = 6;
 
-/// Most uploads, and blocks, between two of them.
+/// The most uploads, and blocks, between two moments.
 const UPLOADS_BETWEEN_MAX: usize = 40;
 const BLOCKS_BETWEEN_MAX: usize = 4000;
 
-/// Some are more than a piece of write-back (8 MiB), most are far less.
+/// The longest upload, in bytes: some are more than a piece of write-back (8 MiB), most are far less.
 const UPLOAD_BYTES_MAX: usize = 9 << 20;
 
-/// Of one that is continued after the crash.
+/// The bytes of an upload that is continued after the crash.
 const KEPT_BYTES: usize = 12 << 20;
 
-/// What became of a name.
+/// The uploads to one name.
 #[derive(Clone, Default)]
 struct History {
-    /// The digests of all that was sent to it, in order; each was begun after the one before was answered.
+    /// The digests of all contents that were sent to it, in order; each was begun after the one before was
+    /// answered.
     sent: Vec<String>,
-    /// How many of them were acknowledged.
+    /// The number of them that were acknowledged.
     acknowledged: usize,
 }
 
 type Histories = HashMap<String, History>;
 
-/// What is on the disk at a moment, and what was sent and acknowledged by then.
+/// The content of the disk at a moment, and the uploads sent and acknowledged by then.
 struct Moment {
     histories: Histories,
     platter: Platter,
 }
 
-/// What the clients share.
+/// The state that the clients share.
 #[derive(Default)]
 struct Load {
     histories: Mutex<Histories>,
-    /// After how many further answers the power fails, and whom to tell.
+    /// The number of further answers after which the power fails, and the channel to be told.
     next: Mutex<Option<(usize, Sender<Moment>)>>,
     is_over: AtomicBool,
 }
@@ -69,12 +70,12 @@ impl Load {
     /// Uploads until told to stop.
     fn run(&self, address: SocketAddr, client: usize, disk: &Disk, mut random: Random) {
         while !self.is_over.load(Ordering::Relaxed) {
-            // Every fourth goes into a directory that is made for it.
+            // Every fourth upload goes into a directory that is made for it.
             let name = match random.below(4) {
                 0 => format!("{client}/{:016x}/file", random.next()),
                 _ => format!("{client}-{}", random.below(NAMES)),
             };
-            // Of all orders of magnitude.
+            // The lengths are of all orders of magnitude.
             let longest = UPLOAD_BYTES_MAX >> random.below(20);
             let length = random.below(longest);
             let content = random.bytes(length);
@@ -90,7 +91,8 @@ impl Load {
         let mut next = self.next.lock().unwrap();
         *next = match next.take() {
             Some((0, sender)) => {
-                // In this order: what is acknowledged in between is there, but isn't looked for.
+                // The order matters: an upload that is acknowledged in between is on the disk, but isn't looked
+                // for.
                 let histories = self.histories();
                 let _ = sender.send(Moment { histories, platter: disk.platter() });
                 None
@@ -135,7 +137,8 @@ impl Moment {
             };
             let digest = sha256(&content);
             let place = sent.iter().rposition(|sent| *sent == digest);
-            // The one that was acknowledged last, or the one that was under way: whole in any case.
+            // The content must be the one that was acknowledged last, or the one that was under way: whole in any
+            // case.
             assert!(
                 place.is_some_and(|place| place + 1 >= *acknowledged),
                 "{context}: {name} has {} bytes, number {place:?} of those sent; {acknowledged} were acknowledged",
@@ -153,7 +156,7 @@ fn flags(root: &Path) -> [&str; 10] {
         "0",
         "--durability",
         "fsync",
-        // Some past the page cache, some through it.
+        // Some uploads go past the page cache, some through it.
         "--direct-bytes-min",
         "2MiB",
         "--root",
@@ -173,7 +176,7 @@ fn what_was_acknowledged_survives_a_loss_of_power() {
     let process = start(mounted.path());
     let (load, address) = (Arc::<Load>::default(), process.data());
     let moments = std::thread::scope(|scope| {
-        // Also where an assertion fails.
+        // The load stops also where an assertion fails.
         let _stop = Stop(&load.is_over);
         for client in 0..CLIENTS {
             let (load, disk, random) = (&load, &disk, Random::from_seed(random.next()));
@@ -196,7 +199,7 @@ fn what_was_acknowledged_survives_a_loss_of_power() {
     assert!(moments.iter().any(|moment| moment.platter.pending_blocks() > 0), "nothing was there to be lost");
 }
 
-/// The host comes up with another boot id, and so the daemon trusts what was synced alone.
+/// The host comes up with another boot id, and so the daemon trusts only synced bytes.
 #[test]
 fn what_was_kept_is_continued_after_a_loss_of_power_and_ends_right() {
     let mut random = Random::seeded();
@@ -209,7 +212,7 @@ fn what_was_kept_is_continued_after_a_loss_of_power_and_ends_right() {
     let kept = try_put(process.data(), "/kept", &range, &content[..half]).unwrap();
     assert_eq!((kept.status, kept.field("Upload-Offset")), (202, Some(half.to_string().as_str())));
     let after_the_answer = disk.platter();
-    // Another one is on its way, and nobody was told that it is anywhere.
+    // Another upload is on its way, and nobody was told that any of it is kept.
     let mut stream = connect(process.data()).unwrap();
     let length = format!("Content-Length: {KEPT_BYTES}\r\n");
     stream.write_all(put_head("/going", &length).as_bytes()).unwrap();
@@ -237,7 +240,7 @@ fn what_was_kept_is_continued_after_a_loss_of_power_and_ends_right() {
     }
 }
 
-/// What is found when the power is back.
+/// The file system when the power is back.
 struct Found {
     mounted: Mountpoint,
     files: Fixture,
@@ -251,8 +254,8 @@ impl Found {
         Found { mounted: Mountpoint::ext4(&image, "errors=remount-ro").unwrap(), files }
     }
 
-    /// Starts a daemon that takes this for another boot of the host; None, with a line that says so, where that can't
-    /// be made to look so.
+    /// Starts a daemon that takes this for another boot of the host; None, with a line that says so, where the
+    /// boot id can't be changed for it.
     fn start(&self) -> Option<Process> {
         const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
         let own = self.files.write("boot_id", b"00000000-0000-4000-8000-000000000000\n");

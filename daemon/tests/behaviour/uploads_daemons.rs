@@ -1,4 +1,4 @@
-//! Several daemons on one root: what holds between requests holds between daemons too.
+//! Tests of several daemons on one root: the rules between requests hold between daemons too.
 
 use std::path::Path;
 use std::sync::Barrier;
@@ -11,12 +11,12 @@ use crate::harness::{
     make_ext4, make_xfs, or_skip, partials, put, put_text, request, send, uploading, wait_until,
 };
 
-/// Two daemons on one root.
+/// Starts two daemons on one root.
 fn two(root: &Path, change: impl Fn(Settings) -> Settings) -> [TestDaemon; 2] {
     [(); 2].map(|()| TestDaemon::start(change(Settings { cache_valid_ms: 0, ..uploading(root) })))
 }
 
-/// Two PUTs of the same name at the same moment, one to each daemon; their statuses.
+/// Sends two PUTs of the same name at the same moment, one to each daemon; returns their statuses.
 fn at_once(daemons: &[TestDaemon; 2], path: &str, fields: &str) -> [u16; 2] {
     let (barrier, addresses) = (Barrier::new(2), [0, 1].map(|number| daemons[number].data()));
     std::thread::scope(|scope| {
@@ -25,7 +25,7 @@ fn at_once(daemons: &[TestDaemon; 2], path: &str, fields: &str) -> [u16; 2] {
             scope.spawn(move || {
                 let body = [b"AB"[number]; 100];
                 let mut connection = Connection::open(address);
-                // All but the last byte, so that both are about to be published.
+                // All but the last byte is sent first, so that both are about to be published.
                 let text = put_text(path, fields, &body);
                 let (most, last) = text.split_at(text.len() - 1);
                 connection.send(most);
@@ -38,7 +38,7 @@ fn at_once(daemons: &[TestDaemon; 2], path: &str, fields: &str) -> [u16; 2] {
     })
 }
 
-/// Of each pair that replaces what both have seen exactly one does.
+/// Asserts that of each pair that replaces a file which both have seen exactly one does.
 fn race(root: &Path, rounds: usize, name: &str, change: impl Fn(Settings) -> Settings) {
     let daemons = two(root, change);
     let mut tag = put(daemons[0].data(), "/file", "", b"before").field("ETag").unwrap().to_owned();
@@ -83,7 +83,7 @@ fn so_it_is_on_each_file_system() {
     }
 }
 
-/// Of two that compare and replace at once both would win: so nothing is published where nothing can be locked.
+/// Two that compare and replace at once would both win, so nothing is published where nothing can be locked.
 #[test]
 fn without_locks_nothing_is_changed() {
     let Some(file_system) = FaultyFs::mount(Caching::Through) else { return };

@@ -1,4 +1,5 @@
-//! Digests (RFC 9530) over real connections: compared before a file gets its name, and told to those who ask.
+//! Tests of digests (RFC 9530) over real connections: compared before a file gets its name, and told to those who
+//! ask.
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -13,11 +14,11 @@ use crate::harness::{
 
 const HELLO: &[u8] = b"hello, world";
 
-/// Of [`HELLO`], by another program's reckoning.
+/// The digests of [`HELLO`], computed by another program.
 const SHA256: &str = "sha-256=:Ccp+TqpuiunH0mEWcSkYSINkTQffuny/vEyKLgg2DVs=:";
 const CRC32C: &str = "crc32c=:aZmkHw==:";
 
-/// Of `hello`.
+/// The digests of `hello`.
 const OTHER_SHA256: &str = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:";
 const OTHER_CRC32C: &str = "crc32c=:mnG7TA==:";
 
@@ -37,7 +38,7 @@ fn send(address: SocketAddr, method: &str, path: &str, fields: &str, body: &[u8]
     connection.response_to(method)
 }
 
-/// The tag that follows from a digest of `content`: 128 bits of it.
+/// Returns the tag that follows from a digest of `content`: 128 bits of it.
 fn tag_of(content: &[u8]) -> String {
     let digits: String = Sha256::digest(content)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     format!("\"sha256-{digits}\"")
@@ -53,7 +54,7 @@ fn a_body_that_has_its_digest_becomes_the_file() {
             format!("Content-Digest: {CRC32C}\r\n"),
             format!("Repr-Digest: {SHA256}, {CRC32C}\r\nContent-Digest: {CRC32C}\r\n"),
             format!("Repr-Digest: {SHA256}\r\nRepr-Digest: {CRC32C}\r\n"),
-            // Others are nobody's here (RFC 9530 2).
+            // Other algorithms are ignored here (RFC 9530 2).
             "Repr-Digest: md5=:AAAAAAAAAAAAAAAAAAAAAA==:, sha-512=:AA==:\r\n".to_owned(),
             format!("Repr-Digest: unixsum=:AA==:, {SHA256}\r\n"),
         ]
@@ -66,9 +67,9 @@ fn a_body_that_has_its_digest_becomes_the_file() {
             let seen = get(daemon.data(), &path, "");
             assert_eq!(seen.body, HELLO, "{fields}");
             assert_eq!(response.field("ETag"), seen.field("ETag"), "{fields}");
-            // Whatever it came with.
+            // The tag is the same whatever digests came.
             assert_eq!(seen.field("ETag"), Some(tag_of(HELLO).as_str()), "{fields}");
-            // Nobody asked.
+            // The client didn't ask for a digest.
             assert_eq!(seen.field("Repr-Digest"), None);
         }
     });
@@ -97,7 +98,7 @@ fn a_body_that_has_another_digest_is_400_and_no_file() {
                 assert_eq!(mismatched["provided_digest"], provided, "{document}");
             }
         }
-        // One that is right doesn't make up for another that isn't, and isn't blamed for it.
+        // A right digest doesn't make up for a wrong one, and isn't blamed for it.
         for (fields, blamed) in [
             (format!("Repr-Digest: {SHA256}, {OTHER_CRC32C}\r\n"), &[("Repr-Digest", "crc32c")][..]),
             (
@@ -184,7 +185,7 @@ fn large_and_chunked_bodies_are_compared_too() {
     });
 }
 
-/// By another program than this one.
+/// Encodes by another program than this one.
 pub(crate) fn base64(bytes: &[u8]) -> String {
     let mut child =
         Command::new("base64").arg("-w0").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -217,7 +218,7 @@ fn whoever_asks_is_told_the_digest() {
                     assert_eq!(response.field("Repr-Digest"), told, "{method} {path} {wanted}");
                 }
             }
-            // It is the whole file's, whatever part is sent (RFC 9530 3).
+            // The digest is the whole file's, whatever part is sent (RFC 9530 3).
             let part = get(daemon.data(), path, "Range: bytes=1-3\r\nWant-Repr-Digest: sha-256=1\r\n");
             assert_eq!((part.status, part.text().as_str()), (206, "ell"));
             assert_eq!(part.field("Repr-Digest"), Some(SHA256), "{path}");
@@ -242,7 +243,7 @@ fn an_upload_that_asks_is_told_the_digest() {
                 assert_eq!(response.field("ETag"), seen.field("ETag"));
                 assert_ne!(seen.field("ETag"), Some(tag_of(HELLO).as_str()), "tags are made of other things");
             }
-            // Nobody pays who doesn't ask.
+            // A client that doesn't ask gets no digest.
             let response = put(daemon.data(), "/plain", "", HELLO);
             assert_eq!(response.field("Repr-Digest"), None);
         },
@@ -283,7 +284,7 @@ fn a_file_changed_from_outside_is_another() {
         for is_longer in [false, true] {
             let published = put(daemon.data(), "/file", &digested, HELLO);
             assert_eq!(published.field("ETag"), Some(tag_of(HELLO).as_str()));
-            // In place, and with the attribute that holds the digest.
+            // The file is changed in place, with the attribute that holds the digest.
             let content: &[u8] = if is_longer { b"hello, world!" } else { b"HELLO, WORLD" };
             fixture.write("file", content);
             let seen = get(daemon.data(), "/file", "Want-Repr-Digest: sha-256=1\r\n");
@@ -313,7 +314,7 @@ fn parts_are_compared_each_and_the_whole_at_last() {
             send(daemon.data(), "PATCH", name, &fields, body)
         };
         let name = begin(SHA256);
-        // Not what was sent: nothing of it stays.
+        // The body isn't the one that was sent: nothing of it stays.
         let fields = format!("Upload-Complete: ?1\r\nContent-Digest: {OTHER_SHA256}\r\n");
         let response = append(&name, &fields, b", world");
         assert_eq!((response.status, response.problem_kind().as_str()), (400, "digest-mismatched-values"));
@@ -321,7 +322,7 @@ fn parts_are_compared_each_and_the_whole_at_last() {
         assert_eq!(request(daemon.data(), "HEAD", &name, "").field("Upload-Offset"), Some("5"));
         let response = append(&name, "Upload-Complete: ?1\r\n", b", world");
         assert_eq!((response.status, response.field("ETag")), (201, Some(tag_of(HELLO).as_str())));
-        // Another file than was promised.
+        // The file isn't the one that was promised.
         let name = begin(SHA256);
         let response = append(&name, "Upload-Complete: ?1\r\n", b", World");
         assert_eq!((response.status, response.problem_kind().as_str()), (400, "digest-mismatched-values"));
@@ -341,7 +342,7 @@ fn ranged_parts_are_compared_each_and_the_whole_at_last() {
         assert_eq!(part("0-4", &wrong, b"hello").status, 400);
         let begun = part("0-4", &right, b"hello");
         assert_eq!(begun.status, 202);
-        // Of two that have begun by now.
+        // Two uploads have begun by now, so the part needs the id.
         let id = format!("Upload-Id: {}\r\n", begun.field("Upload-Id").unwrap());
         assert_eq!(part("5-11", &(right + &id), b", world").status, 400);
         assert_eq!(part("1-1", &id, b"x").field("Upload-Offset"), Some("5"));
@@ -383,7 +384,7 @@ fn the_digest_of_the_whole_counts_whichever_part_it_comes_with() {
             assert_eq!(begun.status, 202, "{}", begun.text());
             format!("Upload-Id: {}\r\n", begun.field("Upload-Id").unwrap())
         };
-        // With the first, or one in the middle, and compared at last.
+        // The digest comes with the first part, or one in the middle, and is compared at last.
         for (path, first, middle) in [
             ("/1", behind(&wrong), String::new()),
             ("/2", String::new(), wrong.clone()),
@@ -399,7 +400,7 @@ fn the_digest_of_the_whole_counts_whichever_part_it_comes_with() {
             );
             assert!(!fixture.path().join(&path[1..]).exists());
         }
-        // Two that can't both be the file's: the part isn't taken.
+        // The two digests can't both be the file's: the part isn't taken.
         let id = begin("/file", &right);
         for conflicting in [wrong.clone() + &id, behind(&wrong)] {
             let refused = part("/file", "5-8", &conflicting);
@@ -412,7 +413,7 @@ fn the_digest_of_the_whole_counts_whichever_part_it_comes_with() {
     });
 }
 
-/// The same of an upload with a name of its own.
+/// The rule holds for an upload with a name of its own too.
 #[test]
 fn the_digest_of_the_whole_counts_with_each_append() {
     let append = "Content-Type: application/partial-upload\r\n";
@@ -436,7 +437,7 @@ fn the_digest_of_the_whole_counts_with_each_append() {
         let response = go_on(&name, 9, last, b"rld");
         assert_eq!((response.status, response.problem_kind().as_str()), (400, "digest-mismatched-values"));
         assert!(!fixture.path().join("file").exists());
-        // One that is none, and one that contradicts the first: nothing of the body is taken.
+        // One digest is malformed, and one contradicts the first: nothing of the body is taken.
         let name = begin(&format!("Repr-Digest: {SHA256}\r\n"));
         for (digest, what) in [("Repr-Digest: sha-256=:AA==:\r\n", "malformed"), (&*wrong, "another")] {
             let response = go_on(&name, 5, &format!("{last}{digest}"), b", world");

@@ -1,4 +1,5 @@
-//! Bodies that are written past the page cache, on the file systems that take that, and the ones that go through it.
+//! Tests of bodies that are written past the page cache, on the file systems that take that, and of those that go
+//! through it.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,10 +14,10 @@ use crate::harness::{
     MIB, Mountpoint, Random, TestDaemon, drivers, get, make_ext4, make_xfs, or_skip, sha256, wait_until,
 };
 
-/// Bytes of a disk: xfs makes none below 300 MiB.
+/// The bytes of a disk: xfs makes none below 300 MiB.
 const DISK_BYTES: u64 = 320 << 20;
 
-/// Two buffers of 4 MiB, a part of a third, and an end that fills no block.
+/// The bytes of a long body: two buffers of 4 MiB, a part of a third, and an end that fills no block.
 const LONG_BYTES: usize = (11 << 20) + 1234;
 
 fn directly(root: &Path) -> Settings {
@@ -27,9 +28,9 @@ fn direct_bytes(daemon: &TestDaemon) -> u64 {
     daemon.count(|worker| worker.bytes_uploaded_direct.get())
 }
 
-/// A daemon that writes directly from 1 MiB on, on each driver, on an ext4 and on an xfs.
+/// Runs a daemon that writes directly from 1 MiB on, on each driver, on an ext4 and on an xfs.
 fn each_disk(change: impl Fn(Settings) -> Settings, test: impl Fn(&TestDaemon, &Path)) {
-    // Images in memory: what the tests beside these have to wait for is the host's disk.
+    // The images are in memory: the tests beside these have to wait for the host's disk.
     let Some(images) = or_skip(Mountpoint::tmpfs("size=1g")) else { return };
     for (kind, make) in [("ext4", make_ext4 as fn(&Path, u64) -> Result<(), String>), ("xfs", make_xfs)] {
         for driver in drivers() {
@@ -42,7 +43,7 @@ fn each_disk(change: impl Fn(Settings) -> Settings, test: impl Fn(&TestDaemon, &
     }
 }
 
-/// Fails where the way past the page cache is silently lost.
+/// This test fails where the way past the page cache is silently lost.
 #[test]
 fn long_bodies_go_past_the_page_cache_and_arrive() {
     each_disk(
@@ -51,12 +52,13 @@ fn long_bodies_go_past_the_page_cache_and_arrive() {
             let content = Random::seeded().bytes(LONG_BYTES);
             assert_eq!(put(daemon.data(), "/file", &content).status, 201);
             let direct = direct_bytes(daemon);
-            // All whole blocks, unless so much time passed between two pieces that they were taken one by one.
+            // All whole blocks go past it, unless so much time passed between two pieces that they were taken one
+            // by one.
             assert!(direct > 0 && direct <= (LONG_BYTES - LONG_BYTES % 4096) as u64, "{direct}");
             assert_eq!(daemon.count(|worker| worker.bytes_uploaded.get()), LONG_BYTES as u64);
             assert!(std::fs::read(root.join("file")).unwrap() == content);
             assert_eq!(sha256(&get(daemon.data(), "/file", "").body), sha256(&content));
-            // Whole blocks and nothing else; and a byte less and a byte more.
+            // The bodies are whole blocks, and a byte less and a byte more.
             for length in [8 * MIB, 8 * MIB - 1, 4 * MIB + 1, MIB] {
                 let before = direct_bytes(daemon);
                 assert_eq!(put(daemon.data(), "/file", &content[..length]).status, 204);
@@ -124,14 +126,14 @@ fn a_body_is_continued_at_any_offset() {
                 stream.write_all(put_head("/file", &fields).as_bytes()).unwrap();
                 stream.write_all(&content[..offset]).unwrap();
                 drop(stream);
-                // Whatever arrived before the end is kept, to the byte.
+                // All bytes that arrived before the end are kept.
                 wait_until("its bytes", || longest_partial(root) == offset);
                 wait_until("the connection's end", || daemon.telemetry().connections_open() == 0);
                 assert_eq!(offset_of(daemon.data(), "/file", LONG_BYTES), offset);
                 let before = direct_bytes(daemon);
                 assert!([201, 204].contains(&put_rest(daemon.data(), "/file", &content, offset).status));
                 assert!(std::fs::read(root.join("file")).unwrap() == content, "from {offset} on");
-                // From the second buffer on, where the first one doesn't begin with a block.
+                // The second buffer is written directly, where the first one doesn't begin with a block.
                 let is_direct = offset % 4096 == 0 || LONG_BYTES - offset > 5 * MIB;
                 assert_eq!(direct_bytes(daemon) > before, is_direct, "from {offset} on");
             }
@@ -162,7 +164,7 @@ fn digests_are_computed_on_the_way() {
     );
 }
 
-/// It holds no buffers while others wait for them, and whoever asks sees how far it is.
+/// A slow upload holds no buffers while others wait for them, and a client that asks sees its progress.
 #[test]
 fn a_slow_sender_is_seen_to_go_on_and_may_become_fast() {
     let length = 40 * MIB + 5;
@@ -185,7 +187,7 @@ fn a_slow_sender_is_seen_to_go_on_and_may_become_fast() {
     );
 }
 
-/// More at once than there are buffers for.
+/// The bodies at once are more than there are buffers for.
 #[test]
 fn bodies_without_buffers_go_through_the_page_cache() {
     const CLIENTS: usize = 12;
@@ -228,7 +230,7 @@ fn a_disk_that_fails_in_the_middle_fails_the_upload() {
         stream.write_all(put_head("/file", &fields).as_bytes()).unwrap();
         let _ = stream.write_all(&content);
         let answer = read_response(&stream).unwrap();
-        // EIO, or ENOSPC where the loop device hands it on.
+        // The status is for EIO, or for ENOSPC where the loop device hands it on.
         assert!([500, 507].contains(&answer.status), "{}", answer.text());
         assert!(!answer.problem().is_empty());
         assert!(direct_bytes(&daemon) > 0);

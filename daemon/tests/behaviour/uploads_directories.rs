@@ -1,5 +1,5 @@
-//! Directories that are made for an upload (`create_dirs`): they come with the file, and safe on the disk, or not at
-//! all.
+//! Tests of directories that are made for an upload (`create_dirs`): they come with the file, and safe on the
+//! disk, or not at all.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use crate::harness::{
     wait_until,
 };
 
-/// Another content's.
+/// The digest of another content.
 const OTHER_DIGEST: &str = "Repr-Digest: crc32c=:AAAAAA==:\r\n";
 
-/// What lies in the root besides the daemon's own.
+/// Returns the names in the root besides the daemon's own.
 fn names(root: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name());
     entries.map(|name| name.into_string().unwrap()).filter(|name| name != ".streamd-uploads").collect()
@@ -41,7 +41,7 @@ fn an_upload_that_fails_or_is_refused_leaves_no_directory() {
         let mut connection = Connection::open(daemon.data());
         connection.send(request_text("PUT", "/new/deep/file", "Content-Length: 99999999\r\n"));
         assert_eq!(connection.response_to("PUT").status, 413);
-        // One that waits to be gone on with needs none either.
+        // An upload that waits to be continued needs none either.
         let mut connection = Connection::open(daemon.data());
         connection.send(request_text("PUT", "/new/deep/file", &format!("Content-Length: {}\r\n", 3 * MIB)));
         connection.send(vec![b'a'; 2 * MIB]);
@@ -62,7 +62,7 @@ fn a_link_that_leads_nowhere_is_no_way() {
     each_uploading(change, |daemon, fixture| {
         std::os::unix::fs::symlink("absent", fixture.path().join("link")).unwrap();
         for path in ["/link/file", "/link/new/file"] {
-            // Before the body.
+            // The refusal comes before the body.
             let mut connection = Connection::open(daemon.data());
             connection.send(request_text("PUT", path, "Expect: 100-continue\r\nContent-Length: 5\r\n"));
             assert_eq!(connection.response_to("PUT").status, 409, "{path}");
@@ -87,7 +87,7 @@ fn directories_go_again_where_the_file_gets_no_name() {
     file_system.heal();
     assert_eq!(names(file_system.path()), [] as [String; 0]);
     assert_eq!(put(daemon.data(), "/new/deep/file", "", b"hello").status, 201);
-    // Of others nothing goes, empty or not.
+    // Directories of others stay, empty or not.
     std::fs::create_dir(file_system.path().join("new/other")).unwrap();
     file_system.fail(Operation::Rename, Errno::ENOSPC, 0);
     assert_eq!(put(daemon.data(), "/new/other/deep/file", "", b"hello").status, 507);
@@ -96,7 +96,8 @@ fn directories_go_again_where_the_file_gets_no_name() {
     assert!(file_system.path().join("new/deep/file").exists());
 }
 
-/// Of the root, in which `new` lies, of `new`, in which `deep` lies, and of that, in which the file lies.
+/// The syncs: of the root, in which `new` lies, of `new`, in which `deep` lies, and of that, in which the file
+/// lies.
 const SYNCS: usize = 3;
 
 #[test]
@@ -107,12 +108,12 @@ fn each_directory_that_was_made_is_synced_before_the_answer() {
         let status = put(daemon.data(), "/new/deep/file", "", b"hello").status;
         file_system.heal();
         assert_eq!(status, if synced < SYNCS { 500 } else { 201 }, "the sync of directory {synced} failed");
-        // The last one's fails when the file has its name already.
+        // The last sync fails when the file has its name already.
         assert_eq!(names(file_system.path()).is_empty(), synced < SYNCS - 1, "{synced}");
     }
 }
 
-/// Whoever made a directory may not have synced it: then whoever relies on it does.
+/// An upload that made a directory may not have synced it: then a later one that relies on it does.
 #[test]
 fn a_directory_that_another_upload_made_and_did_not_sync_is_synced_too() {
     let Some((file_system, settings, daemon)) = faulty(Durability::None) else { return };

@@ -1,4 +1,4 @@
-//! Disks that are full, fill up, or become read-only. Each is a real one, which needs root.
+//! Tests of disks that are full, fill up, or become read-only. Each is a real one, which needs root.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,19 +15,19 @@ use crate::harness::{
     repair_ext4, request_text, send, wait_until,
 };
 
-/// Of a small disk.
+/// The bytes of a small disk.
 const DISK_BYTES: usize = 16 << 20;
 
-/// What is on it all the time, to be read.
+/// The bytes of a file that lies there all the time, to be read.
 const READ_BYTES: usize = 2 << 20;
 
-/// Bytes that can be had, asked of the file system.
+/// Returns the free bytes, asked of the file system.
 fn free_bytes(root: &Path) -> usize {
     let stat = statvfs(root).unwrap();
     usize::try_from(stat.f_bavail * stat.f_frsize).unwrap()
 }
 
-/// A daemon on a small disk with `/file` and `/read`, on each driver.
+/// Runs a daemon on a small disk with `/file` and `/read`, on each driver.
 fn each_daemon(options: &str, change: impl Fn(Settings) -> Settings, test: impl Fn(&TestDaemon, &Path)) {
     for driver in drivers() {
         let Some(disk) = or_skip(Mountpoint::tmpfs(options)) else { return };
@@ -43,8 +43,8 @@ fn small_disk(test: impl Fn(&TestDaemon, &Path)) {
     each_daemon(&format!("size={DISK_BYTES}"), |settings| settings, test);
 }
 
-/// The answer of a full disk, and that the upload has left nothing but it: `free` bytes are free again, and what was
-/// there is served.
+/// Asserts the answer of a full disk, and that the upload has left nothing: `free` bytes are free again, and the
+/// former files are served.
 fn assert_no_space(response: &Response, daemon: &TestDaemon, root: &Path, free: usize) {
     assert_eq!(response.status, 507, "{}", response.text());
     assert!(!response.problem().is_empty());
@@ -70,7 +70,7 @@ fn what_finds_no_room_is_refused_before_its_body() {
                 assert_no_space(&response, daemon, root, free);
             }
         }
-        // And what does find room isn't refused.
+        // An upload that does find room isn't refused.
         assert_eq!(put(daemon.data(), "/other", &vec![b'o'; free - (1 << 20)]).status, 201);
     });
 }
@@ -83,7 +83,7 @@ fn the_reserve_is_kept_free() {
         let free = free_bytes(root);
         let response = try_put(daemon.data(), "/file", "", &vec![b'x'; free - RESERVE / 2]).unwrap();
         assert_no_space(&response, daemon, root, free);
-        // Of unknown length: told on the way, a while before the disk is full.
+        // The length is unknown, so the refusal comes on the way, a while before the disk is full.
         let response = try_put_chunked(daemon.data(), "/file", &vec![b'x'; DISK_BYTES]).unwrap();
         assert_no_space(&response, daemon, root, free);
         assert_eq!(put(daemon.data(), "/other", &vec![b'o'; free - 2 * RESERVE]).status, 201);
@@ -109,7 +109,7 @@ fn the_last_bytes_may_be_the_ones_that_find_no_room() {
             let response = try_put_chunked(daemon.data(), "/file", &vec![b'x'; free + surplus]).unwrap();
             assert_no_space(&response, daemon, root, free);
         }
-        // To the last byte.
+        // The disk is filled to the last byte.
         assert_eq!(try_put_chunked(daemon.data(), "/last", &vec![b'x'; free]).unwrap().status, 201);
         assert_eq!(free_bytes(root), 0);
         assert!(get(daemon.data(), "/last", "").body == vec![b'x'; free]);
@@ -143,7 +143,7 @@ fn reads_go_on_while_the_disk_fills_up() {
 
 #[test]
 fn a_disk_without_inodes_is_a_full_disk() {
-    // The root, two files, the directory of partials with its lock, and one more.
+    // The inodes are for the root, two files, the directory of partials with its lock, and one more.
     each_daemon(
         "size=16m,nr_inodes=6",
         |settings| settings,
@@ -152,7 +152,8 @@ fn a_disk_without_inodes_is_a_full_disk() {
             let free = free_bytes(root);
             assert_no_space(&put(daemon.data(), "/file", b"after"), daemon, root, free);
             std::fs::remove_file(root.join("last")).unwrap();
-            // It is free once nobody has it open: a process that another test starts may for a moment.
+            // The inode is free once nobody has the file open: a process that another test starts may for a
+            // moment.
             wait_until("an inode", || put(daemon.data(), "/file", b"after").status == 204);
         },
     );
@@ -173,7 +174,7 @@ fn a_disk_that_was_made_read_only_takes_nothing_until_it_is_writable_again() {
         let root = disk.path();
         std::fs::write(root.join("file"), b"before").unwrap();
         let daemon = TestDaemon::start(Settings { driver, ..taking_uploads(root) });
-        // Half of one lies there already.
+        // Half of an upload lies there already.
         let content = Random::seeded().bytes(4 << 20);
         let mut stream = connect(daemon.data()).unwrap();
         let fields = format!("Content-Length: {}\r\n", content.len());
@@ -181,7 +182,7 @@ fn a_disk_that_was_made_read_only_takes_nothing_until_it_is_writable_again() {
         stream.write_all(&content[..2 << 20]).unwrap();
         drop(stream);
         wait_until("the connection's end", || daemon.telemetry().connections_open() == 0);
-        // Refused as long as a disk thread has the partial open.
+        // The remount is refused as long as a disk thread has the partial open.
         wait_until("a remount", || disk.remount("ro").is_ok());
         assert_read_only(&put(daemon.data(), "/file", b"after"), &daemon, root);
         assert_read_only(&put(daemon.data(), "/new", b"after"), &daemon, root);
@@ -226,8 +227,8 @@ fn a_name_that_something_is_mounted_at_is_in_use() {
     }
 }
 
-/// What happens to a failing disk: ext4 finds an error and is read-only from then on, whoever is writing.
-/// mount(2) would refuse that with EBUSY while a file is open for writing.
+/// The test does to ext4 what a failing disk does: it finds an error and is read-only from then on, whoever is
+/// writing. mount(2) would refuse that with EBUSY while a file is open for writing.
 #[test]
 fn a_disk_that_becomes_read_only_in_the_middle_fails_the_upload() {
     let ways = [(Durability::Fsync, 0), (Durability::None, 0), (Durability::Fsync, 1)];

@@ -1,4 +1,4 @@
-//! A file system whose operations fail: an upload never succeeds over it, and what was there stays.
+//! Tests of a file system whose operations fail: an upload never succeeds over it, and the former file stays.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,27 +15,28 @@ use crate::harness::{
     wait_until, write_text,
 };
 
-/// Longer than a piece of write-back (8 MiB), and than what is allocated ahead.
+/// The bytes of a body longer than a piece of write-back (8 MiB), and than the blocks allocated ahead.
 const LONG_BYTES: usize = 9 << 20;
 
 const SHORT_BYTES: usize = 10_000;
 
-/// What the operation's error is, and what is answered then.
+/// The errors of operations, and the statuses that are answered then.
 const ERRORS: [(Errno, u16); 3] = [(Errno::EIO, 500), (Errno::EDQUOT, 507), (Errno::ENOSPC, 507)];
 
 fn content_of(file_system: &FaultyFs, name: &str) -> Vec<u8> {
     std::fs::read(file_system.path().join(name)).unwrap()
 }
 
-/// The length of all files below a directory that have a name. Those without one are gone once the last descriptor is.
+/// Returns the length of all files below a directory that have a name. Those without one are gone once the last
+/// descriptor is.
 fn named_bytes(directory: &Path) -> u64 {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    // One that is removed at this moment isn't there.
+    // A file that is removed at this moment is left out.
     let kinds = entries.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)));
     kinds.map(|(path, metadata)| if metadata.is_dir() { named_bytes(&path) } else { metadata.len() }).sum()
 }
 
-/// A daemon on a file system with `/file`; None where FUSE can't be had.
+/// Starts a daemon on a file system with `/file`; None where FUSE can't be had.
 fn start(caching: Caching, durability: Durability) -> Option<(FaultyFs, TestDaemon)> {
     start_with(caching, durability, 0)
 }
@@ -48,12 +49,12 @@ fn start_with(
     let file_system = FaultyFs::mount(caching)?;
     std::fs::write(file_system.path().join("file"), b"before").unwrap();
     let settings = Settings { durability, direct_bytes_min, ..taking_uploads(file_system.path()) };
-    // In this order: bound in one pattern, the last is dropped first, and the daemon has files open.
+    // The order matters: bound in one pattern, the last is dropped first, and the daemon has files open.
     Some((file_system, TestDaemon::start(settings)))
 }
 
-/// Lets `operation` fail in the middle of uploads long and short, with their length and in chunks, and asserts that
-/// each is refused with the right status and leaves nothing.
+/// Makes `operation` fail in the middle of uploads long and short, with their length and in chunks, and asserts
+/// that each is refused with the right status and leaves nothing.
 fn assert_fails(
     (daemon, file_system): (&TestDaemon, &FaultyFs),
     operation: Operation,
@@ -71,8 +72,8 @@ fn assert_fails(
                 } else {
                     put(daemon.data(), "/file", &content)
                 };
-                // What write-back failed with and fsync(2) doesn't report is ENOSPC or else EIO: filemap_check_errors
-                // in mm/filemap.c, 6.18.
+                // An error of write-back that fsync(2) doesn't report becomes ENOSPC or else EIO
+                // (filemap_check_errors in mm/filemap.c, 6.18).
                 let is_hidden = file_system.caching() == Caching::Back && errno == Errno::EDQUOT;
                 let is_right = response.status == status || is_hidden && response.status == 500;
                 assert!(is_right, "{context}: {} {}", response.status, response.text());
@@ -87,7 +88,7 @@ fn assert_fails(
             }
         }
     }
-    // Nothing of it is left in the daemon either.
+    // The daemon holds nothing of it either.
     assert_eq!(
         put(daemon.data(), "/other", b"other").status,
         if operation == Operation::Create { 201 } else { 204 }
@@ -131,7 +132,7 @@ fn writes_that_fail_in_the_middle_and_at_the_end_fail_the_upload() {
     assert_fails((&daemon, &file_system), Operation::Write, SHORT_BYTES - 1, &[SHORT_BYTES]);
 }
 
-/// Told by each write, whatever the file system caches otherwise.
+/// Each write tells the error, whatever the file system caches otherwise.
 #[test]
 fn writes_past_the_page_cache_that_fail_fail_the_upload() {
     for caching in [Caching::Through, Caching::Back] {
@@ -153,7 +154,7 @@ fn writes_past_the_page_cache_that_fail_fail_the_upload() {
 fn writing_back_that_fails_fails_the_upload() {
     let Some((file_system, daemon)) = start(Caching::Back, Durability::Fsync) else { return };
     put(daemon.data(), "/other", b"other");
-    // Long ones are told on the way, short ones by the sync.
+    // Long uploads are told on the way, short ones by the sync.
     assert_fails((&daemon, &file_system), Operation::Write, 0, &[SHORT_BYTES, LONG_BYTES]);
     assert_fails((&daemon, &file_system), Operation::Write, LONG_BYTES / 2, &[LONG_BYTES]);
 }
@@ -186,7 +187,7 @@ fn a_sync_of_the_directory_that_fails_is_no_success() {
     }
 }
 
-/// What is synced needs nothing of close(2); what isn't was promised to be in memory alone.
+/// A synced file needs nothing of close(2), and any other was promised to be in memory alone.
 #[test]
 fn a_close_that_fails_takes_nothing_back() {
     for durability in [Durability::Fsync, Durability::None] {
@@ -204,7 +205,7 @@ fn a_quota_is_told_before_the_body() {
     let Some((file_system, daemon)) = start(Caching::Through, Durability::Fsync) else { return };
     for (errno, status) in ERRORS {
         file_system.fail(Operation::Allocate, errno, 0);
-        // And no byte of it is written.
+        // No byte of the body is written.
         file_system.fail(Operation::Write, Errno::EBADF, 0);
         assert_eq!(put(daemon.data(), "/file", &vec![b'x'; LONG_BYTES]).status, status, "{errno:?}");
         file_system.heal();
@@ -216,7 +217,7 @@ fn a_quota_is_told_before_the_body() {
     assert_eq!(put(daemon.data(), "/file", &vec![b'x'; LONG_BYTES]).status, 204);
 }
 
-/// Its beginning has to be read again for the digest, and can't be.
+/// The beginning has to be read again for the digest, and can't be.
 #[test]
 fn an_upload_whose_beginning_cannot_be_read_is_not_published() {
     let Some((file_system, daemon)) = start(Caching::Through, Durability::Fsync) else { return };
@@ -234,12 +235,12 @@ fn an_upload_whose_beginning_cannot_be_read_is_not_published() {
     file_system.heal();
     assert_eq!(response.status, 500, "{}", response.text());
     assert_eq!(content_of(&file_system, "file"), b"before");
-    // What can't be read is of no use to anybody.
+    // A partial that can't be read is of no use to anybody.
     assert_eq!(put_rest(daemon.data(), "/file", &content, 0).status, 204);
     assert!(content_of(&file_system, "file") == content);
 }
 
-/// It has its name, but isn't safe yet: whoever asks is told when it is.
+/// The upload has its name, but isn't safe yet: a client that asks is told when it is.
 #[test]
 fn an_upload_is_known_while_its_name_is_synced() {
     let Some((file_system, daemon)) = start(Caching::Through, Durability::Fsync) else { return };
@@ -259,11 +260,11 @@ fn an_upload_is_known_while_its_name_is_synced() {
     assert_eq!(creator.response_to("PATCH").status, 201);
 }
 
-/// Each of a few bytes, in as few writes as if they were long.
+/// Chunks of a few bytes are written in as few writes as long ones.
 #[test]
 fn short_chunks_are_written_together() {
     const CHUNK_BYTES: usize = 3;
-    // Of eight bytes with their framing.
+    // The chunks have eight bytes with their framing.
     const CHUNKS: usize = 100_000;
     let Some((file_system, daemon)) = start(Caching::Through, Durability::Fsync) else { return };
     let content = Random::seeded().bytes(CHUNKS * CHUNK_BYTES);
@@ -273,12 +274,12 @@ fn short_chunks_are_written_together() {
     let response = exchange(&stream, head.as_bytes(), &chunked(&content, CHUNK_BYTES)).unwrap();
     assert_eq!(response.status, 204, "{}", response.text());
     assert!(content_of(&file_system, "file") == content);
-    // One for each turn of a disk thread, of which there may be many for what trickles in.
+    // There is one write for each turn of a disk thread, of which there may be many for a body that trickles in.
     let writes = file_system.writes() - before;
     assert!(writes < CHUNKS / 50, "{writes} writes for {CHUNKS} chunks");
 }
 
-/// Of every length around the one up to which they are gathered.
+/// The chunks have every length around the one up to which they are gathered.
 #[test]
 fn chunks_long_and_short_keep_their_order() {
     const GATHERED_BYTES: usize = 16 << 10;
@@ -304,7 +305,7 @@ fn chunks_long_and_short_keep_their_order() {
     assert!(content_of(&file_system, "file") == content);
 }
 
-/// Of a digest in lower-case hex.
+/// Encodes a digest that is given in lower-case hex.
 fn base64(hex: &str) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let bytes: Vec<u8> =

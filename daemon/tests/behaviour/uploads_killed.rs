@@ -1,4 +1,4 @@
-//! The daemon is killed in the middle of uploads, and started again on what it left.
+//! Tests in which the daemon is killed in the middle of uploads, and started again on its remains.
 
 use std::collections::HashMap;
 use std::io::{Result, Write};
@@ -14,29 +14,29 @@ use crate::harness::uploads::{
 };
 use crate::harness::{Fixture, Process, Random, Response, driver_names, get, sha256, wait_until};
 
-/// Times that the daemon is killed.
+/// The number of times that the daemon is killed.
 const KILLS: usize = 20;
 
-/// Length of the upload in whose middle that happens.
+/// The length of the upload in whose middle that happens, in bytes.
 const UPLOAD_BYTES: usize = 12 << 20;
 
-/// Longest of the small uploads beside it.
+/// The longest of the small uploads beside it, in bytes.
 const SMALL_BYTES_MAX: usize = 200_000;
 
-/// Most of them between two kills.
+/// The most small uploads between two kills.
 const SMALL_MAX: usize = 300;
 
-/// `--direct-bytes-min`: all through the page cache, or all but the small ones past it.
+/// The values of `--direct-bytes-min`: all through the page cache, or all but the small ones past it.
 const CACHED: &str = "0";
 const DIRECT: &str = "1MiB";
 
-/// Most bytes that the daemon has received and not yet written.
+/// The most bytes that the daemon has received and not yet written.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Longest time between the last byte's arrival and a kill, in microseconds: by then it is published.
+/// The longest time between the last byte's arrival and a kill, in microseconds: by then the upload is published.
 const END_US_MAX: usize = 40_000;
 
-/// Names, and the digests of what they were acknowledged to be.
+/// The names, and the digests of their acknowledged contents.
 type Acknowledged = HashMap<String, String>;
 
 fn start(root: &Path, driver: &str, direct_bytes_min: &str) -> Process {
@@ -69,7 +69,8 @@ fn is_acknowledged(answer: &Result<Response>) -> bool {
     })
 }
 
-/// Uploads one small file after the other until the daemon is gone or there are many; those that were acknowledged.
+/// Uploads one small file after the other until the daemon is gone or there are many; returns the acknowledged
+/// ones.
 fn upload_small(address: SocketAddr, round: usize, mut random: Random) -> Acknowledged {
     let mut acknowledged = Acknowledged::new();
     for number in 0..SMALL_MAX {
@@ -83,8 +84,8 @@ fn upload_small(address: SocketAddr, round: usize, mut random: Random) -> Acknow
     acknowledged
 }
 
-/// Uploads `content` to `name`, in pieces of any size, and kills the daemon when `point` bytes are sent: at once or
-/// when they are written, and if they are all a while later, in which they may be published and answered.
+/// Uploads `content` to `name`, in pieces of any size, and kills the daemon when `point` bytes are sent: at once,
+/// or when they are written; if they are all, a while later, in which the upload may be published and answered.
 fn upload_and_kill(
     (process, root): (&mut Process, &Path),
     (name, content): (&str, &[u8]),
@@ -104,15 +105,15 @@ fn upload_and_kill(
         wait_until_written(root, point);
     }
     if point == content.len() {
-        // Not a wait for something: the moment itself is what is drawn.
+        // This is no wait for something: the moment itself is random.
         std::thread::park_timeout(Duration::from_micros(random.below(END_US_MAX) as u64));
     }
     kill(process);
     read_response(&stream)
 }
 
-/// Waits until of an upload so much is in its partial, but for what the daemon may hold in its buffer, or until it is
-/// published, and what others left is all there is.
+/// Waits until `bytes` of an upload are in its partial, except those that the daemon may hold in its buffer, or
+/// until it is published, and only partials of others are left.
 fn wait_until_written(root: &Path, bytes: usize) {
     wait_until("the bytes to be written", || {
         let written = longest_partial(root);
@@ -120,7 +121,7 @@ fn wait_until_written(root: &Path, bytes: usize) {
     });
 }
 
-/// Goes on with an upload of which `arrived` bytes were on the disk after the kill, if they weren't another one's.
+/// Continues an upload of which `arrived` bytes were on the disk after the kill, if they weren't another one's.
 fn go_on(address: SocketAddr, name: &str, content: &[u8], arrived: usize) {
     let path = format!("/{name}");
     let offset = offset_of(address, &path, content.len());
@@ -152,7 +153,7 @@ fn kill_at_any_moment(direct_bytes_min: &str, kills: usize) {
     let mut acknowledged = Acknowledged::new();
     let mut process = start(root, drivers[0], direct_bytes_min);
     for round in 0..kills {
-        // Every other one replaces; every fourth is killed about its end.
+        // Every other upload replaces a file; every fourth is killed about its end.
         let name = if round % 2 == 0 { format!("new{round}") } else { "replaced".to_owned() };
         let point = if round % 4 == 3 { UPLOAD_BYTES } else { random.below(UPLOAD_BYTES) };
         let context = format!("{name}, killed at {point}");
@@ -170,7 +171,7 @@ fn kill_at_any_moment(direct_bytes_min: &str, kills: usize) {
         let (found, arrived) = (digest_of(&root.join(&name)), longest_partial(root));
         assert!(found == former || found.as_ref() == Some(&new), "{context}: neither old nor new");
         if found.as_ref() == Some(&new) {
-            // Published, if nobody was told so.
+            // The upload is published, though nobody was told so.
             acknowledged.insert(name.clone(), new.clone());
         }
         process = start(root, drivers[round % drivers.len()], direct_bytes_min);
@@ -223,7 +224,7 @@ fn kill_again_and_again(direct_bytes_min: &str) {
     assert_eq!(partials(root), [] as [PathBuf; 0]);
 }
 
-/// A plain PUT too, of which less than a MiB is there: it can't be known whether its client comes back.
+/// A plain PUT of which less than a MiB has come is kept too: it can't be known whether its client comes back.
 #[test]
 fn the_first_bytes_of_a_long_one_are_continued() {
     const WRITTEN_BYTES: usize = 300_000;

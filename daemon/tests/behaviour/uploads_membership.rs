@@ -1,4 +1,5 @@
-//! What an upload has of its directory, and of the file that it replaces: the same as what a program leaves there.
+//! Tests of the properties that an upload gets from its directory, and from the file that it replaces: the same as
+//! those of a file that a program leaves there.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -14,10 +15,10 @@ use crate::harness::{
     send, wait_until,
 };
 
-/// Bytes of an image: the least that mkfs.xfs takes is 300 MiB.
+/// The bytes of an image: the least that mkfs.xfs takes is 300 MiB.
 const IMAGE_BYTES: u64 = 320 << 20;
 
-/// Groups and a user that nobody needs to have.
+/// Groups and a user that need not exist on the host.
 const GROUP: u32 = 54_321;
 const OTHER_GROUP: u32 = 54_322;
 const USER: u32 = 54_323;
@@ -25,7 +26,7 @@ const USER: u32 = 54_323;
 const ACCESS: &str = "system.posix_acl_access";
 const DEFAULT: &str = "system.posix_acl_default";
 
-/// A list: tag, permissions, id.
+/// Encodes a list of tag, permissions and id.
 fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     let mut bytes = 2_u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in entries {
@@ -35,13 +36,13 @@ fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     bytes
 }
 
-/// `u::rwx,u:USER:r-x,g::r-x,g:OTHER_GROUP:rwx,m::rwx,o::---`
+/// Makes the list `u::rwx,u:USER:r-x,g::r-x,g:OTHER_GROUP:rwx,m::rwx,o::---`.
 fn shared_list() -> Vec<u8> {
     let none = u32::MAX;
     acl(&[(1, 7, none), (2, 5, USER), (4, 5, none), (8, 7, OTHER_GROUP), (0x10, 7, none), (0x20, 0, none)])
 }
 
-/// `u::rw-,u:USER:r--,g::r--,m::r--,o::---`
+/// Makes the list `u::rw-,u:USER:r--,g::r--,m::r--,o::---`.
 fn own_list() -> Vec<u8> {
     let none = u32::MAX;
     acl(&[(1, 6, none), (2, 4, USER), (4, 4, none), (0x10, 4, none), (0x20, 0, none)])
@@ -58,7 +59,7 @@ fn set_attribute(path: &Path, name: &str, value: &[u8]) {
     setxattr(path, name, value, XattrFlags::empty()).unwrap();
 }
 
-/// Owner, group, mode and list of a file.
+/// Returns owner, group, mode and list of a file.
 fn facts(path: &Path) -> (u32, u32, u32, Option<Vec<u8>>) {
     let stat = fs::metadata(path).unwrap();
     (stat.uid(), stat.gid(), stat.mode() & 0o7777, attribute(path, ACCESS))
@@ -73,7 +74,7 @@ fn make_directory(path: &Path, group: u32, mode: u32, default: Option<&[u8]>) {
     }
 }
 
-/// File systems that keep groups and lists, those of them that this host has.
+/// Mounts file systems that keep groups and lists, as far as this host has them.
 fn file_systems() -> Vec<(&'static str, Mountpoint)> {
     let images = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let of_image = |kind: &'static str, options: &str, make: fn(&Path, u64) -> Result<(), String>| {
@@ -130,7 +131,7 @@ fn go_on(daemon: &TestDaemon, method: &str, path: &str, fields: &str) {
     });
 }
 
-/// Uploads in each way, and what a program leaves in the same directory.
+/// Uploads in each way, and compares with the file that a program leaves in the same directory.
 fn assert_like_a_program(daemon: &TestDaemon, root: &Path, directory: &str, name: &str) {
     fs::write(root.join(directory).join("program"), b"x").unwrap();
     let expected = facts(&root.join(directory).join("program"));
@@ -170,7 +171,7 @@ fn a_new_file_is_a_member_of_its_directory() {
     });
 }
 
-/// The daemon's own directory lies in the root and inherits what that has; what is uploaded elsewhere must not.
+/// The daemon's own directory lies in the root and inherits its properties; uploads to other directories must not.
 #[test]
 fn what_the_root_shares_stays_there() {
     for (kind, mountpoint) in file_systems() {
@@ -239,7 +240,7 @@ fn a_replaced_file_keeps_what_a_writer_would_leave() {
     });
 }
 
-/// A directory that everybody may enter, and in it the program and a root with a directory that shares GROUP.
+/// A directory that everybody may enter, which holds the program and a root with a directory that shares GROUP.
 struct Shared {
     _directory: tempfile::TempDir,
     program: PathBuf,
@@ -261,7 +262,8 @@ impl Shared {
         self.root.join("shared")
     }
 
-    /// The daemon as a user that isn't in the directory's group; None, with a line that says so, where that can't be.
+    /// Starts the daemon as a user that isn't in the directory's group; None, with a line that says so, where that
+    /// can't be.
     fn start(&self, wrapper: &[&str]) -> Option<Process> {
         let wrapped = || {
             let mut command = Command::new("setpriv");
@@ -283,7 +285,8 @@ impl Shared {
     }
 }
 
-/// What it creates there belongs to the group all the same, but it may not give a file to another one.
+/// The files that the daemon creates there belong to the group all the same, but it may not give a file to another
+/// one.
 #[test]
 fn what_is_not_permitted_is_left_and_said_once() {
     let shared = Shared::new();
@@ -298,7 +301,7 @@ fn what_is_not_permitted_is_left_and_said_once() {
         chown(&path, Some(0), Some(OTHER_GROUP)).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o664)).unwrap();
         assert_eq!(put(process.data(), &format!("/shared/file-{number}"), "", b"after").status, 204);
-        // The directory's group isn't the one that was meant: it gets what everybody gets.
+        // The group isn't the one that was meant, so it gets everybody's permissions.
         let (owner, group, mode, _) = facts(&path);
         assert_eq!((owner, group, mode), (USER, GROUP, 0o644));
     }
@@ -308,7 +311,8 @@ fn what_is_not_permitted_is_left_and_said_once() {
     assert_eq!(said, 1);
 }
 
-/// As in the unit, where `PrivateUsers=yes` leaves the daemon without a number for any other group or user.
+/// The case is that of the unit, where `PrivateUsers=yes` leaves the daemon without a number for any other group
+/// or user.
 #[test]
 fn groups_without_a_number_are_shared_as_well() {
     let shared = Shared::new();
@@ -320,7 +324,7 @@ fn groups_without_a_number_are_shared_as_well() {
     let (_, group, mode, acl) = facts(&shared.directory().join("program"));
     assert_eq!(facts(&shared.directory().join("file")), (USER, group, mode, acl.clone()));
     assert!(group == GROUP && acl.is_some() == list.is_ok());
-    // And once more, over what was uploaded.
+    // The uploaded file is replaced by another upload.
     assert_eq!(put(process.data(), "/shared/file", "", b"after").status, 204);
     assert_eq!(facts(&shared.directory().join("file")), (USER, group, mode, acl));
 }

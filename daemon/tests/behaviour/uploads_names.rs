@@ -1,4 +1,4 @@
-//! Which names take an upload, in which state of theirs, and how they are given up.
+//! Tests of the names that take an upload, in which state, and how uploads are given up.
 
 use std::os::unix::fs::symlink;
 use std::time::Duration;
@@ -27,7 +27,7 @@ const CONDITIONS: &[(&str, bool, bool)] = &[
     ("If-Unmodified-Since: AFTER\r\n", true, false),
     ("If-Unmodified-Since: BEFORE\r\n", false, false),
     ("If-Unmodified-Since: yesterday\r\n", true, true),
-    // For reads alone (RFC 9110 13.1.3).
+    // The condition is for reads alone (RFC 9110 13.1.3).
     ("If-Modified-Since: AFTER\r\n", true, true),
     // The order of RFC 9110 13.2.2.
     ("If-Match: ETAG\r\nIf-Unmodified-Since: BEFORE\r\n", true, false),
@@ -48,7 +48,7 @@ struct State {
     modified: String,
 }
 
-/// Uploads the file anew: only what is known to be the daemon's own has a strong tag at once.
+/// Uploads the file anew: only a file known to be the daemon's own has a strong tag at once.
 fn reset(daemon: &TestDaemon) -> State {
     assert!(put(daemon.data(), "/file", "", b"content").status < 300);
     let seen = get(daemon.data(), "/file", "");
@@ -116,7 +116,7 @@ fn conditions_decide_about_a_delete() {
     });
 }
 
-/// The state is looked at before the body and again when the file gets its name.
+/// The state is checked before the body and again when the file gets its name.
 #[test]
 fn a_condition_that_fails_while_the_body_comes_is_412() {
     each_daemon(|daemon, fixture| {
@@ -134,7 +134,7 @@ fn a_condition_that_fails_while_the_body_comes_is_412() {
             let response = late.response_to("PUT");
             assert_eq!((response.status, response.problem().as_str()), (412, UNFIT), "{path}");
             assert_eq!(get(daemon.data(), path, "").text(), "quick");
-            // Its body has been taken, so the connection is as good as before.
+            // The body has been taken, so the connection can be used as before.
             late.send(request_text("GET", path, ""));
             assert_eq!(late.response_to("GET").text(), "quick");
         }
@@ -194,7 +194,7 @@ fn directories_on_the_way_are_created_only_if_that_is_wanted() {
                     assert_eq!(response.problem(), "the directory of the destination does not exist");
                     assert!(!fixture.path().join("new").exists());
                 }
-                // Not through a file, nor for a removal.
+                // The way may not lead through a file, and a removal makes no directories.
                 assert_eq!(put(daemon.data(), "/file/below", "", b"x").status, 409);
                 assert_eq!(request(daemon.data(), "DELETE", "/other/file", "").status, 404);
                 assert!(!fixture.path().join("other").exists());
@@ -261,7 +261,7 @@ fn reserved_names_are_nobodys() {
         }
         assert_eq!(std::fs::read(fixture.path().join(".streamd-uploads/file")).unwrap(), b"content");
         assert!(!fixture.path().join("sub/.streamd-uploads").exists());
-        // A file with the name of an upload, and no upload.
+        // This is a file with the name of an upload, and no upload.
         fixture.write(&format!(".streamd-uploads/{ID}"), b"content");
         let path = format!("/.streamd-uploads/{ID}");
         for method in ["GET", "HEAD", "DELETE"] {
@@ -306,7 +306,7 @@ fn deleted_files_are_gone_at_once() {
             assert_eq!(response.status, 404, "{path}");
             response.problem();
         }
-        // RFC 9110 9.3.5: a body has no meaning, and the next request begins after it.
+        // The body of a DELETE has no meaning, and the next request begins after it (RFC 9110 9.3.5).
         fixture.write("file", b"content");
         let mut connection = Connection::open(daemon.data());
         connection.send(request_text("DELETE", "/file", "Content-Length: 5\r\n") + "hello");
@@ -331,7 +331,7 @@ fn a_link_is_replaced_and_what_it_led_to_stays() {
         for name in ["inside", "outside", "nowhere", "directory", "loop"] {
             let path = format!("/{name}");
             let response = put(daemon.data(), &path, "If-None-Match: *\r\n", b"new");
-            // Something has the name, if only a link that leads nowhere.
+            // The name is taken, if only by a link that leads nowhere.
             assert_eq!(response.status, 412, "{path}");
             assert_eq!(put(daemon.data(), &path, "", b"new").status, 204, "{path}");
             assert!(!fixture.path().join(name).is_symlink(), "{path}");

@@ -1,5 +1,5 @@
-//! Parts of different uploads are never joined: a part goes on with what its sender can prove to have begun, or with
-//! what nobody else can have.
+//! Tests that parts of different uploads are never joined: a part continues the upload that its sender can prove
+//! to have begun, or one that nobody else can have.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn each_daemon(test: impl Fn(&TestDaemon, &Fixture) + Sync) {
     each_uploading(|settings| Settings { cache_valid_ms: 0, ..settings }, test);
 }
 
-/// PUT of bytes `from..to` of a file of 100 bytes that are all `byte`.
+/// Sends a PUT of bytes `from..to` of a file of 100 bytes that are all `byte`.
 fn part_of(daemon: &TestDaemon, path: &str, byte: u8, from: usize, to: usize, fields: &str) -> Response {
     let fields = format!("Content-Range: bytes {from}-{}/100\r\n{fields}", to - 1);
     put(daemon.data(), path, &fields, &vec![byte; to - from])
@@ -38,7 +38,7 @@ fn assert_unproved(response: &Response) {
     for remedy in ["Upload-Id", "Repr-Digest", "byte 0"] {
         assert!(detail.contains(remedy), "{detail}");
     }
-    // Whoever obeyed it would go on with another client's.
+    // A client that followed an offset would continue another client's upload.
     assert_eq!(response.field("Upload-Offset"), None);
 }
 
@@ -54,7 +54,7 @@ fn two_clients_parts_are_not_joined() {
             assert_unproved(&part(daemon, byte, 50, 100));
         }
         assert_eq!(get(daemon.data(), "/file", "").status, 404);
-        // With its id each comes to its own.
+        // With its id each part comes to its own upload.
         for (begun, byte, status) in [(a, b'A', 201), (b, b'B', 204)] {
             let id = id_of(&begun);
             let location = begun.field("Location").unwrap();
@@ -65,7 +65,7 @@ fn two_clients_parts_are_not_joined() {
             assert_eq!((next.status, id_of(&next)), (202, id.clone()));
             assert_eq!(part_of(daemon, "/file", byte, 70, 100, &id).status, status);
             assert_content(fixture.path(), "/file", byte);
-            // Whoever lost the answer is told.
+            // A client that lost the answer is told.
             let again = part_of(daemon, "/file", byte, 70, 100, &id);
             assert_eq!((again.status, again.problem_kind().as_str()), (410, "completed-upload"));
         }
@@ -75,7 +75,7 @@ fn two_clients_parts_are_not_joined() {
 
 #[test]
 fn the_digest_of_the_whole_proves_it_too() {
-    // sha256sum of a hundred times A, and of a hundred times B.
+    // The digests are the sha256sum of a hundred times A, and of a hundred times B.
     const DIGESTS: [(u8, &str); 2] = [
         (b'A', "sha-256=:2CxqoTOg/CWwh/Rq1+0qMEJ3LmEuAVVx5hdT/1W6bag=:"),
         (b'B', "sha-256=:z759LbLz3N7HwnmfC3xhHlvfwUWnY5UW6OweUaZccKw=:"),
@@ -118,31 +118,31 @@ fn what_a_broken_put_left_is_its_clients_while_that_is_alone() {
         cut_short(daemon, fixture.path(), &a, 2 * MIB);
         assert_eq!(go_on(&a).status, 201);
         assert!(get(daemon.data(), "/file", "").body == a);
-        // Of two nobody is told whose it is, also where one has begun and brought nothing.
+        // Where there are two uploads no client is told whose one is, even if the other has brought nothing.
         cut_short(daemon, fixture.path(), &a, 2 * MIB);
         cut_short(daemon, fixture.path(), &b, 2 * MIB);
         assert_unproved(&go_on(&a));
         assert!(get(daemon.data(), "/file", "").body == a);
-        // Whoever sends all of it needs nothing of that.
+        // A client that sends the whole file needs no proof.
         assert_eq!(put(daemon.data(), "/file", "", &b).status, 204);
         assert!(get(daemon.data(), "/file", "").body == b);
     });
 }
 
-/// An upload whose first part is refused, since it isn't what it is said to be.
+/// Begins an upload whose first part is refused, since its digest is wrong.
 fn assert_begins_with_refusal(daemon: &TestDaemon, path: &str) {
     let wrong = "Content-Digest: crc32c=:AAAAAA==:\r\n";
     assert_eq!(part_of(daemon, path, b'A', 0, 50, wrong).status, 400);
 }
 
-/// An upload that is begun and removed.
+/// Begins an upload and removes it.
 fn assert_removed(daemon: &TestDaemon, path: &str) {
     let begun = part_of(daemon, path, b'A', 0, 50, "");
     let location = begun.field("Location").unwrap();
     assert_eq!(send(daemon.data(), "DELETE", location, "", b"").status, 204);
 }
 
-/// The name of a file whose upload ends, and how.
+/// The name of a file whose upload ends, and the function that ends it.
 type Ended<'t> = (&'t str, &'t dyn Fn(&str));
 
 #[test]
@@ -177,7 +177,7 @@ fn a_client_that_does_not_know_that_its_upload_ended_joins_no_other() {
             assert_eq!(part_of(daemon, path, b'B', 50, 100, &id).status, 201, "{path}");
             assert_content(fixture.path(), path, b'B');
         }
-        // Refused since another one is at it.
+        // The upload is refused since another one is writing.
         let mut writer = Connection::open(daemon.data());
         let text = put_text("/busy", "Content-Range: bytes 0-49/100\r\n", &[b'B'; 50]);
         writer.send(&text[..text.len() - 1]);
@@ -191,7 +191,7 @@ fn a_client_that_does_not_know_that_its_upload_ended_joins_no_other() {
     });
 }
 
-/// Whoever asks where to go on may be the client of an upload that has ended: what the answer says would be another's.
+/// A client that asks where to go on may be that of an upload that has ended: the offset would be another's.
 #[test]
 fn whose_upload_ended_is_not_told_where_another_goes_on() {
     each_daemon(|daemon, fixture| {
@@ -216,7 +216,7 @@ fn whose_upload_ended_is_not_told_where_another_goes_on() {
             assert_eq!(part_of(daemon, path, b'B', 30, 100, &id).status, 201, "{path}");
             assert_content(fixture.path(), path, b'B');
         }
-        // Who is alone is told.
+        // A client that is alone is told.
         assert_eq!(part(daemon, b'A', 0, 50).status, 202);
         let asked = put(daemon.data(), "/file", "Content-Range: bytes */100\r\n", b"");
         assert_eq!((asked.status, asked.field("Upload-Offset")), (409, Some("50")));
@@ -233,7 +233,7 @@ fn a_client_that_is_alone_needs_no_proof() {
             assert_eq!(part(daemon, byte, 50, 70).status, 202);
             assert_eq!(part(daemon, byte, 70, 100).status / 100, 2);
             assert_content(fixture.path(), "/file", byte);
-            // The same file sent whole in between is nobody's that goes on.
+            // A file that is sent whole in between is no upload that can be continued.
             assert_eq!(put(daemon.data(), "/file", "", &[b'W'; 100]).status, 204);
         }
         assert!(partials(fixture.path()).is_empty());
@@ -302,13 +302,13 @@ fn two_daemons_on_one_root_join_nothing() {
         for daemon in [&first, &second] {
             assert_unproved(&part(daemon, b'A', 50, 100));
         }
-        // Its daemon goes.
+        // The daemon of the first upload stops.
         drop(first);
         assert_unproved(&part(&second, b'A', 50, 100));
         assert_eq!(part_of(&second, "/file", b'A', 50, 100, &a).status, 201, "{driver:?}");
         assert_content(fixture.path(), "/file", b'A');
         let third = start();
-        // What another daemon completes is gone for this one, whoever goes on with it.
+        // An upload that another daemon completes is gone for this one, whoever continues it.
         for (path, says_id) in [("/with", true), ("/without", false)] {
             let id = id_of(&part_of(&second, path, b'A', 0, 50, ""));
             assert_eq!(part_of(&third, path, b'A', 50, 100, &id).status, 201, "{driver:?}");

@@ -1,4 +1,4 @@
-//! Uploads to one name at once, and downloads of it meanwhile.
+//! Tests of uploads to one name at once, and of downloads of it meanwhile.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -12,12 +12,12 @@ use crate::harness::{Connection, Fixture, Random, TestDaemon, drivers, get, put_
 
 const PAIRS: usize = 50;
 
-/// The race is for the name: a disk in it would only slow it down.
+/// Starts a daemon without durability: the race is for the name, and a disk would only slow it down.
 fn start(driver: DriverChoice, fixture: &Fixture) -> TestDaemon {
     TestDaemon::start(Settings { driver, durability: Durability::None, ..taking_uploads(fixture.path()) })
 }
 
-/// Longest of the uploads that race: some buffers' worth, so that they take turns on the way.
+/// The longest of the uploads that race, in bytes: some buffers' worth, so that they take turns on the way.
 const RACING_BYTES_MAX: usize = 1 << 20;
 
 #[test]
@@ -92,7 +92,7 @@ fn of_many_that_create_one_does() {
     }
 }
 
-/// Downloads `/file` again and again on one connection until told to stop; how often.
+/// Downloads `/file` again and again on one connection until told to stop; returns how often.
 fn download(address: SocketAddr, whole: &HashSet<String>, is_over: &AtomicBool, fields: &str) -> usize {
     let mut connection = Connection::open(address);
     let mut count = 0;
@@ -106,7 +106,8 @@ fn download(address: SocketAddr, whole: &HashSet<String>, is_over: &AtomicBool, 
     count
 }
 
-/// Of both sizes: answered from the daemon's memory, and sent from the file with much left to be sent.
+/// The file has two sizes: one is answered from the daemon's memory, the other sent from the file with much left
+/// to be sent.
 #[test]
 fn a_download_is_of_the_old_or_the_new_file_and_never_of_both() {
     const REPLACEMENTS: usize = 40;
@@ -116,7 +117,7 @@ fn a_download_is_of_the_old_or_the_new_file_and_never_of_both() {
             let fixture = Fixture::new();
             let daemon = start(driver, &fixture);
             let address = daemon.data();
-            // One longer, and two that only their content tells apart.
+            // One body is longer, and two differ only in their content.
             let bodies = [length, length, length + 1].map(|length| random.bytes(length));
             let whole: HashSet<String> = bodies.iter().map(|body| sha256(body)).collect();
             assert_eq!(put(address, "/file", &bodies[0]).status, 201);
@@ -128,7 +129,7 @@ fn a_download_is_of_the_old_or_the_new_file_and_never_of_both() {
                         count.fetch_add(download(address, whole, is_over, fields), Ordering::Relaxed)
                     });
                 }
-                // Stops the others where an assertion fails, too.
+                // This stops the others also where an assertion fails.
                 let _stop = Stop(&is_over);
                 for replacement in 1..=REPLACEMENTS {
                     assert_eq!(put(address, "/file", &bodies[replacement % 3]).status, 204, "{driver:?}");
@@ -139,7 +140,8 @@ fn a_download_is_of_the_old_or_the_new_file_and_never_of_both() {
     }
 }
 
-/// Also where somebody had asked between the new name and the answer, when not all was known of the file.
+/// The rule holds also where a client had asked between the new name and the answer, when not all was known of the
+/// file.
 #[test]
 fn the_tag_of_the_answer_is_that_of_whoever_asks_after_it() {
     const UPLOADS: usize = 40;
@@ -196,7 +198,7 @@ fn whoever_asks_after_the_answer_gets_the_new_file_from_every_worker() {
         // The kernel spreads them over the workers; each asks so often that its worker knows the file.
         let mut readers: Vec<_> = (0..CONNECTIONS).map(|_| Connection::open(address)).collect();
         for round in 0..30_u8 {
-            // Of one length and, mostly, of one second.
+            // The contents have one length and, mostly, one second.
             let body = [round; 3000];
             assert!([201, 204].contains(&put(address, "/file", &body).status), "{driver:?}");
             for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! Uploads that are gone on with by `Content-Range`: PUT of a part says which bytes it brings.
+//! Tests of uploads that are continued by `Content-Range`: PUT of a part says which bytes it brings.
 
 use streamd::config::Settings;
 
@@ -11,7 +11,7 @@ fn each_daemon(test: impl Fn(&TestDaemon, &Fixture) + Sync) {
     each_uploading(|settings| settings, test);
 }
 
-/// PUT of `content[from..to]` as what it is.
+/// Sends a PUT of `content[from..to]` with its range.
 fn put_part(daemon: &TestDaemon, path: &str, content: &[u8], from: usize, to: usize) -> Response {
     let range = format!("Content-Range: bytes {from}-{}/{}\r\n", to - 1, content.len());
     put(daemon.data(), path, &range, &content[from..to])
@@ -29,7 +29,7 @@ fn assert_goes_on_at(response: &Response, expected: usize, provided: usize) {
     );
 }
 
-/// The id of the upload that was begun.
+/// Returns the id of the upload that was begun.
 fn id_of(begun: &Response) -> String {
     begun.field("Upload-Id").unwrap().to_owned()
 }
@@ -44,11 +44,11 @@ fn cut_short_with(daemon: &TestDaemon, path: &str, fields: &str, content: &[u8],
     let text = put_text(path, fields, content);
     connection.send(&text[..text.len() - content.len() + count]);
     connection.finish();
-    // Without an answer, or with one that nobody waits for.
+    // There is no answer, or one that nobody waits for.
     let _ = connection.receive_what_comes();
     let length = content.len();
     wait_until("the upload to be kept", || {
-        // Nothing of it is taken: more than one byte is there.
+        // Nothing of this part is taken: more than one byte has come.
         let response = put(daemon.data(), path, &format!("Content-Range: bytes 1-1/{length}\r\n"), b"x");
         assert_eq!(response.status, 409, "{}", response.text());
         response.field("Upload-Offset").is_some_and(|offset| offset == count.to_string())
@@ -68,7 +68,7 @@ fn parts_one_after_the_other_become_the_file() {
                 assert_eq!(response.status, 202, "{path} {from}");
                 assert_eq!(response.field("Upload-Offset"), Some(to.to_string().as_str()), "{path}");
                 assert_eq!(response.field("ETag"), None, "of which file?");
-                // What is told is what is published (not a byte of it is).
+                // The answer has the tag of the published file, though no byte of it is sent.
                 let head = request(daemon.data(), "HEAD", path, "");
                 match before {
                     None => assert_eq!(head.status, 404),
@@ -111,7 +111,7 @@ fn an_upload_that_was_cut_short_is_gone_on_with() {
             assert!(partials(fixture.path()).is_empty());
             assert_eq!(put(daemon.data(), "/file", "", b"content").status, 204);
         }
-        // What went on is cut short again, whatever it brought.
+        // The continued upload is cut short again, whatever it brought.
         cut_short(daemon, "/file", &content, 2 * MIB);
         let mut connection = Connection::open(daemon.data());
         let range = format!("Content-Range: bytes {}-{}/{}\r\n", 2 * MIB, content.len() - 1, content.len());
@@ -156,9 +156,9 @@ fn the_first_byte_starts_anew() {
         let other = pattern(2_000).into_iter().rev().collect::<Vec<u8>>();
         let begun = put_part(daemon, "/file", &other, 0, 500);
         assert_eq!(begun.status, 202);
-        // What was there before may be another client's.
+        // The former upload may be another client's.
         assert_eq!(partials(fixture.path()).len(), 2);
-        // What this one has is given up.
+        // This client's own upload is given up.
         let again = format!("Upload-Id: {}\r\nContent-Range: bytes 0-699/2000\r\n", id_of(&begun));
         let begun = put(daemon.data(), "/file", &again, &other[..700]);
         assert_eq!((begun.status, partials(fixture.path()).len()), (202, 2));
@@ -209,8 +209,8 @@ fn conditions_hold_for_the_file_and_not_for_the_part() {
     });
 }
 
-/// What the first part wants holds until the rename, though the last one doesn't say it again; so does what a whole PUT
-/// wanted that was cut short.
+/// The conditions of the first part hold until the rename, though the last one doesn't repeat them; so do those of
+/// a whole PUT that was cut short.
 #[test]
 fn conditions_of_the_beginning_hold_at_the_end() {
     let content = pattern(2 * MIB);
@@ -244,7 +244,7 @@ fn a_range_that_says_nothing_is_400() {
             "0-4/10",
             "",
             "bytes 0-4/18446744073709551616",
-            // Not as many bytes as come.
+            // The range isn't as long as the body.
             "bytes 0-3/10",
             "bytes 0-5/10",
             "bytes 0-9/10",
@@ -274,10 +274,10 @@ fn a_chunked_part_brings_what_it_says() {
             connection.send(chunked(body, 64));
             connection.response_to("PUT")
         };
-        // More than the range has, though not more than the file, is in nobody's order.
+        // A body that is longer than its range is refused, even if the file is longer still.
         assert_eq!(part("/much", "0-499", &content[..600]).status, 400);
         assert_goes_on_at(&part("/much", "500-999", &content[500..]), 0, 500);
-        // A byte more and a byte less than the range has.
+        // The body has a byte more and a byte less than the range.
         assert_eq!(part("/more", "0-499", &content[..500]).status, 202);
         assert_eq!(part("/more", "500-999", &[&content[500..], b"x"].concat()).status, 400);
         assert_eq!(get(daemon.data(), "/more", "").status, 404);
@@ -302,7 +302,7 @@ fn what_is_not_all_there_is_not_completed() {
         let complete = |path: &str, total: usize, fields: &str| {
             put(daemon.data(), path, &format!("Content-Range: bytes */{total}\r\n{fields}"), b"")
         };
-        // Nothing is there, or not yet all, or of another length.
+        // No byte has come, or not all, or the length is another.
         assert_goes_on_at(&complete("/file", content.len(), ""), 0, content.len());
         let whole = format!("Content-Length: {}\r\n", content.len());
         let mut connection = Connection::open(daemon.data());
@@ -317,7 +317,7 @@ fn what_is_not_all_there_is_not_completed() {
         assert_goes_on_at(&complete("/file", content.len(), ""), MIB, content.len());
         assert_goes_on_at(&complete("/file", MIB, ""), 0, MIB);
         assert_eq!(get(daemon.data(), "/file", "").text(), "content");
-        // All of it, but not what it should be.
+        // All of it has come, but with a wrong digest.
         let refused = format!(
             "Content-Range: bytes {MIB}-{}/{}\r\nContent-Digest: crc32c=:AAAAAA==:\r\n",
             content.len() - 1,
@@ -357,7 +357,7 @@ fn a_restart_finds_what_was_left() {
     }
 }
 
-/// As after a kill between the last byte and the name.
+/// The state is that of a kill between the last byte and the name.
 #[test]
 fn one_of_which_all_has_come_is_completed_without_a_byte() {
     let content = pattern(2 * MIB);
@@ -387,7 +387,8 @@ fn one_of_which_all_has_come_is_completed_without_a_byte() {
     }
 }
 
-/// Whether files can have extended attributes there, without which a restart finds nothing; printed where they can't.
+/// Whether files can have extended attributes there, without which a restart finds no partials; printed where they
+/// can't.
 fn keeps_attributes(fixture: &Fixture) -> bool {
     let path = fixture.write("attributes", b"");
     let result = rustix::fs::setxattr(path, "user.test", b"x", rustix::fs::XattrFlags::empty());

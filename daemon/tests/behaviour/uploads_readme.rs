@@ -1,4 +1,4 @@
-//! The README's example of uploads works as it is written.
+//! A test that the README's example of uploads works as it is written.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::harness::{Fixture, MIB, Random, TestDaemon, drivers, uploading};
 use streamd::config::Settings;
 
-/// The command lines of the section's first block, each with the status that its comment begins with.
+/// Returns the command lines of the section's first block, each with the status that its comment begins with.
 fn example() -> Vec<(String, Option<String>)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let readme = std::fs::read_to_string(path).unwrap();
@@ -32,7 +32,7 @@ fn the_readme_example_does_what_it_says() {
         place.write("file", &content);
         let settings = Settings { driver, create_dirs: true, ..uploading(fixture.path()) };
         let daemon = TestDaemon::start(settings);
-        // One shell for all, since a line sets a variable. Each answer's status goes to a line of its own.
+        // One shell runs all lines, since one sets a variable. Each answer's status goes to a line of its own.
         let mut script = "curl() { command curl -q --noproxy '*' -sS \"$@\"; }\n".to_owned();
         let mut expected = Vec::new();
         for (command, status) in example() {

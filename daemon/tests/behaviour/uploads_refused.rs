@@ -1,4 +1,4 @@
-//! Who may upload, and how much: what is refused leaves everything as it is.
+//! Tests of who may upload, and how much: a refused upload leaves everything as it is.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -84,13 +84,13 @@ fn where_others_reach_it_writing_needs_the_token() {
         }
         let twice = "Authorization: Bearer secret-0123\r\n".repeat(2);
         assert_eq!(send(address, "PUT", "/file", &twice, b"new").status, 400);
-        // Before the body is asked for.
+        // The refusal comes before the body is asked for.
         let mut connection = Connection::open(address);
         connection.send(request_text("PUT", "/file", "Expect: 100-continue\r\nContent-Length: 3\r\n"));
         assert_eq!(connection.response_to("PUT").status, 401);
         assert_eq!(get(address, "/file", "").text(), "content");
         assert!(partials(fixture.path()).is_empty());
-        // Its holder may, by whatever page; the name of the scheme has no case.
+        // The holder of the token may write, by whatever page; the name of the scheme has no case.
         for (fields, status) in [
             ("Authorization: Bearer secret-0123\r\n", 204),
             ("authorization: bearer  secret-0123\r\n", 204),
@@ -116,7 +116,7 @@ fn web_pages_may_not_write() {
                     assert_eq!(response.status, 403, "{method} {origin}");
                     response.problem();
                 }
-                // They may read what everybody may.
+                // Web pages may read what everybody may.
                 let seen = get(daemon.data(), "/file", &format!("Origin: {origin}\r\n"));
                 assert_eq!(seen.text(), "content");
             }
@@ -156,7 +156,7 @@ fn longer_than_is_taken_is_413() {
         |daemon, fixture| {
             fixture.write("file", b"content");
             for path in ["/file", "/absent"] {
-                // Known from the head: the body isn't asked for.
+                // The length is known from the head: the body isn't asked for.
                 let mut connection = Connection::open(daemon.data());
                 let fields = format!("Expect: 100-continue\r\nContent-Length: {}\r\n", MAX + 1);
                 connection.send(request_text("PUT", path, &fields));
@@ -164,7 +164,7 @@ fn longer_than_is_taken_is_413() {
                 assert_eq!((response.status, response.field("Connection")), (413, Some("close")), "{path}");
                 assert!(response.problem().contains("300000"));
                 assert_eq!(put(daemon.data(), path, &range(0, MAX + 1), b"x").status, 413);
-                // Found out on the way.
+                // The length is found out on the way.
                 let mut connection = Connection::open(daemon.data());
                 connection.send(request_text("PUT", path, "Transfer-Encoding: chunked\r\n"));
                 connection.send_in_vain(chunked(&content, 100_000));
@@ -176,19 +176,19 @@ fn longer_than_is_taken_is_413() {
             }
             assert_eq!(get(daemon.data(), "/file", "").text(), "content");
             assert_eq!(get(daemon.data(), "/absent", "").status, 404);
-            // The longest that is taken.
+            // This is the longest upload that is taken.
             assert_eq!(put(daemon.data(), "/file", "", &content[..MAX]).status, 204);
             assert!(get(daemon.data(), "/file", "").body == content[..MAX]);
         },
     );
 }
 
-/// The first byte of `total`.
+/// Makes the range of the first byte of `total`.
 fn range(first: usize, total: usize) -> String {
     format!("Content-Range: bytes {first}-{first}/{total}\r\n")
 }
 
-/// A PUT that has a writer and is not done.
+/// Begins a PUT that has a writer and is not done.
 fn begun(daemon: &TestDaemon, fixture: &Fixture, path: &str) -> Connection {
     let before = partials(fixture.path()).len();
     let mut connection = Connection::open(daemon.data());
@@ -219,7 +219,7 @@ fn above_the_limit_uploads_are_429() {
             first.send(b"first");
             assert_eq!(first.response_to("PUT").status, 201);
             assert_eq!(put(daemon.data(), "/third", "", b"third").status, 201);
-            // One that breaks off gives its place back too.
+            // An upload that breaks off gives its place back too.
             let third = begun(daemon, fixture, "/third");
             assert_too_many(&put(daemon.data(), "/first", "", b"again"));
             drop((second, third));
@@ -282,7 +282,7 @@ fn the_reserve_of_the_disk_is_not_touched() {
         assert_eq!(get(daemon.data(), "/file", "").text(), "content");
         assert_eq!(get(daemon.data(), "/absent", "").status, 404);
         assert!(partials(fixture.path()).is_empty());
-        // To remove something helps.
+        // The removal of a file makes room.
         assert_eq!(request(daemon.data(), "DELETE", "/file", "").status, 204);
     });
 }
@@ -293,13 +293,13 @@ fn the_body_of_a_refused_upload_is_not_waited_for() {
         |settings| settings,
         |daemon, fixture| {
             std::fs::create_dir(fixture.path().join("directory")).unwrap();
-            // Announced, and never sent.
+            // The body is announced, and never sent.
             let mut connection = Connection::open(daemon.data());
             connection.send(request_text("PUT", "/directory", "Content-Length: 99999999999\r\n"));
             let response = connection.response_to("PUT");
             assert_eq!((response.status, response.field("Connection")), (409, Some("close")));
             assert!(connection.ends());
-            // A body that is taken for no request: it ends the connection, or is dropped up to 64 KiB.
+            // The body isn't taken for a request: it ends the connection, or is dropped up to 64 KiB.
             let next = request_text("GET", "/directory/../absent", "");
             for size in [1, 64 << 10, (64 << 10) + 1, 3 * MIB] {
                 let mut connection = Connection::open(daemon.data());
@@ -326,19 +326,19 @@ fn the_body_of_a_refused_upload_is_not_waited_for() {
     );
 }
 
-/// Bytes that are taken of a body that nobody wants, and those of the receive that went past them.
+/// The most bytes that are taken of a body that is dropped, with those of the receive that went past them.
 const TAKEN_BYTES_MAX: usize = (64 << 10) + (16 << 10);
 
-/// Bytes that are received at once of a body that is still wanted.
+/// The bytes that are received at once of a body that is still wanted.
 const WANTED_BYTES_MAX: usize = 256 << 10;
 
-/// The most that a socket's receive buffer grows to (tcp(7)).
+/// Returns the most that a socket's receive buffer grows to, in bytes (tcp(7)).
 fn receive_buffer_bytes_max() -> usize {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_rmem").unwrap();
     text.split_whitespace().last().unwrap().parse().unwrap()
 }
 
-/// Sends as much of a body as is taken, and says how much that was. The answer is there to be read when it ends.
+/// Sends as much of a body as is taken, and returns how much that was. The answer can be read when it ends.
 fn pump(connection: &mut Connection, length: usize) -> usize {
     let stream = connection.stream();
     let block = vec![b'x'; 64 << 10];
@@ -346,7 +346,7 @@ fn pump(connection: &mut Connection, length: usize) -> usize {
     while sent < length {
         match stream.write(&block) {
             Ok(count) => sent += count,
-            // Reset by the daemon, which has waited for long enough.
+            // The daemon has waited for long enough, and reset the connection.
             Err(_) => break,
         }
     }
@@ -365,7 +365,7 @@ fn of_the_body_of_a_refused_upload_no_more_than_64_kib_is_taken() {
             for (path, framing, status, taken) in [
                 ("/file", &length, 413, TAKEN_BYTES_MAX),
                 ("/directory", &chunk, 409, TAKEN_BYTES_MAX),
-                // Too long only on the way.
+                // This body is found to be too long only on the way.
                 ("/file", &chunk, 413, TAKEN_BYTES_MAX + WANTED_BYTES_MAX),
             ] {
                 let mut connection = Connection::open(daemon.data());
@@ -375,7 +375,7 @@ fn of_the_body_of_a_refused_upload_no_more_than_64_kib_is_taken() {
                 connection.send(format!("PUT {path} HTTP/1.1\r\nHost: localhost\r\n{framing}"));
                 let sent = pump(&mut connection, BODY_BYTES);
                 assert!(sent <= taken + held, "{path} {framing}: {sent} bytes were taken");
-                // What was sent of the answer outlives the reset: the client's host has it.
+                // The part of the answer that was sent outlives the reset: the client's host has it.
                 let response = connection.response_to("PUT");
                 assert_eq!((response.status, response.field("Connection")), (status, Some("close")));
             }
@@ -383,7 +383,7 @@ fn of_the_body_of_a_refused_upload_no_more_than_64_kib_is_taken() {
     );
 }
 
-/// Whoever sends a short body before it looks for its answer finds that, and an orderly end.
+/// A client that sends a short body before it looks for its answer finds that, and an orderly end.
 #[test]
 fn a_client_that_sends_first_and_reads_then_gets_its_answer() {
     each_daemon(

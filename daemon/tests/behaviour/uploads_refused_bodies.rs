@@ -1,4 +1,4 @@
-//! Bodies that are not what their head says: nothing of them gets a name.
+//! Tests of bodies that are not what their head says: nothing of them gets a name.
 
 use std::time::Duration;
 
@@ -42,15 +42,15 @@ fn chunks_that_are_none_are_400() {
             "0x5\r\nhello\r\n0\r\n\r\n",
             "5\nhello\r\n0\r\n\r\n",
             "5 \r\nhello\r\n0\r\n\r\n",
-            // Longer and shorter than it says.
+            // These chunks are longer and shorter than they say.
             "5\r\nhello!\r\n0\r\n\r\n",
             "5\r\nhell\r\n0\r\n\r\n",
             "5\r\nhello0\r\n\r\n",
-            // Sizes that overflow.
+            // These sizes overflow.
             "00000000000000005\r\nhello\r\n0\r\n\r\n",
             "ffffffffffffffffff\r\n",
             "5\r\nhello\r\n10000000000000000\r\n",
-            // Trailers that are none.
+            // These trailers are malformed.
             "5\r\nhello\r\n0\r\nno trailer\r\n\r\n",
             "5\r\nhello\r\n0\r\nX: a\nb\r\n\r\n",
             "5\r\nhello\r\n0\r\n folded: x\r\n\r\n",
@@ -122,7 +122,7 @@ fn a_connection_that_is_reset_leaves_nothing() {
     });
 }
 
-/// What follows a body is the next request, whatever it was meant to be.
+/// The bytes behind a body are the next request, whatever they were meant to be.
 #[test]
 fn bytes_behind_a_body_are_not_its_own() {
     each_daemon(|daemon, fixture| {

@@ -1,4 +1,5 @@
-//! Resumable uploads (draft-ietf-httpbis-resumable-upload): an upload has a name of its own until it is complete.
+//! Tests of resumable uploads (draft-ietf-httpbis-resumable-upload): an upload has a name of its own until it is
+//! complete.
 
 use streamd::config::Settings;
 
@@ -27,7 +28,7 @@ fn append(daemon: &TestDaemon, name: &str, offset: usize, complete: &str, body: 
     send(daemon.data(), "PATCH", name, &fields, body)
 }
 
-/// Where an upload goes on.
+/// Returns the offset at which an upload goes on.
 fn offset(daemon: &TestDaemon, name: &str) -> usize {
     let response = request(daemon.data(), "HEAD", name, "");
     assert_eq!(response.status, 204);
@@ -114,7 +115,7 @@ fn parts_become_the_file() {
             assert_eq!(described.field("Upload-Length"), None);
             assert_eq!(described.field("Cache-Control"), Some("no-store"));
             assert_is_limit(&described);
-            // The same for GET.
+            // GET gives the same answer.
             assert_eq!(get(daemon.data(), &name, "").field("Upload-Offset"), Some("100"));
             let response = append(daemon, &name, 100, "?0", &content[100..5_000]);
             assert_eq!((response.status, response.field("Upload-Complete")), (204, Some("?0")));
@@ -167,7 +168,7 @@ fn a_creation_that_breaks_off_is_gone_on_with() {
             let name = interim.field("Location").unwrap().to_owned();
             let part = &content[..1_000_003];
             let body = if is_chunked { chunked(part, 10_000) } else { part.to_vec() };
-            // Without the last chunk, the whole of which is `0`.
+            // The last chunk, which is `0`, is left out.
             connection.send(if is_chunked { &body[..body.len() - 5] } else { &body });
             connection.finish();
             let _ = connection.receive_what_comes();
@@ -220,7 +221,7 @@ fn what_a_client_says_of_the_length_must_agree() {
         for (fields, body) in [
             ("Upload-Complete: ?0\r\nUpload-Length: 11\r\n", "x"),
             ("Upload-Complete: ?1\r\nUpload-Length: 9\r\n", "four"),
-            // The last one, and not enough.
+            // This is the last part, and the upload is too short.
             ("Upload-Complete: ?1\r\n", "four"),
         ] {
             let fields = format!("{PARTIAL}Upload-Offset: 5\r\n{fields}");
@@ -253,7 +254,7 @@ fn a_chunked_body_keeps_to_the_length() {
         assert_eq!((response.status, response.problem_kind().as_str()), (400, "inconsistent-upload-length"));
         assert_eq!(response.field("Upload-Complete"), Some("?0"));
         assert_eq!(offset(daemon, &name), 8);
-        // A byte past the end: the upload is given up.
+        // This is a byte past the end: the upload is given up.
         let response = append_chunked(&name, 8, b"lds");
         assert_eq!((response.status, response.problem_kind().as_str()), (400, "inconsistent-upload-length"));
         assert_eq!(request(daemon.data(), "HEAD", &name, "").status, 404);
@@ -276,7 +277,7 @@ fn a_complete_upload_takes_nothing_more() {
         let response = append(daemon, &name, 12, "?1", b"!");
         assert_eq!((response.status, response.problem_kind().as_str()), (400, "inconsistent-upload-length"));
         assert_eq!(response.field("Upload-Complete"), Some("?1"));
-        // Whoever lost the answer asks again.
+        // A client that lost the answer asks again.
         let response = append(daemon, &name, 12, "?1", b"");
         assert_eq!(response.field("Upload-Complete"), Some("?1"));
         assert!(matches!(response.status, 200..=299 | 410), "{}", response.status);
@@ -284,7 +285,7 @@ fn a_complete_upload_takes_nothing_more() {
             assert_eq!(response.problem_kind(), "completed-upload");
         }
         assert_eq!(get(daemon.data(), "/file", "").text(), "hello, world");
-        // What was published stays.
+        // The published file stays.
         assert_eq!(request(daemon.data(), "DELETE", &name, "").status, 204);
         assert_eq!(request(daemon.data(), "HEAD", &name, "").status, 404);
         assert_eq!(get(daemon.data(), "/file", "").text(), "hello, world");
@@ -329,7 +330,7 @@ fn an_append_says_what_it_is() {
             let response = send(daemon.data(), "PATCH", &name, &fields, b"x");
             assert_eq!(response.status, status, "{fields}");
             response.problem();
-            // Nobody has looked whether it is complete.
+            // Nobody has checked whether the upload is complete.
             assert_eq!(response.field("Upload-Complete"), None, "{fields}");
             if status == 415 {
                 assert_eq!(response.field("Accept-Patch"), Some("application/partial-upload"));
@@ -363,7 +364,7 @@ fn a_creation_says_what_it_is() {
             assert_eq!((response.status, response.field("Upload-Complete")), (400, None), "{fields}");
             response.problem();
         }
-        // Where none is begun, none is complete or incomplete.
+        // Where no upload is begun, none is complete or incomplete.
         let response = send(daemon.data(), "POST", "/absent/file", "Upload-Complete: ?1\r\n", b"x");
         assert_eq!((response.status, response.field("Upload-Complete")), (409, None));
         assert_eq!(send(daemon.data(), "POST", "/", "Upload-Complete: ?0\r\n", b"x").status, 409);
@@ -426,7 +427,7 @@ fn a_restart_keeps_uploads_and_their_names() {
         assert_eq!(described.field("Upload-Length"), Some("12"));
         assert_eq!(append(&daemon, &name, 5, "?1", b", world").status, 201, "{driver:?}");
         assert_eq!(get(daemon.data(), "/file", "").text(), "hello, world", "{driver:?}");
-        // Its condition was kept too.
+        // The upload's condition was kept too.
         assert_eq!(append(&daemon, &refused, 5, "?1", b"").status, 412, "{driver:?}");
         assert_eq!(get(daemon.data(), "/file", "").text(), "hello, world", "{driver:?}");
         assert!(partials(fixture.path()).is_empty());

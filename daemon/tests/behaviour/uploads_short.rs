@@ -1,4 +1,5 @@
-//! Short bodies: however they arrive, and on a file system in memory as on a disk, they become files in one step.
+//! Tests of short bodies: however they arrive, and on a file system in memory as on a disk, they become files in
+//! one step.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,13 +13,13 @@ use crate::harness::{
     put_text, request_text, uploading, wait_until,
 };
 
-/// Length of the longest body that counts as short, and one more.
+/// The length of the longest body that counts as short, in bytes.
 const SHORT: usize = 64 << 10;
 
-/// Time between two pieces of a body that comes at once.
+/// The time between two pieces of a body that comes at once.
 const MOMENT: Duration = Duration::from_millis(10);
 
-/// Long enough that what has come so far isn't waited for any more as that of a short body.
+/// A pause so long that the bytes so far aren't waited for any more as those of a short body.
 const PAUSE: Duration = Duration::from_millis(400);
 
 /// Runs `test` on every driver and on both kinds of file system.
@@ -46,7 +47,8 @@ fn a_body_is_the_same_in_whatever_pieces_it_comes() {
             let content = pattern(length);
             let text = put_text("/file", "", &content);
             let head = text.len() - length;
-            // With its head; behind it; cut within the head, at its end, and before the last byte.
+            // The body comes with its head, behind it, or cut within the head, at its end, and before the last
+            // byte.
             for cuts in [vec![], vec![head], vec![head / 2, head + length / 2], vec![text.len() - 1]] {
                 let ends = cuts.iter().copied().filter(|cut| *cut < text.len()).chain([text.len()]);
                 let mut begun = 0;
@@ -72,7 +74,7 @@ fn a_body_that_stops_for_a_while_is_waited_for() {
         let mut connection = Connection::open(daemon.data());
         for _ in 0..2 {
             connection.send(&text[..text.len() - 5_000]);
-            // After a while it is an upload like any other, seen by all.
+            // After a while it is an upload like any other, with a partial.
             wait_until("a partial", || partials(root).iter().any(|(_, length)| *length == 5_000));
             connection.send(&text[text.len() - 5_000..]);
             assert!([201, 204].contains(&connection.response_to("PUT").status));
@@ -170,7 +172,7 @@ fn many_at_once_are_all_published() {
         let mut connection = Connection::open(address);
         for round in 0..ROUNDS {
             let content = vec![u8::try_from(client).unwrap(); 100 + 3_000 * round];
-            // Each to a name of its own, and all to one.
+            // Each body goes to a name of its own, and all go to a common one.
             for path in [format!("/file-{client}"), "/common".to_owned()] {
                 connection.send(put_text(&path, "", &content));
                 assert!([201, 204].contains(&connection.response_to("PUT").status), "{path}");

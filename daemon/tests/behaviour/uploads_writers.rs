@@ -1,4 +1,4 @@
-//! One upload has one writer: a second one waits for the first to finish, or to stall.
+//! Tests that one upload has one writer: a second one waits for the first to finish, or to stall.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::harness::{
     request_text, wait_until, write_text,
 };
 
-/// A writer that makes no progress for this long is no obstacle any more.
+/// The time without progress after which a writer is no obstacle any more.
 const STALL: Duration = Duration::from_secs(5);
 
 fn each_daemon(test: impl Fn(&TestDaemon, &Fixture) + Sync) {
@@ -37,7 +37,7 @@ fn append(daemon: &TestDaemon, name: &str, offset: usize, complete: &str, body: 
     connection.response_to("PATCH")
 }
 
-/// A writer that has brought `part` of a body of `length` bytes, all of which is written.
+/// Starts a writer that has brought `part` of a body of `length` bytes, all of which is written.
 fn begun(daemon: &TestDaemon, fixture: &Fixture, name: &str, part: &[u8], length: usize) -> Connection {
     let mut connection = Connection::open(daemon.data());
     let fields = format!("Content-Length: {length}\r\n{}", append_fields(0, "?0"));
@@ -58,7 +58,7 @@ fn a_second_writer_is_refused_while_the_first_makes_progress() {
         let mut first = begun(daemon, fixture, &name, &part, 2 * MIB);
         let response = append(daemon, &name, MIB, "?0", b"b");
         assert_eq!((response.status, response.field("Upload-Complete")), (409, Some("?0")));
-        // It isn't its offset that is wrong.
+        // The offset isn't at fault, so the problem has no kind.
         assert_eq!(response.problem_kind(), "");
         first.send(&part);
         assert_eq!(first.response_to("PATCH").status, 204);
@@ -73,7 +73,7 @@ fn a_second_writer_takes_over_from_one_that_is_gone() {
         let name = create(daemon);
         let part = vec![b'a'; MIB];
         drop(begun(daemon, fixture, &name, &part, 2 * MIB));
-        // At once: an end of the connection is no stall.
+        // The takeover is at once: an end of the connection is no stall.
         wait_until("the end of the connection", || daemon.telemetry().connections_open() == 0);
         let response = append(daemon, &name, MIB, "?1", b"b");
         assert_eq!((response.status, response.field("Upload-Complete")), (201, Some("?1")));
@@ -86,7 +86,7 @@ fn a_second_writer_takes_over_from_one_that_stalls() {
     each_daemon(|daemon, fixture| {
         let name = create(daemon);
         let part = vec![b'a'; MIB];
-        // A whole PUT that stands still is gone on with by its range as well.
+        // A whole PUT that stands still is continued by its range as well.
         let mut whole = Connection::open(daemon.data());
         whole.send(request_text("PUT", "/whole", &format!("Content-Length: {}\r\n", MIB + 3)));
         whole.send(&part);
@@ -105,7 +105,7 @@ fn a_second_writer_takes_over_from_one_that_stalls() {
             append(daemon, &name, MIB, "?0", b"b").status == 204
         });
         assert!(refused.elapsed() > STALL / 2, "{:?}", refused.elapsed());
-        // Whatever the first brings now is nobody's.
+        // The bytes that the first one brings now are dropped.
         first.send_in_vain(vec![b'c'; MIB]);
         let mut answer = first.receive_what_comes();
         answer.truncate(12);
@@ -127,7 +127,7 @@ fn a_slow_writer_is_none_that_stalls() {
         let mut first = begun(daemon, fixture, &name, b"", 50);
         let started = Instant::now();
         let mut sent = 0;
-        // A byte now and then, far less than is written at a time.
+        // A byte comes now and then, far less than is written at a time.
         while started.elapsed() < STALL + Duration::from_secs(1) {
             let last = Instant::now();
             first.send(b"a");
@@ -168,7 +168,7 @@ fn a_ranged_put_has_one_writer_too() {
         assert_eq!(response.status, 202);
         let rest = vec![b'a'; MIB - 1];
         let fields = format!("Content-Range: bytes {}-{}/{}\r\n", MIB + 1, 2 * MIB - 1, 2 * MIB);
-        // Whoever tried to begin one beside it may go on just as well.
+        // A client that tried to begin another upload beside it may go on just as well.
         assert_eq!(put(daemon.data(), "/file", &fields, &rest).status, 409);
         let fields = format!("{fields}Upload-Id: {}\r\n", response.field("Upload-Id").unwrap());
         assert_eq!(put(daemon.data(), "/file", &fields, &rest).status, 201);
@@ -176,7 +176,8 @@ fn a_ranged_put_has_one_writer_too() {
     });
 }
 
-/// It has lost that request, and must be able to use the offset that it is told (draft section 4.6).
+/// A client that asks has lost its request, and must be able to use the offset that it is told (draft section
+/// 4.6).
 #[test]
 fn a_client_that_asks_for_the_offset_ends_the_writer() {
     each_daemon(|daemon, fixture| {
@@ -188,14 +189,15 @@ fn a_client_that_asks_for_the_offset_ends_the_writer() {
             assert_eq!((described.status, described.field("Upload-Complete")), (204, Some("?0")));
             let offset: usize = described.field("Upload-Offset").unwrap().parse().unwrap();
             assert_eq!(offset, MIB);
-            // At once, though the first made progress just now; and what it still sends is nobody's.
+            // The takeover is at once, though the first made progress just now; and the bytes that it still sends
+            // are dropped.
             assert_eq!(append(daemon, &name, offset, "?0", b"b").status, 204);
             first.send_in_vain(&part);
             let answer = first.receive_what_comes();
             assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 409"), "{method}");
             assert_eq!(append(daemon, &name, offset + 1, "?1", b"c").status / 100, 2);
             assert!(get(daemon.data(), "/file", "").body == [&part[..], b"bc"].concat());
-            // Of a complete one nothing is ended.
+            // A complete upload has no writer to be ended.
             let described = request(daemon.data(), method, &name, "");
             assert_eq!((described.status, described.field("Upload-Complete")), (204, Some("?1")));
         }

@@ -1,4 +1,4 @@
-//! Every way out of a request: whichever it takes, it is counted once and has one access line.
+//! Tests of every way out of a request: whichever it takes, it is counted once and has one access line.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
@@ -12,10 +12,10 @@ use crate::harness::{
     put_text, request, request_text, settings, uploading, wait_until,
 };
 
-/// Longer than any socket's buffers: sending it takes a reader.
+/// The bytes of a file that is larger than any socket's buffers: sending it takes a reader.
 const LARGE_BYTES: u64 = 64 << 20;
 
-/// What a way needs of the daemon and its files.
+/// The daemon and the files that a way needs.
 struct Place<'a> {
     process: &'a Process,
     root: &'a Fixture,
@@ -26,7 +26,7 @@ impl Place<'_> {
         Connection::open(self.process.data())
     }
 
-    /// A connection on which these bytes have been sent and received.
+    /// Opens a connection on which these bytes have been sent and received.
     fn sent(&self, bytes: impl AsRef<[u8]>) -> Connection {
         let mut connection = self.open();
         connection.send(bytes);
@@ -34,7 +34,7 @@ impl Place<'_> {
         connection
     }
 
-    /// One request, of whose answer nothing but the end matters.
+    /// Sends one request, of whose answer only the end matters.
     fn ask(&self, bytes: impl AsRef<[u8]>) {
         let mut connection = self.open();
         connection.send(bytes);
@@ -60,7 +60,7 @@ fn frame(size: i64, payload: &[u8]) -> Vec<u8> {
     [&size.to_le_bytes(), payload].concat()
 }
 
-/// A way: its name, further flags, the status and the outcome that its line has, and how it is gone.
+/// A way: its name, further flags, the status and the outcome of its line, and the function that goes it.
 type Way = (&'static str, &'static [&'static str], u16, &'static str, fn(&Place<'_>));
 
 const REFUSED: &str = "refused";
@@ -74,7 +74,7 @@ const SENDING_LATE: &[&str] = &["--send-timeout-ms", "300"];
 const UPLOADS: &[&str] = &["--uploads", "--durability", "none", "--min-free-bytes", "0"];
 const UPLOADS_LATE: &[&str] = &["--uploads", "--receive-timeout-ms", "300", "--min-free-bytes", "0"];
 
-/// Reading.
+/// The ways out of reading.
 const READS: &[Way] = &[
     ("served", &[], 200, COMPLETE, |place| place.ask(get("/small", ""))),
     ("without a body", &[], 200, COMPLETE, |place| place.ask(request_text("HEAD", "/small", ""))),
@@ -137,7 +137,7 @@ const READS: &[Way] = &[
     }),
 ];
 
-/// Uploading.
+/// The ways out of uploading.
 const WRITES: &[Way] = &[
     ("taken", UPLOADS, 201, COMPLETE, |place| place.ask(put_text("/new", "", b"content"))),
     ("removed", UPLOADS, 204, COMPLETE, |place| place.ask(request_text("DELETE", "/small", ""))),
@@ -179,7 +179,7 @@ const WRITES: &[Way] = &[
     }),
 ];
 
-/// Frames.
+/// The ways out of frames.
 const FRAMES: &[Way] = &[
     ("taken", &[], 0, COMPLETE, |place| place.ask(frame(5, b"hello"))),
     ("negative", &[], 0, REFUSED, |place| place.ask(frame(-1, b""))),
@@ -191,7 +191,7 @@ const FRAMES: &[Way] = &[
     }),
 ];
 
-/// Streams to a target, which acknowledges what comes on its own ways.
+/// The ways out of streams, to a target that acknowledges frames in ways of its own.
 const STREAMS: &[Way] = &[
     ("done", &[], 0, COMPLETE, |place| {
         let (target, _payloads) = Target::acknowledging();
@@ -271,7 +271,7 @@ fn go(driver: &str, (name, flags, status, outcome, go): &Way, is_http: bool) {
     assert_eq!(line["reason"] == "-", *outcome == COMPLETE, "{driver}: {name}: {line}");
 }
 
-/// Each way on each driver, a few at a time: most of the time is waited.
+/// Goes each way on each driver, a few at a time, since most of the time is spent waiting.
 fn go_all(ways: &'static [Way], is_http: bool) {
     for driver in driver_names() {
         for some in ways.chunks(4) {
@@ -308,8 +308,8 @@ fn each_way_out_of_a_stream_has_one_account() {
     go_all(STREAMS, false);
 }
 
-/// What a drain breaks off: bytes of a request, and the status and outcome of its line. The answer that was begun keeps
-/// its status; where there was none the daemon is to blame, not the client.
+/// The requests that a drain breaks off: their bytes, and the status and outcome of the line. An answer that was
+/// begun keeps its status; where there was none the daemon is to blame, not the client.
 const BROKEN_OFF: [(&str, &[u8], u16); 5] = [
     ("head", b"GET /small HTTP/1.1\r\nHo", 503),
     ("chunks", b"GET /small HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nh", 503),
@@ -358,7 +358,7 @@ fn what_a_drain_breaks_off_is_counted_once() {
             });
             let mut connection = Connection::open(daemon.data());
             connection.send(bytes);
-            // What the one worker answers to somebody else comes after that.
+            // The one worker's answer to another client comes after that.
             let mut other = Connection::open(daemon.data());
             other.send(get("/small", ""));
             assert_eq!(other.response_to("GET").status, 200);

@@ -1,8 +1,9 @@
-//! Tarjan, "Depth-first search and linear graph algorithms", SIAM Journal on Computing 1 (2), 1972.
+//! The search for circles: Tarjan, "Depth-first search and linear graph algorithms", SIAM Journal on Computing 1
+//! (2), 1972.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The strongly connected components that have more than one node.
+/// Returns the strongly connected components that have more than one node.
 pub(super) fn strongly_connected<'g, N: Ord + Copy + 'g>(
     nodes: impl Iterator<Item = N>,
     arrows: &[(N, N)],
@@ -25,7 +26,7 @@ struct Search<N> {
     next: BTreeMap<N, Vec<N>>,
     index: BTreeMap<N, usize>,
     low: BTreeMap<N, usize>,
-    /// Nodes whose component isn't complete.
+    /// The nodes whose component isn't complete.
     open: Vec<N>,
     found: Vec<BTreeSet<N>>,
 }

@@ -19,7 +19,7 @@ pub(super) struct Imports {
 }
 
 impl Imports {
-    /// Of the crate whose root files lie in `source`.
+    /// Reads the crate whose root files lie in `source`.
     pub(super) fn of(source: &Path) -> Imports {
         let mut imports = Imports { files: BTreeSet::new(), edges: BTreeMap::new() };
         for root in ["lib.rs", "main.rs"] {
@@ -30,17 +30,17 @@ impl Imports {
         imports
     }
 
-    /// All files that a crate root leads to.
+    /// Returns all files that a crate root leads to.
     pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(PathBuf::as_path)
     }
 
-    /// Who imports of whom, and the names.
+    /// Returns which file imports of which, and the names.
     pub(super) fn edges(&self) -> impl Iterator<Item = (&Path, &Path, &BTreeSet<String>)> {
         self.edges.iter().map(|((from, to), names)| (from.as_path(), to.as_path(), names))
     }
 
-    /// Each set of files of which every one leads to every other, with the arrows inside it.
+    /// Returns each set of files of which every one leads to every other, with the arrows inside it.
     pub(super) fn circles(&self) -> Vec<String> {
         let arrows: Vec<_> = self.edges.keys().map(|(from, to)| (from.as_path(), to.as_path())).collect();
         circles::strongly_connected(self.files(), &arrows)
@@ -82,7 +82,7 @@ pub(super) struct Written {
     is_absolute: bool,
 }
 
-/// What the test of all crates can't show: that the graph is found, and that a circle is.
+/// Tests of what the test of all crates can't show: that the graph is found, and that a circle is.
 #[cfg(test)]
 mod tests {
     use super::*;

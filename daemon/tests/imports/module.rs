@@ -1,4 +1,4 @@
-//! The modules of a crate: what each defines, imports and names.
+//! The modules of a crate, with the names that each defines, imports and uses.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use syn::{Attribute, Ident, Item, UseTree};
 
 use super::Written;
 
-/// Steps of re-exports that are followed: more are a circle of them, which rustc refuses.
+/// The most steps of re-exports that are followed: more are a circle of them, which rustc refuses.
 const STEPS_MAX: usize = 32;
 
 pub(super) type ModuleId = usize;
@@ -25,9 +25,9 @@ struct Module {
     file: PathBuf,
     parent: ModuleId,
     children: BTreeMap<String, ModuleId>,
-    /// Names that are defined here.
+    /// The names that are defined here.
     items: Vec<String>,
-    /// Names that `use` makes known here, and what each stands for.
+    /// The names that `use` makes known here, with the paths that they stand for.
     uses: BTreeMap<String, Written>,
     globs: Vec<Written>,
     /// All paths that are named.
@@ -51,17 +51,18 @@ impl Crate {
         0..self.modules.len()
     }
 
-    /// The file that a module's text is in.
+    /// Returns the file that a module's text is in.
     pub(super) fn file(&self, module: ModuleId) -> &Path {
         &self.modules[module].file
     }
 
-    /// The paths that a module names.
+    /// Returns the paths that a module names.
     pub(super) fn paths(&self, module: ModuleId) -> &[Written] {
         &self.modules[module].paths
     }
 
-    /// The file that defines what a path names, and its name there. None where that is a module, or of another crate.
+    /// Returns the file that defines the item of a path, and its name there; None where that is a module, or of
+    /// another crate.
     pub(super) fn resolve(&self, module: ModuleId, path: &Written) -> Option<(&Path, String)> {
         let (found, name) = self.follow(module, path, 0)?;
         match found {
@@ -204,7 +205,7 @@ impl Module {
         self.read_paths(item.to_token_stream());
     }
 
-    /// Every `name::name…` of a text, and single names too, since a glob may have made them known.
+    /// Notes every `name::name…` of a text, and single names too, since a glob may have made them known.
     fn read_paths(&mut self, tokens: TokenStream) {
         let (mut path, mut colons) = (Written::default(), 0);
         for token in tokens {
@@ -222,7 +223,7 @@ impl Module {
                 }
                 TokenTree::Group(group) => {
                     self.note_path(std::mem::take(&mut path));
-                    // `pub(in crate::name)` names where something may be used.
+                    // `pub(in crate::name)` names the scope of a visibility.
                     let is_scope = group.delimiter() == Delimiter::Parenthesis
                         && group.stream().into_iter().next().is_some_and(|first| first.to_string() == "in");
                     if !is_scope {

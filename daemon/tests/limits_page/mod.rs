@@ -1,4 +1,5 @@
-//! Holds docs/limits.md to the code: settings with their ranges and defaults, constants, metrics, sentences, tests.
+//! Tests that hold docs/limits.md to the code: settings with their ranges and defaults, constants, metrics,
+//! sentences, tests.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,17 +8,17 @@ use streamd::config::{Declared, Settings, bounds_of};
 
 use super::{crate_root, holds_test, matchers, matches, mentions, repository, samples};
 
-/// Settings that are numbers and limit nobody.
+/// The settings that are numbers and limit nobody.
 const NO_LIMITS: [&str; 3] = [
-    // How many threads serve.
+    // This is the number of threads that serve.
     "workers",
-    // From which length on a body goes past the page cache.
+    // This is the length from which a body goes past the page cache.
     "direct_bytes_min",
-    // How long a file is served without a look at its name.
+    // This is the time for which a file is served without a look at its name.
     "cache_valid_ms",
 ];
 
-/// Metrics whose label says which limit it was: each value has a row.
+/// The metrics whose label names the limit: each value has a row.
 const LABELLED: [(&str, &str); 3] = [
     ("streamd_limited_total", "limit"),
     ("streamd_space_refusals_total", "reason"),
@@ -30,7 +31,7 @@ fn page() -> String {
     fs::read_to_string(repository().join("docs/limits.md")).unwrap()
 }
 
-/// The cells of the table's rows, headings of groups aside.
+/// Returns the cells of the table's rows, without the headings of groups.
 fn rows(page: &str) -> Vec<Vec<String>> {
     let lines = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| limit |"));
     let cells = |line: &str| -> Vec<String> {
@@ -46,12 +47,12 @@ fn rows(page: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// What stands in backticks.
+/// Returns the texts in backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// A number as the page shows it, with its unit: bytes, or milliseconds.
+/// Reads a number as the page shows it, with its unit: bytes, or milliseconds.
 fn number(text: &str) -> u64 {
     let (digits, unit) = text.split_once(' ').unwrap_or((text, ""));
     let factor = match unit {
@@ -66,7 +67,7 @@ fn number(text: &str) -> u64 {
     digits.replace(',', "").parse::<u64>().unwrap_or_else(|_| panic!("{text:?} is no number")) * factor
 }
 
-/// Name, range, default of a row's setting, and what follows.
+/// Returns name, range and default of a row's setting, and the rest of the cell.
 fn setting(cell: &str) -> Option<(&str, &str, &str, &str)> {
     let (name, rest) = cell.strip_prefix('`')?.split_once("`: ")?;
     let (range, rest) = rest.split_once("; ")?;
@@ -127,7 +128,7 @@ fn every_constant_is_in_its_file_with_its_value() {
     assert!(count > 40, "{count}");
 }
 
-/// The number that a text begins with, and its unit if it has one.
+/// Returns the number that a text begins with, and its unit if it has one.
 fn shown(text: &str) -> &str {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != ',').unwrap_or(text.len());
     let has_unit = |unit: &&str| text[digits..].strip_prefix(' ').is_some_and(|rest| rest.starts_with(unit));
@@ -137,7 +138,7 @@ fn shown(text: &str) -> &str {
     }
 }
 
-/// The value of a constant in the text of its file; times in milliseconds.
+/// Returns the value of a constant in the text of its file; times in milliseconds.
 fn constant(text: &str, name: &str, path: &str) -> u64 {
     let (_, rest) = text
         .split_once(&format!("const {name}: "))
@@ -192,7 +193,7 @@ fn every_sentence_is_one_of_the_code() {
     let page = page();
     let mut count = 0;
     for row in rows(&page) {
-        // What stands in backticks is no sentence.
+        // Text in backticks is no sentence.
         let cell: String = row[6].split('`').step_by(2).collect();
         for sentence in cell.split('"').skip(1).step_by(2) {
             for part in sentence.split('…').map(str::trim).filter(|part| part.len() > 3) {
@@ -204,7 +205,7 @@ fn every_sentence_is_one_of_the_code() {
     assert!(count > 40, "{count}");
 }
 
-/// The texts of all files without their comments, with strings that take several lines in one piece.
+/// Returns the texts of all files without their comments, with strings that take several lines in one piece.
 fn sentences_of_the_code() -> String {
     let mut texts = String::new();
     super::each_source(&crate_root().join("src"), &mut |text| {

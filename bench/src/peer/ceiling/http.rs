@@ -1,4 +1,4 @@
-//! Requests: head in, head and file out, corked; or a body in.
+//! The ceiling's requests: a head is received, head and file are sent, corked; or a body is received.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -12,23 +12,23 @@ use rustix::net::sockopt::{set_tcp_cork, set_tcp_nodelay};
 
 use super::put::{self, Stored};
 
-/// Files that are kept open; above it requests fail.
+/// The most files that are kept open; above it requests fail.
 const FILES_MAX: usize = 4096;
 
-/// Longest head of a request, and so the most that is buffered of pipelined ones.
+/// The longest head of a request, in bytes, and so the most that is buffered of pipelined ones.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 
-/// Bodies up to this size are kept in memory behind their heads: one send, which is less work than sendfile.
+/// The largest body that is kept in memory behind its head, in bytes: one send is less work than sendfile.
 const BODY_BYTES_IN_MEMORY_MAX: u64 = 32 << 10;
 
-/// sendfile(2) transfers at most this much a call.
+/// The most bytes that sendfile(2) transfers in a call.
 const SENDFILE_BYTES_MAX: u64 = 0x7fff_f000;
 
 const REMOVED: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
 
 const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
 
-/// The rest of what all servers send, so that heads are about the same size.
+/// The other fields that all servers send, so that heads are about the same size.
 const FIELDS: &str = "Server: stream-bench/ceiling\r\n\
     Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
     Content-Type: application/octet-stream\r\n\
@@ -48,7 +48,7 @@ struct OpenFile {
     /// The head, and the body behind it if it is small.
     start: Vec<u8>,
     file: File,
-    /// Bytes that sendfile sends after `start`.
+    /// The bytes that sendfile sends after `start`.
     sendfile_bytes: u64,
 }
 
@@ -71,7 +71,7 @@ impl Files {
         Ok(file)
     }
 
-    /// Where the file lies that is about to change; what is known of it is forgotten.
+    /// Returns the path of a file that is about to change, and forgets its known state.
     fn change(&self, path: &[u8]) -> io::Result<PathBuf> {
         let mut open = self.open.write().map_err(|_| io::Error::other("a thread of the ceiling panicked"))?;
         open.remove(path);
@@ -79,7 +79,7 @@ impl Files {
     }
 }
 
-/// Where the file of a request lies.
+/// Returns the path of a request's file.
 fn locate(root: &Path, path: &[u8]) -> io::Result<PathBuf> {
     let name = std::str::from_utf8(path).map_err(|_| io::ErrorKind::NotFound)?.trim_start_matches('/');
     let name = Path::new(name);
@@ -179,7 +179,7 @@ struct FileChange<'a> {
 
 enum Method {
     Put,
-    /// POST: this many bytes are made here.
+    /// POST, which makes the server write this many bytes.
     Make(u64),
     Delete,
 }
@@ -201,7 +201,7 @@ fn change(head: &[u8]) -> Option<FileChange<'_>> {
 }
 
 impl FileChange<'_> {
-    /// Makes it and returns the answer.
+    /// Makes the change and returns the answer.
     fn make(
         &self,
         stream: &TcpStream,
@@ -225,7 +225,7 @@ fn head_end(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// The word between the first two spaces.
+/// Returns the word between the first two spaces.
 fn path(head: &[u8]) -> Option<&[u8]> {
     head.split(|byte| *byte == b' ').nth(1)
 }

@@ -1,8 +1,8 @@
-//! The least work that can serve those bytes: blocking calls, a thread for each connection, no request parsed beyond
-//! its path, no file looked at twice. What a real server costs more than this is the price of being one.
+//! The least work that can serve those bytes: blocking calls, a thread for each connection, no request parsed
+//! beyond its path, no file looked at twice. The additional cost of a real server is the price of being one.
 //!
-//! An upload is a loop of recv(2) and write(2) and a rename(2); to show what the disk gives, it makes and syncs one by
-//! itself (POST), without a network.
+//! An upload is a loop of recv(2) and write(2) and a rename(2); to show the speed of the disk, it makes and syncs
+//! one by itself (POST), without a network.
 //!
 //! It is not a server for anything else: only its own uploads change files, ranges and other methods are ignored.
 
@@ -29,16 +29,18 @@ use super::setup::UploadSetup;
 /// The hidden subcommand by which the bench starts itself as the ceiling.
 pub const SUBCOMMAND: &str = "ceiling-server";
 
-/// Threads at once; connections above it are closed at once.
+/// The most threads at once; connections above it are closed at once.
 const CONNECTIONS_MAX: usize = 16_384;
 
-/// Stack of a connection's thread: its largest frame holds a few hundred bytes, buffers are on the heap.
+/// The stack of a connection's thread, in bytes: its largest frame holds a few hundred bytes, buffers are on the
+/// heap.
 const STACK_BYTES: usize = 128 << 10;
 
-/// Connections that wait to be accepted; std's listener has 128, too few for thousands that are opened at once.
+/// The most connections that wait to be accepted; std's listener has 128, too few for thousands that are opened at
+/// once.
 const BACKLOG: i32 = 4096;
 
-/// Rest after an accept that failed, as for want of descriptors: never spin.
+/// The pause after an accept that failed, as for want of descriptors, so that it never spins.
 const ACCEPT_REST: Duration = Duration::from_millis(10);
 
 /// Serves the files below `root` on `http_listen` and discards frames on `push_listen`, until the process ends.
@@ -55,7 +57,7 @@ pub fn serve_ceiling(http_listen: SocketAddr, push_listen: SocketAddr, root: &Pa
     Ok(())
 }
 
-/// The arguments of [`SUBCOMMAND`].
+/// Returns the arguments of [`SUBCOMMAND`].
 fn arguments(place: &Place<'_>) -> Vec<String> {
     vec![
         SUBCOMMAND.to_owned(),

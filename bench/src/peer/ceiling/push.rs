@@ -1,4 +1,4 @@
-//! Frames: the payload is dropped inside the kernel, and acknowledged.
+//! The ceiling's frames: the payload is dropped inside the kernel, and acknowledged.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -6,8 +6,8 @@ use std::net::TcpStream;
 use rustix::net::sockopt::set_tcp_nodelay;
 use rustix::net::{RecvFlags, recv};
 
-/// Bytes that one recv may drop. With MSG_TRUNC tcp(7) discards them: the buffer is never touched, so that its pages
-/// are never allocated.
+/// The most bytes that one recv drops. With MSG_TRUNC tcp(7) discards them: the buffer is never touched, so that
+/// its pages are never allocated.
 const DISCARD_BYTES_MAX: usize = 1 << 20;
 
 const ACKNOWLEDGEMENT: &[u8] = b"done";

@@ -1,5 +1,5 @@
-//! Uploads: recv(2) and write(2) in turn to a temporary file, and its rename. Nothing is synced, unless the file's
-//! bytes are made here.
+//! The ceiling's uploads: recv(2) and write(2) in turn to a temporary file, and its rename. Nothing is synced,
+//! unless the server makes the bytes itself.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,17 +11,17 @@ use rustix::net::{RecvFlags, recv};
 
 use crate::load::Body;
 
-/// Bytes that one recv waits for (MSG_WAITALL) and one write takes: 0.43 s of CPU for 1 GB into tmpfs, 0.47 with
-/// 256 KiB, 0.55 with 256 KiB without waiting, which leaves pages half written (2026-11-25, Linux 6.18).
+/// The bytes that one recv waits for (MSG_WAITALL) and one write takes: 0.43 s of CPU for 1 GB into tmpfs, 0.47
+/// with 256 KiB, 0.55 with 256 KiB without waiting, which leaves pages half written (2026-11-25, Linux 6.18).
 const RECEIVE_BYTES: usize = 512 << 10;
 
-/// Bytes of one write of a file that is made here, as of `dd bs=1M`.
+/// The bytes of one write of a file that is made here, as of `dd bs=1M`.
 const MAKE_BYTES: usize = 1 << 20;
 
-/// Most that is made on one request.
+/// The most bytes that are made on one request.
 const MADE_BYTES_MAX: u64 = 16 << 30;
 
-/// Whether the name was new.
+/// Whether the upload created its name or replaced a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stored {
     Created,
@@ -101,7 +101,7 @@ impl Temporary {
     fn beside(path: &Path) -> io::Result<Temporary> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        // The bench removes what begins with the name of its uploads, should this process be killed.
+        // The bench removes files that begin with the name of its uploads, should this process be killed.
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(format!("-ceiling-{number}"));
         let path = path.with_file_name(name);
@@ -111,7 +111,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // After the rename it isn't there any more.
+        // After the rename it doesn't exist any more.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -1,4 +1,4 @@
-//! Who may ask.
+//! Tests of who may use the control plane.
 
 use super::harness::{Plane, exchange};
 

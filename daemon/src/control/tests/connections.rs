@@ -1,4 +1,4 @@
-//! Connections: time-outs, limits, bodies, and the plane's end.
+//! Tests of connections: time-outs, limits, bodies, and the plane's end.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::harness::{Plane, Reply, ask_health, connect, exchange, read_to_close, wait_until};
 use crate::telemetry::Limit;
 
-/// Short for a test, long for a loopback connection.
+/// A time-out in milliseconds, short for a test, long for a loopback connection.
 const SHORT_MS: u64 = 200;
 
 #[test]
@@ -33,7 +33,7 @@ fn an_idle_connection_outlives_the_limit_on_heads() {
     let plane = Plane::start(|settings| settings.head_timeout_ms = SHORT_MS);
     let mut idle = connect(plane.address());
     ask_health(&mut idle);
-    // Takes longer than the limit, as the test above sees.
+    // Each request takes longer than the limit on heads, as the test above sees.
     assert_eq!(Reply::parse(&exchange(plane.address(), "GET")).status, 408);
     assert_eq!(Reply::parse(&exchange(plane.address(), "GET")).status, 408);
     ask_health(&mut idle);
@@ -81,7 +81,7 @@ fn beyond_the_connection_limit_clients_wait_for_those_who_wait_for_streams() {
 
 #[test]
 fn a_client_that_hardly_reads_its_answers_is_given_up() {
-    // Far more than the buffers of both sides take.
+    // The answers are far more than the buffers of both sides take.
     const ANSWERS: usize = 2_000;
     let plane = Plane::start(|settings| {
         settings.progress_bytes_min = 1_000_000;
@@ -95,7 +95,7 @@ fn a_client_that_hardly_reads_its_answers_is_given_up() {
     });
     let error = stream.read_to_end(&mut Vec::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    // Whoever reads what it asks for isn't concerned.
+    // A client that reads what it asks for isn't concerned.
     ask_health(&mut connect(plane.address()));
 }
 
@@ -179,14 +179,14 @@ fn stopping_cuts_off_a_request_that_does_not_finish() {
 
 #[test]
 fn stopping_answers_the_request_of_a_connection_that_has_just_been_made() {
-    // Within the patience that such a connection has; a test that was delayed for longer says nothing.
+    // The time is within the patience that such a connection has; a test that was delayed for longer says nothing.
     const IN_TIME: Duration = Duration::from_millis(400);
     for _ in 0..20 {
         let plane = Plane::start(|_| {});
         let address = plane.address();
         plane.telemetry.start_draining();
         let mut fresh = connect(address);
-        // Accepted after it.
+        // This connection is accepted after the other.
         assert_eq!(plane.ask("GET /health", "").status, 503);
         let start = Instant::now();
         let stopping = std::thread::spawn(move || plane.control.stop());

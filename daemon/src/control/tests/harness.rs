@@ -14,10 +14,10 @@ use crate::job::{JobEnd, Mailboxes, StreamJob};
 use crate::limits::AddressShares;
 use crate::telemetry::{LogQueue, Telemetry};
 
-/// Far above what anything here takes: reached only when it never comes.
+/// A time far above what anything here takes, reached only when something never comes.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Where the own data plane would be. Nothing connects to it: the test plays the workers.
+/// The address of the own data plane. Nothing connects to it: the test plays the workers.
 pub(super) const DATA_ADDRESS: &str = "127.0.0.1:8080";
 
 /// A control plane with one worker, whose jobs the test takes and answers.
@@ -29,7 +29,7 @@ pub(super) struct Plane {
 }
 
 impl Plane {
-    /// With the default settings and these changes.
+    /// Starts a plane with the default settings and these changes.
     pub(super) fn start(change: impl FnOnce(&mut Settings)) -> Plane {
         let mut settings = Settings::default();
         change(&mut settings);
@@ -53,7 +53,7 @@ impl Plane {
         self.control.address()
     }
 
-    /// What SIGHUP does.
+    /// Changes the settings in force, as SIGHUP does.
     pub(super) fn reload(&self, change: impl FnOnce(&mut Live)) {
         let mut live = Live::clone(&self.live.borrow());
         change(&mut live);
@@ -69,13 +69,13 @@ impl Plane {
         ask(self.address(), method_and_target, headers)
     }
 
-    /// As [`Plane::ask`], on a thread of its own.
+    /// Sends as [`Plane::ask`] does, on a thread of its own.
     pub(super) fn ask_aside(&self, method_and_target: &str) -> JoinHandle<Reply> {
         let (address, method_and_target) = (self.address(), method_and_target.to_owned());
         std::thread::spawn(move || ask(address, &method_and_target, ""))
     }
 
-    /// The next job that reaches the worker.
+    /// Returns the next job that reaches the worker.
     pub(super) fn next_job(&mut self) -> StreamJob {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let job = runtime.block_on(async { tokio::time::timeout(DEADLINE, self.jobs.recv()).await });
@@ -87,12 +87,12 @@ impl Plane {
         self.jobs.try_recv().is_err()
     }
 
-    /// The worker goes away.
+    /// Ends the worker's side of the mailbox, as when the worker goes away.
     pub(super) fn close_mailbox(&mut self) {
         self.jobs.close();
     }
 
-    /// Asks for a stream that sends `bytes_sent` bytes and ends so.
+    /// Asks for a stream whose worker sends `bytes_sent` bytes and ends with `end`.
     pub(super) fn stream(&mut self, method_and_target: &str, bytes_sent: u64, end: JobEnd) -> Reply {
         let client = self.ask_aside(method_and_target);
         let job = self.next_job();
@@ -126,7 +126,7 @@ impl Reply {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.body))
     }
 
-    /// The detail of a problem document whose other fixed members say what `status` says.
+    /// Returns the detail of a problem document whose other fixed members must say what `status` says.
     pub(super) fn problem_detail(&self) -> String {
         let document = self.json();
         assert_eq!(self.header("content-type"), Some("application/problem+json"));
@@ -156,7 +156,7 @@ pub(super) fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// What comes until the server closes, be it by a reset.
+/// Reads until the server closes, possibly by a reset.
 pub(super) fn read_to_close(stream: &mut TcpStream) -> String {
     let mut received = Vec::new();
     if let Err(error) = stream.read_to_end(&mut received) {

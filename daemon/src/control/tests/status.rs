@@ -1,7 +1,9 @@
-//! Each status, with what its answer says.
+//! Tests of each status, with the content of its answer.
+
+use rustix::io::Errno;
 
 use super::harness::{Plane, wait_until};
-use crate::job::{BrokeOff, StreamError, Unavailable};
+use crate::job::{BrokeOff, SourceError, StreamError, Unavailable};
 use crate::telemetry::{Outcome, Status};
 
 #[test]
@@ -53,13 +55,12 @@ fn a_finished_stream_is_told_in_one_line() {
 #[test]
 fn each_stream_error_has_its_status() {
     let mut plane = Plane::start(|_| {});
-    let reason = || "reset by peer".to_owned();
     let ends = [
         (StreamError::NotFound, 404, Outcome::Refused),
         (StreamError::BeyondEnd { offset: 1, length: 2, size: 2 }, 400, Outcome::Refused),
         (StreamError::OverLimit { bytes: 2, stream_bytes_max: 1 }, 413, Outcome::Refused),
-        (StreamError::SourceFailed(reason()), 500, Outcome::SourceFailed),
-        (StreamError::TargetRefused(reason()), 502, Outcome::PeerClosed),
+        (StreamError::SourceFailed(SourceError::Changed), 500, Outcome::SourceFailed),
+        (StreamError::TargetRefused(Errno::CONNREFUSED.into()), 502, Outcome::PeerClosed),
         (StreamError::NoLocalPort { target: "127.0.0.1:9".parse().unwrap() }, 503, Outcome::NoLocalPort),
         (StreamError::TargetBrokeOff(BrokeOff::Closed), 502, Outcome::PeerClosed),
         (StreamError::TargetSilent(60_000), 504, Outcome::TimedOut),

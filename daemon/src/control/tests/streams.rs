@@ -1,4 +1,4 @@
-//! Streams as they run: several at once, refused, watched, given up.
+//! Tests of streams as they run: several at once, refused, watched, given up.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -17,8 +17,8 @@ fn a_target_that_no_rule_allows_is_denied_without_a_look_up_or_a_slot() {
     });
     let running = plane.ask_aside("POST /stream?size=1");
     let job = plane.next_job();
-    // The only slot is taken, and each of these is denied all the same. Such names resolve nowhere (RFC 6761 6.4): a
-    // look-up would end in 502.
+    // The only slot is taken, and each of these targets is denied all the same. Such names resolve nowhere (RFC
+    // 6761 6.4): a look-up would end in 502.
     for target in
         ["other.invalid:79", "allowed.invalid:81", "other.invalid:8080", "192.0.3.1:80", "localhost:1"]
     {
@@ -26,7 +26,7 @@ fn a_target_that_no_rule_allows_is_denied_without_a_look_up_or_a_slot() {
         assert_eq!(reply.status, 403, "{target}: {}", reply.body);
         assert!(reply.problem_detail().contains("targets_allowed"), "{target}");
     }
-    // What may be allowed waits for its slot before the look-up.
+    // A target that may be allowed waits for its slot before the look-up.
     for target in ["allowed.invalid:80", "any.invalid:80", "192.0.2.7:80"] {
         assert_eq!(plane.ask(&format!("POST /stream?size=1&target={target}"), "").status, 429, "{target}");
     }
@@ -66,7 +66,7 @@ fn a_reload_changes_the_limit() {
     assert_eq!(client.join().unwrap().status, 200);
 }
 
-/// The members of a stream that the runbook describes, in its order.
+/// Returns the members of a stream that the runbook describes, in its order.
 fn documented() -> Vec<String> {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
     let page = std::fs::read_to_string(page).unwrap();
@@ -86,7 +86,7 @@ fn a_stream_has_the_members_that_are_documented_in_that_order() {
         job.end.send(end).unwrap();
         client.join().unwrap();
         for text in [running, plane.ask("GET /streams", "").body] {
-            // In the order in which they are written.
+            // The members come in the order in which they are written.
             let members = documented.iter().filter(|name| text.contains(&format!("\"{name}\":")));
             let at = |name: &String| text.find(&format!("\"{name}\":")).unwrap();
             assert!(members.clone().map(at).is_sorted(), "{text}");
@@ -158,7 +158,7 @@ fn the_own_data_plane_may_be_named() {
 
 #[test]
 fn a_name_without_an_address_is_a_bad_gateway() {
-    // Long enough to ask, short where there is no name server that answers.
+    // The time-out is long enough to ask, and short where no name server answers.
     let mut plane = Plane::start(|settings| {
         settings.connect_timeout_ms = 2000;
         settings.targets_allowed = vec!["nowhere.invalid:80".to_owned()];

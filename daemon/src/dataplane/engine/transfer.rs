@@ -13,7 +13,7 @@ use super::super::account::Tally;
 use super::super::connection::Connection;
 use super::super::context::Worker;
 use super::super::disk::DiskError;
-use super::super::error::TransferError;
+use super::super::error::{PeerGone, TransferError};
 use super::super::socket::not_yet;
 use super::choice::Engine;
 use super::kernel::{Kernel, Source};
@@ -218,6 +218,23 @@ impl<'a, K: Kernel> Transfer<'a, K> {
         Ok(())
     }
 
+    /// Sends what the socket takes at once of a head and a body that are in memory, and says how many bytes that was.
+    /// Those in `payload` are counted. It can't wait, so that a short answer needs no future.
+    pub(in super::super) fn send_now(
+        &mut self,
+        head: &[u8],
+        body: &[u8],
+        payload: Range<usize>,
+    ) -> Result<usize, PeerGone> {
+        let taken = match body {
+            [] => self.kernel.send(head, false),
+            body => self.kernel.send_both(head, body),
+        };
+        let Some(sent) = not_yet(taken)? else { return Ok(0) };
+        self.count(Engine::Copy, overlap(&payload, 0..sent));
+        Ok(sent)
+    }
+
     /// Sends a head and a whole body that is in memory.
     pub(in super::super) async fn send_both(
         &mut self,
@@ -257,14 +274,21 @@ impl<'a, K: Kernel> Transfer<'a, K> {
         Ok(())
     }
 
-    /// The socket took something by `engine`, `bytes` of it payload. All that is sent comes by here, whichever way it
-    /// takes: it is counted, and then the transfer waits where the socket has no room left or its turn is used up.
+    /// The socket took something by `engine`, `bytes` of it payload: it is counted, and then the transfer waits where
+    /// the socket has no room left or its turn is used up.
     pub(super) fn took(
         &mut self,
         engine: Engine,
         bytes: u64,
         room: Room,
     ) -> impl Future<Output = Result<(), TransferError>> {
+        self.count(engine, bytes);
+        self.spend(bytes, room)
+    }
+
+    /// Counts what the socket took by `engine`, `bytes` of it payload. All that any peer is sent comes by here,
+    /// whichever way it takes, and nothing else counts it.
+    fn count(&mut self, engine: Engine, bytes: u64) {
         self.tally.begin();
         if bytes > 0 {
             self.tally.add(engine.label(), bytes);
@@ -273,7 +297,6 @@ impl<'a, K: Kernel> Transfer<'a, K> {
                 caller.progress.add_bytes_sent(bytes);
             }
         }
-        self.spend(bytes, room)
     }
 
     /// Whether the transfer waits once the socket took so much payload.

@@ -1,4 +1,4 @@
-//! What answers a request: a file, a listing, or why there is none.
+//! Finds out what answers a request: a file, a listing, or why there is none.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -13,7 +13,8 @@ use super::content::of_file;
 use super::digest;
 use super::exchange::Exchange;
 use super::listing::{self, ListingBody};
-use super::response::{Asked, Response};
+use super::response::{Asked, Body, Response};
+use crate::config::EngineChoice;
 use crate::files::residency::Residency;
 use crate::files::{CONTENT_BYTES_MAX, FileError, Found, KnownFile, MountId, Root};
 use crate::protocol::http1::method::Method;
@@ -21,51 +22,71 @@ use crate::protocol::http1::request::Request;
 use crate::protocol::listing::location_with_slash;
 use crate::telemetry::Limit;
 
-/// What answers a request for a file that is known.
-pub(super) fn of_known_file(worker: &Worker, exchange: &Exchange) -> Option<Response> {
+/// The answer to a request for a file that is known, if nothing of the file has to be read for it.
+pub(super) fn of_known_file(worker: &Worker, exchange: &Exchange, known: &Rc<KnownFile>) -> Option<Response> {
     let request = &exchange.request;
-    let known =
-        look_up::known_file(worker, &request.name).filter(|known| !wants_content(worker, request, known))?;
-    Some(of_file(request, &exchange.asked(worker), &known, None))
+    if request.want_repr_digest.is_some() || wants_content(worker, request, known) {
+        return None;
+    }
+    Some(of_file(request, &exchange.asked(worker), known, None))
 }
 
-/// Finds out what answers a request.
-pub(super) async fn prepare(
-    worker: &Worker,
-    connection: &Connection,
-    request: &Request,
-    asked: &Asked<'_>,
-) -> Response {
-    if let Some(known) = look_up::known_file(worker, &request.name) {
-        return of_found(worker, connection, request, asked, &known).await;
-    }
+/// The answer to a request for a name of which nothing is known: a file, a listing, or why there is none.
+pub(super) async fn of_name(worker: &Worker, connection: &Connection, exchange: &Exchange) -> Response {
+    let (request, asked) = (&exchange.request, exchange.asked(worker));
     let served = worker.served();
     let Some(root) = &served.root else {
-        return Response::problem(asked, 404, "no files are served: start streamd with --root DIR");
+        return Response::problem(&asked, 404, "no files are served: start streamd with --root DIR");
     };
     let generation = worker.generation();
     match look_up::find(worker, root, &request.name, connection.group()).await {
         Ok(Found::File(file)) => {
             let known = look_up::keep(worker, &request.name, file, generation);
-            let response = of_found(worker, connection, request, asked, &known).await;
+            let response = of_read_file(worker, connection, exchange, &known).await;
             worker.disk.release(known);
             response
         }
         Ok(Found::Directory(directory)) if worker.live().settings.listing => {
             if !request.name.is_directory() {
-                // As at the end of a listing: a server may have to be asked.
+                // A disk thread closes it, since a server may have to be asked for that.
                 let owner = Owner { mount: MountId::of(&directory), group: connection.group() };
                 worker.disk.discard(Lane::Listing, owner, directory);
-                return redirect_to_directory(asked, request);
+                return redirect_to_directory(&asked, request);
             }
-            of_directory(worker, connection, request, asked, root, directory).await
+            of_directory(worker, connection, request, &asked, root, directory).await
         }
-        Ok(Found::Directory(_)) => Response::of_file_error(asked, FileError::NotFound),
-        Err(error) => Response::of_file_error(asked, error),
+        Ok(Found::Directory(_)) => Response::of_file_error(&asked, FileError::NotFound),
+        Err(error) => Response::of_file_error(&asked, error),
     }
 }
 
-/// Lists a directory.
+/// The answer to a request for a file of which something may have to be read first: its bytes, if they are few, and its
+/// digest.
+pub(super) async fn of_read_file(
+    worker: &Worker,
+    connection: &Connection,
+    exchange: &Exchange,
+    known: &Rc<KnownFile>,
+) -> Response {
+    let (request, asked) = (&exchange.request, exchange.asked(worker));
+    if wants_content(worker, request, known)
+        && let Err(error) = Box::pin(read_content(worker, connection, known)).await
+    {
+        return Response::of_file_error(&asked, error);
+    }
+    // Boxed, since few requests want one.
+    let repr_digest = match &request.want_repr_digest {
+        Some(_) => Box::pin(digest::of(worker, connection, request, &known.file)).await,
+        None => None,
+    };
+    let mut response = of_file(request, &asked, known, repr_digest.as_deref());
+    if let Body::File(body) = &mut response.body {
+        body.may_have_changed = true;
+    }
+    response
+}
+
+/// The answer that lists a directory.
 async fn of_directory(
     worker: &Worker,
     connection: &Connection,
@@ -77,12 +98,12 @@ async fn of_directory(
     let listings_max = worker.live().settings.address_listings_max;
     let share = worker.resources.shares.listings.take(connection.group(), 1, listings_max as u64);
     let Some(share) = share else { return too_many_listings(asked, listings_max) };
-    // Boxed: files need no room for this.
+    // Boxed, since files need no room for this.
     let response = match Box::pin(listing::read(worker, connection, request, root, directory)).await {
         Ok(body) => of_listing(asked, body),
         Err(error) => Response::of_file_error(asked, error),
     };
-    Response { _share: Some(Box::new(share)), ..response }
+    Response { share: Some(Box::new(share)), ..response }
 }
 
 fn of_listing(asked: &Asked<'_>, body: ListingBody) -> Response {
@@ -90,7 +111,7 @@ fn of_listing(asked: &Asked<'_>, body: ListingBody) -> Response {
         body.describe(head);
     });
     if asked.has_body() {
-        response.listing = Some(Box::new(body));
+        response.body = Body::Listing(Box::new(body));
     } else {
         body.give_up(asked.worker);
     }
@@ -110,13 +131,15 @@ fn too_many_listings(asked: &Asked<'_>, listings_max: usize) -> Response {
     })
 }
 
-/// Whether a file's bytes are few, sent from what is known of it, and not known yet.
+/// Whether a request is for bytes that are few, so that they are kept with what is known of the file, and not kept yet.
 fn wants_content(worker: &Worker, request: &Request, known: &KnownFile) -> bool {
-    if !known.lacks_content() || request.method != Method::Get {
-        return false;
-    }
-    let choice = worker.live().settings.engine;
-    let facts = Facts { choice, transfer_bytes: known.file.size(), residency: Residency::Cold };
+    known.lacks_content()
+        && request.method == Method::Get
+        && is_copied_if_cold(worker.live().settings.engine, known.file.size())
+}
+
+fn is_copied_if_cold(choice: EngineChoice, bytes: u64) -> bool {
+    let facts = Facts { choice, transfer_bytes: bytes, residency: Residency::Cold };
     engine::choose(facts) == Engine::Copy
 }
 
@@ -124,7 +147,7 @@ fn wants_content(worker: &Worker, request: &Request, known: &KnownFile) -> bool 
 async fn read_content(worker: &Worker, connection: &Connection, known: &KnownFile) -> Result<(), FileError> {
     let (file, owner) = (known.file.clone(), Owner { mount: known.file.mount(), group: connection.group() });
     let read = move || file.read_cold(CONTENT_BYTES_MAX);
-    // Where nobody reads it now, the engine does when its turn comes.
+    // Where no disk thread takes it now the engine reads it while it sends.
     let Ok(read) = worker.disk.run_or_refuse(Lane::Read, owner, read).await else {
         return Ok(());
     };
@@ -135,26 +158,20 @@ async fn read_content(worker: &Worker, connection: &Connection, known: &KnownFil
     Ok(())
 }
 
-async fn of_found(
-    worker: &Worker,
-    connection: &Connection,
-    request: &Request,
-    asked: &Asked<'_>,
-    known: &Rc<KnownFile>,
-) -> Response {
-    if wants_content(worker, request, known)
-        && let Err(error) = Box::pin(read_content(worker, connection, known)).await
-    {
-        return Response::of_file_error(asked, error);
+#[cfg(test)]
+mod tests {
+    use super::{CONTENT_BYTES_MAX, EngineChoice, is_copied_if_cold};
+
+    #[test]
+    fn a_short_cold_file_is_read_first_where_it_is_going_to_be_copied() {
+        for (choice, bytes, expected) in [
+            (EngineChoice::Auto, CONTENT_BYTES_MAX, true),
+            (EngineChoice::Auto, CONTENT_BYTES_MAX + 1, false),
+            (EngineChoice::Copy, CONTENT_BYTES_MAX, true),
+            (EngineChoice::Sendfile, 1, false),
+            (EngineChoice::Splice, 1, false),
+        ] {
+            assert_eq!(is_copied_if_cold(choice, bytes), expected, "{choice:?}, {bytes} bytes");
+        }
     }
-    // Boxed: few requests want one.
-    let repr_digest = match &request.want_repr_digest {
-        Some(_) => Box::pin(digest::of(worker, connection, request, &known.file)).await,
-        None => None,
-    };
-    let mut response = of_file(request, asked, known, repr_digest.as_deref());
-    if let Some(body) = &mut response.file {
-        body.may_have_changed = true;
-    }
-    response
 }

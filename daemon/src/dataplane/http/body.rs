@@ -1,4 +1,6 @@
-//! Request bodies that nobody wants.
+//! Drops the bodies of requests where nobody wants them.
+
+use std::borrow::Cow;
 
 use super::super::connection::Connection;
 use super::super::context::Worker;
@@ -11,7 +13,7 @@ use crate::protocol::http1::request::{Body, Request};
 /// The largest body that is received and dropped so that the connection can be kept.
 const DRAIN_BYTES_MAX: u64 = LINGER_BYTES_MAX;
 
-/// What became of a body that nobody wants.
+/// How far a body that nobody wants has been dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Discarded {
     /// Whether it is out of the way, or will be. If not, it is too large or can't be read, and the connection can't be
@@ -19,7 +21,7 @@ pub(super) struct Discarded {
     pub(super) is_whole: bool,
     /// How much of its payload was received.
     pub(super) bytes: u64,
-    /// What has still to come, and to be dropped before the next request. The answer needn't wait for it.
+    /// How much of it has still to come, and to be dropped before the next request. The answer needn't wait for that.
     pub(super) left: u64,
 }
 
@@ -30,18 +32,34 @@ pub(super) struct Cut {
     pub(super) error: TransferError,
 }
 
+impl Cut {
+    /// The status and the words that tell the client of it. A client that only ended its own direction can still read
+    /// them; where it has left altogether sending fails.
+    pub(super) fn problem(&self) -> (u16, Cow<'static, str>) {
+        match &self.error {
+            TransferError::TimedOut => (408, "the request body was not complete in time".into()),
+            TransferError::TooSlow => {
+                (408, "the request body came with fewer than progress_bytes_min bytes a second".into())
+            }
+            error @ TransferError::NoRoom(_) => (503, error.to_string().into()),
+            _ => (400, "the connection ended inside the request body".into()),
+        }
+    }
+}
+
 impl Discarded {
     /// Nothing is left to be received.
     pub(super) const NOTHING_LEFT: Discarded = Discarded { is_whole: true, bytes: 0, left: 0 };
 
-    /// Something is left.
+    /// Something is left that will not be received.
     pub(super) fn partly(bytes: u64) -> Discarded {
         Discarded { is_whole: false, bytes, left: 0 }
     }
 }
 
-/// Drops the request's body, if that isn't too much. Where its end is known only what has come of it: whoever is slow
-/// to send what nobody wants gets the answer at once. Only its chunks tell where another ends, so it is received.
+/// Drops the request's body, if that isn't too much. Where its length is known only what has come of it is dropped, so
+/// that a client which is slow to send it gets the answer at once. A chunked body is received, since its chunks alone
+/// tell where it ends.
 pub(super) async fn discard(
     worker: &Worker,
     connection: &Connection,
@@ -60,14 +78,14 @@ pub(super) async fn discard(
     }
 }
 
-/// How much of a body's payload has come. What is behind it may be the next request.
+/// How much of a body's payload has come. Bytes behind it may be the next request.
 fn payload_bytes(input: &Input, body: Body) -> u64 {
     match body {
         Body::None => 0,
         Body::Length(length) => length.min(input.bytes().len() as u64),
         Body::Chunked => {
             let mut decoder = ChunkedDecoder::new();
-            // Up to where it is none any more.
+            // Where the chunks can't be read any more the payload ends as well.
             let _ = decoder.skip(input.bytes());
             decoder.payload_bytes()
         }
@@ -104,7 +122,7 @@ async fn discard_chunked(
     input: &mut Input,
 ) -> Result<Discarded, Cut> {
     let mut decoder = ChunkedDecoder::new();
-    // Sizes, extensions and trailers included: they too have to be received.
+    // Sizes, extensions and trailers count too, since they have to be received as well.
     let mut bytes = 0;
     let mut read_deadline = ReadDeadline::new(worker, worker.live().settings.receive_timeout_ms);
     loop {
@@ -135,5 +153,55 @@ async fn receive(
         Ok(())
     } else {
         Err(TransferError::PeerGone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::error::TransferError;
+    use super::super::super::input::Input;
+    use super::{Body, Cut, Discarded, drop_what_came, payload_bytes};
+    use crate::limits::Full;
+
+    fn received(bytes: &[u8]) -> Input {
+        let mut input = Input::default();
+        input.put_back(bytes.to_vec());
+        input
+    }
+
+    #[test]
+    fn of_a_body_only_its_own_bytes_are_dropped() {
+        let mut input = received(b"bodyGET / HTTP/1.1");
+        assert_eq!(drop_what_came(&mut input, 4), Discarded { is_whole: true, bytes: 4, left: 0 });
+        assert_eq!(input.bytes(), b"GET / HTTP/1.1");
+        let mut input = received(b"bo");
+        assert_eq!(drop_what_came(&mut input, 4), Discarded { is_whole: true, bytes: 2, left: 2 });
+        assert!(input.is_empty());
+    }
+
+    #[test]
+    fn payload_is_counted_without_framing_and_without_the_next_request() {
+        for (bytes, body, expected) in [
+            (&b"bodyGET"[..], Body::None, 0),
+            (b"bodyGET", Body::Length(4), 4),
+            (b"bo", Body::Length(4), 2),
+            (b"4\r\nbody\r\n2\r\ner\r\n0\r\n\r\nGET", Body::Chunked, 6),
+            (b"4\r\nbody\r\nno chunk", Body::Chunked, 4),
+        ] {
+            assert_eq!(payload_bytes(&received(bytes), body), expected, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_has_the_status_of_its_reason() {
+        for (error, expected) in [
+            (TransferError::TimedOut, 408),
+            (TransferError::TooSlow, 408),
+            (TransferError::NoRoom(Full::Node), 503),
+            (TransferError::PeerGone, 400),
+        ] {
+            let (status, detail) = Cut { bytes: 0, error }.problem();
+            assert_eq!(status, expected, "{detail}");
+        }
     }
 }

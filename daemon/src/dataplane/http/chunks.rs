@@ -2,23 +2,23 @@
 
 use crate::protocol::http1::request::Version;
 
-/// What tells the end of a body.
+/// The sign by which a client sees the end of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// `Content-Length`.
+    /// The length in `Content-Length` has come.
     Length(u64),
-    /// The last chunk (RFC 9112 7.1): without it the body isn't whole.
+    /// The last chunk has come (RFC 9112 7.1): without it the body isn't whole.
     Chunks,
-    /// The end of the connection (RFC 9112 6.3), which a reset tells from an end too early.
+    /// The connection has ended (RFC 9112 6.3). A reset instead says that the body isn't whole.
     Connection,
 }
 
-/// What ends a chunk, and behind it the last one.
+/// The end of each chunk, and the chunk that ends the body.
 const CHUNK_END: &[u8] = b"\r\n";
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 impl Framing {
-    /// For a body whose length isn't known, to a client of this version.
+    /// The framing of a body whose length isn't known, for a client of this version.
     pub(super) fn of_unknown_length(version: Version) -> Framing {
         match version {
             Version::Http11 => Framing::Chunks,
@@ -26,7 +26,7 @@ impl Framing {
         }
     }
 
-    /// Appends what stands before a piece of `length` bytes, which must not be 0: that would be the end.
+    /// Appends the framing before a piece of `length` bytes, which must not be 0: that would be the end.
     pub(super) fn begin(self, length: usize, before: &mut Vec<u8>) {
         debug_assert!(length > 0);
         if self == Framing::Chunks {
@@ -34,14 +34,14 @@ impl Framing {
         }
     }
 
-    /// Appends the end of a body behind whose last piece nothing was said of it yet.
+    /// Appends the end of a body where its last piece wasn't known to be the last.
     pub(super) fn finish(self, out: &mut Vec<u8>) {
         if self == Framing::Chunks {
             out.extend_from_slice(LAST_CHUNK);
         }
     }
 
-    /// Appends what stands behind a piece.
+    /// Appends the framing behind a piece.
     pub(super) fn end(self, is_last: bool, piece: &mut Vec<u8>) {
         if self == Framing::Chunks {
             piece.extend_from_slice(CHUNK_END);

@@ -1,11 +1,12 @@
-//! What answers a request for a file that was found: which condition holds, which ranges, and what is said of them.
+//! Makes the answer to a request for a file that was found: its conditions are judged, its ranges selected, and its
+//! head written.
 
 use std::ops::Range;
 use std::rc::Rc;
 
 use super::super::engine::{self, Engine, Facts};
 use super::chunks::Framing;
-use super::response::{Asked, FileBody, Response};
+use super::response::{Asked, Body, FileBody, Response};
 use crate::files::KnownFile;
 use crate::files::residency::Residency;
 use crate::protocol::conditional::{Validators, Verdict, evaluate, range_applies};
@@ -18,6 +19,7 @@ use crate::protocol::range::{ByteRange, Selection, select};
 /// Bodies up to this length are copied behind their head: that costs less than sending two pieces in one call.
 const JOINED_BYTES_MAX: usize = 4 << 10;
 
+/// The answer to `request` for this file, with its digest where one is wanted.
 pub(super) fn of_file(
     request: &Request,
     asked: &Asked<'_>,
@@ -74,11 +76,8 @@ fn of_unsized_file(request: &Request, asked: &Asked<'_>, known: &Rc<KnownFile>) 
         head.field("Transfer-Encoding", "chunked");
     }
     head.finish(asked.keep_alive && !is_last, asked.version);
-    let file = Rc::clone(known);
-    let (segments, content_length) = (Vec::new(), 0);
-    let unsized_as = Some(framing);
-    let body = FileBody { file, segments, content_length, kept: None, may_have_changed: false, unsized_as };
-    Response { file: Some(body), is_last, ..Response::bare(200, out) }
+    let body = Body::Unsized { file: Rc::clone(known), framing };
+    Response { body, is_last, ..Response::bare(200, out) }
 }
 
 fn applies(request: &Request, known: &KnownFile) -> bool {
@@ -103,7 +102,7 @@ fn unsatisfiable(asked: &Asked<'_>, size: u64) -> Response {
     })
 }
 
-/// What every answer with bytes of a file says.
+/// The answers that have bytes of a file.
 struct Content<'a> {
     asked: &'a Asked<'a>,
     known: &'a Rc<KnownFile>,
@@ -111,8 +110,9 @@ struct Content<'a> {
 }
 
 impl Content<'_> {
-    /// One range, or the whole file.
+    /// An answer with one range, or with the whole file.
     fn single(&self, status: u16, range: ByteRange) -> Response {
+        let body = self.body(range);
         let mut response = self.head(status, |head| match status {
             206 => {
                 self.known.describe(head, &self.known.media_type, range.length);
@@ -122,20 +122,27 @@ impl Content<'_> {
                 head.block(&self.known.whole);
             }
         });
-        if !self.has_body(range.length) {
-            return response;
-        }
-        let kept = self.kept(range);
-        match (&kept, self.known.content()) {
-            (Some(kept), Some(content)) if kept.len() <= JOINED_BYTES_MAX => {
-                response.append(&content[kept.clone()]);
+        match (&body, self.known.content()) {
+            (Body::Kept { range, .. }, Some(content)) if range.len() <= JOINED_BYTES_MAX => {
+                response.append_body(&content[range.clone()]);
             }
-            _ => response.file = Some(self.body(vec![Segment::File(range)], range.length, kept)),
+            _ => response.body = body,
         }
         response
     }
 
-    /// Several ranges as multipart/byteranges (RFC 9110 14.6).
+    /// The body of an answer with one range.
+    fn body(&self, range: ByteRange) -> Body {
+        if !self.has_body(range.length) {
+            return Body::NONE;
+        }
+        match self.kept(range) {
+            Some(range) => Body::Kept { file: Rc::clone(self.known), range },
+            None => self.file(vec![Segment::File(range)], range.length),
+        }
+    }
+
+    /// An answer with several ranges as multipart/byteranges (RFC 9110 14.6).
     fn several(&self, ranges: &[ByteRange], whole: ByteRange) -> Response {
         let boundary = format!("{:032x}", u128::from_ne_bytes(random()));
         let Some(plan) = multipart::plan(ranges, whole.length, &self.known.media_type, boundary) else {
@@ -145,7 +152,7 @@ impl Content<'_> {
             self.known.describe(head, &plan.content_type(), plan.content_length);
         });
         if self.has_body(plan.content_length) {
-            response.file = Some(self.body(plan.segments, plan.content_length, None));
+            response.body = self.file(plan.segments, plan.content_length);
         }
         response
     }
@@ -165,9 +172,9 @@ impl Content<'_> {
         self.asked.has_body() && content_length > 0
     }
 
-    fn body(&self, segments: Vec<Segment>, content_length: u64, kept: Option<Range<usize>>) -> FileBody {
+    fn file(&self, segments: Vec<Segment>, content_length: u64) -> Body {
         let file = Rc::clone(self.known);
-        FileBody { file, segments, content_length, kept, may_have_changed: false, unsized_as: None }
+        Body::File(FileBody { file, segments, content_length, may_have_changed: false })
     }
 
     /// Where in the kept content a range is, if all of it is and the copy engine sends it.
@@ -178,16 +185,44 @@ impl Content<'_> {
         if engine::choose(facts) != Engine::Copy {
             return None;
         }
-        let (start, length) = (usize::try_from(range.start).ok()?, usize::try_from(range.length).ok()?);
-        let end = start.checked_add(length).filter(|end| *end <= content.len())?;
-        Some(start..end)
+        within(range, content.len())
     }
+}
+
+/// A range of a file as one of its first `bytes` bytes, if it lies in them.
+fn within(range: ByteRange, bytes: usize) -> Option<Range<usize>> {
+    let (start, length) = (usize::try_from(range.start).ok()?, usize::try_from(range.length).ok()?);
+    let end = start.checked_add(length).filter(|end| *end <= bytes)?;
+    Some(start..end)
 }
 
 /// A boundary that the file can't have been written to contain.
 fn random() -> [u8; 16] {
     let mut bytes = [0; 16];
-    // Without randomness a constant boundary still is right for every file that doesn't contain it.
+    // Where the kernel gives no random bytes a constant boundary is still right for every file without it.
     let _ = getrandom::fill(&mut bytes);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ByteRange, random, within};
+
+    #[test]
+    fn only_what_lies_in_the_kept_content_is_sent_from_there() {
+        for (start, length, expected) in [
+            (0, 100, Some(0..100)),
+            (40, 60, Some(40..100)),
+            (0, 101, None),
+            (100, 1, None),
+            (u64::MAX, u64::MAX, None),
+        ] {
+            assert_eq!(within(ByteRange { start, length }, 100), expected, "{length} bytes from {start} on");
+        }
+    }
+
+    #[test]
+    fn no_two_multipart_answers_have_one_boundary() {
+        assert_ne!(random(), random());
+    }
 }

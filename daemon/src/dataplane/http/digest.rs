@@ -1,4 +1,4 @@
-//! Digests of files for those who want to hear of them (Want-Repr-Digest, RFC 9530 4); nobody else pays for any.
+//! Finds digests of files for clients that want them (Want-Repr-Digest, RFC 9530 4); no other request pays for any.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use crate::protocol::digest;
 use crate::protocol::http1::request::Request;
 
 /// `Repr-Digest` for the answer to `request`: of the algorithm that is wanted most, recorded or computed by disk
-/// threads, step by step as long as the client is there. None where none is wanted, or none can be had now: what was
-/// asked for is a wish.
+/// threads, step by step as long as the client is there. None where none is wanted, or none can be had now: the field
+/// is a wish, and no condition.
 pub(super) async fn of(
     worker: &Worker,
     connection: &Connection,
@@ -27,7 +27,7 @@ pub(super) async fn of(
     let owner = Owner { mount: file.mount(), group: connection.group() };
     let (root, file) = (Arc::clone(worker.served().root.as_ref()?), file.clone());
     let begin = move || Computation::begin(root, file, algorithms);
-    // Who half-closed gets the answer without it: nothing tells whether it is still there.
+    // A client that half-closed gets the answer without it, since nothing tells whether it is still there.
     let has_left = || connection.socket.has_peer_ended();
     if has_left() {
         return None;

@@ -1,4 +1,4 @@
-//! Directories, sent as they are read: a piece is written on a disk thread and waits for the reader, and then the next.
+//! Sends directories as they are read: a disk thread writes a piece, which waits for the reader, and then the next.
 
 mod form;
 mod json;
@@ -47,8 +47,8 @@ struct Page {
     is_sorted: bool,
 }
 
-/// Reads `directory`, whose name is the request's, up to the first piece. What is told in one piece has a length, like
-/// any short answer.
+/// Reads `directory`, whose name is the request's, up to the first piece. A listing of one piece has a length, like any
+/// short answer.
 pub(super) async fn read(
     worker: &Worker,
     connection: &Connection,
@@ -68,7 +68,7 @@ pub(super) async fn read(
     let reading = Reading { listings, about, as_json: request.accepts_json, terms };
     let step = move || reading.begin(subject);
     let mut step = worker.disk.run_or_refuse(Lane::Listing, owner, step).await??;
-    // Step by step, so that others get their turn on the disk thread, and a reader that has left ends it.
+    // It is read step by step, so that others get their turn on the disk thread, and a reader that has left ends it.
     let FirstPiece { mut page, mut piece, room, leads_to } = loop {
         match step {
             Step::Partly(reading, beginning) => {
@@ -200,7 +200,7 @@ async fn send_piece(
 }
 
 impl ListingBody {
-    /// What it is to a client.
+    /// Its media type.
     pub(super) fn media_type(&self) -> &'static str {
         self.page.form.media_type()
     }
@@ -214,12 +214,13 @@ impl ListingBody {
         self.page.form.describe(head);
     }
 
-    /// What tells its end.
+    /// How a client sees its end.
     pub(super) fn framing(&self) -> Framing {
         self.framing
     }
 
-    /// Nobody reads on. The directory is closed on a disk thread, since a server may have to be asked.
+    /// Lets go of a listing that nobody reads any further. A disk thread closes the directory, since a server may have
+    /// to be asked for that.
     pub(super) fn give_up(self, worker: &Worker) {
         if let Some(listing) = self.page.listing {
             worker.disk.discard(Lane::Listing, self.owner, listing);

@@ -1,4 +1,4 @@
-//! Responses, ready to be sent.
+//! An answer that is ready to be sent.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ use crate::protocol::multipart::Segment;
 use crate::protocol::problem;
 use crate::telemetry::RequestId;
 
-/// What of a request shapes every answer to it.
+/// The traits of a request that shape every answer to it.
 pub(super) struct Asked<'w> {
     pub(super) worker: &'w Worker,
     pub(super) method: Method,
@@ -42,31 +42,46 @@ impl Asked<'_> {
     }
 
     pub(super) fn head<'o>(&self, out: &'o mut Vec<u8>, status: u16) -> ResponseHead<'o> {
-        // The date of now: what is known of a file may be younger than the request.
+        // The date is that of now, since what is known of a file may be younger than the request.
         let mut head = ResponseHead::new(out, status, &self.worker.clock.beginning());
         head.field_bytes("X-Request-Id", self.id.as_bytes());
         head
     }
 }
 
-/// A response, ready to be sent.
+/// An answer that is ready to be sent.
 pub(super) struct Response {
     pub(super) status: u16,
-    /// The head, and behind it a body that isn't a file's.
+    /// The head, and behind it a body that is [text](Body::Text).
     pub(super) head: Vec<u8>,
-    /// Bytes of `head` that are body.
-    pub(super) text_bytes: u64,
-    pub(super) file: Option<FileBody>,
-    /// A body that is read while it is sent.
-    pub(super) listing: Option<Box<ListingBody>>,
+    pub(super) body: Body,
     /// Why the request was refused, where it was.
     pub(super) reason: Option<Box<str>>,
-    /// What has been sent of it, and isn't here any more.
+    /// The bytes that have been sent already, and aren't here any more.
     pub(super) sent: Tally,
-    /// The end of the connection is its end.
+    /// The client sees the end of the answer by the end of the connection.
     pub(super) is_last: bool,
-    /// What it takes of its address's share until it has been sent.
-    pub(super) _share: Option<Box<Share>>,
+    /// The part of its address's share that the answer takes until it has been sent.
+    pub(super) share: Option<Box<Share>>,
+}
+
+/// Where the body of an answer is.
+pub(super) enum Body {
+    /// The last bytes of the head's buffer; none where there is no body.
+    Text { bytes: usize },
+    /// A part of the content that is kept of a short file, for the copy engine.
+    Kept { file: Rc<KnownFile>, range: Range<usize> },
+    /// Parts of a file, for whatever engine suits each.
+    File(FileBody),
+    /// All of a file that doesn't say how long it is.
+    Unsized { file: Rc<KnownFile>, framing: Framing },
+    /// A listing, which is written while it is sent.
+    Listing(Box<ListingBody>),
+}
+
+impl Body {
+    /// The body of an answer that has none.
+    pub(super) const NONE: Body = Body::Text { bytes: 0 };
 }
 
 /// File bytes that follow a head.
@@ -74,19 +89,8 @@ pub(super) struct FileBody {
     pub(super) file: Rc<KnownFile>,
     pub(super) segments: Vec<Segment>,
     pub(super) content_length: u64,
-    /// The whole body as part of what is kept of the file, where the copy engine sends it.
-    pub(super) kept: Option<Range<usize>>,
-    /// Whether some time has passed since the file was looked at.
+    /// Whether there was time for the file to change since it was looked at.
     pub(super) may_have_changed: bool,
-    /// How it ends, where the file doesn't say how long it is.
-    pub(super) unsized_as: Option<Framing>,
-}
-
-impl FileBody {
-    /// The whole body, where it is in memory and the copy engine's.
-    pub(super) fn in_memory(&self) -> Option<&[u8]> {
-        self.file.content()?.get(self.kept.clone()?)
-    }
 }
 
 /// Room for a usual head, so that it is written without growing.
@@ -104,18 +108,61 @@ impl Response {
         }
     }
 
+    /// Whether all of the answer is in memory.
+    pub(super) fn is_in_memory(&self) -> bool {
+        matches!(self.body, Body::Text { .. } | Body::Kept { .. })
+    }
+
+    /// The buffer of the head and what follows it, where all of the answer is in memory.
+    pub(super) fn in_memory(&self) -> Option<(&[u8], &[u8])> {
+        match &self.body {
+            Body::Text { .. } => Some((&self.head, &[])),
+            Body::Kept { file, range } => Some((&self.head, file.content()?.get(range.clone())?)),
+            Body::File(_) | Body::Unsized { .. } | Body::Listing(_) => None,
+        }
+    }
+
+    /// How many bytes of an answer in memory are its body, which is what ends it.
+    pub(super) fn payload_bytes(&self) -> usize {
+        match &self.body {
+            Body::Text { bytes } => *bytes,
+            Body::Kept { range, .. } => range.len(),
+            Body::File(_) | Body::Unsized { .. } | Body::Listing(_) => 0,
+        }
+    }
+
+    /// Drops the first `sent` bytes of an answer in memory, of which something is left; and gives up the file whose
+    /// content was part of it.
+    pub(super) fn drop_sent(&mut self, sent: usize) -> Option<Rc<KnownFile>> {
+        if sent == 0 {
+            return None;
+        }
+        let payload_bytes = self.payload_bytes();
+        let of_head = sent.min(self.head.len());
+        self.head.drain(..of_head);
+        let body = std::mem::replace(&mut self.body, Body::NONE);
+        let file = match body {
+            Body::Kept { file, range } => {
+                let content = file.content().and_then(|content| content.get(range)).unwrap_or_default();
+                self.head.extend_from_slice(&content[sent - of_head..]);
+                Some(file)
+            }
+            _ => None,
+        };
+        self.body = Body::Text { bytes: payload_bytes.min(self.head.len()) };
+        file
+    }
+
     /// A head without a body.
     pub(super) fn bare(status: u16, head: Vec<u8>) -> Response {
         Response {
             status,
             head,
-            text_bytes: 0,
-            file: None,
-            listing: None,
+            body: Body::NONE,
             reason: None,
             sent: Tally::default(),
             is_last: false,
-            _share: None,
+            share: None,
         }
     }
 
@@ -128,7 +175,7 @@ impl Response {
         })
     }
 
-    /// A request that could not be understood, or whose method isn't offered.
+    /// The answer to a request that could not be understood, or whose method isn't offered.
     pub(super) fn refused(asked: &Asked<'_>, error: &RequestError) -> Response {
         Self::problem_with(asked, error.status(), &error.to_string(), |head| {
             if let Some(methods) = error.allow(asked.worker.takes_uploads()) {
@@ -137,6 +184,7 @@ impl Response {
         })
     }
 
+    /// A problem document with `more_fields` in its head.
     pub(super) fn problem_with(
         asked: &Asked<'_>,
         status: u16,
@@ -149,7 +197,7 @@ impl Response {
         Response { reason: Some(detail.into()), ..response }
     }
 
-    /// A short body of ours.
+    /// An answer with a short body of ours.
     pub(super) fn text_with(
         asked: &Asked<'_>,
         status: u16,
@@ -164,12 +212,12 @@ impl Response {
         head.finish(asked.keep_alive, asked.version);
         let mut response = Response::bare(status, out);
         if asked.has_body() {
-            response.append(text);
+            response.append_body(text);
         }
         response
     }
 
-    /// The head of a body that is sent in pieces, with what tells the client their end.
+    /// The head of a body that is sent in pieces, with the framing by which the client sees their end.
     pub(super) fn in_pieces(
         asked: &Asked<'_>,
         content_type: &str,
@@ -216,12 +264,13 @@ impl Response {
         Response::bare(status, out)
     }
 
-    pub(super) fn append(&mut self, text: &[u8]) {
+    /// Gives an answer without a body this one, behind its head.
+    pub(super) fn append_body(&mut self, text: &[u8]) {
         self.head.extend_from_slice(text);
-        self.text_bytes += text.len() as u64;
+        self.body = Body::Text { bytes: text.len() };
     }
 
-    /// What is answered where the disk threads didn't do it.
+    /// The answer where the disk threads didn't do what it takes.
     pub(super) fn of_disk_error(asked: &Asked<'_>, error: &DiskError) -> Response {
         Self::unavailable(asked, &error.to_string(), error.retry_after())
     }
@@ -232,16 +281,17 @@ impl Response {
         })
     }
 
-    /// What is told where a file can't be read after all, and nothing of the answer has been sent.
+    /// The answer where a file can't be read after all, and nothing of another answer has been sent.
     pub(super) fn of_unread_source(asked: &Asked<'_>, error: &TransferError) -> Response {
         let response = match error {
             TransferError::Disk(error) => return Self::of_disk_error(asked, error),
             _ => Self::problem(asked, 500, "the file could not be read; the daemon's log says why"),
         };
-        // What failed says more.
+        // The line gives the failure as its reason, which says more.
         Response { reason: None, ..response }
     }
 
+    /// The answer where a file can't be opened.
     pub(super) fn of_file_error(asked: &Asked<'_>, error: FileError) -> Response {
         let detail = error.to_string();
         match error {
@@ -255,6 +305,35 @@ impl Response {
                 tracing::warn!(%error, "a file could not be opened");
                 Self::problem(asked, 500, "the file could not be opened; the daemon's log says why")
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Body, Response};
+
+    fn answer() -> Response {
+        let mut response = Response::bare(200, b"head".to_vec());
+        response.append_body(b"body");
+        response
+    }
+
+    #[test]
+    fn an_answer_of_text_is_in_memory_and_ends_with_its_body() {
+        let response = answer();
+        assert_eq!(response.in_memory(), Some((&b"headbody"[..], &b""[..])));
+        assert_eq!(response.payload_bytes(), 4);
+        assert_eq!(Response::bare(204, b"head".to_vec()).payload_bytes(), 0);
+    }
+
+    #[test]
+    fn what_was_sent_is_dropped_and_the_rest_still_tells_head_from_body() {
+        for (sent, left, payload_bytes) in [(0, &b"headbody"[..], 4), (3, b"dbody", 4), (6, b"dy", 2)] {
+            let mut response = answer();
+            assert!(response.drop_sent(sent).is_none());
+            assert_eq!(response.in_memory(), Some((left, &b""[..])));
+            assert!(matches!(response.body, Body::Text { bytes } if bytes == payload_bytes));
         }
     }
 }

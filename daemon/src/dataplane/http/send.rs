@@ -1,120 +1,142 @@
-//! Sends a prepared response.
+//! Sends an answer: at once where it is in memory and the socket takes it, else at the pace of its reader.
 
-use super::super::account::Tally;
 use super::super::connection::Connection;
 use super::super::context::Worker;
-use super::super::engine::{self, Engine, Transfer, UNCORKED_BYTES_MAX};
+use super::super::engine::{self, Transfer, UNCORKED_BYTES_MAX};
 use super::super::error::{PeerGone, TransferError};
-use super::listing;
-use super::response::{FileBody, Response};
-use super::unsized_body;
+use super::super::input::Input;
+use super::super::registry::Registered;
+use super::ending::{After, Sent, finish};
+use super::exchange::Exchange;
+use super::response::{Body, FileBody, Response};
+use super::{listing, unsized_body};
 use crate::protocol::multipart::Segment;
 
-/// Sends a response that is in memory, if the socket takes all of it now; what it doesn't take stays in `response`.
-/// None: there is something left to send.
-pub(super) fn send_at_once(
+/// How much of an answer has been sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    Whole,
+    Partly,
+}
+
+/// Sends what the socket takes now of an answer that is in memory. The rest stays in `response`.
+pub(super) fn send_now(
     worker: &Worker,
     connection: &Connection,
     response: &mut Response,
-) -> Result<Option<Tally>, PeerGone> {
-    let socket = &connection.socket;
-    let (sent, body_bytes) = match &response.file {
-        None => (socket.try_send(&response.head, false)?, response.text_bytes),
-        Some(body) => match body.in_memory() {
-            Some(content) => (socket.try_send_both(&response.head, content)?, body.content_length),
-            None => return Ok(None),
-        },
-    };
-    let Some(sent) = sent else { return Ok(None) };
-    let left = keep_rest(worker, response, sent);
-    // The body is what ends it.
-    let body_left = body_bytes.min(left as u64);
-    response.sent.begin();
-    if body_bytes > body_left {
-        response.sent.add(Engine::Copy.label(), body_bytes - body_left);
-        worker.counters.bytes_sent.add(Engine::Copy.label(), body_bytes - body_left);
-    }
-    if left == 0 {
-        return Ok(Some(response.sent));
-    }
-    response.text_bytes = body_left;
-    Ok(None)
-}
-
-/// Drops the first `sent` bytes of a response that is in memory, unless those are all, and says how many are left.
-fn keep_rest(worker: &Worker, response: &mut Response, sent: usize) -> usize {
-    let content = response.file.as_ref().and_then(FileBody::in_memory).unwrap_or_default();
-    let left = (response.head.len() + content.len()).saturating_sub(sent);
-    if left > 0 {
-        let of_head = sent.min(response.head.len());
-        response.head.drain(..of_head);
-        response.head.extend_from_slice(&content[sent - of_head..]);
-        if let Some(body) = response.file.take() {
-            worker.disk.release(body.file);
-        }
-    }
-    left
-}
-
-/// Lets go of a response that isn't sent, or not to its end: what it has open is closed where that may wait.
-pub(super) fn give_up(worker: &Worker, response: Response) {
-    if let Some(body) = response.file {
-        worker.disk.release(body.file);
-    }
-    if let Some(body) = response.listing {
-        body.give_up(worker);
-    }
-}
-
-/// Sends head and body, or what is left of them. The tally holds what was sent even where that failed.
-pub(super) async fn send(
-    worker: &Worker,
-    connection: &Connection,
-    response: Response,
-) -> (Tally, Result<(), TransferError>) {
+) -> Result<Progress, PeerGone> {
+    let Some((head, content)) = response.in_memory() else { return Ok(Progress::Partly) };
+    let bytes = head.len() + content.len();
+    let payload = bytes - response.payload_bytes()..bytes;
     let mut transfer = Transfer::new(worker, connection);
-    if response.file.as_ref().is_some_and(|body| body.may_have_changed) {
-        transfer.note_wait();
+    let sent = transfer.send_now(head, content, payload)?;
+    response.sent = transfer.tally;
+    if sent == bytes {
+        return Ok(Progress::Whole);
     }
-    transfer.tally = response.sent;
-    if let Some(body) = response.listing {
-        let result = Box::pin(listing::send(&mut transfer, &response.head, *body)).await;
-        return (transfer.tally, result);
+    if let Some(file) = response.drop_sent(sent) {
+        worker.disk.release(file);
     }
-    let result = match response.file {
-        None => send_text(&mut transfer, &response.head, response.text_bytes).await,
-        Some(body) => {
-            let result = send_file(&mut transfer, response.head, &body).await;
+    Ok(Progress::Partly)
+}
+
+/// Sends an answer, or what is left of it, and accounts for it.
+pub(super) async fn send_and_account(
+    worker: &Worker,
+    connection: &Registered,
+    input: &mut Input,
+    exchange: Exchange,
+    mut response: Response,
+) -> After {
+    // Requests that came ahead of their turn wait for this answer's reader too.
+    if let Err(error) = input.hold(worker, connection) {
+        let sent = Sent::of(&mut response, Err(error));
+        give_up(worker, response);
+        return finish(worker, connection, input, &exchange, sent);
+    }
+    let sent = match send(worker, connection, response).await {
+        Sent { result: Err(error), tally, .. } if !tally.is_begun() && error.can_be_told() => {
+            Box::pin(explain(worker, connection, &exchange, error)).await
+        }
+        sent => sent,
+    };
+    finish(worker, connection, input, &exchange, sent)
+}
+
+/// Answers that the file can't be read, where nothing has been sent of the answer that failed.
+async fn explain(
+    worker: &Worker,
+    connection: &Registered,
+    exchange: &Exchange,
+    error: TransferError,
+) -> Sent {
+    connection.socket.set_cork(false);
+    let response = Response::of_unread_source(&exchange.asked(worker), &error);
+    let sent = send(worker, connection, response).await;
+    Sent { explained: Some(Box::new(error)), ..sent }
+}
+
+/// Lets go of an answer that isn't sent: what it has open is closed where that may wait.
+pub(super) fn give_up(worker: &Worker, response: Response) {
+    match response.body {
+        Body::Text { .. } => {}
+        Body::Kept { file, .. } | Body::Unsized { file, .. } => worker.disk.release(file),
+        Body::File(body) => worker.disk.release(body.file),
+        Body::Listing(body) => body.give_up(worker),
+    }
+}
+
+/// Sends head and body, or what is left of them.
+pub(super) async fn send(worker: &Worker, connection: &Connection, response: Response) -> Sent {
+    let Response { status, head, body, reason, sent, is_last, share: _share } = response;
+    let mut transfer = Transfer::new(worker, connection);
+    transfer.tally = sent;
+    let result = match body {
+        Body::Text { bytes } => {
+            let (head, text) = head.split_at(head.len() - bytes);
+            transfer.send_both(head, text).await
+        }
+        Body::Kept { file, range } => {
+            let content = file.content().and_then(|content| content.get(range)).unwrap_or_default();
+            let result = transfer.send_both(&head, content).await;
+            worker.disk.release(file);
+            result
+        }
+        Body::File(body) => {
+            let result = send_file(&mut transfer, head, &body).await;
             worker.disk.release(body.file);
             result
         }
+        // Boxed, and the listing too: files need no room for them.
+        Body::Unsized { file, framing } => {
+            let result = Box::pin(unsized_body::send(&mut transfer, head, &file.file, framing)).await;
+            worker.disk.release(file);
+            result
+        }
+        Body::Listing(body) => Box::pin(listing::send(&mut transfer, &head, *body)).await,
     };
-    (transfer.tally, result)
-}
-
-async fn send_text(transfer: &mut Transfer<'_>, head: &[u8], text_bytes: u64) -> Result<(), TransferError> {
-    let text_bytes = usize::try_from(text_bytes).unwrap_or(usize::MAX);
-    let (head, text) = head.split_at(head.len().saturating_sub(text_bytes));
-    transfer.send_both(head, text).await
+    Sent { status, reason, tally: transfer.tally, result, explained: None, is_last }
 }
 
 async fn send_file(transfer: &mut Transfer<'_>, head: Vec<u8>, body: &FileBody) -> Result<(), TransferError> {
-    if let Some(framing) = body.unsized_as {
-        return Box::pin(unsized_body::send(transfer, head, &body.file.file, framing)).await;
+    if body.may_have_changed {
+        transfer.note_wait();
     }
-    if let Some(content) = body.in_memory() {
-        return transfer.send_both(&head, content).await;
-    }
-    let corked = body.content_length > UNCORKED_BYTES_MAX || body.segments.len() > 1;
+    let corked = is_corked(body.content_length, body.segments.len());
     if corked {
         transfer.connection().socket.set_cork(true);
     }
     let result = send_segments(transfer, head, body).await;
-    // What failed before its first byte is answered otherwise.
+    // Where nothing was sent the failure is answered instead, which uncorks by itself.
     if corked && (result.is_ok() || !transfer.tally.is_begun()) {
         transfer.connection().socket.set_cork(false);
     }
     result
+}
+
+/// Whether a body is sent under TCP_CORK: a long one, and one of several parts.
+fn is_corked(content_length: u64, parts: usize) -> bool {
+    content_length > UNCORKED_BYTES_MAX || parts > 1
 }
 
 async fn send_segments(
@@ -146,4 +168,16 @@ async fn send_segments(
         engine::check(transfer, &body.file.file).await?;
     }
     transfer.send_all(&head, false).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{UNCORKED_BYTES_MAX, is_corked};
+
+    #[test]
+    fn long_bodies_and_those_of_several_parts_are_corked() {
+        assert!(!is_corked(UNCORKED_BYTES_MAX, 1));
+        assert!(is_corked(UNCORKED_BYTES_MAX + 1, 1));
+        assert!(is_corked(2, 2));
+    }
 }

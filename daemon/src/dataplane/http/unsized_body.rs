@@ -1,5 +1,5 @@
-//! Bodies of files that say a length of 0 and have content: those that the kernel or a FUSE server makes while they are
-//! read (/proc, direct I/O). Nothing but reading tells where they end.
+//! Sends files that say a length of 0 and have content: the kernel or a FUSE server makes them while they are read
+//! (/proc, direct I/O). Nothing but reading tells where they end.
 
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -37,7 +37,7 @@ pub(super) async fn send(
     }
 }
 
-/// Fills `piece` anew, as far as there is something; whether it ended there.
+/// Fills `piece` anew, as far as the file has something, and says whether it ended there.
 fn read_piece(file: &OwnedFd, mut piece: Vec<u8>, offset: u64) -> Result<(Vec<u8>, bool), TransferError> {
     piece.resize(PIECE_BYTES, 0);
     let mut filled = 0;

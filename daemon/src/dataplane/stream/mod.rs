@@ -14,14 +14,13 @@ use super::error::TransferError;
 use super::look_up::find;
 use super::registry::Registered;
 use crate::files::{FileError, Found, SourceFile};
-use crate::job::{BrokeOff, JobEnd, Source, StreamError, StreamJob, TargetProtocol, Unavailable};
+use crate::job::{
+    BrokeOff, JobEnd, Source, SourceError, StreamError, StreamJob, TargetProtocol, Unavailable,
+};
 use crate::protocol::frame::encode_header;
 use crate::protocol::name::Name;
 use crate::protocol::range::ByteRange;
 use target::Target;
-
-/// A stream says first how long it will be, and what isn't known to be whole can't be taken for it.
-const NO_LENGTH: &str = "the file doesn't say how long it is (/proc, or direct I/O of FUSE): fetch it by GET";
 
 /// Runs the jobs that come through the mailbox, side by side, until it closes or the worker drains.
 pub(super) async fn take_jobs(worker: Rc<Worker>, mut jobs: mpsc::Receiver<StreamJob>) {
@@ -100,10 +99,25 @@ fn split(result: Result<(), Failure>, tally: &Tally) -> (Result<(), TransferErro
                 TransferError::Evicted => StreamError::Evicted,
                 TransferError::Cancelled => StreamError::Cancelled,
                 TransferError::Drained => StreamError::Unavailable(Unavailable::Stopped),
-                other => StreamError::SourceFailed(other.to_string()),
+                error => StreamError::SourceFailed(source_error(error)),
             };
             (Err(error), Err(told))
         }
+    }
+}
+
+/// What the control plane is told of a source that failed on the way, in the words of the log.
+fn source_error(error: &TransferError) -> SourceError {
+    match error {
+        TransferError::SourceShrank { offset } => SourceError::Shrank { offset: *offset },
+        TransferError::SourceChanged => SourceError::Changed,
+        TransferError::SourceFailed { offset, errno } => {
+            SourceError::Unreadable { offset: *offset, errno: *errno }
+        }
+        TransferError::Disk(error) => SourceError::NoFile(error.clone().into()),
+        TransferError::NoRoom(full) => SourceError::NoRoom(*full),
+        // No engine has another one.
+        _ => SourceError::Unusable,
     }
 }
 
@@ -226,7 +240,7 @@ async fn open(worker: &Worker, stream: &Stream) -> Result<Body, StreamError> {
         Source::File { name, offset, length } => {
             let file = open_file(worker, name).await?;
             if file.is_unsized() {
-                return Err(StreamError::SourceFailed(NO_LENGTH.to_owned()));
+                return Err(StreamError::SourceFailed(SourceError::NoLength));
             }
             let range = range_of(&file, *offset, *length)?;
             Body::File(file, range)
@@ -244,7 +258,7 @@ async fn open_file(worker: &Worker, name: &Name) -> Result<SourceFile, StreamErr
     match find(worker, root, name, None).await {
         Ok(Found::File(file)) => Ok(file),
         Ok(Found::Directory(_)) | Err(FileError::NotFound) => Err(StreamError::NotFound),
-        Err(error) => Err(StreamError::SourceFailed(error.to_string())),
+        Err(error) => Err(StreamError::SourceFailed(error.into())),
     }
 }
 
@@ -254,5 +268,30 @@ fn range_of(file: &SourceFile, offset: u64, length: Option<u64>) -> Result<ByteR
     match offset.checked_add(length) {
         Some(end) if end <= size => Ok(ByteRange { start: offset, length }),
         _ => Err(StreamError::BeyondEnd { offset, length, size }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::super::disk::{DiskError, Lane};
+    use super::super::error::TransferError;
+    use super::source_error;
+    use crate::limits::Full;
+
+    #[test]
+    fn the_caller_hears_of_a_failed_source_in_the_words_of_the_log() {
+        for error in [
+            TransferError::SourceShrank { offset: 7 },
+            TransferError::SourceChanged,
+            TransferError::SourceFailed { offset: 7, errno: Errno::IO },
+            TransferError::Disk(DiskError::Busy(Lane::Read)),
+            TransferError::Disk(DiskError::Silent("/mnt".into())),
+            TransferError::NoRoom(Full::Node),
+            TransferError::Unusable,
+        ] {
+            assert_eq!(source_error(&error).to_string(), error.to_string());
+        }
     }
 }

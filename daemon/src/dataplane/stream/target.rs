@@ -1,5 +1,6 @@
 //! The other end of a stream: connecting to it, and waiting for it to say that it has everything.
 
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,12 +10,12 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, connect as start_conne
 
 use super::super::context::Worker;
 use super::super::engine::Transfer;
-use super::super::error::{PeerGone, TransferError};
+use super::super::error::TransferError;
 use super::super::pacing;
 use super::super::registry::Registered;
 use super::super::socket::Socket;
 use crate::config::ProxyProtocolChoice;
-use crate::job::{StreamError, TargetProtocol, Unavailable};
+use crate::job::{StreamError, TargetError, TargetProtocol, Unavailable};
 use crate::protocol::frame::ACKNOWLEDGEMENT;
 use crate::protocol::proxy_header::LOCAL_HEADER;
 
@@ -46,7 +47,7 @@ pub(super) fn keep(worker: &Worker, target: &Target, connection: Registered) {
 pub(super) async fn connect(worker: &Rc<Worker>, target: &Target) -> Result<Registered, StreamError> {
     let refused = |errno: Errno| match errno {
         Errno::ADDRNOTAVAIL => StreamError::NoLocalPort { target: target.address },
-        errno => StreamError::TargetRefused(errno.to_string()),
+        errno => StreamError::TargetRefused(errno.into()),
     };
     let family = if target.address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -58,18 +59,21 @@ pub(super) async fn connect(worker: &Rc<Worker>, target: &Target) -> Result<Regi
         // the process too, resets it (socket(7), SO_LINGER of 0).
         sockopt::set_socket_linger(&descriptor, Some(Duration::ZERO)).map_err(refused)?;
     }
-    pacing::avoid(&descriptor, target.address)
-        .map_err(|error| StreamError::TargetRefused(error.to_string()))?;
+    pacing::avoid(&descriptor, target.address).map_err(|error| no_socket(&error))?;
     match start_connect(&descriptor, &target.address) {
         Ok(()) | Err(Errno::INPROGRESS) => {}
         Err(errno) => return Err(refused(errno)),
     }
-    let socket = Socket::new(descriptor, target.address)
-        .map_err(|error| StreamError::TargetRefused(error.to_string()))?;
+    let socket = Socket::new(descriptor, target.address).map_err(|error| no_socket(&error))?;
     let connection = worker.registry.add(socket, false);
     let connection = await_connected(worker, connection).await?;
     introduce(worker, target, &connection)?;
     Ok(connection)
+}
+
+/// What the system said of a socket that can't be used.
+fn no_socket(error: &io::Error) -> StreamError {
+    StreamError::TargetRefused(Errno::from_io_error(error).unwrap_or(Errno::IO).into())
 }
 
 /// Tells the own data plane, where it takes nobody without a PROXY header, that nobody else is meant.
@@ -80,7 +84,7 @@ fn introduce(worker: &Worker, target: &Target, connection: &Registered) -> Resul
     // Into a socket in which nothing is yet: it has room. Where it fails the target is gone.
     match connection.socket.try_send(&LOCAL_HEADER, true) {
         Ok(Some(_)) => Ok(()),
-        Ok(None) | Err(_) => Err(StreamError::TargetRefused(PeerGone.to_string())),
+        Ok(None) | Err(_) => Err(StreamError::TargetRefused(TargetError::Closed)),
     }
 }
 
@@ -94,7 +98,7 @@ async fn await_connected(worker: &Worker, connection: Registered) -> Result<Regi
     }
     match connection.socket.connect_error() {
         Ok(()) => Ok(connection),
-        Err(errno) => Err(StreamError::TargetRefused(errno.to_string())),
+        Err(errno) => Err(StreamError::TargetRefused(errno.into())),
     }
 }
 

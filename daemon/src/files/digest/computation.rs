@@ -13,15 +13,16 @@ use super::super::root::Root;
 use super::super::source::SourceFile;
 use super::hashing::{BUFFER_BYTES, Hashers, of_file_paced};
 
-/// Bytes of a step of a [`Computation`], and the time after which it ends in any case: others want the thread too.
+/// The bytes of one step of a [`Computation`], and the time after which a step ends in any case, since others want
+/// the thread too.
 pub(super) const STEP_BYTES: u64 = 4 << 20;
 const STEP_TIME_MAX: Duration = Duration::from_millis(25);
 
-/// How far a [`Computation`] is.
+/// The state of a [`Computation`] after a step.
 pub enum Step {
-    /// The digests, with what is to be recorded of them; None where the file changed meanwhile.
+    /// The digests and the record to be written of them; None where the file changed meanwhile.
     Whole(Option<(Digests, Option<Box<Record>>)>),
-    /// Part of the file has been read.
+    /// Part of the file has been read, and the computation can go on.
     Partly(Box<Computation>),
 }
 
@@ -33,13 +34,13 @@ pub struct Record {
 }
 
 impl Record {
-    /// Writes them down. Waits for the disk, as whatever writes does.
+    /// Writes the digests down. Waits for the disk, as whatever writes does.
     pub fn write(self) {
         record(&self.root, &self.file, &self.digests);
     }
 }
 
-/// Digests of a file that are made in many short steps, and no more of them than somebody asks for.
+/// Digests of a file, computed in short steps and by no more algorithms than were asked for.
 pub struct Computation {
     root: Arc<Root>,
     file: SourceFile,
@@ -50,15 +51,15 @@ pub struct Computation {
 }
 
 impl Computation {
-    /// Begins with the digests of a file by `algorithms`. They are read where they aren't recorded, and to be recorded
-    /// then if the file can be told from what it may become. Waits for the disk to read.
+    /// Begins to compute the digests of a file by `algorithms`. Recorded ones are read; others are recorded later
+    /// if the file's state can be told from later ones. Waits for the disk to read.
     pub fn begin(root: Arc<Root>, file: SourceFile, algorithms: Algorithms) -> Result<Step, FileError> {
         let known = root.recorded(&file).digests;
         let missing = algorithms.without(known.algorithms());
         if missing.is_empty() {
             return Ok(Step::Whole(Some((known, None))));
         }
-        // Asked before the first byte is read: a write after that would be told by the change time.
+        // This is asked before the first byte is read: a write after that would show in the change time.
         let is_recorded = file.is_settled(SystemTime::now());
         let hashers = Hashers::new(missing);
         Box::new(Computation { root, file, known, hashers, offset: 0, is_recorded }).go_on()
@@ -93,15 +94,15 @@ impl Computation {
     }
 }
 
-/// Records the digests of a file as it was opened.
+/// Records the digests of a file in the state in which it was opened.
 fn record(root: &Root, file: &SourceFile, digests: &Digests) {
-    // Whoever wrote the file may not have waited for the disk.
+    // The content is synced here, since whoever wrote the file may not have waited for the disk.
     let is_durable = fdatasync(file).is_ok();
     root.record(file, digests, is_durable);
 }
 
-/// The digests of a file by `algorithms`, as a [`Computation`] makes them, in one step and recorded; `pace` is told of
-/// each piece that was read, by its offset and length.
+/// Computes the digests of a file by `algorithms` as a [`Computation`] does, but in one step, and records them.
+/// `pace` is told the offset and length of each piece that was read.
 pub(in crate::files) fn compute_paced(
     root: &Root,
     file: &SourceFile,
@@ -113,7 +114,7 @@ pub(in crate::files) fn compute_paced(
     if missing.is_empty() {
         return Ok(Some(known));
     }
-    // Asked before the first byte is read: a write after that would be told by the change time.
+    // This is asked before the first byte is read: a write after that would show in the change time.
     let is_recorded = file.is_settled(SystemTime::now());
     let Some(computed) = of_file_paced(file.as_fd(), file.size(), missing, pace)? else { return Ok(None) };
     let digests = known.or(&computed);

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::super::digests::{Algorithms, Digests};
 
-/// Bytes that are read at once for hashing: few system calls, and the buffer stays in the second-level cache.
+/// Bytes that are read at once for hashing: few system calls, and a buffer that stays in the second-level cache.
 pub(in crate::files) const BUFFER_BYTES: usize = 256 << 10;
 
 /// Digests of bytes that pass one after the other.
@@ -18,12 +18,12 @@ pub struct Hashers {
 }
 
 impl Hashers {
-    /// By `algorithms`, of nothing yet.
+    /// Begins digests by `algorithms`, with no byte hashed yet.
     pub fn new(algorithms: Algorithms) -> Hashers {
         Hashers { sha256: algorithms.sha256.then(Sha256::new), crc32c: algorithms.crc32c.then_some(0) }
     }
 
-    /// Takes further bytes.
+    /// Hashes further bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         if let Some(sha256) = &mut self.sha256 {
             sha256.update(bytes);
@@ -33,7 +33,7 @@ impl Hashers {
         }
     }
 
-    /// The digests of all bytes so far.
+    /// Returns the digests of all bytes so far.
     pub fn digests(&self) -> Digests {
         Digests {
             sha256: self.sha256.clone().map(|sha256| sha256.finalize().into()),
@@ -42,7 +42,7 @@ impl Hashers {
     }
 }
 
-/// The digests of the first `size` bytes of a file; None where it has fewer. Waits for the disk.
+/// Computes the digests of the first `size` bytes of a file; None where it has fewer. Waits for the disk.
 pub(in crate::files) fn of_file(
     file: BorrowedFd<'_>,
     size: u64,
@@ -51,7 +51,7 @@ pub(in crate::files) fn of_file(
     of_file_paced(file, size, algorithms, |_, _| {})
 }
 
-/// The same; `pace` is told of each piece that was read, by its offset and length.
+/// Does as [`of_file`] and tells `pace` the offset and length of each piece that was read.
 pub(super) fn of_file_paced(
     file: BorrowedFd<'_>,
     size: u64,

@@ -51,7 +51,7 @@ fn compute(
 #[test]
 fn digests_are_those_of_the_standards() {
     let digests = digests_of(b"123456789");
-    // FIPS 180-4, and the check value of CRC-32C.
+    // The expected values are a vector of FIPS 180-4 and the check value of CRC-32C.
     assert_eq!(
         hex::encode(&digests.sha256.unwrap()),
         "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225"
@@ -87,7 +87,7 @@ fn only_what_is_asked_for_is_compared() {
     assert_eq!(Digests::default().mismatch(&known), Some(Algorithm::Sha256), "unknown is not equal");
 }
 
-/// A root with one file, and that old enough for its state to be told from the next.
+/// Makes a root with one file that is old enough for its state to be told from the next.
 fn settled(content: &[u8]) -> (tempfile::TempDir, Arc<Root>) {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("file"), content).unwrap();
@@ -134,16 +134,16 @@ fn a_record_counts_while_the_file_is_as_it_was() {
     let before = open(&root, "/file");
     compute(&root, &before, ALL).unwrap();
     assert_eq!(root.recorded(&open(&root, "/file")).digests, digests_of(b"content"));
-    // Of the same length, and with the time put back, as rsync -t and touch -r do.
+    // The edit keeps the length and puts the time back, as rsync -t and touch -r do.
     edit(modified);
     let edited = open(&root, "/file");
     assert_eq!(path.metadata().unwrap().modified().unwrap(), modified);
     assert_eq!(root.recorded(&edited).digests, Digests::default());
     assert!(edited.validators(SystemTime::now()).etag.starts_with("W/"));
     assert_eq!(compute(&root, &edited, ALL).unwrap(), Some(digests_of(b"another")));
-    // What was opened before is no longer that.
+    // The file that was opened before the edit has another content now.
     assert!(!before.is_as_opened());
-    // And by another file of the same name, length and time.
+    // Another file of the same name, length and time isn't believed either.
     let new = directory.path().join("new");
     std::fs::write(&new, b"content").unwrap();
     File::options().write(true).open(&new).unwrap().set_modified(modified).unwrap();

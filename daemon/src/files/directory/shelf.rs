@@ -1,4 +1,4 @@
-//! The names of directories that are being listed: whoever lists one that hasn't changed reads along.
+//! The names of directories that are being listed: a second listing of an unchanged directory shares them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -9,14 +9,15 @@ use rustix::fs::Stat;
 use super::Generation;
 use super::sorted::Sorted;
 
-/// Age from which a change time can't be that of a further change too: the coarsest clock of file systems (vfat).
+/// The age from which a change time can't be that of a later change too: the coarsest clock of file systems
+/// (vfat).
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
-/// How long names are shared that were read before that: so long may a change from outside stay unseen that came within
-/// the same tick of the file system's clock.
+/// How long names are shared that were read earlier than that age: a change from outside that came within the same
+/// tick of the file system's clock may stay unseen for so long.
 const UNSETTLED_FOR: Duration = Duration::from_secs(1);
 
-/// A directory at one moment.
+/// The state of a directory at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct State {
     directory: (u64, u64),
@@ -25,7 +26,7 @@ pub(super) struct State {
     is_settled: bool,
 }
 
-/// What is being listed now, by directory.
+/// The names that are being listed now, by directory.
 #[derive(Debug, Default)]
 pub(super) struct Shelf(Mutex<HashMap<(u64, u64), Kept>>);
 
@@ -37,7 +38,8 @@ struct Kept {
 }
 
 impl State {
-    /// By its fstat(2), asked before anything of it is read; `generation` is that of the uploads.
+    /// Takes the state from the directory's fstat(2), asked before its names are read, and the `generation` of the
+    /// uploads.
     pub(super) fn of(stat: &Stat, generation: Generation) -> State {
         let changed = (stat.st_ctime, stat.st_ctime_nsec);
         let seconds = Duration::from_secs(u64::try_from(stat.st_ctime).unwrap_or(0));
@@ -52,7 +54,7 @@ impl State {
 }
 
 impl Shelf {
-    /// The names of a directory in this state, if somebody still lists it.
+    /// Returns the names of a directory in this state, if somebody still lists it.
     pub(super) fn find(&self, state: &State) -> Option<Arc<Sorted>> {
         let shelf = self.lock();
         let kept = shelf.get(&state.directory).filter(|kept| kept.state.is(state))?;
@@ -60,13 +62,13 @@ impl Shelf {
         kept.sorted.upgrade().filter(|_| is_valid)
     }
 
-    /// Puts names there for others, and gives them back; or what somebody else has put there meanwhile.
+    /// Puts names on the shelf for others and returns them, or those that somebody else has put there meanwhile.
     pub(super) fn put(&self, state: State, sorted: Arc<Sorted>) -> Arc<Sorted> {
         if let Some(sorted) = self.find(&state) {
             return sorted;
         }
         let mut shelf = self.lock();
-        // So that the table is no longer than there are listings.
+        // Names that nobody lists any more go, so that the table is no longer than there are listings.
         shelf.retain(|_, kept| kept.sorted.strong_count() > 0);
         let kept = Kept { since: Instant::now(), sorted: Arc::downgrade(&sorted), state };
         shelf.insert(kept.state.directory, kept);

@@ -3,7 +3,7 @@
 use super::names::Names;
 use crate::limits::Reserved;
 
-/// All names of a directory, and their place in the budget.
+/// All names of a directory, with their place in the budget.
 #[derive(Debug)]
 pub(super) struct Sorted {
     names: Names,
@@ -11,7 +11,7 @@ pub(super) struct Sorted {
 }
 
 impl Sorted {
-    /// Sorts all names that were read; `room` keeps what they take.
+    /// Sorts the names that were read; `room` keeps the bytes that they take.
     pub(super) fn new(mut names: Names, mut room: Reserved) -> Sorted {
         names.sort();
         room.shrink_to(names.bytes() as u64);

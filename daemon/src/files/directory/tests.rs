@@ -69,7 +69,7 @@ fn whoever_comes_after_a_change_sees_it() {
     let directory = make(3, |number| format!("{number}"));
     let listings = Listings::new(Arc::default());
     let before = begin(&listings, directory.path(), TERMS).unwrap();
-    // Until the file system's clock has ticked.
+    // The test waits until the file system's clock has ticked.
     let changed =
         |path: &Path| rustix::fs::stat(path).map(|stat| (stat.st_ctime, stat.st_ctime_nsec)).unwrap();
     let was = changed(directory.path());
@@ -79,7 +79,7 @@ fn whoever_comes_after_a_change_sees_it() {
     }
     let mut after = begin(&listings, directory.path(), TERMS).unwrap();
     assert_eq!(names(&mut after), ["0", "1", "2", "newer"]);
-    // Even within a tick, where it was an upload.
+    // A change by an upload is seen even within a tick.
     fs::remove_file(directory.path().join("newer")).unwrap();
     let mut after_upload =
         begin(&listings, directory.path(), Terms { generation: Generation::of(0, 1), ..TERMS }).unwrap();

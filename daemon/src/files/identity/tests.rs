@@ -57,7 +57,7 @@ fn a_tag_is_strong_where_its_state_is_the_only_one() {
         (aged(2_001), ChangeTime::Kept, true),
         (aged(1_999), ChangeTime::Kept, false),
         (aged(0), ChangeTime::Kept, false),
-        // The clock was set back, or the times came with an image.
+        // In these cases the clock was set back, or the times came with an image.
         (future, ChangeTime::Kept, false),
         (whole, ChangeTime::Kept, false),
         (aged(60_000), ChangeTime::KeptWhereDistinct, true),
@@ -70,7 +70,7 @@ fn a_tag_is_strong_where_its_state_is_the_only_one() {
     let copied = Stamp { modified: stamp().changed, ..stamp() };
     assert!(node(&copied, ChangeTime::Kept).starts_with('"'));
     assert!(node(&copied, ChangeTime::KeptWhereDistinct).starts_with("W/"), "a layer may be an image");
-    // Once it is strong it is the one that was weak.
+    // A tag that becomes strong is the weak one without its mark.
     let young = Stamp { changed: aged(1), ..stamp() };
     let later = young.etag(EtagChoice::Node, ChangeTime::Kept, &Recorded::default(), at(NOW + 10));
     assert_eq!(node(&young, ChangeTime::Kept), format!("W/{later}"));
@@ -117,7 +117,7 @@ fn a_last_modification_is_never_in_the_future_and_never_before_1970() {
     for (modified, changed, expected) in [
         (moment(5, 9), moment(now, 1), Some(5)),
         (moment(now, 0), moment(now, 1), Some(NOW)),
-        // A clock that is ahead: what is known is when the file came here.
+        // The clock is ahead: the change time tells when the file came here.
         (moment(now + 1, 0), moment(now - 9, 1), Some(NOW - 9)),
         (moment(now + 1, 0), moment(now + 1, 0), Some(NOW)),
         (moment(i64::MAX, 999_999_999), moment(now - 9, 1), Some(NOW - 9)),
@@ -141,9 +141,9 @@ fn a_file_may_differ_by_all_but_links_and_rights() {
         (opened, false, false),
         (observed(rewritten), true, true),
         (observed(Stamp { size: 11, ..rechanged }), true, true),
-        // Written, and its time put back.
+        // The file was written, and its time put back.
         (observed(rechanged), true, false),
-        // Replaced by a rename, which takes a link from it; linked elsewhere; made readable.
+        // The file was replaced by a rename, which takes a link from it; linked elsewhere; made readable.
         (Observed { links: 0, ..observed(rechanged) }, false, false),
         (Observed { links: 2, ..observed(rechanged) }, false, false),
         (Observed { mode: 0o600, ..observed(rechanged) }, false, false),

@@ -29,7 +29,7 @@ fn a_record_is_of_one_state_and_what_is_known_of_it_adds_up() {
         records.put(&stamp(1, 1), &Recorded { digests: crc32c, is_published: true }, true);
         let both = Digests { sha256: Some([7; 32]), crc32c: Some([1, 2, 3, 4]) };
         assert_eq!(records.find(&stamp(1, 1)), Recorded { digests: both, is_published: true });
-        // It was just written, so nobody has to wait for it.
+        // The record was just written, so its look-up doesn't wait for the disk.
         assert_eq!(records.find_now(&stamp(1, 1)), Some(records.find(&stamp(1, 1))));
         for other in [
             stamp(1, 2),
@@ -112,22 +112,22 @@ fn what_the_staging_directory_cannot_take_is_kept_in_memory() {
     let path = directory.path().join(NAME);
     assert!(!path.exists(), "made by the first record");
     assert_eq!(records.find_now(&stamp(1, 1)), Some(Recorded::default()), "it is known that there is none");
-    // By another daemon.
+    // The record is written by another daemon.
     Records::in_staging(File::open(directory.path()).unwrap().as_fd()).put(&stamp(1, 1), &digested(9), true);
     assert_eq!(records.find_now(&stamp(1, 1)), None, "it isn't open yet");
     assert_eq!(records.find(&stamp(1, 1)), digested(9));
     assert_eq!(records.find_now(&stamp(1, 1)), Some(digested(9)));
     records.put(&stamp(1, 1), &digested(1), true);
-    // Cut off, and made whole by the next record.
+    // The table was cut off, and the next record makes it whole.
     File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
     assert_eq!(records.find(&stamp(1, 1)), Recorded::default());
     records.put(&stamp(1, 1), &digested(2), true);
     assert_eq!((records.find(&stamp(1, 1)), path.metadata().unwrap().len()), (digested(2), TABLE_BYTES));
-    // Removed, and made anew.
+    // The table was removed, and the next record makes it anew.
     std::fs::remove_file(&path).unwrap();
     records.put(&stamp(2, 1), &digested(3), true);
     assert_eq!((records.find(&stamp(2, 1)), path.metadata().unwrap().len()), (digested(3), TABLE_BYTES));
-    // In the place of something else.
+    // Something else lies in the table's place.
     for inode in [3, 4] {
         std::fs::remove_file(&path).unwrap();
         if inode == 3 {

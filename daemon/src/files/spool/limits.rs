@@ -1,18 +1,18 @@
-//! What stored frames may take.
+//! The limits of stored frames.
 
 use super::super::free_space::Room;
 use crate::config::Settings;
 
-/// What frames may take. Given with each frame, since settings change while the daemon runs.
+/// The limits of stored frames. They are given with each frame, since settings change while the daemon runs.
 #[derive(Clone, Copy, Debug)]
 pub struct SpoolLimits {
-    /// Most bytes of all frames, in whole blocks.
+    /// The most bytes of all frames, in whole blocks.
     pub bytes_max: u64,
-    /// Most frames.
+    /// The most frames.
     pub files_max: u64,
-    /// Most bytes of the frames of one address.
+    /// The most bytes of the frames of one address.
     pub address_bytes_max: u64,
-    /// Most frames of one address.
+    /// The most frames of one address.
     pub address_files_max: u64,
     /// Bytes of the file system that stay free.
     pub min_free_bytes: u64,
@@ -21,7 +21,7 @@ pub struct SpoolLimits {
 }
 
 impl SpoolLimits {
-    /// What the settings say.
+    /// Takes the limits from the settings.
     pub fn of(settings: &Settings) -> SpoolLimits {
         SpoolLimits {
             bytes_max: settings.spool_bytes_max,
@@ -33,7 +33,7 @@ impl SpoolLimits {
         }
     }
 
-    /// What of the file system stays free.
+    /// Returns the room of the file system that stays free.
     pub(super) fn reserve(&self) -> Room {
         Room { bytes: self.min_free_bytes, inodes: self.min_free_inodes }
     }

@@ -18,7 +18,8 @@ fn names(directory: &Path) -> Vec<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// A directory on a file system of blocks of 4 KiB, and its spool; None, with a line that says so, where it has others.
+/// Opens a spool in a directory on a file system of blocks of 4 KiB; None, with a line that says so, where its
+/// blocks differ.
 fn spool() -> Option<(tempfile::TempDir, Arc<Spool>)> {
     let directory = tempfile::tempdir().unwrap();
     let spool = Spool::open(directory.path()).unwrap();
@@ -44,7 +45,7 @@ fn store_from(
     file.publish()
 }
 
-/// As if the last count had been a while ago.
+/// Makes the last count look a minute old.
 fn age_count(spool: &Spool) {
     let ended = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
     *spool.last_count.lock().unwrap() = LastCount { ended, took: Duration::ZERO };
@@ -65,14 +66,14 @@ fn a_published_frame_has_its_size_in_its_name() {
 fn a_header_takes_nothing_of_the_spool() {
     let Some((directory, spool)) = spool() else { return };
     let limits = limits(10);
-    // Headers that each name all there is, of which nothing or a little has come.
+    // Each header announces all the room there is, and few or no bytes have come.
     let mut begun: Vec<_> =
         (0..4).map(|_| spool.create(10 * BLOCK, None, &limits)).filter_map(Result::ok).collect();
     assert_eq!(begun.len(), 1, "the next is told at once that it finds no room any more");
     begun[0].write(&[7; 100]).unwrap();
     assert_eq!(spool.usage().incoming_bytes, BLOCK);
     store(&spool, &[7; 9 * 4096], &limits).unwrap();
-    // Full by now: the one that was begun learns it when it goes on.
+    // The spool is full by now: the frame that was begun learns it when it goes on.
     let error = begun[0].write(&[7; 4096]).unwrap_err();
     assert!(matches!(error, SpoolError::Full { .. }), "{error}");
     drop(begun);
@@ -94,7 +95,7 @@ fn empty_frames_fill_a_spool_too() {
     let few = SpoolLimits { files_max: 5, ..limits(100) };
     let error = store(&spool, b"", &few).unwrap_err().to_string();
     assert!(error.contains("spool_files_max (5 of 5 are there)"), "{error}");
-    // And after a restart, as they are counted then.
+    // After a restart they are counted likewise.
     drop(spool);
     let spool = Spool::open(directory.path()).unwrap();
     assert_eq!((spool.usage().bytes, spool.usage().files), (5 * BLOCK, 5));
@@ -188,7 +189,7 @@ fn what_lies_there_is_counted_by_blocks_whoever_made_it() {
     std::fs::write(directory.path().join("40_old"), [7; 5000]).unwrap();
     std::fs::write(directory.path().join("empty"), []).unwrap();
     std::fs::write(directory.path().join(".incoming-left"), [7; 40]).unwrap();
-    // Written to the disk, where the file system decides only then how many blocks that takes.
+    // The file is synced, since the file system decides only then how many blocks it takes.
     std::fs::File::open(directory.path().join("40_old")).unwrap().sync_all().unwrap();
     let spool = Spool::open(directory.path()).unwrap();
     let mut left = names(directory.path());

@@ -1,4 +1,5 @@
-//! What of the spool is taken, and by whom: finished frames and those on their way in. Knows no files.
+//! The ledger of the spool: the room that finished frames and those on their way in take, by sender. Nothing here
+//! knows files.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,15 +10,15 @@ use super::super::error::SpoolError;
 use super::limits::SpoolLimits;
 use crate::limits::AddressGroup;
 
-/// Most senders whose frames are told apart: some MiB of memory. Nobody has so many producers, and those beyond them
-/// are held to what holds for all together.
+/// The most senders whose frames are told apart: some MiB of memory. Nobody has so many producers; those beyond
+/// them are held to the limits of all together.
 const SENDERS_MAX: usize = 65_536;
 
-/// Bits of a frame's id that name its sender; the others are random.
+/// Bits of a frame's id that identify its sender; the others are random.
 const SENDER_BITS: u32 = 32;
 
-/// Whose a stored frame is: a digest of the address, in the first digits of the frame's id, so that it is known after a
-/// restart too and goes with the file. 0 for whoever isn't counted.
+/// The sender of a stored frame: a digest of the address, in the first digits of the frame's id, so that it is
+/// known after a restart too and goes with the file. 0 is a sender that isn't counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Sender(u32);
 
@@ -28,12 +29,12 @@ impl Sender {
         Sender(u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]).max(1))
     }
 
-    /// Whose the frame with this id is.
+    /// Returns the sender of the frame with this id.
     pub(super) fn of_id(id: u128) -> Sender {
         Sender(u32::try_from(id >> (u128::BITS - SENDER_BITS)).unwrap_or(0))
     }
 
-    /// An id of this sender's with these random bits.
+    /// Makes an id for a frame of this sender out of random bits.
     pub(super) fn id(self, random: u128) -> u128 {
         u128::from(self.0) << (u128::BITS - SENDER_BITS) | random >> SENDER_BITS
     }
@@ -51,7 +52,7 @@ pub(super) struct Count {
     by_sender: HashMap<Sender, Part>,
 }
 
-/// What one sender's frames take.
+/// The room that one sender's frames take.
 #[derive(Clone, Copy, Debug, Default)]
 struct Part {
     bytes: u64,
@@ -83,7 +84,7 @@ impl Count {
         self.files -= 1;
         self.bytes -= bytes;
         if let Some(part) = self.by_sender.get_mut(&sender) {
-            // What came while there were too many senders was never added to it.
+            // Frames that came while there were too many senders were never added to the part.
             part.bytes = part.bytes.saturating_sub(bytes);
             part.files = part.files.saturating_sub(1);
             if part.files == 0 {
@@ -107,46 +108,46 @@ impl Count {
     }
 }
 
-/// What is taken, shared by all threads. Nothing here waits for a disk.
+/// The room that is taken, shared by all threads. Nothing here waits for a disk.
 #[derive(Debug)]
 pub(super) struct Ledger {
     usage: Mutex<Usage>,
-    /// The least that a file takes.
+    /// The least bytes that a file takes.
     block_bytes: u64,
 }
 
 #[derive(Debug, Default)]
 struct Usage {
-    /// Finished frames, when they were last counted and since then.
+    /// The finished frames, as of the last count and since then.
     stored: Count,
-    /// Frames on their way in, as much of them as has come.
+    /// The frames on their way in, with the bytes that have come.
     incoming: Count,
-    /// While the directory is being counted, what got its name meanwhile.
+    /// The frames that got their names while the directory is being counted.
     meanwhile: Option<Count>,
-    /// Frames that a count leaves out, since they count themselves: those about to get their names, and those that got
-    /// them while it goes on.
+    /// The frames that a count leaves out, since they count themselves: those about to get their names, and those
+    /// that got them while it goes on.
     fresh: HashSet<u128>,
-    /// Those of `fresh` that have their names.
+    /// The frames of `fresh` that have their names.
     named: Vec<u128>,
 }
 
 impl Ledger {
-    /// Of a directory with these frames, where a file takes `block_bytes` at least.
+    /// Makes the ledger of a directory with these frames, where a file takes `block_bytes` at least.
     pub(super) fn new(stored: Count, block_bytes: u64) -> Ledger {
         Ledger { usage: Mutex::new(Usage { stored, ..Usage::default() }), block_bytes }
     }
 
-    /// What a file of so many bytes takes.
+    /// Returns the bytes that a file of this length takes.
     pub(super) fn cost(&self, bytes: u64) -> u64 {
         bytes.div_ceil(self.block_bytes).max(1).saturating_mul(self.block_bytes)
     }
 
-    /// Whether a whole frame of `size` bytes would find room now. Nothing is held for it.
+    /// Checks whether a whole frame of `size` bytes would find room now. Nothing is held for it.
     pub(super) fn check(&self, sender: Sender, size: u64, limits: &SpoolLimits) -> Result<(), SpoolError> {
         self.lock().check(sender, (self.cost(size), 1), limits)
     }
 
-    /// What is stored, and what is on its way in.
+    /// Returns bytes and files of the stored frames, and of those on their way in.
     pub(super) fn totals(&self) -> [(u64, u64); 2] {
         let usage = self.lock();
         [&usage.stored, &usage.incoming].map(|count| (count.bytes, count.files))
@@ -162,7 +163,7 @@ impl Ledger {
         self.lock().fresh.contains(&id)
     }
 
-    /// Ends a count, with what it found; None where it failed.
+    /// Ends a count with its result; None where it failed.
     pub(super) fn end_count(&self, found: Option<Count>) {
         let mut usage = self.lock();
         let meanwhile = usage.meanwhile.take().unwrap_or_default();
@@ -172,7 +173,7 @@ impl Ledger {
         if let Some(mut found) = found {
             found.add_all(meanwhile);
             let former = std::mem::replace(&mut usage.stored, found);
-            // Not under the lock: it may be long.
+            // The former count is dropped outside the lock, since it may be long.
             drop(usage);
             drop(former);
         }
@@ -214,7 +215,7 @@ impl Usage {
     }
 }
 
-/// What one frame on its way in takes; given back when it is dropped.
+/// The room of one frame on its way in, given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Held {
     ledger: Arc<Ledger>,
@@ -224,7 +225,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Takes a file with nothing in it.
+    /// Takes the room of an empty file.
     pub(super) fn new(ledger: &Arc<Ledger>, id: u128, limits: &SpoolLimits) -> Result<Held, SpoolError> {
         let (sender, bytes) = (Sender::of_id(id), ledger.cost(0));
         let mut usage = ledger.lock();
@@ -234,7 +235,7 @@ impl Held {
         Ok(Held { ledger: Arc::clone(ledger), id, bytes, is_stored: false })
     }
 
-    /// Takes what a frame of `length` bytes takes more than it has so far, and says how much that is.
+    /// Takes the room that a frame of `length` bytes needs beyond what it has, and returns how much that is.
     pub(super) fn grow(&mut self, length: u64, limits: &SpoolLimits) -> Result<u64, SpoolError> {
         let more = self.ledger.cost(length).saturating_sub(self.bytes);
         if more > 0 {
@@ -247,12 +248,13 @@ impl Held {
         Ok(more)
     }
 
-    /// To be said before the frame gets its name: a count that sees it leaves it to this.
+    /// Announces that the frame is about to get its name: a count that sees it leaves it out. Must be called
+    /// before the rename.
     pub(super) fn is_about_to_be_stored(&self) {
         self.ledger.lock().fresh.insert(self.id);
     }
 
-    /// The frame has its name, and is stored from now on.
+    /// Counts the frame, which has its name now, as stored.
     pub(super) fn store(mut self) {
         self.is_stored = true;
     }

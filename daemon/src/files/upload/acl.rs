@@ -1,11 +1,11 @@
-//! Access control lists as the kernel hands them out in an extended attribute (posix_acl_xattr.h, since Linux 2.5.46):
-//! a version, then entries of tag, permissions and id, all little-endian.
+//! Access control lists in the form that the kernel gives them in an extended attribute (posix_acl_xattr.h, since
+//! Linux 2.5.46): a version, then entries of tag, permissions and id, all little-endian.
 
-/// The attribute with a file's own list, and the one with what a directory's new files get.
+/// The attribute with a file's own list, and the one with the list that a directory's new files get.
 pub(super) const ACCESS: &str = "system.posix_acl_access";
 pub(super) const DEFAULT: &str = "system.posix_acl_default";
 
-/// Where the permissions of owner and group stand in a mode.
+/// The positions of owner and group in a mode.
 const OWNER_SHIFT: u32 = 6;
 pub(super) const GROUP_SHIFT: u32 = 3;
 
@@ -18,7 +18,7 @@ const GROUP_OBJ: u16 = 0x04;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
-/// A list, entry by entry in its order.
+/// An access control list, with its entries in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Acl(Vec<Entry>);
 
@@ -30,7 +30,7 @@ struct Entry {
 }
 
 impl Acl {
-    /// None where the attribute makes no sense.
+    /// Parses the attribute; None where it makes no sense.
     pub(super) fn parse(bytes: &[u8]) -> Option<Acl> {
         let (version, entries) = bytes.split_at_checked(VERSION_BYTES)?;
         if version != VERSION.to_le_bytes() || entries.len() % ENTRY_BYTES != 0 {
@@ -43,7 +43,7 @@ impl Acl {
         entries.chunks_exact(ENTRY_BYTES).map(entry).collect::<Option<_>>().map(Acl)
     }
 
-    /// As the attribute has it.
+    /// Encodes the list as the attribute has it.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = VERSION.to_le_bytes().to_vec();
         for entry in &self.0 {
@@ -54,8 +54,8 @@ impl Acl {
         bytes
     }
 
-    /// What a file that is created with `mode` gets of a directory's default list: its own list, None where the mode
-    /// alone says the same, and its mode (acl(5) OBJECT CREATION; `posix_acl_create_masq` in Linux).
+    /// Returns the list and the mode that a file created with `mode` gets from a directory's default list; no list
+    /// where the mode alone says the same (acl(5) OBJECT CREATION; `posix_acl_create_masq` in Linux).
     pub(super) fn inherited(mut self, mode: u32) -> (Option<Acl>, u32) {
         let has_mask = self.0.iter().any(|entry| entry.tag == MASK);
         let mut result = 0;
@@ -75,13 +75,13 @@ impl Acl {
         (has_mask.then_some(self), result)
     }
 
-    /// What the owning group may do, by its entry and the mask.
+    /// Returns the permissions of the owning group, by its entry and the mask.
     pub(super) fn group_permissions(&self) -> u32 {
         let of = |tag| self.0.iter().find(|entry| entry.tag == tag).map_or(0o7, |entry| entry.permissions);
         u32::from(of(GROUP_OBJ) & of(MASK)) & 0o7
     }
 
-    /// Takes from the owning group what `permissions` doesn't have.
+    /// Takes from the owning group the permissions that `permissions` lacks.
     pub(super) fn limit_group(&mut self, permissions: u32) {
         let permissions = u16::try_from(permissions & 0o7).unwrap_or_default();
         self.0
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_file_inherits_what_its_mode_leaves() {
         let none = u32::MAX;
-        // u::rwx,g::r-x,g:100:rwx,m::rwx,o::--- and open(2) with 0666.
+        // The list is u::rwx,g::r-x,g:100:rwx,m::rwx,o::---, and the file is opened with open(2) and 0666.
         let default = acl(&[
             (USER_OBJ, 7, none),
             (GROUP_OBJ, 5, none),
@@ -135,7 +135,7 @@ mod tests {
         ]);
         assert_eq!(default.inherited(0o666), (Some(expected.clone()), 0o660));
         assert_eq!(expected.group_permissions(), 4);
-        // Without entries of others there is nothing but a mode.
+        // Without entries of named users and groups there is nothing but a mode.
         let default = acl(&[(USER_OBJ, 7, none), (GROUP_OBJ, 7, none), (OTHER, 5, none)]);
         assert_eq!(default.clone().inherited(0o666), (None, 0o664));
         let mut limited = default;

@@ -1,4 +1,4 @@
-//! How many uploads may be written at once: over all destinations, to each, and to each mount.
+//! The limits on uploads that are written at once: over all destinations, to each, and to each mount.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,7 +9,7 @@ use super::super::mounts::MountId;
 use super::error::UploadError;
 use super::limits::{OTHER_MOUNT_DIVISOR, UploadLimits};
 
-/// Who may write. Nothing here waits for a disk.
+/// The counts of writers, which decide whether one more may begin. Nothing here waits for a disk.
 #[derive(Debug)]
 pub(super) struct Admission {
     /// The root's own mount.
@@ -19,15 +19,15 @@ pub(super) struct Admission {
 
 #[derive(Debug, Default)]
 struct Writers {
-    /// Places that are taken.
+    /// The places that are taken.
     all: usize,
     by_destination: HashMap<Box<[u8]>, usize>,
-    /// Those whose places were given back before their work was dropped included.
+    /// The writers of each mount, including those whose places were given back before their work was dropped.
     by_mount: HashMap<MountId, usize>,
 }
 
 impl Admission {
-    /// To a root on this mount, with nobody who writes.
+    /// Makes the counts for a root on this mount, with no writers.
     pub(super) fn new(root_mount: MountId) -> Admission {
         Admission { root_mount, writers: Mutex::default() }
     }
@@ -44,7 +44,7 @@ impl Admission {
         if writers.all >= limits.uploads_max || to_it >= limits.uploads_per_destination_max {
             return Err(UploadError::TooMany);
         }
-        // A mount that doesn't answer gives back nothing of what it holds.
+        // A mount that doesn't answer gives back none of its places.
         let of_mount = writers.by_mount.get(&mount).copied().unwrap_or(0);
         if of_mount >= self.of_mount_max(mount, limits) {
             return Err(UploadError::TooManyOfMount);
@@ -57,7 +57,7 @@ impl Admission {
         Ok(Slot { place, mount, destination: destination.into() })
     }
 
-    /// Uploads that have a place.
+    /// Returns how many uploads have a place.
     pub(super) fn count(&self) -> usize {
         self.writers().all
     }
@@ -72,8 +72,8 @@ impl Admission {
     }
 }
 
-/// What an upload is counted by: among those to its destination and its mount until it is dropped, and among all until
-/// its place is given back, which it is by then.
+/// The place of an upload in the counts: among those to its destination and its mount until it is dropped, and
+/// among all until its place is given back, at the latest then.
 #[derive(Debug)]
 pub(super) struct Slot {
     place: Arc<Place>,
@@ -82,14 +82,15 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// For whoever waits for what becomes of the upload.
+    /// Returns a guard for the caller that waits for the upload's end.
     pub(super) fn place_guard(&self) -> PlaceGuard {
         PlaceGuard(Arc::clone(&self.place))
     }
 
-    /// From now on it has open files, and its place until those are closed.
+    /// Notes that the upload has open files from now on, and keeps its place until those are closed.
     pub(super) fn bind(&self) {
-        // Where it was given back meanwhile a disk thread is at it alone, and of those there are few.
+        // Where the place was given back meanwhile only a disk thread works on the upload, and of those there are
+        // few.
         let _ = self.place.state.compare_exchange(HELD, BOUND, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
@@ -104,7 +105,8 @@ impl Drop for Slot {
     }
 }
 
-/// Whoever asked for an upload. Dropped, it is answered, and what may still wait for a disk has its place no more.
+/// The guard of a caller that asked for an upload. It is dropped when the caller is answered; work that may still
+/// wait for a disk gives up its place then.
 #[derive(Debug)]
 pub struct PlaceGuard(Arc<Place>);
 
@@ -121,17 +123,17 @@ impl Drop for PlaceGuard {
 #[derive(Debug)]
 struct Place {
     admission: Arc<Admission>,
-    /// [`HELD`], [`BOUND`] or [`FREE`].
+    /// The state: [`HELD`], [`BOUND`] or [`FREE`].
     state: AtomicU8,
 }
 
-/// Its caller may give it back.
+/// The caller may give the place back.
 const HELD: u8 = 0;
 
-/// It is a writer's, whose open files it stands for.
+/// The place is a writer's, and stands for its open files.
 const BOUND: u8 = 1;
 
-/// It was given back.
+/// The place was given back.
 const FREE: u8 = 2;
 
 fn remove_one<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {

@@ -1,4 +1,4 @@
-//! What earlier runs left is taken over: at the start, and where another daemon on this root began it.
+//! Takeover of uploads that earlier runs left: at the start, and where another daemon on this root began one.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use super::uploads::Uploads;
 use crate::protocol::name::{Name, RESERVED_SEGMENT, UploadId, text_of_path};
 
 impl Uploads {
-    /// Takes the root's uploads over from an earlier run: whatever it left that can be continued can be. Waits for
-    /// the disk.
+    /// Opens the uploads of a root and takes over those that earlier runs left and that can be continued. Waits
+    /// for the disk.
     pub fn open(root: Arc<Root>) -> Result<Arc<Uploads>, UploadError> {
         let uploads = Uploads::over(Storage::open(root)?)?;
         let staging = uploads.storage.root_staging()?;
@@ -26,17 +26,17 @@ impl Uploads {
         Ok(Arc::new(uploads))
     }
 
-    /// Takes over what can be continued.
+    /// Takes over the partials that can be continued.
     fn adopt(&self, root_staging: &StagingDirectory) -> Result<(), UploadError> {
         self.adopt_from(root_staging, None)?;
         let mut gone = Vec::new();
         for path in self.storage.staging_directories.paths() {
-            // A mount that is absent today may be back tomorrow, and then its partials are found by a sweep alone.
+            // A mount that is absent today may be back tomorrow; its partials are found by a sweep alone then.
             let Ok(directory) = self.storage.root.open_directory(&path) else { continue };
             match StagingDirectory::open(&directory) {
                 Ok(Some(staging)) => {
                     self.adopt_from(&staging, Some(&path))?;
-                    // Fails unless it is empty.
+                    // The removal fails unless the directory is empty.
                     if unlinkat(&directory, RESERVED_SEGMENT, AtFlags::REMOVEDIR).is_ok() {
                         gone.push(path);
                     }
@@ -55,7 +55,7 @@ impl Uploads {
         for id in staging.ids()?.0 {
             match self.adopt_one(staging, beside, id) {
                 Ok(()) => {}
-                // Another daemon's.
+                // Another daemon is writing to it.
                 Err(UploadError::Busy) => {}
                 Err(UploadError::TooMany) => break,
                 Err(error) => tracing::warn!(upload = %id, %error, "an upload could not be taken over"),
@@ -64,8 +64,8 @@ impl Uploads {
         Ok(())
     }
 
-    /// Takes one over, where it can be continued and nobody has it: [`UploadError::Busy`] where another daemon writes
-    /// to it.
+    /// Takes one partial over, where it can be continued and nobody has it: [`UploadError::Busy`] where another
+    /// daemon writes to it.
     pub(super) fn adopt_one(
         &self,
         staging: &StagingDirectory,
@@ -76,7 +76,8 @@ impl Uploads {
         let Some(file) = staging.lock(id)? else { return Ok(()) };
         let Some(metadata) = Metadata::load(&file) else { return Ok(()) };
         let Some(destination) = Name::of_text(&metadata.destination) else { return Ok(()) };
-        // Links may give one staging directory several paths: the upload's name has the one that its destination has.
+        // Links may give one staging directory several paths: the upload's name must have the path that its
+        // destination has.
         if beside.is_some_and(|directory| directory != b"." && !destination.lies_in(directory)) {
             return Ok(());
         }
@@ -86,7 +87,8 @@ impl Uploads {
         if trusted == 0 && !metadata.is_resource {
             return staging.remove(id);
         }
-        // Cuts off what can't be trusted, and blocks allocated ahead. It must not make the partial look younger.
+        // This cuts off bytes that can't be trusted, and blocks allocated ahead. It must not make the partial look
+        // younger.
         ftruncate(&file, trusted).map_err(failed)?;
         let times = Timestamps {
             last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },

@@ -1,4 +1,4 @@
-//! Room for what comes of an upload, taken a window ahead of it: what a sender announces holds nothing.
+//! Disk room for an upload, allocated one window ahead of the bytes that come: an announced length holds nothing.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use super::super::unpublished::Unpublished;
 use super::error::UploadError;
 use super::limits::{AHEAD_BYTES_MAX, AHEAD_BYTES_MIN, AHEAD_FACTOR};
 
-/// The room of one partial that has a writer.
+/// The allocated room of one partial that has a writer.
 #[derive(Debug)]
 pub(super) struct Ahead {
     space: Arc<FreeSpace>,
-    /// Until where blocks were allocated; less than the file's length where they follow the writes.
+    /// The end of the allocated blocks; less than the file's length where they follow the writes.
     until: u64,
-    /// Whether windows are allocated: not on every file system, and not of one that is nearly full.
+    /// Whether windows are allocated: not every file system can, and one that is nearly full won't.
     is_possible: bool,
-    /// Whether some may lie beyond the file's length.
+    /// Whether allocated blocks may lie beyond the file's length.
     is_left: bool,
     held: HeldAhead,
 }
 
-/// Bytes that are allocated ahead of what has come, over all partials.
+/// The bytes allocated ahead of what has come, over all partials.
 #[derive(Debug, Default)]
 pub(super) struct BytesAhead(AtomicU64);
 
@@ -35,7 +35,7 @@ impl BytesAhead {
     }
 }
 
-/// What one partial has of them; given back when it is dropped.
+/// The bytes allocated ahead for one partial, given back when this is dropped.
 #[derive(Debug)]
 struct HeldAhead {
     all: Arc<BytesAhead>,
@@ -61,9 +61,9 @@ impl Ahead {
         Ahead { space, until: 0, is_possible: true, is_left: false, held }
     }
 
-    /// Whether all of an upload of `length` bytes finds room now, besides `reserve`: whoever announces more is told
-    /// before it sends it. Nothing is held for it but a first window, by which a quota that is used up tells. Waits for
-    /// the disk.
+    /// Checks whether all of an upload of `length` bytes finds room now, besides `reserve`, so that its sender is
+    /// told before it sends it. Nothing is held but a first window, which reveals a used-up quota. Waits for the
+    /// disk.
     pub(super) fn begin(
         &mut self,
         file: &mut Unpublished,
@@ -79,8 +79,8 @@ impl Ahead {
         self.allocate(file, begun + AHEAD_BYTES_MIN, reserve)
     }
 
-    /// Makes room for the file to become `end` bytes long, of the `length` that it will have, and mostly for a window
-    /// more. What is returned is held until they are written. Waits for the disk.
+    /// Makes room for the file to become `end` of its `length` bytes long, and mostly for a window more. The
+    /// returned room is held until the bytes are written. Waits for the disk.
     pub(super) fn make_room(
         &mut self,
         file: &mut Unpublished,
@@ -96,7 +96,7 @@ impl Ahead {
         {
             match self.allocate(file, window, reserve) {
                 Ok(()) => return Ok(None),
-                // Not so much as a window: what has come may find room by itself.
+                // There isn't room for a window; the bytes that have come may find room by themselves.
                 Err(UploadError::NoSpace(Shortage::ReservedBytes | Shortage::Disk | Shortage::Quota)) => {}
                 Err(error) => return Err(error),
             }
@@ -108,7 +108,7 @@ impl Ahead {
         Ok(Some(self.space.admit(&*file, Room::of_bytes(missing), reserve)?))
     }
 
-    /// Until where blocks are to be allocated; None where the rest is short, or nobody knows how long it is.
+    /// Returns the end of the window to allocate; None where the rest is short, or nobody knows how long it is.
     fn window(&self, begun: u64, end: u64, length: Option<u64>) -> Option<u64> {
         let length = length?;
         let is_long = length.saturating_sub(begun.max(self.until)) >= AHEAD_BYTES_MIN;
@@ -124,7 +124,7 @@ impl Ahead {
         if bytes == 0 {
             return Ok(());
         }
-        // Once it was refused, what comes is written as it comes.
+        // Once an allocation was refused, bytes are written as they come.
         self.is_possible = false;
         let _admitted = self.space.admit(&*file, Room::of_bytes(bytes), reserve)?;
         self.is_left = true;
@@ -136,19 +136,19 @@ impl Ahead {
             }
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             Err(errno) => {
-                // Some of it may be allocated all the same (fallocate(2)).
+                // Part of the window may be allocated all the same (fallocate(2)).
                 self.give_back(file)?;
                 Err(UploadError::at("allocating the blocks of an upload")(errno))
             }
         }
     }
 
-    /// Notes how long the file is by now.
+    /// Notes the length that the file has now.
     pub(super) fn note(&mut self, length: u64) {
         self.held.set(self.until.saturating_sub(length));
     }
 
-    /// Gives back what lies beyond the file's length.
+    /// Gives back the blocks beyond the file's length.
     pub(super) fn give_back(&mut self, file: &mut Unpublished) -> Result<(), UploadError> {
         if self.is_left {
             let length = file.length();

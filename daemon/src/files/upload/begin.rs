@@ -1,4 +1,4 @@
-//! A writer begins: with an empty partial, or with one that is there.
+//! The beginning of a writer: with an empty partial, or with one that exists.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,21 +20,21 @@ use super::uploads::Uploads;
 use super::writer::Writer;
 use crate::protocol::name::UploadResource;
 
-/// How a new upload is continued.
+/// How a new upload can be continued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Continued {
-    /// By its destination, if much of it has arrived: a plain PUT.
+    /// A plain PUT: by its destination, if much of it has arrived.
     Whole,
-    /// By its destination: its sender says at which byte.
+    /// A ranged PUT: by its destination, and its sender says at which byte.
     Ranged,
-    /// By its id.
+    /// A resumable upload: by its id.
     Resource,
 }
 
-/// A writer's place among those that may be.
+/// The place that a new writer takes among those that may write.
 enum Place {
     Free(Slot),
-    /// With a claim already.
+    /// The place of an admitted upload, which has a claim already.
     Admitted(Admitted),
 }
 
@@ -75,7 +75,7 @@ impl Uploads {
         self.start_in(plan, continued, Place::Free(slot), limits)
     }
 
-    /// Begins a plain PUT that was let in before.
+    /// Begins a plain PUT that was admitted before.
     pub fn begin_admitted(
         self: &Arc<Self>,
         admitted: Admitted,
@@ -92,7 +92,7 @@ impl Uploads {
         place: Place,
         limits: &UploadLimits,
     ) -> Result<Writer, UploadError> {
-        // Until the staging directory lies in the directory, if it has to.
+        // Directories are held until the staging directory lies in one of them, if it has to.
         let held = self.names.directories.hold();
         let destination = self.storage.resolve(&plan.destination, limits)?;
         destination.check()?;
@@ -105,7 +105,7 @@ impl Uploads {
         };
         drop(held);
         let space = self.storage.space_of(destination.mount);
-        // Whoever announces more than there is room for leaves not even a file.
+        // The check comes first, so that an upload without room for all of it leaves not even a file.
         let inodes = 1 + destination.directories_missing();
         space.check(&staging, Room { bytes: plan.length.unwrap_or(0), inodes }, limits.reserve())?;
         let room = space.admit(&staging, Room { bytes: 0, inodes: 1 }, limits.reserve())?;
@@ -137,7 +137,7 @@ impl Uploads {
         Ok(writer)
     }
 
-    /// Makes a writer for a partial that has none, or one that made no progress for too long.
+    /// Makes a writer for a partial that has none, or whose writer made no progress for too long.
     pub(super) fn take(
         self: &Arc<Self>,
         partial: &Arc<Partial>,
@@ -209,13 +209,14 @@ impl Uploads {
 }
 
 impl Writer {
-    /// What has to be done before the first byte.
+    /// Makes room and describes the partial before the first byte.
     fn prepare(&self) -> Result<(), UploadError> {
         let mut state = self.partial.lock();
         let active = state.of_writer(self.lease)?;
         active.ahead.begin(&mut active.file, self.partial.length(), self.limits.reserve())?;
         active.ahead.note(active.file.length());
-        // Before the first byte: a daemon that is killed leaves nothing that it couldn't go on with.
+        // The description is written before the first byte: a daemon that is killed then leaves nothing that it
+        // couldn't go on with.
         if self.partial.is_kept_short() || self.partial.length() >= Some(KEPT_BYTES_MIN) {
             self.partial.describe(&mut state, &self.uploads.partials.boot);
         }

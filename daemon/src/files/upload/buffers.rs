@@ -1,40 +1,41 @@
-//! Memory that a large body is received into, to be written from there past the page cache.
+//! Buffers that a large body is received into, and written from past the page cache.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::sys::Pages;
 
-/// Bytes of a buffer, and so of a direct write. The device waits between one write and the next, so that longer ones
-/// are faster: 1 MiB takes 1.4 times the CPU and 0.84 of the throughput on ext4 (docs/performance.md).
+/// Bytes of a buffer, and so of a direct write. The device waits between writes, so that longer ones are faster: 1
+/// MiB takes 1.4 times the CPU and 0.84 of the throughput on ext4 (docs/performance.md).
 const BUFFER_BYTES: usize = 4 << 20;
 
 /// Buffers of a body: one is received into while the other one is written.
 const BUFFERS_PER_BODY: usize = 2;
 
-/// Buffers of all bodies at once, 64 MiB: eight bodies keep a device busy, and as many have disk threads of the default
-/// 16. Any further body goes through the page cache.
+/// Buffers of all bodies at once, 64 MiB: eight bodies keep a device busy, and the default of 16 disk threads
+/// serves as many. Any further body goes through the page cache.
 const BUFFERS_MAX: usize = 16;
 
-/// The part of the memory that the process may have which they take at most: all of them from 512 MiB on. What is
-/// written through the page cache can be reclaimed, and these can't.
+/// The buffers take at most this part of the memory that the process may have: all of them fit from 512 MiB on.
+/// The page cache can be reclaimed, and these can't.
 const MEMORY_PART: u64 = 8;
 
-/// Buffers that may still be lent.
+/// The pool of buffers that may still be lent.
 #[derive(Debug)]
 pub(super) struct DirectBuffers {
     left: Arc<AtomicUsize>,
 }
 
 impl DirectBuffers {
-    /// As many as fit into a process that may have so much memory; none where a body's wouldn't.
+    /// Makes as many buffers as fit into a process that may have `memory_bytes`; none where those of one body
+    /// wouldn't.
     pub(super) fn within(memory_bytes: u64) -> DirectBuffers {
         let fitting = usize::try_from(memory_bytes / MEMORY_PART).unwrap_or(usize::MAX) / BUFFER_BYTES;
         DirectBuffers { left: Arc::new(AtomicUsize::new(BUFFERS_MAX.min(fitting))) }
     }
 
-    /// The buffers of a body, of which the first gets `head` bytes less than it could hold; None where all are lent or
-    /// there is no memory. Each goes back to the system when it is dropped: what nobody uploads takes no memory.
+    /// Lends the buffers of a body, of which the first is `head` bytes shorter; None where all are lent or there
+    /// is no memory. Each goes back to the system when it is dropped, so that no upload means no memory.
     pub(super) fn lend(&self, head: usize) -> Option<[DirectBuffer; BUFFERS_PER_BODY]> {
         let take = |left: usize| left.checked_sub(BUFFERS_PER_BODY);
         self.left.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take).ok()?;
@@ -44,7 +45,7 @@ impl DirectBuffers {
     }
 }
 
-/// Counts as lent for as long as it lives.
+/// The place of a lent buffer, given back when it is dropped.
 #[derive(Debug)]
 struct Place(Arc<AtomicUsize>);
 
@@ -54,12 +55,12 @@ impl Drop for Place {
     }
 }
 
-/// A buffer, aligned as direct writes want it, and what is in it.
+/// A buffer, aligned for direct writes, and its content.
 #[derive(Debug)]
 pub struct DirectBuffer {
     pages: Pages,
     length: usize,
-    /// Bytes that it takes until it is cleared.
+    /// The bytes that the buffer takes until it is cleared.
     limit: usize,
     _place: Place,
 }
@@ -70,22 +71,22 @@ impl DirectBuffer {
         Some(DirectBuffer { pages, length: 0, limit, _place: place })
     }
 
-    /// What was filled in.
+    /// Returns the bytes that were filled in.
     pub fn bytes(&self) -> &[u8] {
         &self.pages.as_slice()[..self.length]
     }
 
-    /// Where more may be received.
+    /// Returns the free part, where more may be received.
     pub fn room(&mut self) -> &mut [u8] {
         &mut self.pages.as_mut_slice()[self.length..self.limit]
     }
 
-    /// Says that `count` bytes of the room were filled.
+    /// Adds `count` received bytes of the free part to the content.
     pub fn fill(&mut self, count: usize) {
         self.length = self.limit.min(self.length + count);
     }
 
-    /// Empties it.
+    /// Empties the buffer.
     pub fn clear(&mut self) {
         (self.length, self.limit) = (0, BUFFER_BYTES);
     }

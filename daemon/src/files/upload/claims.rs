@@ -1,8 +1,10 @@
-//! Who has begun to upload to a destination by its name, as far as a later part could be mistaken for another's.
+//! Claims: who has begun to upload to a destination by its name, so that no later part is mistaken for another
+//! client's.
 //!
-//! A part that names no upload says only where in which file it belongs. It may go on with the one upload that is there
-//! if nobody else could have sent it: whoever has begun an upload of this name and length has a claim until all of it
-//! has been published. A claim outlives its upload, since its client may not know that it has ended.
+//! A part that names no upload says only to which place of which file it belongs. It may continue the one upload
+//! that exists if nobody else could have sent it: whoever has begun an upload of this name and length has a claim
+//! until all of it has been published. A claim outlives its upload, since its client may not know that it has
+//! ended.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,19 +12,19 @@ use std::time::{Duration, Instant};
 
 use crate::protocol::name::Name;
 
-/// Most claims whose upload has ended: some hundred bytes each. The oldest is forgotten for one more.
+/// The most claims that are kept of ended uploads: some hundred bytes each. The oldest is forgotten for one more.
 const ENDED_MAX: usize = 4096;
 
-/// How long a claim is kept whose upload has ended: a client that doesn't know it yet comes back within minutes.
+/// How long the claim of an ended upload is kept: a client that doesn't know of the end comes back within minutes.
 const ENDED_KEPT: Duration = Duration::from_secs(60 * 60);
 
-/// A claim's number: one that was made later has a greater one.
+/// The number of a claim: one that was made later has a greater one.
 pub(super) type Serial = u64;
 
 /// The number of no claim.
 pub(super) const NONE: Serial = 0;
 
-/// The claims. Nothing here waits for a disk.
+/// All claims. Nothing here waits for a disk.
 #[derive(Debug, Default)]
 pub(super) struct Claims(Mutex<Made>);
 
@@ -30,14 +32,14 @@ pub(super) struct Claims(Mutex<Made>);
 struct Made {
     newest: Serial,
     claims: BTreeMap<Serial, Claim>,
-    /// In the order of their ends.
+    /// The claims whose uploads have ended, in the order of their ends.
     ended: VecDeque<Serial>,
 }
 
 #[derive(Debug)]
 struct Claim {
     destination: Name,
-    /// Bytes of the whole file; None may turn out to be any number.
+    /// Bytes of the whole file; with None it may turn out to be any number.
     length: Option<u64>,
     ended: Option<Ended>,
 }
@@ -45,13 +47,13 @@ struct Claim {
 #[derive(Debug)]
 struct Ended {
     at: Instant,
-    /// The newest claim at its end: the claims that were made before overlapped it.
+    /// The newest claim at this one's end: the claims up to it overlapped this one.
     newest: Serial,
-    /// Where its client may go on, for all that it knows.
+    /// The offsets at which its client may go on, for all that it knows.
     offsets: Vec<u64>,
 }
 
-/// Another claim than that of the upload that a part would go on with.
+/// A claim other than that of the upload that a part would continue.
 #[derive(Clone, Debug)]
 pub(super) struct Rival {
     pub(super) serial: Serial,
@@ -63,7 +65,7 @@ impl Claims {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Somebody begins an upload.
+    /// Makes a claim for a client that begins an upload.
     pub(super) fn make(&self, destination: &Name, length: Option<u64>) -> Serial {
         let mut made = self.made();
         made.newest += 1;
@@ -72,14 +74,14 @@ impl Claims {
         serial
     }
 
-    /// Somebody has begun an upload that isn't there, and may go on with it at one of `offsets`.
+    /// Makes a claim for a client whose upload has ended and that may go on with it at one of `offsets`.
     pub(super) fn make_ended(&self, destination: &Name, length: Option<u64>, offsets: Vec<u64>) -> Serial {
         let serial = self.make(destination, length);
         self.end(serial, offsets);
         serial
     }
 
-    /// The upload is gone, and its client may go on with it all the same.
+    /// Ends a claim's upload, while its client may go on with it at one of `offsets` all the same.
     pub(super) fn end(&self, serial: Serial, offsets: Vec<u64>) {
         let mut made = self.made();
         let newest = made.newest;
@@ -92,7 +94,7 @@ impl Claims {
         made.forget_ended();
     }
 
-    /// Its client has all that it wants, and won't go on.
+    /// Removes the claim of a client that is done and won't go on.
     pub(super) fn settle(&self, serial: Serial) {
         let mut made = self.made();
         if made.claims.remove(&serial).is_some_and(|claim| claim.ended.is_some()) {
@@ -100,10 +102,10 @@ impl Claims {
         }
     }
 
-    /// The claims by which a part of a file of `length` bytes may be another's than `own`: those that are or were there
-    /// beside it, and those that had ended before and would be gone on with right where it begins. Whoever asks where
-    /// to go on, and so has no `offset`, may be any of those that ended. Whether they are for the same file is to be
-    /// found out by their names.
+    /// Returns the claims by which a part of a file of `length` bytes may be another client's than `own`: those
+    /// that exist or existed beside it, and those that had ended before and would continue right where the part
+    /// begins. A client that asks where to go on has no `offset`, and may hold any ended claim. Whether they are
+    /// for the same file is to be found out by their names.
     pub(super) fn rivals(&self, own: Serial, length: Option<u64>, offset: Option<u64>) -> Vec<Rival> {
         let mut made = self.made();
         made.forget_ended();
@@ -114,7 +116,7 @@ impl Claims {
             .collect()
     }
 
-    /// The client of a claim whose upload has ended is about: nobody goes on without proof beside it.
+    /// Notes that the client of an ended claim is active: nobody goes on without proof beside it.
     pub(super) fn surface(&self, serial: Serial) {
         let mut made = self.made();
         let newest = made.newest;
@@ -129,7 +131,7 @@ impl Claim {
         self.length.is_none() || length.is_none() || self.length == length
     }
 
-    /// Whether its client may be who sends a part at `offset`, or asks for one, beside the claim `own`.
+    /// Whether its client may have sent a part at `offset`, or asked for one, beside the claim `own`.
     fn could_send(&self, offset: Option<u64>, own: Serial) -> bool {
         match (&self.ended, offset) {
             (None, _) | (Some(_), None) => true,

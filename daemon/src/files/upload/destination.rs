@@ -1,4 +1,4 @@
-//! Where an upload is to go: its directory, held open, and its name in it.
+//! The destination of an upload: its directory, held open, and its name in it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::SystemTime;
@@ -17,12 +17,12 @@ use super::path::{bytes_of_directory, leaf_of_path, parent_of, parent_of_path};
 use crate::protocol::conditional::Validators;
 use crate::protocol::name::Name;
 
-/// A mounted file system, or a part of one between which nothing can be renamed.
+/// A mounted file system, or the part of one within which files can be renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mount {
-    /// 0 before Linux 5.8.
+    /// The number of the mount; 0 before Linux 5.8.
     id: u64,
-    /// Btrfs gives each subvolume one of its own.
+    /// The device. Btrfs gives each subvolume one of its own.
     device: Device,
 }
 
@@ -35,14 +35,14 @@ impl Mount {
     }
 }
 
-/// A file by its numbers.
+/// The identity of a file on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileKey {
     device: Device,
     inode: u64,
 }
 
-/// Which file a directory is, on which mount, and its mode.
+/// Returns the identity of a directory, its mount, and its mode.
 pub(super) fn identify(directory: impl AsFd) -> Result<(FileKey, Mount, u32), Errno> {
     let wanted = StatxFlags::INO | StatxFlags::MODE | StatxFlags::MNT_ID;
     let found: Statx = statx(directory, "", AtFlags::EMPTY_PATH, wanted)?;
@@ -52,25 +52,25 @@ pub(super) fn identify(directory: impl AsFd) -> Result<(FileKey, Mount, u32), Er
     Ok((FileKey { device, inode: found.stx_ino }, mount, found.stx_mode.into()))
 }
 
-/// A destination. Its directory is held open: whatever happens to the path meanwhile, nothing is published elsewhere.
-/// Where directories are missing and will be made, that is the last one on the way that is there.
+/// A destination. Its directory is held open: whatever happens to the path meanwhile, nothing is published
+/// elsewhere. Where directories are missing and will be made, the last existing one on the way is held.
 #[derive(Debug)]
 pub(super) struct Destination {
     name: Name,
     directory: OwnedFd,
-    /// The directory's path, in bytes of the name; 0 for the root.
+    /// The length of the directory's path, in bytes of the name; 0 for the root.
     directory_bytes: usize,
     pub(super) key: FileKey,
     pub(super) mount: Mount,
-    /// The directory's.
+    /// The mode of the directory.
     pub(super) mode: u32,
 }
 
-/// What has the destination's name now.
+/// The file that has the destination's name now.
 pub(super) struct Current {
     /// The file or the link itself; None where nothing has the name.
     pub(super) found: Option<Stat>,
-    /// As a GET sees it; None also where the name is a link that leads to no file.
+    /// The validators that a GET sees; None also where the name is a link that leads to no file.
     pub(super) validators: Option<Validators>,
 }
 
@@ -85,14 +85,14 @@ impl Destination {
         if name.is_reserved() {
             return Err(UploadError::NotFound);
         }
-        // The root itself, or `name/`.
+        // The name is the root itself, or `name/`.
         if name.is_directory() {
             return Err(UploadError::NotAFile);
         }
         Destination::open(root, name, limits.create_dirs)
     }
 
-    /// [`Destination::resolve`] as far as directories exist, whatever may be made.
+    /// Resolves as [`Destination::resolve`] does, as far as directories exist, whatever may be made.
     pub(super) fn resolve_existing(root: &Root, name: &Name) -> Result<Destination, UploadError> {
         Destination::open(root, name, true)
     }
@@ -115,7 +115,7 @@ impl Destination {
         Ok(Destination { name: name.clone(), directory, directory_bytes, key, mount, mode })
     }
 
-    /// [`Destination::resolve`] of a directory that is there, if that needs no disk.
+    /// Resolves the destination if its directory exists and that needs no disk.
     pub(super) fn resolve_now(root: &Root, name: &Name) -> Option<Destination> {
         if name.is_reserved() || name.is_directory() {
             return None;
@@ -127,28 +127,28 @@ impl Destination {
         Some(Destination { name: name.clone(), directory, directory_bytes, key, mount, mode })
     }
 
-    /// Whether this is its name.
+    /// Whether the destination was asked for by this name.
     pub(super) fn has_name(&self, name: &Name) -> bool {
         self.name == *name
     }
 
-    /// Whether its name in its directory is that of this one.
+    /// Whether the last segment is the same as that of `name`.
     pub(super) fn has_leaf_of(&self, name: &Name) -> bool {
         self.leaf() == leaf_of_path(name.as_bytes())
     }
 
-    /// Whether a file published here would have the place of one published there.
+    /// Whether a file published here would take the place of one published at `other`.
     pub(super) fn is(&self, other: &Destination) -> bool {
         self.key == other.key && self.below() == other.below()
     }
 
-    /// The name below the directory that is held open.
+    /// Returns the name relative to the directory that is held open.
     fn below(&self) -> &[u8] {
         let below = &self.name.as_bytes()[self.directory_bytes..];
         below.strip_prefix(b"/").unwrap_or(below)
     }
 
-    /// Makes the directories that are missing, also where one was there and has gone since. Waits for the disk.
+    /// Makes the missing directories, also where one existed and has gone since. Waits for the disk.
     pub(super) fn make_directory(
         &mut self,
         root: &Root,
@@ -165,33 +165,34 @@ impl Destination {
         Ok(())
     }
 
-    /// Whether the directory is the destination's own.
+    /// Whether the open directory is the destination's own.
     pub(super) fn has_directory(&self) -> bool {
         self.directory_path() == parent_of(&self.name)
     }
 
-    /// Directories that were missing on the way to it when it was opened.
+    /// Returns how many directories on the way were missing at the opening.
     pub(super) fn directories_missing(&self) -> u64 {
         memchr::memchr_iter(b'/', self.below()).count() as u64
     }
 
-    /// Whether a file can be given this name, as far as can be told before: so that a refusal doesn't come after the
-    /// body. Waits for the disk.
+    /// Checks whether a file can be given this name, as far as that can be known before, so that a refusal comes
+    /// before the body. Waits for the disk.
     pub(super) fn check(&self) -> Result<(), UploadError> {
         let failed = UploadError::at("looking at the destination");
-        // ROFS on a read-only file system: access(2).
+        // access(2) tells a read-only file system by ROFS.
         accessat(&self.directory, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
             .map_err(failed)?;
         if self.has_directory() { self.look().map(drop) } else { self.check_missing() }
     }
 
-    /// Whether directories of these names can be made, and the file in the last of them.
+    /// Checks whether directories of these names can be made, and the file in the last of them.
     fn check_missing(&self) -> Result<(), UploadError> {
         let failed = UploadError::at("looking at the destination");
         for (depth, segment) in self.below().split(|&byte| byte == b'/').enumerate() {
-            // Of all but the first this says only whether the file system takes so long a name.
+            // For all segments but the first this tells only whether the file system takes so long a name.
             match statat(&self.directory, segment, AtFlags::SYMLINK_NOFOLLOW) {
-                // A link that leads nowhere. A directory is one that was made this very moment.
+                // The segment is a link that leads nowhere. A directory here is one that was made this very
+                // moment.
                 Ok(stat) if depth == 0 && FileType::from_raw_mode(stat.st_mode) != FileType::Directory => {
                     return Err(UploadError::ParentMissing);
                 }
@@ -202,23 +203,23 @@ impl Destination {
         Ok(())
     }
 
-    /// The destination's name in its directory.
+    /// Returns the last segment of the name.
     pub(super) fn leaf(&self) -> &[u8] {
         leaf_of_path(self.name.as_bytes())
     }
 
-    /// The path of the directory that is held open, relative to the root.
+    /// Returns the path of the open directory, relative to the root.
     pub(super) fn directory_path(&self) -> &[u8] {
         if self.directory_bytes == 0 { b"." } else { &self.name.as_bytes()[..self.directory_bytes] }
     }
 
-    /// The directory that is held open.
+    /// Returns the open directory.
     pub(super) fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
 
-    /// A number that all paths to this destination share, in every daemon, of whatever build: FNV-1a. Without the
-    /// device, whose number network file systems give anew on each host.
+    /// Returns a number that is the same for all paths to this destination, in every daemon, of whatever build:
+    /// FNV-1a. It leaves out the device, whose number network file systems give anew on each host.
     pub(super) fn hash(&self) -> u64 {
         let inode = self.key.inode.to_le_bytes();
         let bytes = inode.iter().chain(self.leaf());
@@ -227,7 +228,7 @@ impl Destination {
         })
     }
 
-    /// What has the name, as a file or a link; None where nothing has. Waits for the disk.
+    /// Returns the stat(2) of the file or link that has the name; None where nothing has. Waits for the disk.
     pub(super) fn look(&self) -> Result<Option<Stat>, UploadError> {
         match statat(&self.directory, self.leaf(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
@@ -239,13 +240,13 @@ impl Destination {
         }
     }
 
-    /// What has the name now, with its validators where they are wanted. Waits for the disk.
+    /// Returns the file that has the name now, with its validators where they are wanted. Waits for the disk.
     pub(super) fn current(&self, root: &Root, wants_validators: bool) -> Result<Current, UploadError> {
         let found = self.look()?;
         let kind = found.map(|stat| FileType::from_raw_mode(stat.st_mode));
         let validators = match kind {
             Some(FileType::RegularFile) if wants_validators => self.validators(root)?,
-            // Seen through the link, and beneath the root, as a GET sees it.
+            // The link is followed, beneath the root, as a GET does.
             Some(FileType::Symlink) if wants_validators => match root.find(&self.name) {
                 Ok(Found::File(file)) => Some(file.validators(SystemTime::now())),
                 _ => None,
@@ -256,7 +257,7 @@ impl Destination {
     }
 
     fn validators(&self, root: &Root) -> Result<Option<Validators>, UploadError> {
-        // Only looked at: whoever may write here need not be able to read it.
+        // The file is opened by its path alone: whoever may write here need not be able to read it.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let failed = UploadError::at("looking at the destination");
         let file = match openat(&self.directory, self.leaf(), flags, Mode::empty()) {

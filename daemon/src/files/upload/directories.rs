@@ -1,5 +1,5 @@
-//! Directories on the way to a destination. They are made right before the file gets its name: an upload that is
-//! refused or fails before leaves none, and one whose naming fails takes those away again that nobody else uses.
+//! Directories on the way to a destination. They are made right before the file gets its name: an upload that
+//! fails earlier leaves none, and one whose naming fails removes those again that nobody else uses.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,27 +12,28 @@ use super::super::root::Root;
 use super::error::UploadError;
 use super::path::leaf_of_path;
 
-/// What uploads at once must know of each other's directories.
+/// The state by which concurrent uploads respect each other's directories.
 #[derive(Debug, Default)]
 pub(super) struct Directories {
-    /// Read from the look for a directory until something lies in it, written while those made in vain are removed:
-    /// they are what it holds, as long as others made in vain may lie in them.
+    /// The directories that were made in vain and in which others made in vain may lie. The lock is held for
+    /// reading from the look for a directory until something lies in it, and for writing while those made in vain
+    /// are removed.
     in_vain: RwLock<Vec<MadeOne>>,
-    /// Uploads that are about to remove what they had made.
+    /// The number of uploads that are about to remove what they had made.
     removing: AtomicUsize,
-    /// Uploads that are making directories, none of which is known to be synced.
+    /// The number of uploads that are making directories, none of which is known to be synced.
     making: AtomicUsize,
-    /// Whether some were made that never were synced.
+    /// Whether directories were made that never were synced.
     left_unsynced: AtomicBool,
 }
 
-/// As long as this is held, no directory goes that another upload had made.
+/// The guard during which no directory is removed that another upload had made.
 pub(super) type Held<'d> = RwLockReadGuard<'d, Vec<MadeOne>>;
 
 /// A directory in its parent, by its name there.
 type MadeOne = (OwnedFd, Box<[u8]>);
 
-/// Directories that were made for one upload.
+/// The directories that were made for one upload.
 #[derive(Debug, Default)]
 pub(super) struct Made(Vec<MadeOne>);
 
@@ -41,8 +42,8 @@ impl Directories {
         self.in_vain.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes what is missing of `path`, step by step beneath the root, and opens it. What was made is added to `made`,
-    /// also where the rest could not be. Waits for the disk.
+    /// Makes the missing directories of `path`, step by step beneath the root, and opens it. Those that were made
+    /// are added to `made`, also where the rest failed. Waits for the disk.
     pub(super) fn make(
         &self,
         root: &Root,
@@ -61,7 +62,7 @@ impl Directories {
     }
 
     /// Syncs the directories above `path`, if some may have been made by an upload that has not synced them, or
-    /// couldn't: what lies in them is no safer than they are. Waits for the disk.
+    /// couldn't: a file in them is no safer than they are. Waits for the disk.
     pub(super) fn sync_above(&self, root: &Root, path: &[u8]) -> Result<(), UploadError> {
         let is_sure = self.making.load(Ordering::SeqCst) == 0 && !self.left_unsynced.load(Ordering::SeqCst);
         if is_sure || path == b"." {
@@ -72,7 +73,7 @@ impl Directories {
         for directory in above.chain([b".".as_slice()]) {
             match root.open_directory(directory) {
                 Ok(directory) => fsync(&directory).map_err(failed)?,
-                // Moved from outside: what the name means now is another matter.
+                // The directory was moved from outside, and the name means something else now.
                 Err(Errno::NOENT) => {}
                 Err(errno) => return Err(failed(errno)),
             }
@@ -80,7 +81,7 @@ impl Directories {
         Ok(())
     }
 
-    /// Removes those that are empty, or become so as other uploads remove theirs. Waits for the disk.
+    /// Removes the directories that are empty, or become so as other uploads remove theirs. Waits for the disk.
     pub(super) fn remove(&self, held: Held<'_>, made: Made) {
         if made.0.is_empty() {
             return;
@@ -97,7 +98,7 @@ impl Directories {
             });
         }
         if self.removing.fetch_sub(1, Ordering::SeqCst) == 1 {
-            // Something else lies in these.
+            // The remaining ones hold something else.
             in_vain.clear();
         }
     }
@@ -125,7 +126,7 @@ impl Made {
     fn make(&mut self, parent: OwnedFd, name: &[u8], is_durable: bool) -> Result<(), Errno> {
         let is_ours = match mkdirat(&parent, name, Mode::RWXU | Mode::RWXG | Mode::RWXO) {
             Ok(()) => true,
-            // By another upload, or it is a link that leads nowhere: whoever opens it finds that out.
+            // Another upload made it, or it is a link that leads nowhere: opening it tells.
             Err(Errno::EXIST) => false,
             Err(errno) => return Err(errno),
         };

@@ -1,4 +1,4 @@
-//! What can go wrong with uploads.
+//! Errors of uploads.
 
 use rustix::io::Errno;
 
@@ -6,10 +6,10 @@ use super::super::digest::Digests;
 use super::super::free_space::{NoRoom, Shortage};
 use crate::protocol::digest::Algorithm;
 
-/// Why an upload, or what was asked of one, failed.
+/// Why an upload, or a question about one, failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UploadError {
-    /// No such upload, no such file, or a reserved name.
+    /// There is no such upload or file, or the name is reserved.
     #[error("no such file or upload")]
     NotFound,
     /// The directory that the destination would lie in doesn't exist, isn't a directory or isn't beneath the root: the
@@ -31,62 +31,62 @@ pub enum UploadError {
     /// The disk, a quota or the reserve is exhausted.
     #[error(transparent)]
     NoSpace(#[from] Shortage),
-    /// Longer than uploads may be.
+    /// The upload is longer than uploads may be.
     #[error("the upload is longer than {limit} bytes, the most that is taken")]
     TooLarge {
-        /// The most that is taken.
+        /// The most bytes that are taken.
         limit: u64,
     },
-    /// So many uploads run, or wait to be continued, that no further one is begun.
+    /// So many uploads run, or wait to be continued, that no further one may begin.
     #[error("too many uploads are under way")]
     TooMany,
-    /// So many of them go to one mount below the root that no further one to it is begun.
+    /// So many uploads go to one mount below the root that no further one to it may begin.
     #[error(
         "too many uploads to this file system are under way: one that is mounted below the root holds half of \
          uploads_max at most"
     )]
     TooManyOfMount,
-    /// Another writer is at it and makes progress.
+    /// Another writer has the upload and makes progress.
     #[error("the upload is being written by another request")]
     Busy,
     /// Another writer has taken over, or the upload was removed.
     #[error("the upload was taken over by another request, or removed")]
     TakenOver,
-    /// The bytes don't follow those that are there.
+    /// The bytes don't follow those that have come.
     #[error("the upload continues at byte {expected}, not at byte {provided}")]
     WrongOffset {
-        /// How many bytes are there.
+        /// The number of bytes that have come.
         expected: u64,
-        /// Where the request would have continued.
+        /// The offset at which the request would have continued.
         provided: u64,
     },
-    /// A part that proves nothing, where others may have begun the same.
+    /// A part proves no upload as its own, and others may have begun one of the same name and length.
     #[error(
         "more than one upload of this name and length was begun, so nothing tells whose part this is: send the \
          Upload-Id that the first part was answered with, or with each part the Repr-Digest of the whole file, or \
          begin anew at byte 0"
     )]
     Unproved,
-    /// A part names an upload that isn't there, or not for this destination.
+    /// A part names an upload that doesn't exist, or not for this destination.
     #[error(
         "no upload to this name has this Upload-Id: it ended or was given up, or another node has it; begin anew at \
          byte 0"
     )]
     Unknown,
-    /// The length isn't the one that was given before, or shorter than what is there, or more bytes came.
+    /// The length isn't the one that was given before, or is shorter than what has come, or more bytes came.
     #[error("the upload has {expected} bytes, not {provided}")]
     LengthConflict {
-        /// The length given before, or the bytes that are there.
+        /// The length given before, or the bytes that have come.
         expected: u64,
         /// The other length.
         provided: u64,
     },
-    /// Bytes are missing; what is there stays, where it can be continued.
+    /// Bytes are missing; those that have come are kept, where the upload can be continued.
     #[error("the upload has {received} bytes of {expected}")]
     Incomplete {
-        /// How many bytes are there.
+        /// The number of bytes that have come.
         received: u64,
-        /// How many there have to be.
+        /// The number of bytes that are needed.
         expected: u64,
     },
     /// The upload is published already.
@@ -98,20 +98,20 @@ pub enum UploadError {
     /// The content isn't what its sender meant to send.
     #[error("the content does not have the {algorithm} digest that was sent with it")]
     DigestMismatch {
-        /// By which it isn't, or the first of several.
+        /// The first algorithm by which the digests differ.
         algorithm: Algorithm,
-        /// What was found, for comparison with all that was sent; it isn't told to the client.
+        /// The computed digests, for comparison with all that was sent; they aren't told to the client.
         computed: Digests,
-        /// Whether the content is that of one request, not of the whole file.
+        /// Whether the digest is of one request's content, not of the whole file.
         is_of_request: bool,
     },
-    /// Two requests of one upload name two digests of the whole.
+    /// Two requests of one upload name different digests of the whole file.
     #[error(
         "the {algorithm} digest of the whole file is another than the one that came with an earlier part: send that \
          one, or begin anew at byte 0"
     )]
     DigestConflict {
-        /// By which they differ.
+        /// The algorithm by which the digests differ.
         algorithm: Algorithm,
     },
     /// The file system can only be read.
@@ -120,13 +120,14 @@ pub enum UploadError {
          unit"
     )]
     ReadOnly,
-    /// Something is mounted at the name, or the kernel uses the file.
+    /// Something is mounted at the name, or the kernel uses the file (a swap file).
     #[error("the name is in use: something is mounted there; end that, or take another name")]
     InUse,
-    /// Out of descriptors or memory; may work in a moment.
+    /// Descriptors or memory are exhausted; may work in a moment.
     #[error("out of descriptors or memory: {0}")]
     Exhausted(Errno),
-    /// No lock can be had by which daemons on one root keep out of each other's way, or another process holds it.
+    /// The lock by which daemons on one root keep out of each other's way can't be had, or another process holds
+    /// it.
     #[error(
         "nothing can be published now: the lock in .streamd-uploads {}",
         .0.map_or("is held by another process; try again".to_owned(), |reason| format!(
@@ -134,35 +135,35 @@ pub enum UploadError {
         ))
     )]
     Unlocked(Option<Errno>),
-    /// Anything else: the disk, or something of its owner's making.
+    /// The disk, or something else of the system, failed.
     #[error("{step}: {reason}")]
     Failed {
-        /// What was tried.
+        /// The step that failed.
         step: &'static str,
-        /// What the system said.
+        /// The error of the system.
         reason: Errno,
     },
 }
 
 impl UploadError {
-    /// `other` where an upload that was known has gone.
+    /// Returns `other` where an upload that was known has gone.
     pub(super) fn or_if_gone(self, other: UploadError) -> UploadError {
         if self == UploadError::NotFound { other } else { self }
     }
 
-    /// What an errno means that a system call on the way to a destination gave.
+    /// Translates an errno of a system call on the way to a destination.
     pub(super) fn at(step: &'static str) -> impl Fn(Errno) -> UploadError + Copy {
         move |reason| match reason {
             // XDEV and LOOP from openat2: a symbolic link that leaves the root, a magic link or too many links.
             Errno::NOENT | Errno::NOTDIR | Errno::XDEV | Errno::LOOP => UploadError::ParentMissing,
             Errno::ISDIR => UploadError::NotAFile,
             Errno::NAMETOOLONG => UploadError::NameTooLong,
-            // PERM: an immutable directory too, and a file that is swapped to (Linux 5.3).
+            // PERM stands for an immutable directory too, and for a file that is swapped to (Linux 5.3).
             Errno::ACCESS | Errno::PERM => UploadError::Denied,
             Errno::ROFS => UploadError::ReadOnly,
             Errno::BUSY | Errno::TXTBSY => UploadError::InUse,
             Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS => UploadError::Exhausted(reason),
-            // FBIG: longer than this file system's files can be.
+            // FBIG means that the file is longer than this file system's files can be.
             _ => match Shortage::of(reason) {
                 Some(shortage) => UploadError::NoSpace(shortage),
                 None => UploadError::Failed { step, reason },

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use super::error::UploadError;
 use crate::protocol::name::UploadId;
 
-/// An id that nobody guesses.
+/// Makes an id that nobody guesses.
 pub(super) fn random_id() -> Result<UploadId, UploadError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)
@@ -15,7 +15,8 @@ pub(super) fn random_id() -> Result<UploadId, UploadError> {
     Ok(UploadId(u128::from_ne_bytes(bytes)))
 }
 
-/// Ids of files that nobody goes on with. They may be guessed; only other daemons mustn't have the same.
+/// Generator of ids for files that nobody continues. They may be guessed; they must only differ from other
+/// daemons'.
 #[derive(Debug)]
 pub(super) struct Temporaries {
     own: u128,

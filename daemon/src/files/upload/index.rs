@@ -1,4 +1,4 @@
-//! Which uploads there are, and which there were a moment ago.
+//! The uploads that exist, and those that were published a moment ago.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,16 +8,16 @@ use super::limits::{COMPLETED_MAX, PARTIALS_MAX};
 use super::partial::Partial;
 use crate::protocol::name::{UploadId, UploadResource};
 
-/// The uploads that are known. Nothing here waits for a disk.
+/// The index of known uploads. Nothing here waits for a disk.
 #[derive(Debug, Default)]
 pub(super) struct Index(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
     partials: HashMap<UploadId, Arc<Partial>>,
-    /// By destination, the oldest first.
+    /// The ids of the partials by destination, the oldest first.
     destinations: HashMap<Box<[u8]>, Vec<UploadId>>,
-    /// With their lengths, the oldest first.
+    /// The published uploads with their lengths, the oldest first.
     completed: VecDeque<(UploadResource, u64)>,
 }
 
@@ -26,12 +26,12 @@ impl Index {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether so many are known that no further one can wait to be continued.
+    /// Whether so many partials are known that no further one can wait to be continued.
     pub(super) fn is_full(&self) -> bool {
         self.known().partials.len() > PARTIALS_MAX
     }
 
-    /// Takes a partial in. A plain PUT always finds room: of those there are no more than writers.
+    /// Adds a partial. A plain PUT always finds room: of those there are no more than writers.
     pub(super) fn insert(&self, partial: &Arc<Partial>) -> Result<(), UploadError> {
         let mut known = self.known();
         if partial.is_kept_short() && known.partials.len() >= PARTIALS_MAX {
@@ -46,7 +46,7 @@ impl Index {
         self.known().partials.get(&id).cloned()
     }
 
-    /// The partials of a destination, the oldest first.
+    /// Returns the partials of a destination, the oldest first.
     pub(super) fn of_destination(&self, destination: &[u8]) -> Vec<Arc<Partial>> {
         let known = self.known();
         let ids = known.destinations.get(destination).into_iter().flatten();
@@ -61,7 +61,7 @@ impl Index {
         self.known().forget(partial);
     }
 
-    /// The partial was published and is one no more.
+    /// Moves a partial that was published to the completed uploads.
     pub(super) fn complete(&self, partial: &Partial, length: u64) {
         let mut known = self.known();
         known.forget(partial);
@@ -71,7 +71,7 @@ impl Index {
         known.completed.push_back((partial.resource(), length));
     }
 
-    /// The length of an upload that was published a while ago.
+    /// Returns the length of an upload that was published a while ago.
     pub(super) fn completed(&self, upload: &UploadResource) -> Option<u64> {
         self.known().completed.iter().find(|(completed, _)| completed == upload).map(|(_, length)| *length)
     }
@@ -83,7 +83,7 @@ impl Index {
         known.completed.len() != before
     }
 
-    /// Uploads with a writer and without.
+    /// Returns the number of uploads, with and without a writer.
     pub(super) fn count(&self) -> usize {
         self.known().partials.len()
     }

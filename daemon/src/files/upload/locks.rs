@@ -1,5 +1,5 @@
-//! What a destination's name means is changed by one publication or deletion at a time, from the look at it to its new
-//! state, among the threads of this daemon and among the daemons on one root.
+//! Locks of destinations: one publication or deletion at a time changes what a name means, from the look at it to
+//! its new state, among the threads of this daemon and among the daemons on one root.
 
 use std::fs::File;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -12,21 +12,23 @@ use super::error::UploadError;
 use super::staging::StagingDirectory;
 use crate::sys;
 
-/// Locks that destinations share: enough that two uploads that end at once seldom wait for each other.
+/// The number of locks that destinations share: enough that two uploads that end at once seldom wait for each
+/// other.
 const LOCKS: usize = 64;
 
-/// The file in the root's staging directory with a byte for each of them. It stays empty: bytes beyond its end can be
-/// locked too.
+/// The file in the root's staging directory with one byte for each lock. It stays empty: bytes beyond its end can
+/// be locked too.
 const FILE: &str = "locks";
 
-/// Longest wait for another process. It holds a lock for a look and a rename: this one is stopped, or its disk hangs.
+/// The longest wait for another process. That one holds a lock for a look and a rename, so by then it is stopped,
+/// or its disk hangs.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// First and longest pause between two attempts: another process holds a lock for tens of microseconds.
+/// The first and the longest pause between two attempts: another process holds a lock for tens of microseconds.
 const PAUSE_MIN: Duration = Duration::from_micros(100);
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 
-/// Attempts to lock a file that has its name still: somebody who removes it again and again is no daemon, and a file
+/// Attempts to lock a file that still has its name: whoever removes it again and again is no daemon, and a file
 /// system may not count names.
 const ATTEMPTS_MAX: usize = 3;
 
@@ -34,11 +36,11 @@ const ATTEMPTS_MAX: usize = 3;
 #[derive(Debug)]
 pub(super) struct Locks([Mutex<()>; LOCKS]);
 
-/// One of them, given back when it is dropped.
+/// A lock that is held, given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Locked<'l> {
-    /// Closed first, and with it the lock is gone. Not kept open: a file that is open for writing would keep its file
-    /// system from being mounted anew to be read only.
+    /// The file is closed first, which ends its lock. It isn't kept open: a file that is open for writing would
+    /// keep its file system from being remounted read-only.
     _file: File,
     _thread: MutexGuard<'l, ()>,
 }
@@ -50,15 +52,15 @@ impl Default for Locks {
 }
 
 impl Locks {
-    /// Makes the file, so that a disk that is full later keeps nobody from removing files.
+    /// Creates the file, so that a disk that is full later keeps nobody from removing files.
     pub(super) fn prepare(staging: &StagingDirectory) {
         if let Err(error) = open(staging) {
             tracing::debug!(%error, "the lock of uploads could not be made");
         }
     }
 
-    /// Waits for the lock of the destinations with this hash. `staging directory` opens the root's staging directory.
-    /// Where the file system gives no locks nothing is changed: of two that compare and replace at once both would win.
+    /// Waits for the lock of the destinations with this hash; `staging` opens the root's staging directory. Where
+    /// the file system gives no locks nothing is changed: of two that compare and replace at once both would win.
     pub(super) fn wait(
         &self,
         hash: u64,
@@ -70,7 +72,7 @@ impl Locks {
         let file = loop {
             let file = open(&staging()?)?;
             lock(&file, byte)?;
-            // Whoever removed it lets others lock another one.
+            // A file that was removed protects nothing: others lock the new one.
             if attempts == ATTEMPTS_MAX || has_name(&file) {
                 break file;
             }
@@ -79,7 +81,7 @@ impl Locks {
         Ok(Locked { _file: file, _thread: thread })
     }
 
-    /// The same lock where nobody has it and nothing is in the way; else None.
+    /// Takes the lock where nobody has it and nothing is in the way; else None.
     pub(super) fn try_now(&self, hash: u64, staging: &StagingDirectory) -> Option<Locked<'_>> {
         let byte = hash % LOCKS as u64;
         let thread = match self.of(byte).try_lock() {
@@ -114,7 +116,7 @@ fn lock(file: &File, byte: u64) -> Result<(), UploadError> {
         match sys::try_lock_byte(file, byte) {
             Ok(true) => return Ok(()),
             Ok(false) if started.elapsed() >= WAIT_MAX => return Err(UploadError::Unlocked(None)),
-            // On a disk thread. A wait in the kernel would have no bound.
+            // This runs on a disk thread. A wait in the kernel would have no bound.
             Ok(false) => std::thread::park_timeout(pause),
             Err(error) => {
                 let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);

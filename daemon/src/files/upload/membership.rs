@@ -1,10 +1,11 @@
-//! What a published file has of the directory that it lies in, and of the file that it replaces: owner, group, mode,
-//! access control list and attributes, as a program has it that creates a file there, or writes into that one.
+//! Membership: a published file gets owner, group, mode, access control list and attributes from its directory or
+//! from the file that it replaces, as if a program had created it there or written into that one.
 //!
-//! Partials lie in a directory of the daemon's own, where the kernel doesn't do that: it gives a file the group of a
-//! directory with the set-group-ID bit, and its default list, when the file is created. So a partial is created in the
-//! directory of its destination, without a name (O_TMPFILE), where that shares anything and the file system can; and
-//! what is still missing when it gets its name is made up for. What isn't permitted is left, and said once.
+//! Partials lie in a directory of the daemon's own, where the kernel doesn't do that: it gives a file the group of
+//! a directory with the set-group-ID bit, and its default list, when the file is created. So a partial is created
+//! in the directory of its destination, without a name (O_TMPFILE), where that shares anything and the file system
+//! can; and what is still missing when it gets its name is made up for. What isn't permitted is left, and said
+//! once.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -25,45 +26,46 @@ use super::staging::StagingDirectory;
 use crate::protocol::name::{UploadId, text_of_path};
 use crate::sys;
 
-/// The bits of a mode that are kept. Set-user-ID and set-group-ID go when a file is written to (chmod(2)).
+/// The bits of a mode that are kept. Set-user-ID and set-group-ID are lost when a file is written to (chmod(2)).
 const PERMISSIONS: u32 = 0o777;
 
-/// A directory whose files get its group.
+/// The bit of a directory whose files get its group.
 const SET_GROUP_ID: u32 = 0o2000;
 
-/// Taken over from a replaced file with its content gone: what users and programs noted of it. Lists are handled apart,
-/// capabilities go when a file is written to, and labels are the security module's.
+/// The prefix of the attributes that are taken over from a replaced file, whose content is gone: the notes of
+/// users and programs. Lists are handled apart, capabilities are lost when a file is written to, and labels are
+/// the security module's.
 const KEPT_PREFIX: &[u8] = b"user.";
 
-/// The daemon's own notes, of the former content.
+/// The prefix of the daemon's own notes, which are of the former content.
 const OWN_PREFIX: &[u8] = b"user.streamd.";
 
-/// Most bytes of one attribute, and of the list of names (xattr(7)).
+/// The most bytes of one attribute, and of the list of names (xattr(7)).
 const ATTRIBUTE_BYTES_MAX: usize = 64 << 10;
 
-/// Enough for most.
+/// Bytes of the first buffer, which are enough for most attributes.
 const ATTRIBUTE_BYTES_USUAL: usize = 512;
 
-/// Most attributes that are taken over.
+/// The most attributes that are taken over.
 const ATTRIBUTES_MAX: usize = 64;
 
-/// How files become members of their directories.
+/// The rules by which files become members of their directories.
 #[derive(Debug)]
 pub(super) struct Membership {
-    /// What the process's umask leaves of [`MODE`].
+    /// The bits of [`MODE`] that the process's umask leaves.
     mode: u32,
-    /// Whether it was said already that something wasn't permitted.
+    /// Whether it was already logged that something wasn't permitted.
     is_said: AtomicBool,
 }
 
-/// What a file has to become. None of owner, group or mode: it is right as the file system made it, whatever that has
-/// its own rules for.
+/// The properties that a file has to get. Where owner, group or mode is None, the one that the file system gave is
+/// right, whatever rules of its own that has.
 struct Wanted {
     owner: Option<u32>,
     group: Option<u32>,
     mode: Option<u32>,
     acl: Option<Acl>,
-    /// Open by its path alone, with attributes to be taken over.
+    /// The replaced file, open by its path alone, whose attributes are to be taken over.
     replaced: Option<OwnedFd>,
 }
 
@@ -71,15 +73,15 @@ impl Membership {
     /// Reads the process's umask, which nothing changes later.
     pub(super) fn of_process() -> Membership {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        // Since Linux 4.7. Without it the usual one.
+        // The line is there since Linux 4.7. Without it the usual umask is assumed.
         let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
         let umask = umask.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o022);
         Membership { mode: MODE.as_raw_mode() & !umask, is_said: AtomicBool::new(false) }
     }
 
-    /// Creates the file of a partial in `staging directory`, as a member of the destination's directory where that
-    /// shares its group or a list; where it isn't there yet, of the one above it, from which it will have both. Waits
-    /// for the disk.
+    /// Creates the file of a partial in `staging`, as a member of the destination's directory where that shares
+    /// its group or a list, or of the last existing directory above it, from which it will have both. Waits for
+    /// the disk.
     pub(super) fn create(
         &self,
         staging: &StagingDirectory,
@@ -89,7 +91,8 @@ impl Membership {
     ) -> Result<Unpublished, UploadError> {
         match shares(destination).then(|| create_in(destination.directory(), staging, id)) {
             Some(Ok(file)) => staging.claim(Unpublished::with_length(file.into(), 0, is_paced), id),
-            // Not every file system has files without a name, and not all can be linked to from the staging directory.
+            // Not every file system has files without a name, and not all can be linked to from the staging
+            // directory.
             Some(Err(errno)) => {
                 tracing::debug!(%errno, "an upload is not created in the directory of its destination");
                 staging.create(id, is_paced)
@@ -98,8 +101,8 @@ impl Membership {
         }
     }
 
-    /// Makes `file` what a file of the destination's name has to be; true where anything about it has changed. Waits
-    /// for the disk.
+    /// Gives `file` the properties that a file of the destination's name has to have; true where any has changed.
+    /// Waits for the disk.
     pub(super) fn join(&self, file: &Unpublished, destination: &Destination) -> bool {
         let (directory, leaf) = (destination.directory(), destination.leaf());
         let wanted = Wanted::of_replaced(directory, leaf);
@@ -124,7 +127,7 @@ impl Membership {
         if let Some(replaced) = &wanted.replaced {
             note("the extended attributes", copy_attributes(replaced, file));
         }
-        // Last: only the owner may do the rest.
+        // The owner comes last, since only the owner may change the rest.
         note("the owner", change_owner(file, &found, wanted.owner));
         has_changed
     }
@@ -149,12 +152,12 @@ pub(super) fn shares(destination: &Destination) -> bool {
     destination.mode & SET_GROUP_ID != 0 || shares_a_list(destination.directory())
 }
 
-/// Whether a file that was created in a directory that shares nothing is what it has to be in the place of `replaced`,
-/// which has the destination's name. Of that one the attributes are asked for by its name: whoever renames another file
-/// over it this very moment has it replaced as well.
+/// Whether a file that was created in a directory that shares nothing has all properties to take the place of
+/// `replaced`, which has the destination's name. The attributes of that one are asked for by name: a file that
+/// somebody renames over it this very moment is replaced as well.
 pub(super) fn is_as_created(file: &Unpublished, destination: &Destination, replaced: &Stat) -> bool {
     let facts = |stat: &Stat| (stat.st_uid, stat.st_gid, stat.st_mode & PERMISSIONS);
-    // A security module's label, which has its own rules, is one too.
+    // A security module's label, which has its own rules, is an attribute too.
     fstat(file).is_ok_and(|created| facts(&created) == facts(replaced)) && !has_attributes(destination)
 }
 
@@ -167,22 +170,22 @@ fn has_attributes(destination: &Destination) -> bool {
     })
 }
 
-/// Creates a file without a name in `directory` and gives it one in `staging directory`.
+/// Creates a file without a name in `directory` and gives it one in `staging`.
 fn create_in(directory: impl AsFd, staging: &StagingDirectory, id: UploadId) -> Result<OwnedFd, Errno> {
     let file = openat(directory, ".", OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC, MODE)?;
-    // The way that needs no capability (open(2), O_TMPFILE).
+    // This way needs no capability (open(2), O_TMPFILE).
     linkat(CWD, path_of(&file), staging, id.to_string(), AtFlags::SYMLINK_FOLLOW)?;
     Ok(file)
 }
 
-/// A path that means an open file, also one that is open by its path alone.
+/// Returns a path that means an open file, also one that is open by its path alone.
 fn path_of(file: impl AsFd) -> String {
     format!("/proc/self/fd/{}", file.as_fd().as_raw_fd())
 }
 
 impl Wanted {
-    /// As the file that has the name now; None where no regular file has it. A link is replaced by a file of its
-    /// directory.
+    /// Wants the properties of the file that has the name now; None where no regular file has it. A link is
+    /// replaced by a file with the properties of its directory.
     fn of_replaced(directory: impl AsFd, leaf: &[u8]) -> Option<Wanted> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let replaced = openat(directory, leaf, flags, Mode::empty()).ok()?;
@@ -200,8 +203,8 @@ impl Wanted {
         })
     }
 
-    /// As one that is created in `directory`. The umask, which is in `mode`, doesn't count where that has a default
-    /// list.
+    /// Wants the properties of a file created in `directory`. The umask, which is in `mode`, doesn't count where
+    /// the directory has a default list.
     fn of_directory(directory: impl AsFd, file: &Unpublished, mode: u32) -> Option<Wanted> {
         let stat = fstat(&directory).ok()?;
         let group = (stat.st_mode & SET_GROUP_ID != 0).then_some(stat.st_gid);
@@ -211,25 +214,26 @@ impl Wanted {
                 let (acl, mode) = default.inherited(MODE.as_raw_mode());
                 (acl, Some(mode))
             }
-            // A list of the file's is then that of a directory which shared one when it was begun.
+            // If the file has a list here, its directory shared one when the upload began.
             None => (None, has_list(file, acl::ACCESS).then_some(mode)),
         };
         Some(Wanted { owner: None, group, mode, acl, replaced: None })
     }
 
-    /// Another group than the one that was meant gets no more than everybody.
+    /// Reduces the group's permissions to everybody's, since the file has another group than the one that was
+    /// meant.
     fn without_group(mut self) -> Wanted {
         let Some(mode) = &mut self.mode else { return self };
         let others = *mode & 0o7;
         match &mut self.acl {
-            // There the mode has the mask.
+            // In a file with a list the mode's group bits are the mask.
             Some(acl) => acl.limit_group(others),
             None => *mode &= !(0o7 << GROUP_SHIFT) | others << GROUP_SHIFT,
         }
         self
     }
 
-    /// The mode of a file that can't have the list: the group's bits are the group's, not the mask.
+    /// Returns the mode of a file that can't have the list: the group's bits are the group's, not the mask.
     fn mode_without_acl(&self) -> Option<u32> {
         let Some(acl) = &self.acl else { return self.mode };
         self.mode.map(|mode| mode & !(0o7 << GROUP_SHIFT) | acl.group_permissions() << GROUP_SHIFT)
@@ -268,7 +272,7 @@ fn change_acl(file: &Unpublished, wanted: Option<&Acl>) -> Result<bool, Errno> {
     }
 }
 
-/// Takes over what was noted of the replaced file. What may not be read, or isn't taken, is left.
+/// Copies the attributes of the replaced file. Those that can't be read or set are left out.
 fn copy_attributes(replaced: &OwnedFd, file: &Unpublished) -> Result<bool, Errno> {
     let from = path_of(replaced);
     let Some(names) = read(|buffer| listxattr(&from, buffer)) else { return Ok(false) };
@@ -288,7 +292,7 @@ fn copy_attributes(replaced: &OwnedFd, file: &Unpublished) -> Result<bool, Errno
     }
 }
 
-/// An attribute, or a list of names; None where there is none, or it can't be had.
+/// Reads an attribute, or a list of names; None where there is none, or it can't be had.
 fn read(get: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Option<Vec<u8>> {
     let mut buffer = vec![0; ATTRIBUTE_BYTES_USUAL];
     let mut result = get(&mut buffer);

@@ -1,5 +1,5 @@
-//! What is known of a partial, written into an extended attribute of it, so that a daemon that starts anew can go on
-//! with it. Where the file system has no such attributes, a restart loses partials.
+//! The description of a partial, written into an extended attribute of its file, so that a daemon that starts anew
+//! can continue it. Where the file system has no such attributes, a restart loses partials.
 
 use std::os::fd::AsFd;
 
@@ -13,33 +13,33 @@ use super::super::unpublished::DESCRIPTION;
 /// Most bytes of a description: ext4 keeps all attributes of a file in one block of 4 KiB.
 const METADATA_BYTES_MAX: usize = 3 << 10;
 
-/// The description.
+/// The description of a partial.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Metadata {
     pub(super) destination: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) length: Option<u64>,
-    /// Whether it is continued by its id alone, not by its destination.
+    /// Whether the partial is continued by its id alone, not by its destination.
     pub(super) is_resource: bool,
     #[serde(flatten)]
     pub(super) digests: Digests,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) note: String,
-    /// The boot of the host in which it was written: the page cache is that one's.
+    /// The boot of the host in which the description was written, whose page cache had the bytes.
     pub(super) boot: String,
     /// Bytes that are on the disk whatever happens. In another boot the rest can't be trusted: a file system may
     /// have recorded the length before the content.
     pub(super) durable: u64,
 }
 
-/// The identity of this boot; empty where there is none to be had, which is no boot's.
+/// Returns the identity of this boot; the empty text, which is no boot's, where it isn't known.
 pub(super) fn boot() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()
 }
 
 impl Metadata {
-    /// Writes it into the file. Waits for the disk.
+    /// Writes the description into the file. Waits for the disk.
     pub(super) fn store(&self, file: impl AsFd) -> Result<(), Errno> {
         let text = serde_json::to_vec(self).map_err(|_| Errno::INVAL)?;
         if text.len() > METADATA_BYTES_MAX {
@@ -48,23 +48,23 @@ impl Metadata {
         fsetxattr(file, DESCRIPTION, &text, XattrFlags::empty())
     }
 
-    /// Reads it from the file; None where there is none that makes sense. Waits for the disk.
+    /// Reads the description from the file; None where there is none that makes sense. Waits for the disk.
     pub(super) fn load(file: impl AsFd) -> Option<Metadata> {
         let mut buffer = vec![0; METADATA_BYTES_MAX];
         let length = fgetxattr(file, DESCRIPTION, buffer.as_mut_slice()).ok()?;
         serde_json::from_slice(buffer.get(..length)?).ok()
     }
 
-    /// How many of `size` bytes can be trusted in this boot.
+    /// Returns how many of `size` bytes can be trusted in this boot.
     pub(super) fn trusted(&self, size: u64, boot: &str) -> u64 {
         let received = size.min(self.length.unwrap_or(u64::MAX));
         if self.boot == boot && !boot.is_empty() { received } else { received.min(self.durable) }
     }
 }
 
-/// Removes it: what has its name is a partial no more. Waits for the disk.
+/// Removes the description of a file that has its name and is a partial no more. Waits for the disk.
 pub(super) fn erase(file: impl AsFd) {
-    // Left there it would harm nobody: it is read in staging directories alone.
+    // A description that stays does no harm: it is read in staging directories alone.
     let _ = fremovexattr(file, DESCRIPTION);
 }
 

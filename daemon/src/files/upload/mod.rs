@@ -1,6 +1,6 @@
 //! Uploads: bytes on their way to a name below the root.
 //!
-//! What arrives is appended to a file of its own, the partial, in a reserved directory (`staging directory`), and gets
+//! What arrives is appended to a file of its own, the partial, in a reserved directory (`staging`), and gets
 //! its name, the destination, in one step when it is whole (`publish`). A partial that is cut short stays, described in
 //! an extended attribute (`metadata`), and is continued by its id or by its destination, after a restart too (`adopt`).
 //! It has one writer at a time (`writer`, `partial`).
@@ -55,7 +55,7 @@ pub use plan::Plan;
 pub use publication::{Precondition, Publication, Published};
 pub use sweep::Swept;
 pub use uploads::Uploads;
-pub use whole::{KnownDestination, Whole};
+pub use whole::{AtOnce, KnownDestination, Whole};
 pub use writer::{Kept, Writer};
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The names of files below one root, as uploads and deletions change them: one change of a name at a time, and all of
-//! them counted.
+//! The names of files below one root: uploads and deletions change one name at a time, and every change is
+//! counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,15 +20,15 @@ use super::publication::Precondition;
 use super::storage::Storage;
 use crate::protocol::name::Name;
 
-/// What changes of names share.
+/// The state that changes of names share.
 #[derive(Debug)]
 pub(super) struct Names {
     storage: Arc<Storage>,
-    /// Held from the look at a destination to the rename over it.
+    /// The locks that are held from the look at a destination to the rename over it.
     pub(super) locks: Locks,
     pub(super) directories: Directories,
     generation: AtomicU64,
-    /// The newest modification time that an upload got, in nanoseconds since 1970.
+    /// The newest modification time that was given to an upload, in nanoseconds since 1970.
     newest_ns: AtomicU64,
 }
 
@@ -43,12 +43,12 @@ impl Names {
         }
     }
 
-    /// Counts changes. Doesn't wait.
+    /// Returns the count of changes. Doesn't wait.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// A change has been made.
+    /// Counts a change that has been made.
     pub(super) fn raise_generation(&self) {
         self.generation.fetch_add(1, Ordering::Release);
     }
@@ -58,7 +58,7 @@ impl Names {
         self.locks.wait(destination.hash(), || self.storage.root_staging())
     }
 
-    /// Sets the time of a file that will be published.
+    /// Sets the modification time of a file that will be published.
     pub(super) fn set_time(&self, file: &Unpublished) -> Result<Moment, UploadError> {
         let modified = self.distinct_now();
         let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
@@ -67,8 +67,8 @@ impl Names {
         Ok(Moment::of(modified.tv_sec, modified.tv_nsec))
     }
 
-    /// A file that was published with `size` bytes and this time, as it is now, with what its entity tag follows from.
-    /// Where somebody has written to it already nothing is recorded.
+    /// Records a published file of `size` bytes and this time, and returns it with the facts that its entity tag
+    /// follows from. Where somebody has written to it already nothing is recorded.
     pub(super) fn recorded(
         &self,
         named: SourceFile,
@@ -96,7 +96,7 @@ impl Names {
         self.directories.sync_above(&self.storage.root, destination.directory_path())
     }
 
-    /// Removes the file of this name, or the link. Waits for the disk.
+    /// Removes the file or link of this name. Waits for the disk.
     pub(super) fn delete(
         &self,
         name: &Name,
@@ -128,8 +128,8 @@ impl Names {
         Ok(())
     }
 
-    /// The time now, and later than any time returned before: uploads of one size that are published within a tick
-    /// of the file system's clock have entity tags of their own.
+    /// Returns the time now, made later than any returned before: uploads of one size that are published within a
+    /// tick of the file system's clock have entity tags of their own.
     fn distinct_now(&self) -> Timespec {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(since.as_nanos()).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! What has arrived of an upload that isn't published.
+//! A partial: the bytes of an upload that isn't published.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
@@ -18,71 +18,87 @@ use super::metadata::Metadata;
 use super::staging::StagingDirectory;
 use crate::protocol::name::{Name, UploadId, UploadResource};
 
-/// A partial. Its file is named by its id, and has one writer at most: the one with the newest lease.
+/// A partial. Its file is named by its id, and it has one writer at most, the one with the newest lease.
 #[derive(Debug)]
 pub(super) struct Partial {
     pub(super) id: UploadId,
     pub(super) destination: Name,
-    /// Whether it is continued by its id alone.
+    /// Whether the partial is continued by its id alone.
     pub(super) is_resource: bool,
-    /// Its client's, where it can be continued by its destination.
+    /// The claim of its client, where it can be continued by its destination.
     pub(super) claim: Serial,
     /// The directory with its staging directory; None for the root.
     pub(super) beside: Option<Box<[u8]>>,
-    /// What it must turn out to be, by all that came with its parts.
+    /// The digests of the whole content, by all that came with its parts.
     promised: Mutex<Digests>,
     pub(super) note: Box<str>,
-    /// How long it will be, once that is known.
+    /// The length of the whole upload, once that is known.
     length: OnceLock<u64>,
-    /// How long it is: told without waiting for a write that is under way.
+    /// The bytes that have come, readable without waiting for a write that is under way.
     offset: AtomicU64,
-    /// Whether it is kept however short it is, since its sender was told so: any but a plain PUT that nobody has
-    /// continued yet.
+    /// Whether the partial is kept however short it is, since its sender was told so: true of all but a plain PUT
+    /// that nobody has continued yet.
     is_kept_short: AtomicBool,
-    /// Where the newest part began that named the destination, and where it was to end.
+    /// The first byte and the announced end of the newest part that named the destination.
     last_first: AtomicU64,
     last_end: AtomicU64,
     state: Mutex<State>,
 }
 
-/// What changes about a partial.
+/// The part of a partial that changes under its lock.
 #[derive(Debug)]
 pub(super) struct State {
     lease: u64,
-    /// There while there is a writer.
+    /// The open files, while there is a writer.
     pub(super) active: Option<Active>,
-    /// Published or removed: whoever waited for the lock comes too late.
+    /// Whether the partial was published or removed: whoever waited for the lock comes too late.
     pub(super) is_gone: bool,
-    /// Whether its file was described, or at least couldn't be.
+    /// Whether its file was described, or the attempt was made.
     pub(super) is_described: bool,
-    /// Bytes that were synced.
+    /// The bytes that were synced.
     pub(super) durable: u64,
-    /// When it last had a writer.
+    /// When the partial last had a writer.
     pub(super) idle_since: SystemTime,
 }
 
-/// What a writer has open. It belongs to the partial, so that whoever takes over goes on with it.
+/// The files that a writer has open. They belong to the partial, so that a writer that takes over goes on with
+/// them.
 #[derive(Debug)]
 pub(super) struct Active {
     pub(super) file: Unpublished,
     pub(super) staging: StagingDirectory,
     pub(super) last_progress: Instant,
     pub(super) ahead: Ahead,
-    /// None until it is wanted; within, None where the file system refused.
-    direct: Option<Option<DirectFile>>,
+    direct: DirectWay,
     _slot: Slot,
 }
 
-/// How bytes get into the file.
+/// Whether the file is open once more, for direct writes.
+#[derive(Debug)]
+enum DirectWay {
+    /// Nobody has wanted it so far.
+    Unasked,
+    /// Its file system takes no direct writes.
+    Refused,
+    Open(DirectFile),
+}
+
+impl DirectWay {
+    fn of(file: Option<DirectFile>) -> DirectWay {
+        file.map_or(DirectWay::Refused, DirectWay::Open)
+    }
+}
+
+/// The way by which bytes get into the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// Through the page cache.
     Cached,
-    /// Past it, as far as that can be.
+    /// Past the page cache, as far as that can be.
     Direct,
 }
 
-/// Who the partial is for and what was said of it; the same for its whole life.
+/// The facts about a partial that stay the same for its whole life.
 #[derive(Debug)]
 pub(super) struct Described {
     pub(super) destination: Name,
@@ -121,7 +137,7 @@ impl Partial {
         }
     }
 
-    /// One that an earlier run left, with `offset` bytes.
+    /// Makes a partial that an earlier run left, with `offset` bytes.
     pub(super) fn left(
         id: UploadId,
         (destination, metadata): (Name, Metadata),
@@ -149,7 +165,7 @@ impl Partial {
         partial
     }
 
-    /// Its name until it gets the destination's.
+    /// Returns the name of the upload until it gets the destination's.
     pub(super) fn resource(&self) -> UploadResource {
         match &self.beside {
             Some(directory) => UploadResource::beside(directory, self.id),
@@ -161,7 +177,7 @@ impl Partial {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// None while a write or a publication is under way.
+    /// Locks the state; None while a write or a publication is under way.
     pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
         match self.state.try_lock() {
             Ok(state) => Some(state),
@@ -174,7 +190,7 @@ impl Partial {
         self.length.get().copied()
     }
 
-    /// Notes the length; it can't be another one than before.
+    /// Sets the length; it can't be another one than before.
     pub(super) fn set_length(&self, provided: u64) -> Result<(), UploadError> {
         let expected = *self.length.get_or_init(|| provided);
         if expected == provided { Ok(()) } else { Err(UploadError::LengthConflict { expected, provided }) }
@@ -184,7 +200,7 @@ impl Partial {
         *self.promised.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes further digests of the whole; they can't be others than those before.
+    /// Adds digests of the whole; they can't be others than those before.
     pub(super) fn promise(&self, digests: &Digests) -> Result<(), UploadError> {
         let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
         let together = promised.or(digests);
@@ -219,17 +235,17 @@ impl Partial {
         self.last_end.store(end, Ordering::Relaxed);
     }
 
-    /// Where the newest part began.
+    /// Returns the first byte of the newest part.
     pub(super) fn last_first(&self) -> u64 {
         self.last_first.load(Ordering::Relaxed)
     }
 
-    /// Where its client would go on that doesn't know that it is gone.
+    /// Returns the offsets at which a client may go on that doesn't know that the partial is gone.
     pub(super) fn offsets_to_go_on(&self) -> Vec<u64> {
         vec![self.offset(), self.last_end.load(Ordering::Relaxed)]
     }
 
-    /// Describes the partial in its file, so that a restart finds it. Waits for the disk.
+    /// Writes the description into the partial's file, so that a restart finds it. Waits for the disk.
     pub(super) fn describe(&self, state: &mut State, boot: &str) {
         let Some(active) = &state.active else { return };
         state.is_described = true;
@@ -249,7 +265,7 @@ impl Partial {
 }
 
 impl State {
-    /// Makes the next writer, whose lease is returned.
+    /// Makes `active` the next writer's, and returns the lease.
     pub(super) fn lend(&mut self, active: Active) -> u64 {
         self.lease += 1;
         self.active = Some(active);
@@ -261,13 +277,13 @@ impl State {
         self.active.as_ref().is_some_and(|active| active.last_progress.elapsed() < stall)
     }
 
-    /// Ends the partial and whatever lease there is.
+    /// Ends the partial and its lease, and returns the open files.
     pub(super) fn end(&mut self) -> Option<Active> {
         self.is_gone = true;
         self.active.take()
     }
 
-    /// What the writer with this lease has open.
+    /// Returns the open files of the writer with this lease.
     pub(super) fn of_writer(&mut self, lease: u64) -> Result<&mut Active, UploadError> {
         match &mut self.active {
             Some(active) if self.lease == lease => Ok(active),
@@ -278,17 +294,29 @@ impl State {
 
 impl Active {
     pub(super) fn new(file: Unpublished, staging: StagingDirectory, slot: Slot, ahead: Ahead) -> Active {
-        Active { file, staging, last_progress: Instant::now(), ahead, direct: None, _slot: slot }
+        Active {
+            file,
+            staging,
+            last_progress: Instant::now(),
+            ahead,
+            direct: DirectWay::Unasked,
+            _slot: slot,
+        }
     }
 
-    /// The file once more, for direct writes; None where its file system takes none. Waits for the disk.
+    /// Opens the file once more, for direct writes; None where its file system takes none. Waits for the disk.
     pub(super) fn direct(&mut self, id: UploadId) -> Option<&mut DirectFile> {
-        let open = || DirectFile::open(&self.file, &self.staging, &id.to_string());
-        self.direct.get_or_insert_with(open).as_mut().filter(|direct| !direct.is_refused())
+        if matches!(self.direct, DirectWay::Unasked) {
+            self.direct = DirectWay::of(DirectFile::open(&self.file, &self.staging, &id.to_string()));
+        }
+        match &mut self.direct {
+            DirectWay::Open(direct) if !direct.is_refused() => Some(direct),
+            _ => None,
+        }
     }
 
-    /// Appends bytes, for which room is made first, and says how many of them were written directly. `length`: how long
-    /// it will be. Waits for the disk.
+    /// Appends bytes, for which room is made first, and returns how many of them were written directly. `length`
+    /// is that of the whole upload. Waits for the disk.
     pub(super) fn append(
         &mut self,
         bytes: &[u8],
@@ -298,8 +326,8 @@ impl Active {
     ) -> Result<u64, UploadError> {
         let end = self.file.length().saturating_add(bytes.len() as u64);
         let room = self.ahead.make_room(&mut self.file, end, length, limits.reserve())?;
-        let appended = match self.direct.as_mut().and_then(Option::as_mut) {
-            Some(direct) if way == Way::Direct => self.file.append_direct(bytes, direct),
+        let appended = match &mut self.direct {
+            DirectWay::Open(direct) if way == Way::Direct => self.file.append_direct(bytes, direct),
             _ => self.file.append(bytes).map(|()| 0),
         };
         drop(room);
@@ -309,14 +337,14 @@ impl Active {
         Ok(direct)
     }
 
-    /// Takes back what is beyond `length`. Waits for the disk.
+    /// Cuts the file to `length`. Waits for the disk.
     pub(super) fn truncate(&mut self, length: u64) -> Result<(), UploadError> {
         self.file.truncate(length).map_err(UploadError::at("taking bytes back"))?;
         self.ahead.give_back(&mut self.file)
     }
 }
 
-/// When the file of a partial was last written.
+/// Returns when the file of a partial was last written.
 pub(super) fn last_written(stat: &Stat) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0))
 }

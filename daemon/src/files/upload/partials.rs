@@ -1,4 +1,4 @@
-//! The partials of one root: which there are, who may write to them, and how they end without a name.
+//! The partials of one root: who may write to which, and how they end without a name.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -19,31 +19,31 @@ use super::partial::{Active, Partial, State};
 use super::storage::Storage;
 use crate::protocol::name::UploadResource;
 
-/// What there is of an upload.
+/// The progress of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartialStatus {
-    /// How many bytes.
+    /// The bytes that have come.
     pub offset: u64,
-    /// How many there will be, if that is known.
+    /// The bytes of the whole upload, if that is known.
     pub length: Option<u64>,
-    /// Whether it is published.
+    /// Whether the upload is published.
     pub complete: bool,
 }
 
-/// How many uploads there are.
+/// The number and size of the uploads of one root.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UploadUsage {
-    /// With a writer.
+    /// The uploads with a writer.
     pub writers: usize,
-    /// With one and without.
+    /// The uploads with and without a writer.
     pub partials: usize,
-    /// Bytes of them, in whole blocks.
+    /// Their bytes, in whole blocks.
     pub bytes: u64,
-    /// Bytes that are allocated for them ahead of what has come.
+    /// The bytes that are allocated for them ahead of what has come.
     pub bytes_ahead: u64,
 }
 
-/// The partials, and what they have in common.
+/// The partials of one root, and the state that they share.
 #[derive(Debug)]
 pub(super) struct Partials {
     storage: Arc<Storage>,
@@ -51,12 +51,12 @@ pub(super) struct Partials {
     pub(super) index: Index,
     pub(super) claims: Arc<Claims>,
     pub(super) bytes_ahead: Arc<BytesAhead>,
-    /// That of the host, by which descriptions are believed.
+    /// The boot of the host, by which descriptions are believed.
     pub(super) boot: String,
 }
 
 impl Partials {
-    /// None yet.
+    /// Makes the state for a root, with no partials yet.
     pub(super) fn new(storage: Arc<Storage>) -> Partials {
         let admission = Admission::new(storage.root.mounts().root());
         Partials {
@@ -69,27 +69,28 @@ impl Partials {
         }
     }
 
-    /// How many there are. Doesn't wait for a disk.
+    /// Returns number and size of the uploads. Doesn't wait for a disk.
     pub(super) fn usage(&self) -> UploadUsage {
         let (writers, partials) = (self.admission.count(), self.index.count());
         let bytes = self.index.all().iter().map(|partial| in_blocks(partial.offset())).sum();
         UploadUsage { writers, partials, bytes, bytes_ahead: self.bytes_ahead.get() }
     }
 
-    /// Ends the writing to an upload, whoever does it, and tells what there is of it: the next writer begins there.
+    /// Ends the writing to an upload, whoever does it, and returns its progress: the next writer begins there.
     pub(super) fn interrupt(
         &self,
         upload: &UploadResource,
         limits: &UploadLimits,
     ) -> Result<PartialStatus, UploadError> {
         if let Ok(partial) = self.find(upload) {
-            // Waits for a write or a publication that is under way. After that one it is found to be complete.
+            // The lock waits for a write or a publication that is under way. After a publication the upload is
+            // found to be complete.
             self.suspend(&partial, &mut partial.lock(), limits)?;
         }
         self.status(upload)
     }
 
-    /// What there is of an upload. Doesn't wait for a write that is under way.
+    /// Returns the progress of an upload. Doesn't wait for a write that is under way.
     pub(super) fn status(&self, upload: &UploadResource) -> Result<PartialStatus, UploadError> {
         match self.find(upload) {
             Ok(partial) => {
@@ -103,7 +104,7 @@ impl Partials {
         }
     }
 
-    /// Removes an upload, whoever writes to it. What was published stays.
+    /// Removes an upload, whoever writes to it. A published file stays.
     pub(super) fn remove(&self, upload: &UploadResource) -> Result<(), UploadError> {
         match self.find(upload) {
             Ok(partial) => {
@@ -119,7 +120,7 @@ impl Partials {
         }
     }
 
-    /// Found by its id, but only in its own staging directory.
+    /// Finds a partial by its id, but only in its own staging directory.
     pub(super) fn find(&self, upload: &UploadResource) -> Result<Arc<Partial>, UploadError> {
         let missing = || match self.index.completed(upload) {
             Some(_) => UploadError::Completed,
@@ -202,8 +203,8 @@ impl Partials {
         partial.keep_short();
         partial.describe(state, &self.boot);
         if let Some(active) = state.active.as_ref().filter(|_| limits.is_durable) {
-            // The description says what is durable, and so was written after it; whoever is told how much is kept
-            // can rely on the description too, and on the name that it is found by.
+            // The description says how much is durable, and so was written after the last sync; a client that is
+            // told how much is kept can rely on the description too, and on the name that it is found by.
             active.file.sync().map_err(UploadError::at("fsync of an upload"))?;
             fsync(&active.staging).map_err(UploadError::at("fsync of .streamd-uploads"))?;
         }
@@ -224,7 +225,7 @@ impl Partials {
         let staging = self.storage.staging_of(partial)?;
         let file = staging.as_ref().map_or(Ok(None), |staging| staging.lock_patiently(partial.id))?;
         let (Some(staging), Some(file)) = (staging, file) else {
-            // Published or removed by another daemon, or from outside.
+            // Another daemon has published or removed it, or somebody from outside.
             self.index.forget(partial);
             self.claims.end(partial.claim, partial.offsets_to_go_on());
             state.end();
@@ -232,7 +233,7 @@ impl Partials {
         };
         let failed = UploadError::at("looking at an upload");
         let size = u64::try_from(fstat(&file).map_err(failed)?.st_size).unwrap_or(0);
-        // The file is right: another daemon may have gone on with it.
+        // The file's length counts: another daemon may have continued the partial.
         partial.set_offset(size);
         state.durable = state.durable.min(size);
         let (_, staging_mount, _) = identify(&staging).map_err(failed)?;
@@ -241,7 +242,7 @@ impl Partials {
     }
 }
 
-/// What a file of so many bytes takes of most file systems.
+/// Returns the bytes that a file of this length takes on most file systems.
 fn in_blocks(bytes: u64) -> u64 {
     bytes.max(1).next_multiple_of(BLOCK_BYTES)
 }

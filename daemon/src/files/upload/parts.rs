@@ -1,8 +1,8 @@
-//! Parts of an upload that name their destination: whose are they?
+//! Parts of an upload that name their destination, and the question whose they are.
 //!
-//! A part goes on with the upload that its sender can prove to have begun, by its id or by the digest of the whole
-//! content; the latter is compared again before anything is published. A part without proof goes on where there is one
-//! upload of its name and length, and nobody else may have sent it ([`claims`]).
+//! A part continues the upload that its sender can prove to have begun, by its id or by the digest of the whole
+//! content; the latter is compared again before anything is published. A part without proof continues where there
+//! is one upload of its name and length, and nobody else may have sent it ([`claims`]).
 
 use std::sync::Arc;
 
@@ -22,18 +22,18 @@ use super::uploads::Uploads;
 use super::writer::Writer;
 use crate::protocol::name::{Name, UploadId, UploadResource};
 
-/// Which part of an upload comes.
+/// A part of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Offset of its first byte.
+    /// The offset of its first byte.
     pub first: u64,
-    /// Offset of the byte after it.
+    /// The offset of the byte after it.
     pub end: u64,
-    /// The upload that it names, where it does.
+    /// The upload that the part names, if it names one.
     pub upload: Option<UploadId>,
 }
 
-/// A staging directory, and the directory that it lies in; None for the root's.
+/// A staging directory, and the directory that it lies in, which is None for the root.
 type StagingOf = (StagingDirectory, Option<Box<[u8]>>);
 
 /// A client that got the answer to its last part, or may repeat it ([`Uploads::await_repeat`]).
@@ -41,7 +41,7 @@ type StagingOf = (StagingDirectory, Option<Box<[u8]>>);
 pub struct MayRepeat(claims::Serial);
 
 impl Uploads {
-    /// Goes on with the upload to a destination, or begins it at offset 0.
+    /// Continues the upload to a destination, or begins it at offset 0.
     pub fn take_part(
         self: &Arc<Self>,
         plan: &Plan,
@@ -59,13 +59,13 @@ impl Uploads {
         Ok(writer)
     }
 
-    /// The upload was published by a part at `offset` that named no upload: until its client is known to have the
-    /// answer, it may send that part once more.
+    /// Notes that a part at `offset`, which named no upload, led to a publication: until its client is known to
+    /// have the answer, it may send that part once more.
     pub fn await_repeat(&self, destination: &Name, length: u64, offset: u64) -> MayRepeat {
         MayRepeat(self.partials.claims.make_ended(destination, Some(length), vec![offset]))
     }
 
-    /// The client has its answer.
+    /// Notes that the client has its answer and won't repeat the part.
     pub fn forget_repeat(&self, client: MayRepeat) {
         self.partials.claims.settle(client.0);
     }
@@ -78,13 +78,13 @@ impl Uploads {
     ) -> Result<Writer, UploadError> {
         let begun = self.check_idle(plan, limits).and_then(|()| self.start(plan, Continued::Ranged, limits));
         if begun.is_err() {
-            // Its client may send the next part without looking at the answer.
+            // The claim is made since the client may send the next part without looking at the answer.
             self.partials.claims.make_ended(&plan.destination, plan.length, vec![part.end]);
         }
         begun
     }
 
-    /// Nobody begins anew while a part of an upload of this name is on its way. Those that wait to be gone on with
+    /// Refuses to begin anew while a part of an upload of this name is on its way. Those that wait to be continued
     /// stay: their clients can prove that they are theirs.
     fn check_idle(&self, plan: &Plan, limits: &UploadLimits) -> Result<(), UploadError> {
         let is_busy = |partial: &Arc<Partial>| {
@@ -120,14 +120,14 @@ impl Uploads {
         if state.is_busy(limits.stall) {
             return Err(UploadError::Busy);
         }
-        // Its own client gives it up.
+        // The upload's own client begins anew, and gives up what had come.
         self.partials.remove_locked(&partial, &mut state);
         self.partials.claims.settle(partial.claim);
         drop(state);
         self.start(plan, Continued::Ranged, limits)
     }
 
-    /// Found by its id, also where another daemon on this root began it.
+    /// Finds a partial by its id, also where another daemon on this root began it.
     fn find_or_adopt(&self, id: UploadId, destination: &Destination) -> Result<Arc<Partial>, UploadError> {
         if let Some(partial) = self.partials.index.find(id) {
             return Ok(partial);
@@ -155,7 +155,7 @@ impl Uploads {
         let destination = self.storage.resolve(&plan.destination, limits)?;
         let provided = part.first;
         let mut candidates = self.candidates(&destination, plan.length);
-        // Of another content than this one these can't be.
+        // A partial whose digests differ has another content.
         candidates.retain(|partial| !differ(&plan.digests, &partial.promised()));
         let proved = |partial: &&Arc<Partial>| are_alike(&plan.digests, &partial.promised());
         if candidates.iter().any(|partial| proved(&partial)) {
@@ -168,9 +168,9 @@ impl Uploads {
         }
     }
 
-    /// Goes on with the one upload that is there, if nobody else could have sent the part. Who asks where to go on, by
-    /// a part without bytes or at another offset, goes on where the answer says: so that could have been nobody else
-    /// either.
+    /// Continues the one upload that exists, if nobody else could have sent the part. A client that asks where to
+    /// go on, by a part without bytes or at another offset, goes on where the answer says, so nobody else may be
+    /// able to go on there either.
     fn go_on_unproved(
         self: &Arc<Self>,
         partial: &Arc<Partial>,
@@ -193,7 +193,7 @@ impl Uploads {
         }
     }
 
-    /// Goes on with the first of these that has all bytes before the part.
+    /// Continues the first of these uploads that has all bytes before the part.
     fn take_first<'p>(
         self: &Arc<Self>,
         candidates: impl Iterator<Item = &'p Arc<Partial>>,
@@ -216,7 +216,8 @@ impl Uploads {
         }
     }
 
-    /// The uploads of one length that are gone on with by their name and have this destination, by whatever name.
+    /// Returns the uploads of one length that are continued by their name and have this destination, by whatever
+    /// name.
     fn candidates(&self, destination: &Destination, length: Option<u64>) -> Vec<Arc<Partial>> {
         let mut candidates = self.partials.index.all();
         candidates.retain(|partial| !partial.is_resource && partial.length() == length);
@@ -225,7 +226,7 @@ impl Uploads {
     }
 
     /// Whether a part without proof that begins at `offset` may belong to another upload than this one; without an
-    /// offset, whether the question may where this one goes on.
+    /// offset, whether a question where to go on may.
     fn is_contested(
         &self,
         destination: &Destination,
@@ -235,7 +236,7 @@ impl Uploads {
         let length = partial.length();
         let mut rivals = self.partials.claims.rivals(partial.claim, length, offset);
         rivals.retain(|rival| self.is_same(destination, &rival.destination));
-        // Who only asks is told nothing, and so takes nothing along.
+        // A client that only asks learns nothing and changes nothing, so it doesn't count as active.
         for rival in rivals.iter().filter(|_| offset.is_some()) {
             self.partials.claims.surface(rival.serial);
         }
@@ -249,7 +250,7 @@ impl Uploads {
             let is_rival = |id: &UploadId| {
                 self.partials.index.find(*id).is_none() && self.is_of(&staging, *id, destination, length)
             };
-            // Of what wasn't looked at nothing is known.
+            // Entries that weren't looked at may be rivals too.
             if is_partway || ids.iter().any(is_rival) {
                 return Ok(true);
             }
@@ -277,13 +278,14 @@ impl Uploads {
         if destination.has_name(other) {
             return true;
         }
-        // One letter different, and it is another file however the directory is reached.
+        // A different last segment means another file, however the directory is reached.
         destination.has_leaf_of(other)
             && Destination::resolve_existing(&self.storage.root, other)
                 .is_ok_and(|other| destination.is(&other))
     }
 
-    /// The staging directories in which partials of this destination may lie, and the directories that have them.
+    /// Returns the staging directories in which partials of this destination may lie, each with the directory that
+    /// has it.
     fn stagings_of(&self, destination: &Destination) -> Result<Vec<StagingOf>, UploadError> {
         let of_root = StagingDirectory::open(self.storage.root.directory())?.map(|staging| (staging, None));
         let is_root = destination.directory_path() == b".";
@@ -293,12 +295,12 @@ impl Uploads {
     }
 }
 
-/// Whether these are of two contents.
+/// Whether these digests show two contents.
 fn differ(digests: &Digests, others: &Digests) -> bool {
     others.to_fields().iter().any(|digest| digests.contradict(digest))
 }
 
-/// Whether these are of one content.
+/// Whether these digests show one content.
 fn are_alike(digests: &Digests, others: &Digests) -> bool {
     let algorithms = digests.algorithms();
     algorithms.without(others.algorithms()) != algorithms && !differ(digests, others)

@@ -1,4 +1,4 @@
-//! An upload gets its name, whole and verified, or not at all.
+//! Publication: an upload gets its name, whole and verified, or not at all.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use super::writer::Writer;
 /// Bytes that are copied at once, where a file can't be renamed to its destination.
 const COPY_BYTES: usize = 256 << 10;
 
-/// What a file is, once nothing of it will change.
+/// The facts about a file of which nothing will change any more.
 #[derive(Clone, Copy)]
 struct Sealed {
     modified: Moment,
@@ -59,7 +59,7 @@ impl Writer {
         }
         match &result {
             Ok(_) => self.uploads.partials.claims.settle(partial.claim),
-            // Whoever sent the last part may try it once more.
+            // The sender of the last part may try it once more.
             Err(_) => {
                 let offsets = [partial.offsets_to_go_on(), vec![partial.last_first()]].concat();
                 self.uploads.partials.claims.end(partial.claim, offsets);
@@ -88,14 +88,14 @@ impl Writer {
             self.uploads.partials.index.forget(&self.partial);
             return Err(error);
         }
-        // Known until now, so that whoever asks meanwhile isn't told that there is none.
+        // The partial is known until now, so that a client that asks meanwhile isn't told that there is none.
         let validators = named.file.validators(SystemTime::now());
         self.uploads.partials.index.complete(&self.partial, named.file.size());
         Ok(Published { created: named.created, size: named.file.size(), etag: validators.etag, digests })
     }
 
-    /// Makes the directories on the way to the destination that are missing, and names the file. Where that fails, what
-    /// was made for it goes again.
+    /// Makes the missing directories on the way to the destination, and names the file. Where that fails, they are
+    /// removed again.
     fn place(
         &mut self,
         active: &Active,
@@ -135,8 +135,8 @@ impl Writer {
         }
     }
 
-    /// The digests that are promised, asked for or to be recorded; those that no writer computed from the first byte
-    /// on are computed from the file.
+    /// Returns the digests that are promised, asked for or to be recorded; those that no writer computed from the
+    /// first byte on are computed from the file.
     fn verify(&self, file: &Unpublished, publication: &Publication<'_>) -> Result<Digests, UploadError> {
         let [before, behind] = &publication.digests;
         let promises = [&self.partial.promised(), before, behind];
@@ -160,7 +160,7 @@ impl Writer {
         }
     }
 
-    /// Sets its time and makes the file durable.
+    /// Sets the file's time and makes it durable.
     fn seal(&self, file: &Unpublished, digests: &Digests) -> Result<Sealed, UploadError> {
         let modified = self.uploads.names.set_time(file)?;
         if self.limits.is_durable {
@@ -169,8 +169,8 @@ impl Writer {
         Ok(Sealed { modified, digests: *digests, is_described: false })
     }
 
-    /// Names the file that lies in `staging directory`, if the destination's state allows; None where files can't be
-    /// renamed from there.
+    /// Names the file that lies in `staging`, if the destination's state allows; None where files can't be renamed
+    /// from there.
     fn name_from(
         &self,
         staging: &StagingDirectory,
@@ -179,7 +179,8 @@ impl Writer {
         publication: &Publication<'_>,
     ) -> Result<Option<Named>, UploadError> {
         let destination = &self.destination;
-        // Before the lock: a sync may take long. What has the name by then may be another file, which is nobody's loss.
+        // This comes before the lock, since a sync may take long. Should another file have the name by then, its
+        // properties are taken over a moment late, which is nobody's loss.
         if self.uploads.storage.membership.join(file, destination) && self.limits.is_durable {
             file.sync().map_err(UploadError::at("fsync of an upload"))?;
         }
@@ -193,13 +194,15 @@ impl Writer {
         let to = (destination.directory(), destination.leaf());
         match give_name((from.0, &from.1), to, publication.is_new) {
             Ok(()) => {
-                // Not before: a daemon that is killed in between would have a partial that nobody can go on with.
-                // Who opens the file in between knows that it will change so (`SourceFile::past_its_description`).
+                // The description isn't removed earlier: a daemon that is killed in between would have a partial
+                // that nobody can continue. A reader that opens the file in between knows that it will change so
+                // (`SourceFile::past_its_description`).
                 if sealed.is_described {
                     metadata::erase(file);
                 }
                 let named = Named { file: self.recorded(named, sealed), created: current.found.is_none() };
-                // Last, so that what was opened before is opened again, with the tag of the answer.
+                // The generation is raised last, so that a file that was opened before is opened again, with the
+                // tag of the answer.
                 self.uploads.names.raise_generation();
                 Ok(Some(named))
             }
@@ -209,7 +212,7 @@ impl Writer {
         }
     }
 
-    /// The file as a GET would open it.
+    /// Opens the file as a GET would.
     fn opened(&self, file: &Unpublished) -> Result<SourceFile, UploadError> {
         let failed = UploadError::at("looking at an upload");
         let descriptor = fcntl_dupfd_cloexec(file, 0).map_err(failed)?;
@@ -217,15 +220,16 @@ impl Writer {
         Ok(SourceFile::new(descriptor, &stat, FileSystem::of(file), self.uploads.storage.root.etag()))
     }
 
-    /// A file that has just got its name, which changed its change time, with what its entity tag follows from.
+    /// Records a file that has just got its name, which changed its change time, and returns it with the facts
+    /// that its entity tag follows from.
     fn recorded(&self, named: SourceFile, sealed: &Sealed) -> SourceFile {
         let size = named.size();
         let named = named.looked_at_again();
         self.uploads.names.recorded(named, size, sealed.modified, &sealed.digests, &self.limits)
     }
 
-    /// Publishes a copy made beside the destination. Whether two directories of one mount let files be renamed
-    /// between them isn't known before it is tried: project quotas of ext4 and XFS forbid it.
+    /// Publishes a copy made beside the destination. Whether files can be renamed between two directories of one
+    /// mount isn't known before it is tried: project quotas of ext4 and XFS forbid it.
     fn publish_copy(
         &self,
         file: &Unpublished,
@@ -252,7 +256,7 @@ impl Writer {
         if result.is_err() {
             let _ = staging.remove(id);
         } else if let Ok(Some(staging)) = self.uploads.storage.staging_of(&self.partial) {
-            // Published all the same: what is left here is swept.
+            // The file is published; a leftover here is swept later.
             let _ = staging.remove(id);
         }
         result

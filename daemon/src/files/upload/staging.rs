@@ -1,5 +1,5 @@
-//! The directories that partials lie in: one below the root, and one beside the destination where that is on another
-//! mount, since nothing is renamed from mount to mount.
+//! The directories that partials lie in: one below the root, and one beside the destination where that is on
+//! another mount, since files can't be renamed from mount to mount.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -21,22 +21,22 @@ use super::limits::{STAGING_DIRECTORIES_MAX, SWEPT_ENTRIES_MAX};
 use super::sharing;
 use crate::protocol::name::{RESERVED_SEGMENT, UploadId, path_of_text, text_of_path};
 
-/// Longest wait for a partial that somebody else has, and the pause between two attempts. A sweep looks at a file for
-/// less than a millisecond, a writer has it for as long as it writes.
+/// The longest wait for a partial that somebody else has locked, and the pause between two attempts. A sweep locks
+/// a file for less than a millisecond, a writer for as long as it writes.
 const LOCK_PATIENCE: Duration = Duration::from_millis(250);
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
-/// A staging directory, open. Clones share the descriptor.
+/// An open staging directory. Clones share the descriptor.
 #[derive(Clone, Debug)]
 pub(super) struct StagingDirectory(Arc<OwnedFd>);
 
-/// The root's staging directory, kept open. Each time it is looked at by its name, which costs less than opening it: it
+/// The root's staging directory, kept open. Each use looks at it by its name, which costs less than opening it: it
 /// may have been removed, replaced, given away or made to share something.
 #[derive(Debug, Default)]
 pub(super) struct RootStaging(Mutex<Option<(StagingDirectory, Stat)>>);
 
 impl RootStaging {
-    /// The staging directory in `root`, which is created where it is missing. Waits for the disk.
+    /// Returns the staging directory in `root`, which is created where it is missing. Waits for the disk.
     pub(super) fn open_or_create(&self, root: impl AsFd) -> Result<StagingDirectory, UploadError> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((staging, seen)) = kept
@@ -53,7 +53,7 @@ impl RootStaging {
     }
 }
 
-/// Whether it is the same directory, as it was checked when it was opened.
+/// Whether this is the same directory, with the properties that were checked when it was opened.
 fn is_as_it_was(found: &Stat, seen: &Stat) -> bool {
     let facts = |stat: &Stat| (stat.st_dev, stat.st_ino, stat.st_uid, stat.st_mode);
     facts(found) == facts(seen)
@@ -73,7 +73,7 @@ impl StagingDirectory {
             Err(errno) => return Err(UploadError::at("opening .streamd-uploads")(errno)),
         };
         let stat = fstat(&staging).map_err(UploadError::at("looking at .streamd-uploads"))?;
-        // Whoever owns it could exchange what lies in it.
+        // A foreign owner could exchange the files in it.
         if stat.st_uid != geteuid().as_raw() {
             return Err(failed("opening .streamd-uploads, which belongs to another user", Errno::PERM));
         }
@@ -92,7 +92,7 @@ impl StagingDirectory {
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(failed(errno)),
         }
-        // Only a directory that was removed at once again has none now.
+        // It is missing now only if it was removed at once again.
         StagingDirectory::open(directory)?.ok_or(UploadError::ParentMissing)
     }
 
@@ -107,7 +107,7 @@ impl StagingDirectory {
 
     /// Locks the file of a partial that has just been created. Waits for the disk.
     pub(super) fn claim(&self, file: Unpublished, id: UploadId) -> Result<Unpublished, UploadError> {
-        // Nobody else has it but, for a moment, a sweep that has just found it.
+        // Nobody else has the lock but, for a moment, a sweep that has just found the file.
         if let Err(errno) = retry_on_intr(|| flock(&file, FlockOperation::LockExclusive)) {
             self.remove(id)?;
             return Err(UploadError::at("creating the file of an upload")(errno));
@@ -115,7 +115,8 @@ impl StagingDirectory {
         Ok(file)
     }
 
-    /// [`StagingDirectory::lock`] for a client that waits: a sweep of another daemon may have the file for a moment.
+    /// Locks as [`StagingDirectory::lock`] does, for a client that waits: a sweep of another daemon may have the
+    /// file for a moment.
     pub(super) fn lock_patiently(&self, id: UploadId) -> Result<Option<File>, UploadError> {
         self.lock_within(id, LOCK_PATIENCE)
     }
@@ -140,7 +141,7 @@ impl StagingDirectory {
             Err(Errno::AGAIN) => return Err(UploadError::Busy),
             Err(errno) => return Err(failed(errno)),
         }
-        // Whoever had the lock before may have published or removed it.
+        // Whoever had the lock before may have published or removed the file.
         let opened = fstat(&file).map_err(failed)?;
         match rustix::fs::statat(self, &name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if (stat.st_dev, stat.st_ino) == (opened.st_dev, opened.st_ino) => {
@@ -159,8 +160,8 @@ impl StagingDirectory {
         }
     }
 
-    /// The files that are named as partials are, and whether there may be more. What else lies there isn't the
-    /// daemon's.
+    /// Returns the files that are named as partials are, and whether there may be more. Other files there aren't
+    /// the daemon's.
     pub(super) fn ids(&self) -> Result<(Vec<UploadId>, bool), UploadError> {
         let failed = UploadError::at("reading .streamd-uploads");
         let mut ids = Vec::new();
@@ -178,7 +179,7 @@ impl StagingDirectory {
     }
 }
 
-/// Locks a file that somebody may have for a moment.
+/// Locks a file that somebody may have locked for a moment.
 fn flock_within(file: &OwnedFd, patience: Duration) -> Result<(), Errno> {
     let started = Instant::now();
     loop {
@@ -191,7 +192,8 @@ fn flock_within(file: &OwnedFd, patience: Duration) -> Result<(), Errno> {
     }
 }
 
-/// What is kept for later has to be found then. The root is held open by its path alone, which can't be synced.
+/// Syncs a directory in which a partial must be found later. The root is held open by its path alone, which can't
+/// be synced.
 fn sync_directory(directory: impl AsFd) -> Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     fsync(openat(directory, ".", flags, Mode::empty())?)
@@ -207,11 +209,11 @@ impl AsFd for StagingDirectory {
 /// a line, as [`text_of_path`] writes it.
 const LIST: &str = "homes";
 
-/// Most bytes of the list: [`STAGING_DIRECTORIES_MAX`] paths of the longest kind.
+/// The most bytes of the list: [`STAGING_DIRECTORIES_MAX`] paths of the longest kind.
 const LIST_BYTES_MAX: u64 = STAGING_DIRECTORIES_MAX as u64 * 4096;
 
-/// The directories that have a staging directory of their own, so that a daemon that starts anew finds what lies in
-/// them.
+/// The directories that have a staging directory of their own, listed so that a daemon that starts anew finds the
+/// partials in them.
 #[derive(Debug, Default)]
 pub(super) struct StagingDirectories(Mutex<BTreeSet<Box<[u8]>>>);
 
@@ -221,7 +223,7 @@ impl StagingDirectories {
         StagingDirectories(Mutex::new(read_list(root_staging)))
     }
 
-    /// Their paths, relative to the root.
+    /// Returns the directories' paths, relative to the root.
     pub(super) fn paths(&self) -> Vec<Box<[u8]>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
@@ -235,7 +237,7 @@ impl StagingDirectories {
     pub(super) fn add(&self, root_staging: &StagingDirectory, path: &[u8]) {
         let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if paths.len() < STAGING_DIRECTORIES_MAX && paths.insert(path.into()) {
-            // What another daemon on this root has added since.
+            // Another daemon on this root may have added directories since.
             paths.extend(read_list(root_staging).into_iter().take(STAGING_DIRECTORIES_MAX));
             write_list(root_staging, &paths);
         }
@@ -257,7 +259,7 @@ fn read_list(root_staging: &StagingDirectory) -> BTreeSet<Box<[u8]>> {
     let mut text = String::new();
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     if let Ok(file) = openat(root_staging, LIST, flags, Mode::empty()) {
-        // What can't be read is found again when something is uploaded there.
+        // Directories of a list that can't be read are found again when something is uploaded there.
         let _ = File::from(file).take(LIST_BYTES_MAX).read_to_string(&mut text);
     }
     let lines = text.lines().filter(|line| !line.is_empty()).take(STAGING_DIRECTORIES_MAX);
@@ -265,7 +267,7 @@ fn read_list(root_staging: &StagingDirectory) -> BTreeSet<Box<[u8]>> {
 }
 
 fn write_list(root_staging: &StagingDirectory, paths: &BTreeSet<Box<[u8]>>) {
-    /// Written first, under the lock of the list.
+    /// The list is written to this file first, under its lock.
     const TEMPORARY: &str = "homes.new";
     let text: String = paths.iter().flat_map(|path| [text_of_path(path), "\n".into()]).collect();
     let written = || {

@@ -1,5 +1,5 @@
-//! Where partials lie and where they go: the root, its staging directory and those beside destinations, and the room of
-//! their file systems.
+//! The storage of uploads: the root, its staging directory and those beside destinations, and the room of their
+//! file systems.
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
@@ -20,20 +20,20 @@ use crate::protocol::name::Name;
 #[derive(Debug)]
 pub(super) struct Storage {
     pub(super) root: Arc<Root>,
-    /// Where the root's staging directory is, and which directory it is.
+    /// The mount and the identity of the root's staging directory.
     pub(super) staging_mount: Mount,
     pub(super) staging_key: FileKey,
     pub(super) staging_file_system: FileSystem,
     root_staging: RootStaging,
     pub(super) staging_directories: StagingDirectories,
-    /// The room of the file systems that partials lie on.
+    /// The free space of the file systems that partials lie on.
     spaces: Mutex<HashMap<Device, Arc<FreeSpace>>>,
     pub(super) membership: Membership,
 }
 
 impl Storage {
-    /// Below `root`, whose staging directory is created where it is missing; it has the records too. Waits for the
-    /// disk.
+    /// Opens the storage below `root`, whose staging directory is created where it is missing and holds the
+    /// records too. Waits for the disk.
     pub(super) fn open(root: Arc<Root>) -> Result<Storage, UploadError> {
         let staging = StagingDirectory::open_or_create(root.directory())?;
         let (staging_key, staging_mount, _) =
@@ -51,36 +51,36 @@ impl Storage {
         })
     }
 
-    /// Where a file of this name goes. Waits for the disk.
+    /// Resolves the destination of a file of this name. Waits for the disk.
     pub(super) fn resolve(&self, name: &Name, limits: &UploadLimits) -> Result<Destination, UploadError> {
         let destination = Destination::resolve(&self.root, name, limits)?;
         // A link may lead into the staging directory.
         if destination.key == self.staging_key { Err(UploadError::NotFound) } else { Ok(destination) }
     }
 
-    /// The room of the file system of a mount.
+    /// Returns the free space of the file system of a mount.
     pub(super) fn space_of(&self, mount: Mount) -> Arc<FreeSpace> {
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         if spaces.len() >= SPACES_MAX && !spaces.contains_key(&mount.device()) {
-            // Those without a writer.
+            // File systems without a writer are dropped.
             spaces.retain(|_, space| Arc::strong_count(space) > 1);
         }
         Arc::clone(spaces.entry(mount.device()).or_default())
     }
 
-    /// The root's staging directory, kept open. Waits for the disk.
+    /// Returns the root's staging directory, which is kept open. Waits for the disk.
     pub(super) fn root_staging(&self) -> Result<StagingDirectory, UploadError> {
         self.root_staging.open_or_create(self.root.directory())
     }
 
-    /// The staging directory that a partial lies in.
+    /// Opens the staging directory that a partial lies in.
     pub(super) fn staging_of(&self, partial: &Partial) -> Result<Option<StagingDirectory>, UploadError> {
         let Some(directory) = &partial.beside else { return StagingDirectory::open(self.root.directory()) };
         let failed = UploadError::at("opening the directory of the destination");
         StagingDirectory::open(self.root.open_directory(directory).map_err(failed)?)
     }
 
-    /// The staging directory beside a destination, which a restart will find too.
+    /// Opens or creates the staging directory beside a destination, and lists it for a restart.
     pub(super) fn staging_beside(&self, destination: &Destination) -> Result<StagingDirectory, UploadError> {
         let staging = StagingDirectory::open_or_create(destination.directory())?;
         if !self.staging_directories.contains(destination.directory_path())

@@ -1,4 +1,4 @@
-//! What earlier runs and absent clients left is removed when it is too old.
+//! The sweep, which removes what earlier runs and absent clients left when it is too old.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,20 +11,20 @@ use super::partial::{Partial, last_written};
 use super::staging::StagingDirectory;
 use super::uploads::Uploads;
 
-/// What a pass has removed.
+/// The result of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Partials.
+    /// The partials that were removed.
     pub partials: usize,
-    /// Their bytes.
+    /// The bytes of the removed partials.
     pub bytes: u64,
-    /// Whether it ended at a limit: there may be more.
+    /// Whether the pass ended at a limit, so that there may be more.
     pub is_partway: bool,
 }
 
 impl Uploads {
-    /// One pass over the staging directories: removes the uploads that nobody has continued for `ttl`, and what an
-    /// earlier run left that can't be continued. Bounded: what it doesn't come to is the next pass's.
+    /// Makes one pass over the staging directories: removes the uploads that nobody has continued for `ttl`, and
+    /// files of an earlier run that can't be continued. A pass is bounded: the next one does the rest.
     pub fn sweep(&self, ttl: Duration) -> Swept {
         let mut swept = Swept::default();
         for partial in self.partials.index.all() {
@@ -54,7 +54,7 @@ impl Uploads {
         swept
     }
 
-    /// When another daemon last wrote to a partial that has no writer here, as far as its file tells.
+    /// Returns when another daemon last wrote to a partial that has no writer here, as far as its file tells.
     fn written_elsewhere(&self, partial: &Partial) -> Option<SystemTime> {
         let staging = self.storage.staging_of(partial).ok().flatten()?;
         match staging.lock(partial.id) {
@@ -80,7 +80,7 @@ impl Uploads {
             if self.partials.index.find(id).is_some() {
                 continue;
             }
-            // Locked: by another daemon, or by a writer that has just begun.
+            // The file is locked by another daemon, or by a writer that has just begun.
             let Ok(Some(file)) = staging.lock(id) else { continue };
             let stat = fstat(&file).map_err(failed)?;
             let age_min = if Metadata::load(&file).is_some() { ttl } else { UNKNOWN_AGE_MIN };
@@ -106,6 +106,6 @@ impl Swept {
 }
 
 fn is_older(time: SystemTime, age: Duration) -> bool {
-    // A time in the future is a clock that was set back: it passes.
+    // A time in the future comes from a clock that was set back, and passes.
     time.elapsed().is_ok_and(|elapsed| elapsed >= age)
 }

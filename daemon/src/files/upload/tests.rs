@@ -1,4 +1,5 @@
-//! Each fault is really made: files changed from outside, processes that end, full and read-only file systems.
+//! Tests of uploads in which each fault is really made: files changed from outside, processes that end, full and
+//! read-only file systems.
 
 mod faults;
 mod mounts;
@@ -24,7 +25,7 @@ use crate::protocol::name::{Name, UploadId, UploadResource};
 
 const ALL: Algorithms = Algorithms { sha256: true, crc32c: true };
 
-/// Long enough that a plain PUT of it is kept when it is cut short.
+/// Bytes of a plain PUT that is long enough to be kept when it is cut short.
 const LONG: usize = 3 << 20;
 
 fn limits() -> UploadLimits {
@@ -41,7 +42,7 @@ fn limits() -> UploadLimits {
     }
 }
 
-/// With writers that are stalled at once.
+/// Returns limits under which a writer is stalled at once.
 fn impatient() -> UploadLimits {
     UploadLimits { stall: Duration::ZERO, ..limits() }
 }
@@ -61,13 +62,13 @@ fn digests_of(bytes: &[u8]) -> Digests {
     hashers.digests()
 }
 
-/// Bytes that tell where they stand.
+/// Makes bytes that tell where they stand.
 fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|index| u8::try_from((index * 31 + index / 251) % 251).unwrap()).collect()
 }
 
 struct Fixture {
-    /// Its parent lies outside the root.
+    /// The root. The directory above it lies outside the root.
     path: PathBuf,
     root: Arc<Root>,
     uploads: Arc<Uploads>,
@@ -92,12 +93,12 @@ impl Fixture {
         Fixture { path, root, uploads, _outer: outer }
     }
 
-    /// As after a restart of the daemon.
+    /// Opens the uploads anew, as a restart of the daemon does.
     fn restart(&mut self) {
         self.uploads = Uploads::open(Arc::clone(&self.root)).unwrap();
     }
 
-    /// As on another layout of directories and mounts.
+    /// Opens the uploads with a changed layout of directories and mounts.
     fn rearrange(&mut self, change: impl FnOnce(&mut Storage)) {
         let mut storage = Storage::open(Arc::clone(&self.root)).unwrap();
         change(&mut storage);
@@ -119,7 +120,7 @@ impl Fixture {
         writer.publish(publication)
     }
 
-    /// An upload of `total` bytes by its destination, cut short after `bytes`.
+    /// Begins an upload of `total` bytes by its destination, and cuts it short after `bytes`.
     fn cut_short(&self, path: &str, bytes: &[u8], total: usize) -> Kept {
         let plan = plan(path, Some(total as u64));
         let mut writer = self.uploads.resume_destination(&plan, 0, &limits()).unwrap();
@@ -135,14 +136,14 @@ impl Fixture {
         self.path.join(".streamd-uploads")
     }
 
-    /// The names in the root's staging directory, but for that of the lock and the table of records.
+    /// Returns the names in the root's staging directory, except those of the lock and the table of records.
     fn partials(&self) -> Vec<String> {
         let mut names = names(&self.staging());
         names.retain(|name| name != "locks" && name != "records");
         names
     }
 
-    /// The entity tag that a GET shows.
+    /// Returns the entity tag that a GET shows.
     fn etag(&self, path: &str) -> Option<String> {
         match self.root.find(&name(path)) {
             Ok(Found::File(file)) => Some(file.validators(SystemTime::now()).etag),
@@ -150,13 +151,13 @@ impl Fixture {
         }
     }
 
-    /// Uploads with a writer, and all.
+    /// Returns the number of uploads with a writer, and of all.
     fn counts(&self) -> (usize, usize) {
         let usage = self.uploads.usage();
         (usage.writers, usage.partials)
     }
 
-    /// Nothing is left of any upload.
+    /// Asserts that nothing is left of any upload.
     fn assert_clean(&self) {
         assert_eq!(self.partials(), Vec::<String>::new());
         assert_eq!(self.uploads.usage(), UploadUsage::default());
@@ -185,7 +186,7 @@ fn has_attributes(fixture: &Fixture) -> bool {
 }
 
 impl Uploads {
-    /// A part with the id of its upload, up to wherever its sender gets.
+    /// Sends a part with the id of its upload, up to wherever its sender gets.
     fn resume_named(
         self: &Arc<Self>,
         plan: &Plan,
@@ -197,7 +198,7 @@ impl Uploads {
         self.take_part(plan, &Part { first, end, upload: Some(upload) }, limits)
     }
 
-    /// A part without proof, up to wherever its sender gets.
+    /// Sends a part without proof, up to wherever its sender gets.
     fn resume_destination(
         self: &Arc<Self>,
         plan: &Plan,
@@ -210,7 +211,7 @@ impl Uploads {
 }
 
 impl Writer {
-    /// Ends as when the process is killed: the file is closed and nothing else done.
+    /// Ends the writer as the kill of the process does: the file is closed and nothing else done.
     fn crash(mut self) {
         self.is_over = true;
         self.partial.lock().active = None;

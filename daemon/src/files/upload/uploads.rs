@@ -1,4 +1,4 @@
-//! The uploads below one root: what all stages of one share.
+//! The uploads below one root, with the state that all their stages share.
 
 use std::sync::Arc;
 
@@ -26,12 +26,12 @@ pub struct Uploads {
     pub(super) names: Names,
     pub(super) buffers: DirectBuffers,
     pub(super) temporaries: Temporaries,
-    /// RLIMIT_FSIZE: a write beyond it would end the process by SIGXFSZ.
+    /// The value of RLIMIT_FSIZE: a write beyond it would end the process by SIGXFSZ.
     pub(super) file_bytes_max: u64,
 }
 
 impl Uploads {
-    /// None yet.
+    /// Makes the uploads of a storage, with none yet.
     pub(super) fn over(storage: Storage) -> Result<Uploads, UploadError> {
         let storage = Arc::new(storage);
         Ok(Uploads {
@@ -44,30 +44,30 @@ impl Uploads {
         })
     }
 
-    /// What they lie below.
+    /// Returns the root that the uploads lie below.
     pub fn root(&self) -> &Arc<Root> {
         &self.storage.root
     }
 
-    /// Counts publications and deletions. Read before a file is opened and compared later, it tells whether the name
-    /// may mean another file by then. Doesn't wait.
+    /// Returns the count of publications and deletions. Read before a file is opened and compared later, it tells
+    /// whether the name may mean another file by then. Doesn't wait.
     pub fn generation(&self) -> u64 {
         self.names.generation()
     }
 
-    /// How many uploads there are. Doesn't wait for a disk.
+    /// Returns number and size of the uploads. Doesn't wait for a disk.
     pub fn usage(&self) -> UploadUsage {
         self.partials.usage()
     }
 
-    /// Lets a plain PUT in, if there may be one more. Doesn't wait for the disk.
+    /// Admits a plain PUT, if there may be one more. Doesn't wait for the disk.
     pub fn admit(&self, plan: &Plan, limits: &UploadLimits) -> Result<Admitted, UploadError> {
         self.check_length(plan.length, limits)?;
         let slot = self.partials.admission.admit(plan.destination.as_bytes(), plan.mount, limits)?;
         Ok(Admitted::new(slot, &self.partials.claims, &plan.destination, plan.length))
     }
 
-    /// Ends the writing to an upload, whoever does it, and tells what there is of it: the next writer begins there.
+    /// Ends the writing to an upload, whoever does it, and returns its progress: the next writer begins there.
     pub fn interrupt(
         &self,
         upload: &UploadResource,
@@ -76,17 +76,17 @@ impl Uploads {
         self.partials.interrupt(upload, limits)
     }
 
-    /// What there is of an upload. Doesn't wait for a write that is under way.
+    /// Returns the progress of an upload. Doesn't wait for a write that is under way.
     pub fn status(&self, upload: &UploadResource) -> Result<PartialStatus, UploadError> {
         self.partials.status(upload)
     }
 
-    /// Removes an upload, whoever writes to it. What was published stays.
+    /// Removes an upload, whoever writes to it. A published file stays.
     pub fn remove(&self, upload: &UploadResource) -> Result<(), UploadError> {
         self.partials.remove(upload)
     }
 
-    /// Removes the file of this name, or the link. Waits for the disk.
+    /// Removes the file or link of this name. Waits for the disk.
     pub fn delete(
         &self,
         name: &Name,
@@ -96,7 +96,7 @@ impl Uploads {
         self.names.delete(name, precondition, limits)
     }
 
-    /// The longest upload, by the settings and by what the process may write.
+    /// Returns the bytes of the longest upload, by the settings and by what the process may write.
     pub(super) fn upload_bytes_max(&self, limits: &UploadLimits) -> u64 {
         limits.upload_bytes_max.min(self.file_bytes_max)
     }

@@ -1,9 +1,9 @@
-//! A short file that is all there, in memory: it is created, written and named in one go.
+//! Publication of a short file whose whole content is in memory: it is created, written and named in one go.
 //!
-//! It is no partial: nothing of it can be gone on with, so it has no description and no lease, and nobody is told its
-//! id. A process that is killed leaves the former file or the new one, and at most a file in the staging directory that
-//! nobody knows, for the sweep. What isn't usual goes the way of every upload ([`Uploads::begin`]): another mount, a
-//! directory that is missing or shares its group or a list.
+//! It is no partial: nothing of it can be continued, so it has no description and no lease, and nobody is told its
+//! id. A process that is killed leaves the former file or the new one, and at most a file in the staging directory
+//! that nobody knows, for the sweep. Unusual cases go the way of every upload ([`Uploads::begin`]): another mount,
+//! a directory that is missing or shares its group or a list.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -29,41 +29,49 @@ use super::staging::StagingDirectory;
 use super::uploads::Uploads;
 use crate::protocol::name::{Name, UploadId};
 
-/// A file that is all there.
+/// A file whose whole content is in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Whole<'w> {
-    /// What is known of it; the length is that of its content.
+    /// The plan of the upload; the length is that of its content.
     pub plan: &'w Plan,
-    /// Where it goes, if that was found out before.
+    /// The destination, if that was resolved before.
     pub known: Option<&'w KnownDestination>,
-    /// All of it.
+    /// The whole content.
     pub content: &'w [u8],
-    /// Digests of the body by its head.
+    /// The digests of the body that its head names.
     pub body_digests: &'w Digests,
-    /// Digests that are computed besides those that are promised.
+    /// The algorithms of digests that are computed besides the promised ones.
     pub algorithms: Algorithms,
 }
 
-/// A destination whose directory is open: whoever publishes there waits for no other mount than the root's.
+/// A destination whose directory is open: publishing there waits for no other mount than the root's.
 #[derive(Debug)]
 pub struct KnownDestination(Destination);
 
-/// Whether whoever publishes may wait for the disk and for others.
+/// Whether a publication may wait for the disk and for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Patience {
     Waits,
     Never,
 }
 
-/// The name of a file in the staging directory, which is removed when this is dropped before it has another one.
+/// The name of a file in the staging directory, removed when this is dropped before the file has another name.
 struct Temporary<'h> {
     staging: &'h StagingDirectory,
     id: UploadId,
     is_left: bool,
 }
 
+/// What became of a file that was to be published without a wait.
+pub enum AtOnce {
+    /// It is published, or refused.
+    Done(Result<Published, UploadError>),
+    /// It has to wait for something. Nothing was done, and the admission comes back.
+    NotNow(Admitted),
+}
+
 impl Uploads {
-    /// Publishes a file that is all there, as [`Writer::publish`](super::Writer::publish) does. Waits for the disk.
+    /// Publishes a whole file, as [`Writer::publish`](super::Writer::publish) does. Waits for the disk.
     pub fn publish_whole(
         self: &Arc<Self>,
         mut admitted: Admitted,
@@ -92,7 +100,8 @@ impl Uploads {
         writer.publish(publication)
     }
 
-    /// Where a file of this name goes, if that needs no disk: on the root's mount, and not in its staging directory.
+    /// Resolves the destination of this name if that needs no disk: on the root's mount, and not in its staging
+    /// directory.
     pub fn known_destination(&self, name: &Name) -> Option<KnownDestination> {
         if self.storage.staging_file_system.place == Place::Elsewhere {
             return None;
@@ -103,29 +112,30 @@ impl Uploads {
         is_known.then_some(KnownDestination(destination))
     }
 
-    /// [`Uploads::publish_whole`] where nothing has to be waited for, since all lies in memory and nobody is in the
-    /// way. Where that isn't so, or the file isn't usual, nothing was done, and the admission comes back. Doesn't wait.
+    /// Publishes as [`Uploads::publish_whole`] does where nothing has to be waited for, since all lies in memory
+    /// and nobody is in the way. Otherwise, or where the case is unusual, nothing was done, and the admission
+    /// comes back. Doesn't wait.
     pub fn publish_whole_now(
         &self,
         mut admitted: Admitted,
         whole: &Whole<'_>,
         publication: &Publication<'_>,
         limits: &UploadLimits,
-    ) -> Result<Result<Published, UploadError>, Admitted> {
+    ) -> AtOnce {
         admitted.note_received(whole.content.len() as u64);
         let is_usual = self.storage.staging_file_system.place == Place::Memory
             && publication.precondition.is_none()
             && !publication.is_new
             && self.algorithms(whole, publication).is_empty();
-        let Some(destination) = whole.known.filter(|_| is_usual) else { return Err(admitted) };
+        let Some(destination) = whole.known.filter(|_| is_usual) else { return AtOnce::NotNow(admitted) };
         let job = (whole, destination, &Digests::default());
         match self.publish_at_once(job, publication, limits, Patience::Never) {
             Ok(Some(published)) => {
                 admitted.settle();
-                Ok(Ok(published))
+                AtOnce::Done(Ok(published))
             }
-            Ok(None) => Err(admitted),
-            Err(error) => Ok(Err(error)),
+            Ok(None) => AtOnce::NotNow(admitted),
+            Err(error) => AtOnce::Done(Err(error)),
         }
     }
 
@@ -136,7 +146,7 @@ impl Uploads {
         promises.iter().fold(recorded, |sum, digests| sum.union(digests.algorithms()))
     }
 
-    /// The digests of the content, if it has those that it must have.
+    /// Returns the digests of the content, if it has those that it must have.
     fn verified(&self, whole: &Whole<'_>, publication: &Publication<'_>) -> Result<Digests, UploadError> {
         let mut hashers = Hashers::new(self.algorithms(whole, publication));
         hashers.update(whole.content);
@@ -152,7 +162,7 @@ impl Uploads {
         Ok(computed)
     }
 
-    /// None where the file isn't usual, and nothing was done.
+    /// Publishes the file; None where the case is unusual, and nothing was done.
     fn publish_at_once(
         &self,
         (whole, KnownDestination(destination), digests): (&Whole<'_>, &KnownDestination, &Digests),
@@ -166,14 +176,14 @@ impl Uploads {
         let staging = self.storage.root_staging()?;
         let room = Room { bytes: whole.content.len() as u64, inodes: 1 };
         let space = self.storage.space_of(destination.mount);
-        // Until the file is there.
+        // The room is held until the file is there.
         let _room = space.admit(&staging, room, limits.reserve())?;
         let (mut file, mut temporary) = self.create_temporary(&staging, limits)?;
         file.append(whole.content).map_err(UploadError::at("writing an upload"))?;
         let modified = self.names.set_time(&file)?;
         if limits.is_durable {
-            // Before the lock, since a sync may take long. What has the name by then may be another file, which is
-            // nobody's loss.
+            // This comes before the lock, since a sync may take long. Should another file have the name by then,
+            // its properties are taken over a moment late, which is nobody's loss.
             self.fit(&file, destination, destination.look()?.as_ref());
             file.sync().map_err(UploadError::at("fsync of an upload"))?;
         }
@@ -196,7 +206,8 @@ impl Uploads {
         let named = self
             .opened(file)
             .map(|named| self.names.recorded(named, whole.content.len() as u64, modified, digests, limits));
-        // Last, so that what was opened before is opened again, with the tag of the answer.
+        // The generation is raised last, so that a file that was opened before is opened again, with the tag of
+        // the answer.
         self.names.raise_generation();
         drop(locked);
         self.names.sync_name(destination, limits)?;
@@ -219,7 +230,7 @@ impl Uploads {
         Ok((file, Temporary { staging, id, is_left: false }))
     }
 
-    /// The file that has got its name, as a GET would open it.
+    /// Makes a source of the file that has got its name, as a GET would open it.
     fn opened(&self, file: Unpublished) -> Result<SourceFile, UploadError> {
         let stat = fstat(&file).map_err(UploadError::at("looking at an upload"))?;
         Ok(SourceFile::new(
@@ -230,7 +241,7 @@ impl Uploads {
         ))
     }
 
-    /// Whether the directory is there, lies on the mount of the staging directory, and shares nothing.
+    /// Whether the directory exists, lies on the mount of the staging directory, and shares nothing.
     fn is_usual(&self, destination: &Destination) -> bool {
         self.storage.staging_file_system.place != Place::Elsewhere
             && destination.mount == self.storage.staging_mount
@@ -251,8 +262,8 @@ impl Uploads {
         }
     }
 
-    /// Makes the file what it has to be in the place of the one that is replaced, where it isn't that already. In a
-    /// directory that shares nothing a new one is.
+    /// Gives the file the properties of the one that it replaces, where it lacks them. In a directory that shares
+    /// nothing a new file has them already.
     fn fit(&self, file: &Unpublished, destination: &Destination, replaced: Option<&Stat>) {
         let is_file = |stat: &&Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         let Some(replaced) = replaced.filter(is_file) else { return };

@@ -1,4 +1,4 @@
-//! Who may append to a partial.
+//! The writer of a partial.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,8 +17,8 @@ use crate::protocol::name::{UploadId, UploadResource};
 /// Bytes that are read at once for a digest that comes behind the body.
 const READ_BYTES: usize = 256 << 10;
 
-/// The right to append to a partial, until another writer takes over. Every call but [`Writer::offset`] and those
-/// that only tell may wait for the disk; so does dropping it, which keeps the partial ([`Writer::keep`]).
+/// The right to append to a partial, until another writer takes over. Every call but [`Writer::offset`] and the
+/// other getters may wait for the disk; so does dropping it, which keeps the partial ([`Writer::keep`]).
 #[derive(Debug)]
 pub struct Writer {
     pub(super) uploads: Arc<Uploads>,
@@ -26,59 +26,59 @@ pub struct Writer {
     pub(super) destination: Destination,
     pub(super) lease: u64,
     pub(super) limits: UploadLimits,
-    /// Where this writer began.
+    /// The offset at which this writer began.
     pub(super) start: u64,
-    /// Of the bytes since then.
+    /// The hashers of the bytes since `start`.
     pub(super) hashers: Hashers,
-    /// Bytes that it wrote past the page cache.
+    /// The bytes that this writer wrote past the page cache.
     pub(super) direct_bytes: u64,
-    /// Kept, discarded or published.
+    /// Whether the upload was kept, discarded or published.
     pub(super) is_over: bool,
 }
 
-/// What became of a partial whose writer ended.
+/// The state of a partial whose writer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// How many bytes there were.
+    /// The bytes that had come.
     pub offset: u64,
     /// Whether they are still there, to be continued.
     pub is_resumable: bool,
 }
 
 impl Writer {
-    /// Which upload it is.
+    /// Returns the id of the upload.
     pub fn id(&self) -> UploadId {
         self.partial.id
     }
 
-    /// The upload's name until it gets the destination's.
+    /// Returns the upload's name until it gets the destination's.
     pub fn resource(&self) -> UploadResource {
         self.partial.resource()
     }
 
-    /// How many bytes of the upload are there.
+    /// Returns how many bytes of the upload have come.
     pub fn offset(&self) -> u64 {
         self.partial.offset()
     }
 
-    /// How many there will be, if that is known.
+    /// Returns the length of the whole upload, if that is known.
     pub fn length(&self) -> Option<u64> {
         self.partial.length()
     }
 
-    /// What was noted of the upload when it began ([`Plan::note`](super::Plan::note)).
+    /// Returns the text that was noted when the upload began ([`Plan::note`](super::Plan::note)).
     pub fn note(&self) -> &str {
         &self.partial.note
     }
 
-    /// Computes these digests while the bytes pass; to be said before the first of them.
+    /// Computes digests by these algorithms while the bytes pass; must be called before the first of them.
     pub fn hash(&mut self, algorithms: Algorithms) {
         if self.offset() == self.start {
             self.hashers = Hashers::new(self.hashers.digests().algorithms().union(algorithms));
         }
     }
 
-    /// Says that bytes arrive, though not yet enough to be written: a slow sender isn't a stalled one.
+    /// Notes that bytes arrive, though not yet enough to be written: a slow sender isn't a stalled one.
     pub fn touch(&self) -> Result<(), UploadError> {
         self.partial.lock().of_writer(self.lease)?.last_progress = Instant::now();
         Ok(())
@@ -90,9 +90,9 @@ impl Writer {
         self.append(bytes, Way::Cached)
     }
 
-    /// Buffers for a body with `left` bytes to come, where these are enough to be written past the page cache, the file
-    /// system takes them so, and there are buffers left. With the first one filled, the next begins at an aligned
-    /// offset.
+    /// Returns buffers for a body with `left` bytes to come, where these are enough to be written past the page
+    /// cache, the file system takes them so, and there are buffers left. With the first one filled, the next
+    /// begins at an aligned offset.
     pub fn direct_buffers(&self, left: u64) -> Option<[DirectBuffer; 2]> {
         if self.limits.direct_bytes_min == 0 || left < self.limits.direct_bytes_min {
             return None;
@@ -103,14 +103,15 @@ impl Writer {
         self.uploads.buffers.lend(usize::try_from(active.file.length() % alignment).ok()?)
     }
 
-    /// [`Writer::write`] past the page cache, but for what isn't aligned. The buffer is empty afterwards.
+    /// Writes as [`Writer::write`] does, but past the page cache, except for what isn't aligned. The buffer is
+    /// empty afterwards.
     pub fn write_direct(&mut self, buffer: &mut DirectBuffer) -> Result<(), UploadError> {
         let written = self.append(buffer.bytes(), Way::Direct);
         buffer.clear();
         written
     }
 
-    /// How many bytes this writer wrote past the page cache.
+    /// Returns how many bytes this writer wrote past the page cache.
     pub fn direct_bytes(&self) -> u64 {
         self.direct_bytes
     }
@@ -141,7 +142,7 @@ impl Writer {
         Ok(())
     }
 
-    /// What follows from having `end` bytes.
+    /// Updates the state after the upload has come to `end` bytes, and syncs a checkpoint where one is due.
     fn note_progress(&self, state: &mut State, end: u64) -> Result<(), UploadError> {
         self.partial.set_offset(end);
         if self.limits.is_durable && state.is_described && end - state.durable >= CHECKPOINT_BYTES {
@@ -153,8 +154,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Compares the digests of what this writer has written; what [`Writer::hash`] wasn't told of is read again. Where
-    /// they differ, that is taken back, and the upload has as many bytes as before.
+    /// Compares the digests of the bytes that this writer has written; those that [`Writer::hash`] wasn't told of
+    /// are computed from the file. Where they differ, these bytes are taken back, and the upload has as many as
+    /// before.
     pub fn check_content(&mut self, expected: &Digests) -> Result<(), UploadError> {
         let passed = self.hashers.digests();
         let missing = expected.algorithms().without(passed.algorithms());
@@ -168,7 +170,7 @@ impl Writer {
         }
     }
 
-    /// The digests of what this writer has written, out of the file.
+    /// Computes the digests of the bytes that this writer has written, out of the file.
     fn read_digests(&self, algorithms: Algorithms) -> Result<Digests, UploadError> {
         let failed = UploadError::at("reading an upload");
         let mut state = self.partial.lock();
@@ -188,8 +190,8 @@ impl Writer {
         Ok(hashers.digests())
     }
 
-    /// Notes what the whole content must turn out to be, by what came with this part; where earlier ones said something
-    /// else, what this writer has written is taken back.
+    /// Notes digests of the whole content that came with this part; where earlier parts named others, the bytes
+    /// that this writer has written are taken back.
     pub fn promise(&mut self, digests: &Digests) -> Result<(), UploadError> {
         let noted = self.partial.promise(digests);
         if noted.is_err() {
@@ -198,7 +200,7 @@ impl Writer {
         noted
     }
 
-    /// Takes back what this writer has written.
+    /// Takes back the bytes that this writer has written.
     pub fn take_back(&mut self) -> Result<(), UploadError> {
         let mut state = self.partial.lock();
         let active = state.of_writer(self.lease)?;
@@ -209,9 +211,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the writing of an upload that isn't complete. What is there stays until it is continued or swept, and
-    /// blocks allocated ahead are given back. A plain PUT of unknown length or with less than a MiB is removed, since
-    /// it can't or needn't be continued. With durability what is kept is synced.
+    /// Ends the writing of an upload that isn't complete. The bytes that have come stay until the upload is
+    /// continued or swept, and blocks allocated ahead are given back. A plain PUT of unknown length or with less
+    /// than a MiB is removed, since it can't or needn't be continued. With durability the kept bytes are synced.
     pub fn keep(mut self) -> Result<Kept, UploadError> {
         self.keep_now()
     }
@@ -244,7 +246,7 @@ impl Writer {
         self.partial.length().is_some() && offset >= KEPT_BYTES_MIN && !self.uploads.partials.index.is_full()
     }
 
-    /// Ends the upload: what is there of it is removed.
+    /// Ends the upload and removes its bytes.
     pub fn discard(mut self) {
         self.is_over = true;
         let mut state = self.partial.lock();

@@ -98,12 +98,12 @@ fn dates_compare_in_whole_seconds() {
 fn tags_overrule_dates_and_failure_overrules_not_modified() {
     let none = Preconditions::default;
     let table = [
-        // If-Match holds: If-Unmodified-Since, which does not, is not looked at.
+        // If-Match holds, so If-Unmodified-Since, which doesn't, is not looked at.
         (
             Preconditions { if_match: list("\"a-1\""), if_unmodified_since: Some(at(0)), ..none() },
             Verdict::Proceed,
         ),
-        // If-None-Match differs: If-Modified-Since, which would say 304, is not looked at.
+        // If-None-Match differs, so If-Modified-Since, which would say 304, is not looked at.
         (
             Preconditions { if_none_match: list("\"x\""), if_modified_since: Some(at(MODIFIED)), ..none() },
             Verdict::Proceed,
@@ -140,7 +140,7 @@ fn writes_proceed_where_every_condition_holds() {
     let if_match = |text| Preconditions { if_match: list(text), ..none() };
     let if_none_match = |text| Preconditions { if_none_match: list(text), ..none() };
     let unmodified = |date| Preconditions { if_unmodified_since: Some(at(date)), ..none() };
-    // Conditions, whether the file of `validators` may be written, whether an absent one may.
+    // Each row has conditions, whether the file of `validators` may be written, and whether an absent one may.
     let table = [
         (none(), true, true),
         (if_match("*"), true, false),
@@ -183,7 +183,7 @@ fn if_range_wants_the_very_file() {
         ("*", false),
         ("a-1", false),
         ("", false),
-        // Not even its own: within that second it may have been another.
+        // Not even the file's own date counts: within that second it may have had another content.
         ("Sun, 06 Nov 1994 08:49:37 GMT", false),
         ("Sun, 06 Nov 1994 08:49:36 GMT", false),
         ("Sunday, 06-Nov-94 08:49:37 GMT", false),

@@ -1,13 +1,13 @@
 use super::*;
 use proptest::prelude::*;
 
-/// SHA-256 of `{"hello": "world"}` and a line feed, from RFC 9530 appendix B.1.
+/// The SHA-256 of `{"hello": "world"}` and a line feed, from RFC 9530 appendix B.1.
 const SHA_256: &str = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:";
 const BYTES: [u8; 32] = [
     0x44, 0xaf, 0xf4, 0xab, 0x2d, 0x7c, 0x32, 0x50, 0x52, 0x56, 0x75, 0xa0, 0x8f, 0x0c, 0xfa, 0x95, 0x91,
     0x16, 0x8c, 0xff, 0xe5, 0x17, 0x91, 0xc5, 0xf5, 0xbb, 0xc4, 0x17, 0xc1, 0x5a, 0x6c, 0x38,
 ];
-/// CRC-32C of `123456789` is 0xe3069283 (RFC 3720 B.4).
+/// The CRC-32C of `123456789`, 0xe3069283 (RFC 3720 B.4).
 const CRC: Digest = Digest::Crc32c([0xe3, 0x06, 0x92, 0x83]);
 
 #[test]
@@ -19,7 +19,7 @@ fn digests_of_known_algorithms_are_read() {
         (format!("crc32c=:4waSgw==:, {SHA_256}"), vec![sha, CRC]),
         (format!("md5=:AAAA:, {SHA_256};a=1,\tsha-512=\"x\""), vec![sha]),
         ("crc32c=:AAAAAA==:, crc32c=:4waSgw==:".to_owned(), vec![CRC]),
-        // Without padding, which RFC 9651 4.2.7 has parsers accept.
+        // The value has no padding, which RFC 9651 4.2.7 has parsers accept.
         ("crc32c=:4waSgw:".to_owned(), vec![CRC]),
         ("md5=:AAAA:".to_owned(), vec![]),
         ("unknown".to_owned(), vec![]),

@@ -1,22 +1,22 @@
-//! `host [":" port]` (RFC 3986 3.2) as it stands in `Host` and in absolute targets.
+//! The authority, `host [":" port]` (RFC 3986 3.2), as it stands in `Host` and in absolute targets.
 
 use std::net::Ipv6Addr;
 
-/// Whom a request is for, checked.
+/// A checked authority, which says whom a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Authority<'b> {
-    /// All of it as sent.
+    /// The whole authority as sent.
     pub text: &'b [u8],
-    /// A name or an address as sent, an IPv6 address in its brackets; never empty.
+    /// The name or address as sent, an IPv6 address in its brackets; never empty.
     pub host: &'b [u8],
-    /// The port, where there is one.
+    /// The port, if the authority has one.
     pub port: Option<u16>,
 }
 
 impl<'b> Authority<'b> {
-    /// Reads a host with an optional port; `None` where it isn't one. User information is refused: RFC 9110 4.2.4 has
-    /// it treated as an error, because it hides which host is meant. So is an empty host, which no http URL has
-    /// (RFC 9110 4.2.1), so that no client has one to name.
+    /// Reads a host with an optional port; `None` where the text isn't one. User information is refused: RFC 9110
+    /// 4.2.4 has it treated as an error, because it hides which host is meant. An empty host is refused too: no
+    /// http URL has one (RFC 9110 4.2.1), so that no client has one to name.
     #[must_use]
     pub fn parse(text: &'b [u8]) -> Option<Authority<'b>> {
         let (host, port) = split(text);
@@ -34,7 +34,7 @@ impl<'b> Authority<'b> {
     }
 }
 
-/// The host, with its brackets if it is an IPv6 address, and what follows the colon.
+/// Splits off the host, with its brackets if it is an IPv6 address, from the text behind the colon.
 fn split(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
     let host_end = if authority.starts_with(b"[") {
         memchr::memchr(b']', authority).map_or(authority.len(), |bracket| bracket + 1)
@@ -44,17 +44,17 @@ fn split(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
     match authority.split_at(host_end) {
         (host, []) => (host, None),
         (host, [b':', port @ ..]) => (host, Some(port)),
-        // Something after the bracket that is no port: no host fits.
+        // The text after the bracket is no port, and the whole fits no host.
         _ => (authority, None),
     }
 }
 
-/// An IPv6 address. The `IPvFuture` forms of RFC 3986 have never been given out.
+/// Whether the text is an IPv6 address. The `IPvFuture` forms of RFC 3986 have never been given out.
 fn is_address(inner: &[u8]) -> bool {
     std::str::from_utf8(inner).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
 }
 
-/// `unreserved`, `sub-delims` and whole escapes in RFC 3986 2.
+/// Whether the text is made of `unreserved`, `sub-delims` and whole escapes (RFC 3986 2).
 fn is_name(name: &[u8]) -> bool {
     let mut rest = name;
     loop {
@@ -69,7 +69,7 @@ fn is_name(name: &[u8]) -> bool {
     }
 }
 
-/// Of each byte whether a name may hold it as it is. A table, since every request has a name.
+/// For each byte whether a name may hold it unescaped. It is a table, since every request has a name.
 const NAME_BYTES: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0_u8;
@@ -83,7 +83,7 @@ const NAME_BYTES: [bool; 256] = {
     }
 };
 
-/// Only digits: `parse` alone would take a sign.
+/// Parses decimal digits alone: `parse` would take a sign.
 fn parse_port(port: &[u8]) -> Option<u16> {
     port.iter().try_fold(0_u16, |number, byte| {
         let digit = byte.is_ascii_digit().then(|| u16::from(byte - b'0'))?;

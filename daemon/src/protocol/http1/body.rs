@@ -1,12 +1,12 @@
-//! How the body of a request is framed.
+//! The framing of request bodies.
 
-/// The body that a request brings along. Nobody wants that of a GET or HEAD, but the next request begins after it.
+/// The framing of a request's body. The body of a GET or HEAD is dropped, but the next request begins after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {
-    /// None, or one of length 0.
+    /// There is no body, or one of length 0.
     None,
-    /// This many bytes, at least 1.
+    /// The body has this many bytes, at least 1.
     Length(u64),
-    /// See [`ChunkedDecoder`](crate::protocol::http1::chunked::ChunkedDecoder).
+    /// The body is chunked, see [`ChunkedDecoder`](crate::protocol::http1::chunked::ChunkedDecoder).
     Chunked,
 }

@@ -1,28 +1,29 @@
-//! What a client calls its request, so that its own log and this daemon's can be laid side by side.
+//! The names that a client gives itself and its request, so that its own log and this daemon's can be compared.
 
-/// The longest `X-Request-Id` that is taken: three UUIDs. A line of the log must not grow with what a peer sends.
+/// The longest `X-Request-Id` that is taken, in bytes: three UUIDs. A line of the log must not grow with a peer's
+/// text.
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
 
-/// The longest part of a `User-Agent` that is kept: what browsers send has some 120 bytes.
+/// The longest part of a `User-Agent` that is kept, in bytes: browsers send some 120.
 pub const AGENT_BYTES_MAX: usize = 128;
 
 /// Bytes of a `traceparent` of version 00: `00-TRACE_ID-PARENT_ID-FLAGS` (W3C Trace Context 3.2).
 const TRACEPARENT_BYTES: usize = 55;
 
-/// Where the trace's id lies in one.
+/// The place of the trace's id in a `traceparent`.
 const TRACE_ID: std::ops::Range<usize> = 3..35;
 
-/// What a client says of itself and of its request. In one piece, since each request has one.
+/// The names that a client gives itself and its request. They are one allocation, since each request has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// What it calls the request, see [`request_id`].
+    /// The client's id of the request, see [`request_id`].
     pub id: Option<Box<str>>,
     agent: [u8; AGENT_BYTES_MAX + 1],
     agent_bytes: u8,
 }
 
 impl Caller {
-    /// Of what it says, if it says anything.
+    /// Makes a caller of the client's names, if it gives any.
     #[must_use]
     pub fn of(agent: Option<&[u8]>, id: Option<Box<str>>) -> Option<Box<Caller>> {
         if agent.is_none() && id.is_none() {
@@ -36,7 +37,7 @@ impl Caller {
         Some(caller)
     }
 
-    /// `User-Agent`, cut at [`AGENT_BYTES_MAX`] and one byte, which says that there was more; for logs
+    /// Returns the `User-Agent`, cut at [`AGENT_BYTES_MAX`] and one byte, which says that there was more; for logs
     /// (escape it first).
     #[must_use]
     pub fn agent(&self) -> Option<&[u8]> {
@@ -44,21 +45,22 @@ impl Caller {
     }
 }
 
-/// What the two fields call a request: the first outranks the second. None where neither holds an id that may be sent
-/// back and shown as it is.
+/// Returns the client's id of its request out of two fields, of which the first outranks the second; None where
+/// neither holds an id that may be sent back and shown as it is.
 #[must_use]
 pub fn request_id(x_request_id: Option<&[u8]>, traceparent: Option<&[u8]>) -> Option<Box<str>> {
     let id = x_request_id.filter(|id| is_shown_as_it_is(id)).or_else(|| trace_id(traceparent?))?;
     std::str::from_utf8(id).ok().map(Box::from)
 }
 
-/// Visible ASCII without what would have to be escaped in a log.
+/// Whether the id is visible ASCII that needs no escape in a log.
 fn is_shown_as_it_is(id: &[u8]) -> bool {
     let is_shown = |byte: &u8| matches!(byte, b'!'..=b'~') && !matches!(byte, b'"' | b'\\');
     (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.iter().all(is_shown)
 }
 
-/// The id of the trace that a request belongs to. Versions to come may go on behind what version 00 has, after a dash.
+/// Returns the id of the trace that a request belongs to. Later versions may add text behind that of version 00,
+/// after a dash.
 fn trace_id(traceparent: &[u8]) -> Option<&[u8]> {
     let (known, rest) = traceparent.split_at_checked(TRACEPARENT_BYTES)?;
     let is_lower_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
@@ -69,7 +71,7 @@ fn trace_id(traceparent: &[u8]) -> Option<&[u8]> {
     let version = &known[..2];
     let ends_well = rest.is_empty() || (version != b"00" && rest.starts_with(b"-"));
     let id = &known[TRACE_ID];
-    // "ff" is no version, and an id of zeros is none (3.2.2.1 and 3.2.2.3).
+    // The version "ff" and an id of zeros are invalid (3.2.2.1 and 3.2.2.3).
     (has_shape && ends_well && version != b"ff" && id.iter().any(|byte| *byte != b'0')).then_some(id)
 }
 

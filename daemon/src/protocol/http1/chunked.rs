@@ -1,53 +1,53 @@
-//! Chunked bodies (RFC 9112 7.1): their payload for an upload, or only their end, where nobody wants them.
+//! Chunked bodies (RFC 9112 7.1): their payload for an upload, or only their end, where the body is dropped.
 
 use crate::protocol::http1::method::is_token_byte;
 
-/// Digits of a chunk size: 16 hold any `u64`, and leading zeros count, or they could go on for ever.
+/// The most digits of a chunk size: 16 hold any `u64`, and leading zeros count, or they could go on for ever.
 pub const SIZE_DIGITS_MAX: u32 = 16;
 
-/// Bytes of chunk extensions in one body. Common clients send none; without a limit they make a
-/// server read much for little payload (CVE-2023-39326).
+/// The most bytes of chunk extensions in one body. Common clients send none; without a limit they make a server
+/// read much for little payload (CVE-2023-39326).
 pub const EXTENSION_BYTES_MAX: u32 = 4 * 1024;
 
-/// Bytes of trailer fields in one body, as many as a target may have.
+/// The most bytes of trailer fields in one body, as many as a target may have.
 pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
 /// Why a body has no end that could be trusted. The connection must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChunkError {
-    /// Neither a hexadecimal digit nor what may follow a size.
+    /// A byte in a chunk size is neither a hexadecimal digit nor one that may follow.
     #[error(
         "a chunk size holds the byte 0x{byte:02x}; it is 1 to {SIZE_DIGITS_MAX} hexadecimal digits and CR LF"
     )]
     Size {
-        /// The byte that came instead.
+        /// The byte that came.
         byte: u8,
     },
-    /// Too many digits.
+    /// A chunk size has too many digits.
     #[error("a chunk size has more than {SIZE_DIGITS_MAX} digits")]
     SizeTooLong,
-    /// A control character or an ill-placed one in a chunk extension.
+    /// A chunk extension holds a control character or a misplaced one.
     #[error("a chunk extension holds the byte 0x{byte:02x}, which can't stand there")]
     Extension {
-        /// The byte.
+        /// The byte that came.
         byte: u8,
     },
-    /// More than [`EXTENSION_BYTES_MAX`].
+    /// The extensions have more than [`EXTENSION_BYTES_MAX`].
     #[error("the chunk extensions of one body are over {EXTENSION_BYTES_MAX} bytes")]
     ExtensionsTooLong,
-    /// A CR without LF, an LF without CR, or a chunk longer than its size.
+    /// A CR came without LF, an LF without CR, or a chunk is longer than its size.
     #[error("the byte 0x{byte:02x} stands where a chunked body must have CR LF")]
     LineBreak {
-        /// The byte that came instead.
+        /// The byte that came.
         byte: u8,
     },
-    /// A byte that can't stand in a trailer field.
+    /// A trailer field holds a byte that can't stand there.
     #[error("a trailer field holds the byte 0x{byte:02x}, which can't stand there")]
     Trailer {
-        /// The byte.
+        /// The byte that came.
         byte: u8,
     },
-    /// More than [`TRAILER_BYTES_MAX`].
+    /// The trailers have more than [`TRAILER_BYTES_MAX`].
     #[error("the trailer fields of one body are over {TRAILER_BYTES_MAX} bytes")]
     TrailersTooLong,
 }
@@ -58,7 +58,7 @@ enum State {
         value: u64,
         digits: u32,
     },
-    /// White space after a size: only an extension may follow.
+    /// White space came after a size: only an extension may follow.
     BeforeExtension {
         size: u64,
     },
@@ -73,7 +73,7 @@ enum State {
     },
     DataCarriageReturn,
     DataLineFeed,
-    /// At the start of a trailer line, which ends the body if it is empty.
+    /// A trailer line begins, which ends the body if it is empty.
     TrailerStart,
     TrailerName,
     TrailerValue,
@@ -82,18 +82,18 @@ enum State {
     Ended,
 }
 
-/// What comes next in the bytes of a chunked body.
+/// The next piece in the bytes of a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece<'i> {
-    /// Payload, at least one byte of it.
+    /// Bytes of payload, at least one.
     Payload(&'i [u8]),
     /// The input is used up and the body goes on.
     Incomplete,
-    /// The body has ended; what is left of the input is the next request's.
+    /// The body has ended; the rest of the input is the next request's.
     Ended,
 }
 
-/// Follows a chunked body piece by piece; keeps counts, and no bytes but those of the trailer fields.
+/// A decoder of a chunked body, fed piece by piece. It keeps counts, and no bytes but those of the trailer fields.
 #[derive(Debug, Clone)]
 pub struct ChunkedDecoder {
     state: State,
@@ -109,14 +109,14 @@ impl Default for ChunkedDecoder {
 }
 
 impl ChunkedDecoder {
-    /// At the first byte after the head.
+    /// Makes a decoder for a body whose head has just ended.
     #[must_use]
     pub fn new() -> Self {
         Self { state: SIZE_START, payload_bytes: 0, extension_bytes: 0, trailers: Vec::new() }
     }
 
-    /// The next piece of the body in `input`, which then begins behind it. To be called until it is
-    /// [`Piece::Incomplete`] or [`Piece::Ended`].
+    /// Takes the next piece of the body out of `input`. Must be called until the piece is [`Piece::Incomplete`] or
+    /// [`Piece::Ended`].
     ///
     /// # Errors
     /// [`ChunkError`] at the first byte that no chunked body can have there; the payload before it has been handed
@@ -134,7 +134,7 @@ impl ChunkedDecoder {
     }
 
     /// Drops the payload in the next bytes; returns how many of them belong to the body and whether it ended with
-    /// them. What follows the end is the next request's and never consumed; before the end all of `input` is.
+    /// them. Bytes after the end are the next request's and never consumed; before the end all of `input` is.
     ///
     /// # Errors
     /// As [`ChunkedDecoder::next_piece`].
@@ -149,19 +149,19 @@ impl ChunkedDecoder {
         }
     }
 
-    /// Payload bytes so far; size lines, extensions and trailers aren't payload.
+    /// Returns the payload bytes so far; size lines, extensions and trailers aren't payload.
     #[must_use]
     pub fn payload_bytes(&self) -> u64 {
         self.payload_bytes
     }
 
-    /// The trailer field lines so far, each ended by CR LF.
+    /// Returns the trailer field lines so far, each ended by CR LF.
     #[must_use]
     pub fn trailers(&self) -> &[u8] {
         &self.trailers
     }
 
-    /// Takes what is there of a chunk's data out of the input.
+    /// Takes a chunk's data out of the input, as much as is there.
     fn take_data<'i>(&mut self, remaining: u64, input: &mut &'i [u8]) -> &'i [u8] {
         let here = usize::try_from(remaining).unwrap_or(usize::MAX).min(input.len());
         let left = remaining - here as u64;
@@ -206,7 +206,7 @@ impl ChunkedDecoder {
         }
     }
 
-    /// Extensions are taken as any printable text after a semicolon, which white space may precede.
+    /// Takes a byte of an extension, which is any printable text after a semicolon, with white space before that.
     fn step_extension(&mut self, size: u64, byte: u8) -> Result<State, ChunkError> {
         self.extension_bytes += 1;
         if self.extension_bytes > EXTENSION_BYTES_MAX {
@@ -226,7 +226,7 @@ impl ChunkedDecoder {
         if self.trailers.len() >= TRAILER_BYTES_MAX {
             return Err(ChunkError::TrailersTooLong);
         }
-        // Its LF is put behind each CR, since nothing else can follow.
+        // Each CR gets its LF at once, since nothing else can follow.
         self.trailers.extend_from_slice(if byte == b'\r' { b"\r\n" } else { std::slice::from_ref(&byte) });
         match (self.state, byte) {
             (State::TrailerStart | State::TrailerName, _) if is_token_byte(byte) => Ok(State::TrailerName),

@@ -1,13 +1,12 @@
-//! Why a request is refused. After each of these the connection is closed: where the next request would begin
-//! is either unknown or not worth trusting.
+//! Refusals of requests. After each of these the connection is closed: where the next request would begin is
+//! either unknown or not worth trusting.
 
 use crate::protocol::http1::forwarded::error::ForwardedError;
 use crate::protocol::http1::limits::{FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 use crate::protocol::http1::method::Method;
 use crate::protocol::name::NameError;
 
-/// A request that gets an error instead of a file. What it quotes is escaped for logs and cut
-/// after 512 bytes.
+/// Why a request gets an error instead of a file. Quoted parts of it are escaped for logs and cut after 512 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant's text says what it is and what its one field quotes")]
 pub enum RequestError {
@@ -94,7 +93,7 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// The status to answer with.
+    /// Returns the status to answer with.
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
@@ -132,7 +131,7 @@ impl RequestError {
         }
     }
 
-    /// What `Allow` must say, by whether uploads are on: only in a 405 (RFC 9110 15.5.6).
+    /// Returns the value of `Allow`, by whether uploads are on: only for a 405 (RFC 9110 15.5.6).
     #[must_use]
     pub fn allow(&self, uploads: bool) -> Option<&'static str> {
         matches!(self, Self::MethodNotOffered { .. }).then(|| Method::allowed(uploads))

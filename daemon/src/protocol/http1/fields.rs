@@ -1,4 +1,4 @@
-//! The header fields that matter to a server of files, and what they say together.
+//! The header fields that matter to a server of files, and their joint meaning.
 
 use memchr::memchr_iter;
 
@@ -15,18 +15,20 @@ use crate::protocol::http1::method::is_token_byte;
 use crate::protocol::http1::write_fields::WriteFields;
 use crate::protocol::name::escape_for_log;
 
-/// Length of the longest name in [`Fields::add`], `if-unmodified-since`: a longer one is none of them.
+/// The length of the longest name in [`Fields::add`], `if-unmodified-since`, in bytes: a longer one is none of
+/// them.
 const NAME_BYTES_MAX: usize = 19;
 
-/// The longest body that can be announced. No file is longer, nginx takes no more either, and hyper means something of
-/// its own by the last numbers below 2^64.
+/// The longest body that can be announced, in bytes. No file is longer, nginx takes no more either, and hyper
+/// gives the last numbers below 2^64 a meaning of its own.
 const LENGTH_MAX: u64 = i64::MAX as u64;
 
-/// Fields of a usual head, for which less room is made on the stack: to fill all of it takes longer than to parse them.
+/// The most fields of a usual head, for which less room is made on the stack: to clear the whole of it takes
+/// longer than to parse them.
 const FIELDS_USUAL_MAX: usize = 16;
 
-/// Values as they stand in the head. A field that means something here and may not repeat but did is an error, as in
-/// nginx since 1.23: two readers that each take another one answer different requests.
+/// The values as they stand in the head. A field that matters here, may not repeat and does is an error, as in
+/// nginx since 1.23: two readers that each take another value answer different requests.
 #[derive(Default)]
 pub(super) struct Fields<'b> {
     host: Once<'b>,
@@ -53,8 +55,8 @@ pub(super) struct Fields<'b> {
 }
 
 impl<'b> Fields<'b> {
-    /// Reads the field lines of a head, up to and with the empty line. Those that mean something to a request that may
-    /// change something are looked for in no other.
+    /// Reads the field lines of a head, up to and with the empty line. Fields that matter only to a request that
+    /// may change something are looked for in no other.
     pub(super) fn parse(lines: &'b [u8], may_change: bool) -> Result<Self, RequestError> {
         let (mut few, mut many);
         let headers: &mut [_] = if memchr_iter(b'\n', lines).count() <= FIELDS_USUAL_MAX {
@@ -118,7 +120,8 @@ impl<'b> Fields<'b> {
         }
     }
 
-    /// What the fields get wrong that is no matter of the body. Gives what `Host` says, unless that is `known_host`.
+    /// Refuses faults of the fields that don't concern the body. Returns the authority of `Host`, unless it is
+    /// `known_host`.
     pub(super) fn check(
         &self,
         version: Version,
@@ -159,7 +162,7 @@ impl<'b> Fields<'b> {
         }
     }
 
-    /// How the body is framed (RFC 9112 6.3), as strictly as a server behind another must be.
+    /// Returns the framing of the body (RFC 9112 6.3), as strictly as a server behind another must be.
     pub(super) fn body(&self, version: Version) -> Result<Body, RequestError> {
         match (self.transfer_encoding.value, self.content_length.value) {
             (Some(_), Some(_)) => Err(RequestError::LengthAndEncoding),
@@ -183,7 +186,7 @@ impl<'b> Fields<'b> {
         !self.close && (version == Version::Http11 || self.keep_alive)
     }
 
-    /// Whether the client waits for a 100. HTTP/1.0 has none (RFC 9110 10.1.1: ignored there).
+    /// Whether the client waits for a 100. HTTP/1.0 has none, and ignores the field (RFC 9110 10.1.1).
     pub(super) fn expects_continue(&self, version: Version) -> bool {
         self.expects_continue && version == Version::Http11
     }
@@ -208,7 +211,7 @@ impl<'b> Fields<'b> {
         self.want_repr_digest.take().map(Vec::into_boxed_slice)
     }
 
-    /// What a request for `authority` that may change something says.
+    /// Returns the fields of a request for `authority` that may change something.
     pub(super) fn write(&mut self, authority: Option<Authority<'_>>) -> Option<Box<WriteFields>> {
         let mut write = self.write.take()?;
         write.host = authority.map(|authority| authority.host.into());
@@ -225,7 +228,7 @@ impl<'b> Fields<'b> {
     }
 }
 
-/// Which line httparse could not read, and why.
+/// Finds the line that httparse could not read, and the reason.
 fn diagnose(lines: &[u8]) -> RequestError {
     let lines = lines.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     for line in lines.take_while(|line| !line.is_empty()) {
@@ -241,7 +244,7 @@ fn diagnose(lines: &[u8]) -> RequestError {
     RequestError::TooManyFields
 }
 
-/// Only digits: `parse` alone would take a sign.
+/// Parses decimal digits alone: `parse` would take a sign.
 fn parse_length(value: &[u8]) -> Option<u64> {
     if !value.iter().all(u8::is_ascii_digit) {
         return None;

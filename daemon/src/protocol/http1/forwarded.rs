@@ -1,8 +1,9 @@
-//! Whom a request comes from by the words of the proxies in between: `Forwarded` (RFC 7239) and `X-Forwarded-For`.
+//! The sender of a request, as the proxies in between name it: `Forwarded` (RFC 7239) and `X-Forwarded-For`.
 //!
-//! Each proxy writes at the end whom it got the request from, so they are read from there, for as long as whoever is
-//! named is trusted to say whom *it* got it from: what stands before is anybody's. The two fields have to agree. A
-//! proxy that writes one of them and passes the other on as it came would let its clients choose who they are.
+//! Each proxy appends the address that it got the request from, so the entries are read from the end, for as long
+//! as the named address is a proxy that is trusted to name its own sender: anybody can have written the entries
+//! before. The two fields have to agree. A proxy that writes one of them and passes the other on as it came would
+//! let its clients choose who they are.
 
 pub(super) mod error;
 
@@ -14,20 +15,20 @@ use crate::protocol::http1::head;
 use crate::protocol::http1::limits::FIELDS_MAX;
 use crate::protocol::name::escape_for_log;
 
-/// Whom the proxies name.
+/// The sender that the proxies name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
-    /// The client, or the farthest proxy where all that are named are trusted; port 0 where none is told.
+    /// The client, or the farthest proxy where all that are named are trusted; the port is 0 where none is told.
     Client(SocketAddr),
-    /// Somebody whose address is kept from us: `unknown`, or a name that means nothing elsewhere (RFC 7239 6.2, 6.3).
+    /// A sender whose address is hidden: `unknown`, or a name that means nothing elsewhere (RFC 7239 6.2, 6.3).
     Unnamed,
 }
 
-/// What the head at the start of `buffer` says, if all its fields have come; `is_trusted` tells proxies that may be
-/// believed. None: nothing is said.
+/// Returns the sender that the head at the start of `buffer` names, if all its fields have come; None where it
+/// names none. `is_trusted` tells proxies that may be believed.
 ///
 /// # Errors
-/// [`ForwardedError`] where what has to be believed can't be read.
+/// [`ForwardedError`] where an entry that has to be believed can't be read.
 pub fn of_head(buffer: &[u8], is_trusted: impl Fn(IpAddr) -> bool) -> Result<Option<Sender>, ForwardedError> {
     let Some(lines) = head::cut(buffer).fields else { return Ok(None) };
     let mut headers = [httparse::EMPTY_HEADER; FIELDS_MAX];
@@ -42,7 +43,8 @@ pub fn of_head(buffer: &[u8], is_trusted: impl Fn(IpAddr) -> bool) -> Result<Opt
     of_fields(of_name("forwarded"), of_name("x-forwarded-for"), is_trusted)
 }
 
-/// What the values of all `Forwarded` and all `X-Forwarded-For` fields say, each in the order of the head.
+/// Returns the sender that the values of all `Forwarded` and all `X-Forwarded-For` fields name, each in the order
+/// of the head.
 ///
 /// # Errors
 /// As [`of_head`].
@@ -59,7 +61,7 @@ pub fn of_fields<'f>(
     }
 }
 
-/// One of two that are the same, with the port where only one has it.
+/// Returns the sender that both fields name, with the port where only one has it; None where they differ.
 fn agreed(one: Sender, other: Sender) -> Option<Sender> {
     match (one, other) {
         (Sender::Client(first), Sender::Client(second)) if first.ip() == second.ip() => {
@@ -72,7 +74,7 @@ fn agreed(one: Sender, other: Sender) -> Option<Sender> {
 
 type Node = Result<Sender, ForwardedError>;
 
-/// The first that isn't a trusted proxy, of nodes from the last to the first.
+/// Returns the first node that isn't a trusted proxy, of nodes from the last to the first.
 fn nearest_stranger(
     nodes: impl Iterator<Item = Node>,
     is_trusted: impl Fn(IpAddr) -> bool,
@@ -89,7 +91,7 @@ fn nearest_stranger(
     Ok(farthest)
 }
 
-/// The entries of one `X-Forwarded-For`, the last first; empty ones count for nothing (RFC 9110 5.6.1).
+/// Returns the entries of one `X-Forwarded-For`, the last first and without empty ones (RFC 9110 5.6.1).
 fn list_nodes(value: &[u8]) -> impl Iterator<Item = Node> {
     let entries =
         value.rsplit(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty());
@@ -99,7 +101,8 @@ fn list_nodes(value: &[u8]) -> impl Iterator<Item = Node> {
     })
 }
 
-/// The elements of one `Forwarded`, the last first. Quotation marks make an end only from the front, so all are read.
+/// Returns the elements of one `Forwarded`, the last first. Quotation marks can be matched only from the front, so
+/// all are read.
 fn forwarded_nodes(value: &[u8]) -> impl Iterator<Item = Node> {
     let nodes = read_elements(value).map_or_else(
         || vec![Err(ForwardedError::Forwarded { value: escape_for_log(value) })],
@@ -108,7 +111,7 @@ fn forwarded_nodes(value: &[u8]) -> impl Iterator<Item = Node> {
     nodes.into_iter().rev()
 }
 
-/// `None` where the value isn't what RFC 7239 4 describes.
+/// Reads the elements of one `Forwarded`; `None` where the value isn't what RFC 7239 4 describes.
 fn read_elements(value: &[u8]) -> Option<Vec<Sender>> {
     let mut rest = value.trim_ascii();
     let mut nodes = Vec::new();
@@ -133,13 +136,14 @@ fn read_elements(value: &[u8]) -> Option<Vec<Sender>> {
                 None => break,
             }
         }
-        // Who says nothing of its client keeps it from us.
+        // A proxy that doesn't name its client hides it.
         nodes.push(named.unwrap_or(Sender::Unnamed));
     }
     Some(nodes)
 }
 
-/// A name and what it is, and what follows; no pair where nothing stands before a separator.
+/// A parameter with its name and value, and the text that follows; no pair where nothing stands before a
+/// separator.
 type Pair<'v> = (Option<(&'v [u8], Vec<u8>)>, &'v [u8]);
 
 fn read_pair(text: &[u8]) -> Option<Pair<'_>> {
@@ -155,13 +159,13 @@ fn read_pair(text: &[u8]) -> Option<Pair<'_>> {
         let (value, after) = unquote(quoted)?;
         return Some((Some((name, value)), after.trim_ascii_start()));
     }
-    // Addresses with colons belong into quotation marks, and many forget them.
+    // Addresses with colons belong into quotation marks, and many proxies forget them.
     let end = rest.iter().position(|byte| b";,\"".contains(byte)).unwrap_or(rest.len());
     let value = rest[..end].trim_ascii_end();
     (!value.is_empty()).then(|| (Some((name, value.to_vec())), &rest[end..]))
 }
 
-/// What stands up to the closing quotation mark (RFC 9110 5.6.4), and what follows that.
+/// Returns the text up to the closing quotation mark (RFC 9110 5.6.4), and the text that follows.
 fn unquote(quoted: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut value = Vec::new();
     let mut at = 0;
@@ -178,7 +182,7 @@ fn unquote(quoted: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     }
 }
 
-/// An address, with a port or without, IPv6 in brackets or not; or what stands for one (RFC 7239 6).
+/// Reads an address, with a port or without, IPv6 in brackets or not, or a word that stands for one (RFC 7239 6).
 fn node(text: &[u8]) -> Option<Sender> {
     let text = std::str::from_utf8(text).ok()?;
     let (name, port) = text.rsplit_once(':').unwrap_or((text, ""));
@@ -197,7 +201,7 @@ fn node(text: &[u8]) -> Option<Sender> {
     Some(Sender::Client(SocketAddr::new(address.to_canonical(), 0)))
 }
 
-/// An address, IPv6 in its brackets, with what stands behind the colon.
+/// Reads an address, IPv6 in its brackets, with the port behind the colon.
 fn with_port(address: &str, port: &str) -> Option<Sender> {
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let address = match bare {
@@ -212,7 +216,7 @@ fn is_port(port: &str) -> bool {
     is_obfuscated(port) || ((1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// RFC 7239 6.3.
+/// Whether the name is an obfuscated identifier (RFC 7239 6.3).
 fn is_obfuscated(name: &str) -> bool {
     let is_of_one = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     name.len() > 1 && name.starts_with('_') && name.bytes().all(is_of_one)

@@ -1,6 +1,6 @@
-//! Where heads and bodies end, by the same rules as [`parse`](crate::protocol::http1::request::parse), for who hands
-//! them on to another reader: what one of two readers takes and the other refuses, or ends elsewhere, is how requests
-//! are smuggled.
+//! The ends of heads and bodies, by the same rules as [`parse`](crate::protocol::http1::request::parse), for a
+//! caller that hands them on to another reader: where one of two readers takes a request that the other refuses,
+//! or ends it elsewhere, requests can be smuggled.
 
 use memchr::memchr2;
 
@@ -11,21 +11,21 @@ use crate::protocol::http1::fields::Fields;
 use crate::protocol::http1::method_name::MethodName;
 use crate::protocol::http1::{head, target};
 
-/// A whole head that nothing is wrong with.
+/// A whole head without faults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Framed<'b> {
-    /// Bytes of the buffer that belong to it.
+    /// The bytes of the buffer that belong to the head.
     pub head_bytes: usize,
-    /// Where in the buffer its request line ends.
+    /// The end of the request line in the buffer.
     pub line_bytes: usize,
     /// The target as sent.
     pub target: &'b [u8],
-    /// What follows it.
+    /// The framing of the body that follows.
     pub body: Body,
 }
 
-/// Finds the request head at the start of `buffer`; `None` while its end has not come. What means something to uploads
-/// alone isn't looked at, and methods that are known pass whether they are on offer or not.
+/// Finds the request head at the start of `buffer`; `None` while its end has not come. Fields that matter to
+/// uploads alone aren't looked at, and known methods pass whether they are on offer or not.
 ///
 /// # Errors
 /// As [`parse`](crate::protocol::http1::request::parse).
@@ -38,7 +38,7 @@ pub fn frame(buffer: &[u8]) -> Result<Option<Framed<'_>>, RequestError> {
         (Err(_), MethodName::NotOffered(method)) => return Err(RequestError::MethodNotOffered { method }),
         (Err(error), MethodName::Offered(_)) => return Err(error),
     };
-    // Only of such paths there is anything to refuse.
+    // Only such paths can be refused.
     if memchr2(b'%', b'\\', target.path).is_some() {
         target.name()?;
     }
@@ -49,19 +49,19 @@ pub fn frame(buffer: &[u8]) -> Result<Option<Framed<'_>>, RequestError> {
     Ok(Some(Framed { head_bytes: head.bytes, line_bytes, target: head.line.target, body }))
 }
 
-/// Follows a body to its end.
+/// The rest of a body, followed to its end.
 #[derive(Debug, Clone)]
 pub enum BodyEnd {
-    /// It has come to its end.
+    /// The body has come to its end.
     Reached,
-    /// So many bytes are still to come.
+    /// This many bytes of the body are still to come.
     After(u64),
-    /// The end is found on the way.
+    /// The end of the body is found on the way.
     Chunked(ChunkedDecoder),
 }
 
 impl BodyEnd {
-    /// Of a body that begins now.
+    /// Begins with the first byte of a body.
     #[must_use]
     pub fn of(body: Body) -> BodyEnd {
         match body {
@@ -71,13 +71,13 @@ impl BodyEnd {
         }
     }
 
-    /// Whether what comes next is a head.
+    /// Whether a head comes next.
     #[must_use]
     pub fn is_reached(&self) -> bool {
         matches!(self, BodyEnd::Reached)
     }
 
-    /// How many of the bytes that come next belong to the body.
+    /// Returns how many of the next bytes belong to the body.
     ///
     /// # Errors
     /// [`ChunkError`] where its end can't be found.

@@ -1,11 +1,11 @@
-//! What can be told of a request that was refused: as much of it as could be read. For its line in the log and for
-//! what its answer is called; nothing is decided by it.
+//! The readable parts of a refused request, for its line in the log and for the id in its answer; nothing is
+//! decided by them.
 
 use crate::protocol::http1::caller::Caller;
 use crate::protocol::http1::fields::Fields;
 use crate::protocol::http1::{head, line};
 
-/// As much of a request as could be read, whatever is wrong with the rest.
+/// The readable parts of a request, whatever is wrong with the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glimpse<'b> {
     /// The method, known or not, where it is a token (RFC 9110 9.1) of usual length.
@@ -14,12 +14,12 @@ pub struct Glimpse<'b> {
     pub target: Option<&'b [u8]>,
     /// The `Range` field, where all fields could be read.
     pub range: Option<Box<[u8]>>,
-    /// What the client says of itself, where all fields could be read.
+    /// The names that the client gives itself and its request, where all fields could be read.
     pub caller: Option<Box<Caller>>,
 }
 
 impl<'b> Glimpse<'b> {
-    /// Of the request at the start of `buffer`, which need not be whole.
+    /// Reads the request at the start of `buffer`, which need not be whole.
     #[must_use]
     pub fn of(buffer: &'b [u8]) -> Glimpse<'b> {
         let cut = head::cut(buffer);
@@ -30,7 +30,7 @@ impl<'b> Glimpse<'b> {
         Glimpse { method, target, range, caller }
     }
 
-    /// Whether it is answered without a body, whatever is wrong with it.
+    /// Whether the request is answered without a body, whatever is wrong with it.
     #[must_use]
     pub fn is_head(&self) -> bool {
         self.method == Some("HEAD")

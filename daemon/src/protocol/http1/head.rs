@@ -1,4 +1,4 @@
-//! Where a request head ends, and what is certainly wrong before it does.
+//! The end of a request head, and the faults that are certain before it comes.
 //!
 //! Each call looks at the head from its start, so a sender of single bytes costs one `memchr` over at most
 //! [`HEAD_BYTES_MAX`] bytes per byte; fields are parsed once, when the head is whole.
@@ -10,7 +10,7 @@ use crate::protocol::http1::limits::{FIELDS_MAX, HEAD_BYTES_MAX};
 use crate::protocol::http1::line::{RequestLine, check_beginning};
 use crate::protocol::proxy_header;
 
-/// How many empty lines before a request line are skipped. RFC 9112 2.2 asks for one, for clients that end a
+/// The most empty lines before a request line that are skipped. RFC 9112 2.2 asks for one, for clients that end a
 /// body with a CR LF of their own.
 const EMPTY_LINES_MAX: usize = 2;
 
@@ -19,17 +19,17 @@ pub(super) struct Head<'b> {
     pub(super) line: RequestLine<'b>,
     /// All field lines and the empty line after them.
     pub(super) fields: &'b [u8],
-    /// From the buffer's start, skipped empty lines included.
+    /// The bytes of the head from the buffer's start, skipped empty lines included.
     pub(super) bytes: usize,
 }
 
-/// The head at the start of the buffer; `None` while its end has not come and nothing is wrong with what has.
+/// Locates the head at the start of the buffer; `None` while its end has not come and no fault is certain.
 /// `check_line` looks at the request line as soon as that has come.
 pub(super) fn locate<'b>(
     buffer: &'b [u8],
     check_line: impl FnOnce(&RequestLine<'b>) -> Result<(), RequestError>,
 ) -> Result<Option<Head<'b>>, RequestError> {
-    // Looked for only in what is refused anyway.
+    // A PROXY header is looked for only in bytes that are refused anyway.
     let is_proxy_header = || proxy_header::begins(buffer) == Some(true);
     find(buffer, check_line)
         .map_err(|error| if is_proxy_header() { RequestError::ProxyHeader } else { error })
@@ -56,7 +56,7 @@ fn find<'b>(
     Ok(Some(Head { line, fields: &window[fields_start..bytes], bytes }))
 }
 
-/// What there is of a head in which something may be wrong.
+/// The parts of a head in which something may be wrong.
 pub(super) struct Cut<'b> {
     /// The request line, as far as it came.
     pub(super) line: &'b [u8],
@@ -65,7 +65,7 @@ pub(super) struct Cut<'b> {
     pub(super) fields: Option<&'b [u8]>,
 }
 
-/// Cuts what there is at the start of the buffer, for who wants no more of it than to tell of it.
+/// Cuts the bytes at the start of the buffer into parts, for a caller that only logs them.
 pub(super) fn cut(buffer: &[u8]) -> Cut<'_> {
     let window = &buffer[..buffer.len().min(HEAD_BYTES_MAX)];
     let start = skip_empty_lines(window);
@@ -82,7 +82,7 @@ const LINE_BREAK: &[u8] = b"\r\n";
 
 enum Ending {
     LineBreak,
-    /// Neither a line break nor anything that can't stand in a line has come.
+    /// Neither a line break nor a byte that can't stand in a line has come.
     Pending,
     Fault(RequestError),
 }
@@ -97,12 +97,12 @@ fn skip_empty_lines(window: &[u8]) -> usize {
     start
 }
 
-/// A full window without a head's end can't become a head.
+/// Refuses a full window, which can't become a head any more.
 fn pending(window: &[u8]) -> Result<Option<Head<'_>>, RequestError> {
     if window.len() == HEAD_BYTES_MAX { Err(RequestError::HeadTooLong) } else { Ok(None) }
 }
 
-/// The first line, up to what ends it, be that an end or a fault.
+/// Returns the first line, up to its end or its first fault, and which of them ends it.
 fn first_line(bytes: &[u8]) -> (&[u8], Ending) {
     let Some(at) = memchr3(b'\r', b'\n', 0, bytes) else { return (bytes, Ending::Pending) };
     let (text, rest) = bytes.split_at(at);
@@ -116,13 +116,14 @@ fn first_line(bytes: &[u8]) -> (&[u8], Ending) {
     (text, ending)
 }
 
-/// How many bytes the field lines and the empty line after them have; `None` while that line has not come.
+/// Returns the bytes of the field lines and the empty line after them; `None` while that line has not come.
 fn measure_fields(bytes: &[u8]) -> Result<Option<usize>, RequestError> {
     let mut at = 0;
-    // One more than the fields: the empty line.
+    // The range has one more than the fields, for the empty line.
     for _ in 0..=FIELDS_MAX {
         let (text, ending) = first_line(&bytes[at..]);
-        // httparse takes neither, but it would call them bad names, and only once the head is whole.
+        // httparse takes neither of these bytes, but it would call them bad names, and only once the head is
+        // whole.
         if let [b' ' | b'\t', ..] = text {
             return Err(RequestError::FoldedLine);
         }

@@ -12,7 +12,7 @@ use crate::protocol::name::escape_for_log;
 /// The HTTP version of a request, which decides what its framing may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Version {
-    /// One request per connection unless `Connection: keep-alive` says otherwise.
+    /// HTTP/1.0: one request per connection unless `Connection: keep-alive` says otherwise.
     Http10,
     /// HTTP/1.1 and any later 1.x (RFC 9110 2.5).
     Http11,
@@ -56,7 +56,7 @@ pub(super) fn check_beginning(line: &[u8]) -> Result<(), RequestError> {
     Parts::of(line).check()
 }
 
-/// Method and target of a line in which something may be wrong, as far as they can be told.
+/// Returns method and target of a line in which something may be wrong, as far as they can be read.
 pub(super) fn tell(line: &[u8], is_whole: bool) -> (Option<&str>, Option<&[u8]>) {
     let parts = Parts::of(line);
     let is_method = !parts.method.is_empty() && check_spelling(parts.method).is_ok();
@@ -66,7 +66,7 @@ pub(super) fn tell(line: &[u8], is_whole: bool) -> (Option<&str>, Option<&[u8]>)
     (method, Some(target).filter(|target| is_target_whole && !target.is_empty()))
 }
 
-/// A line, or its beginning, cut at the first two spaces. The last part that is there may go on.
+/// A line, or its beginning, cut at the first two spaces. The last part present may be incomplete.
 struct Parts<'b> {
     line: &'b [u8],
     method: &'b [u8],
@@ -85,7 +85,7 @@ impl<'b> Parts<'b> {
         }
     }
 
-    /// What more bytes can't mend.
+    /// Refuses faults that more bytes can't mend.
     fn check(&self) -> Result<(), RequestError> {
         check_spelling(self.method)?;
         if self.has_gap() {

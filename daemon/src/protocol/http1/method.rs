@@ -2,37 +2,37 @@
 
 use std::fmt;
 
-/// A method on offer, those that write only where uploads are on.
+/// A method on offer; those that write are offered only where uploads are on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
-    /// The file.
+    /// GET returns the file.
     Get,
-    /// What GET would say, without the file's bytes.
+    /// HEAD returns the head of a GET's answer, without the file's bytes.
     Head,
-    /// The body becomes the file.
+    /// PUT makes the body the file.
     Put,
-    /// Begins a resumable upload.
+    /// POST begins a resumable upload.
     Post,
-    /// Goes on with one.
+    /// PATCH continues a resumable upload.
     Patch,
-    /// Removes the file, or gives up an upload.
+    /// DELETE removes the file, or gives up an upload.
     Delete,
 }
 
 impl Method {
-    /// What `Allow` says in a 405, by whether uploads are on.
+    /// Returns the value of `Allow` in a 405, by whether uploads are on.
     #[must_use]
     pub fn allowed(uploads: bool) -> &'static str {
         if uploads { "GET, HEAD, PUT, POST, PATCH, DELETE" } else { "GET, HEAD" }
     }
 
-    /// Whether the method leaves everything as it is.
+    /// Whether the method changes nothing.
     #[must_use]
     pub fn is_read(self) -> bool {
         matches!(self, Method::Get | Method::Head)
     }
 
-    /// The method as it stands in a request line.
+    /// Returns the method as it stands in a request line.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -52,7 +52,7 @@ impl fmt::Display for Method {
     }
 }
 
-/// `tchar` of RFC 9110 5.6.2.
+/// Whether the byte is a `tchar` of RFC 9110 5.6.2.
 pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -4,8 +4,8 @@ use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::method::{Method, is_token_byte};
 use crate::protocol::name::escape_for_log;
 
-/// The longest method that is looked at, in bytes. The longest registered one (`UPDATEREDIRECTREF`) has 17;
-/// RFC 9112 3 has a longer one than the server knows answered with 501.
+/// The longest method that is looked at, in bytes. The longest registered one (`UPDATEREDIRECTREF`) has 17; RFC
+/// 9112 3 has a longer one than the server knows answered with 501.
 const METHOD_BYTES_MAX: usize = 32;
 
 /// The methods of RFC 9110 9.3 that are known and never offered.
@@ -37,7 +37,7 @@ impl MethodName {
         Ok(MethodName::Offered(method))
     }
 
-    /// The method, where it is one on offer.
+    /// Returns the method, where it is one on offer.
     pub(super) fn offered(self) -> Result<Method, RequestError> {
         match self {
             MethodName::Offered(method) => Ok(method),
@@ -46,7 +46,7 @@ impl MethodName {
     }
 }
 
-/// Whether a method name can still become one, given what came of it.
+/// Whether the bytes that have come can still become a method name.
 pub(super) fn check_spelling(name: &[u8]) -> Result<(), RequestError> {
     let looked_at = &name[..name.len().min(METHOD_BYTES_MAX + 1)];
     if !looked_at.iter().copied().all(is_token_byte) {

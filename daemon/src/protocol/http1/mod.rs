@@ -3,21 +3,21 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`request`] | from received bytes to a [`Request`](request::Request): the entry |
-//! | `head` | where a head ends; what is certainly wrong before it does |
+//! | `head` | the end of a head; faults that are certain before it |
 //! | `line` | the request line |
 //! | `target` | from a request target to a name |
 //! | `field` | one header field: its name, and its values where it repeats |
-//! | `fields` | the header fields that matter, and what they say together |
-//! | [`write_fields`] | those that matter to a method that writes |
-//! | [`forwarded`] | whom a request comes from by the words of the proxies in between |
-//! | `body` | how the body of a request is framed |
-//! | `limits` | how long a head and its parts may be |
-//! | [`caller`] | what a client calls itself and its request |
+//! | `fields` | the header fields that matter, and their joint meaning |
+//! | [`write_fields`] | the header fields that matter to a method that writes |
+//! | [`forwarded`] | the sender of a request, as the proxies in between name it |
+//! | `body` | the framing of request bodies |
+//! | `limits` | the limits on a head and its parts |
+//! | [`caller`] | the names that a client gives itself and its request |
 //! | [`authority`] | `host:port` in `Host` and absolute targets |
 //! | [`method`] | the methods on offer, with uploads and without |
 //! | `method_name` | the method of a request line, and those that are only known |
-//! | [`framing`] | where heads and bodies end, for who hands them on to another reader |
-//! | [`glimpse`] | as much of a refused request as could be read, for logs |
+//! | [`framing`] | the ends of heads and bodies, for a caller that hands them on to another reader |
+//! | [`glimpse`] | the readable parts of a refused request, for logs |
 //! | [`error`] | every reason to refuse a request, with its status |
 //! | [`chunked`] | chunked bodies: their payload, or only their end |
 //! | [`response`] | response heads |

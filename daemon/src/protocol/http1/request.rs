@@ -1,4 +1,4 @@
-//! From received bytes to a request.
+//! The parser that makes requests of received bytes.
 
 pub use crate::protocol::http1::body::Body;
 pub use crate::protocol::http1::caller::Caller;
@@ -17,9 +17,9 @@ use crate::protocol::name::Name;
 /// A request whose every field has been checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// What to do.
+    /// The method.
     pub method: Method,
-    /// What the client speaks.
+    /// The version that the client speaks.
     pub version: Version,
     /// The target as sent, for logs (escape it first).
     pub target: Box<str>,
@@ -27,7 +27,7 @@ pub struct Request {
     pub name: Name,
     /// Whether the connection may outlive the answer.
     pub keep_alive: bool,
-    /// What follows the head.
+    /// The framing of the body that follows the head.
     pub body: Body,
     /// Whether the client waits for a 100 before it sends its body.
     pub expects_continue: bool,
@@ -35,52 +35,51 @@ pub struct Request {
     pub range: Option<Box<[u8]>>,
     /// The `If-Range` field, for [`range_applies`](crate::protocol::conditional::range_applies).
     pub if_range: Option<Box<[u8]>>,
-    /// For [`evaluate`](crate::protocol::conditional::evaluate).
+    /// The conditions, for [`evaluate`](crate::protocol::conditional::evaluate).
     pub preconditions: Preconditions,
     /// Whether `Accept` names `application/json`, by its name and with a weight above zero.
     pub accepts_json: bool,
-    /// `Want-Repr-Digest`, its lines joined with `, `, for [`wanted`](crate::protocol::digest::wanted).
+    /// The `Want-Repr-Digest` field, its lines joined with `, `, for [`wanted`](crate::protocol::digest::wanted).
     pub want_repr_digest: Option<Box<[u8]>>,
-    /// What the client says of itself, where it does.
+    /// The names that the client gives itself and its request, if it does.
     pub caller: Option<Box<Caller>>,
-    /// The fields that mean something to a write; `None` for [reads](Method::is_read), and for nothing else.
+    /// The fields that matter to a write; `None` for [reads](Method::is_read), and for no other request.
     pub write: Option<Box<WriteFields>>,
 }
 
-/// What the bytes received so far amount to.
+/// The result of parsing the bytes received so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(
     clippy::large_enum_variant,
     reason = "it lives on the stack for one call; a box would cost each request"
 )]
 pub enum Progress<'b> {
-    /// Nothing is wrong; more bytes are needed.
+    /// No fault was found, and more bytes are needed.
     Incomplete,
-    /// A whole head.
+    /// A whole head has come.
     Complete {
-        /// What it asks for.
+        /// The request.
         request: Request,
-        /// Bytes of the buffer that belong to it; the body or the next request follows.
+        /// The bytes of the buffer that belong to the head; the body or the next request follows.
         head_bytes: usize,
-        /// Whom it is for: what an absolute target names (RFC 9112 3.2.2), else what `Host` does. None where that is
-        /// the one that is known, and before HTTP/1.1 where nothing does.
+        /// The authority of the request: that of an absolute target (RFC 9112 3.2.2), else that of `Host`. None
+        /// where it is the known one, and before HTTP/1.1 where neither is there.
         authority: Option<Authority<'b>>,
     },
 }
 
-/// Reads the request head at the start of `buffer`. To be called again, with the buffer from its start, when
-/// more bytes have come after [`Progress::Incomplete`]; never more than [`HEAD_BYTES_MAX`] bytes are looked
-/// at.
+/// Reads the request head at the start of `buffer`. It is called again, with the buffer from its start, when more
+/// bytes have come after [`Progress::Incomplete`]; never more than [`HEAD_BYTES_MAX`] bytes are looked at.
 ///
 /// # Errors
-/// [`RequestError`] as soon as no further bytes could mend the head; faults in fields are reported once the
-/// head is whole. The connection can't be used for another request then.
+/// [`RequestError`] as soon as no further bytes could mend the head; faults in fields are reported once the head
+/// is whole. The connection can't be used for another request then.
 pub fn parse(buffer: &[u8]) -> Result<Progress<'_>, RequestError> {
     parse_knowing(buffer, b"")
 }
 
-/// The same; a `Host` that says `known_host`, which was read before, isn't read again. Of a request that may change
-/// something it is told all the same whom it is for.
+/// Reads as [`parse`] does, but takes a `Host` of `known_host`, which was read before, without reading it again.
+/// Requests that may change something get their authority all the same.
 ///
 /// # Errors
 /// As [`parse`].
@@ -90,7 +89,8 @@ pub fn parse_knowing<'b>(buffer: &'b [u8], known_host: &[u8]) -> Result<Progress
     let (method, version) = (head.line.method.offered()?, head.line.version);
     let target = target::parse(head.line.target)?;
     let name = target.name()?;
-    // Whoever asks how far an upload came ends the request that writes to it.
+    // A client that asks how far an upload came ends the request that writes to it, so even that question may
+    // change something.
     let may_change = !method.is_read() || name.upload_resource().is_some();
     let mut fields = Fields::parse(head.fields, may_change)?;
     let body = fields.body(version)?;

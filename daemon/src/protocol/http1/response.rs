@@ -7,7 +7,7 @@ use crate::protocol::range::ByteRange;
 /// The interim answer to `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// What `Server` says. No version: it helps only who looks for an old one.
+/// The value of `Server`. It names no version, which would help only somebody who looks for an old one.
 const SERVER: &str = "streamd";
 
 /// Whole field lines that many heads have in common, written once.
@@ -15,14 +15,14 @@ const SERVER: &str = "streamd";
 pub struct FieldBlock(Box<[u8]>);
 
 impl FieldBlock {
-    /// What `write` writes.
+    /// Keeps the fields that `write` writes.
     pub fn of(write: impl FnOnce(&mut ResponseHead<'_>)) -> FieldBlock {
         let mut out = Vec::new();
         write(&mut ResponseHead { out: &mut out });
         FieldBlock(out.into())
     }
 
-    /// `Server` and `Date`, with which every answer begins. `date` is an IMF-fixdate
+    /// Makes the block of `Server` and `Date`, with which every answer begins. `date` is an IMF-fixdate
     /// ([`http_date`](crate::protocol::date::http_date)).
     pub fn of_date(date: &str) -> FieldBlock {
         FieldBlock::of(|head| {
@@ -30,13 +30,13 @@ impl FieldBlock {
         })
     }
 
-    /// As it will be sent.
+    /// Returns the lines as they will be sent.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// Writes one head, field by field, in the order of the calls. Names are written as given: spell them
+/// A writer of one head, field by field, in the order of the calls. Names are written as given: spell them
 /// canonically (`ETag`, `Content-Range`).
 #[derive(Debug)]
 pub struct ResponseHead<'o> {
@@ -44,11 +44,11 @@ pub struct ResponseHead<'o> {
 }
 
 impl<'o> ResponseHead<'o> {
-    /// Appends the status line and what every answer [begins with](FieldBlock::of_date) to `out`. The version is always
-    /// HTTP/1.1, whatever the client speaks (RFC 9110 2.5).
+    /// Appends the status line and the fields that every answer [begins with](FieldBlock::of_date) to `out`. The
+    /// version is always HTTP/1.1, whatever the client speaks (RFC 9110 2.5).
     pub fn new(out: &'o mut Vec<u8>, status: u16, beginning: &FieldBlock) -> Self {
         let mut head = match status {
-            // Most answers, and one copy instead of five.
+            // Most answers are a 200, which takes one copy instead of five.
             200 => {
                 out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
                 Self { out }
@@ -59,8 +59,8 @@ impl<'o> ResponseHead<'o> {
         head
     }
 
-    /// Appends the status line of an interim answer (RFC 9110 15.2), which says nothing but what the answer to come
-    /// can't wait for. [`ResponseHead::finish_interim`] ends it.
+    /// Appends the status line of an interim answer (RFC 9110 15.2), which holds only fields that can't wait for
+    /// the final answer. [`ResponseHead::finish_interim`] ends it.
     pub fn interim(out: &'o mut Vec<u8>, status: u16) -> Self {
         out.extend_from_slice(b"HTTP/1.1 ");
         push_number(out, u64::from(status));
@@ -77,14 +77,14 @@ impl<'o> ResponseHead<'o> {
         self.field_bytes(name, value.as_bytes())
     }
 
-    /// The same of a value that is known to be visible ASCII.
+    /// Appends a field whose value is known to be visible ASCII.
     pub fn field_bytes(&mut self, name: &str, value: &[u8]) -> &mut Self {
         self.begin(name);
         self.out.extend_from_slice(value);
         self.end()
     }
 
-    /// Appends whole fields.
+    /// Appends a block of whole fields.
     pub fn block(&mut self, fields: &FieldBlock) -> &mut Self {
         self.out.extend_from_slice(&fields.0);
         self
@@ -97,7 +97,7 @@ impl<'o> ResponseHead<'o> {
         self.end()
     }
 
-    /// Appends `Content-Range: bytes FIRST-LAST/SIZE` (RFC 9110 14.4) of a 206 with one range.
+    /// Appends the `Content-Range: bytes FIRST-LAST/SIZE` (RFC 9110 14.4) of a 206 with one range.
     pub fn content_range(&mut self, range: ByteRange, size: u64) -> &mut Self {
         self.begin("Content-Range");
         self.out.extend_from_slice(b"bytes ");
@@ -109,7 +109,7 @@ impl<'o> ResponseHead<'o> {
         self.end()
     }
 
-    /// Appends `Content-Range: bytes */SIZE` of a 416.
+    /// Appends the `Content-Range: bytes */SIZE` of a 416.
     pub fn content_range_unsatisfied(&mut self, size: u64) -> &mut Self {
         self.begin("Content-Range");
         self.out.extend_from_slice(b"bytes */");
@@ -128,7 +128,7 @@ impl<'o> ResponseHead<'o> {
         self.out.extend_from_slice(b"\r\n");
     }
 
-    /// Ends the head of an interim answer: the connection stays for the answer to come.
+    /// Ends the head of an interim answer: the connection stays for the final one.
     pub fn finish_interim(&mut self) {
         self.out.extend_from_slice(b"\r\n");
     }

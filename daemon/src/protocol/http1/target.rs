@@ -13,7 +13,7 @@ pub(super) struct Target<'b> {
 }
 
 impl Target<'_> {
-    /// The name that the path gives. The query is ignored.
+    /// Returns the name that the path gives. The query is ignored.
     pub(super) fn name(&self) -> Result<Name, RequestError> {
         Ok(Name::parse(self.path)?)
     }
@@ -33,7 +33,8 @@ pub(super) fn parse(target: &[u8]) -> Result<Target<'_>, RequestError> {
     Ok(Target { text, authority, path })
 }
 
-/// The host of an absolute-form target, and its path and query; the path may be empty, which means the root.
+/// Splits an absolute-form target into its host and its path and query; the path may be empty, which means the
+/// root.
 fn split_absolute(target: &[u8]) -> Result<(Option<Authority<'_>>, &[u8]), RequestError> {
     let Some(rest) = strip_scheme(target) else {
         return Err(RequestError::TargetForm { target: escape_for_log(target) });

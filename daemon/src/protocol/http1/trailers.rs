@@ -1,15 +1,15 @@
-//! Trailer fields of a chunked body (RFC 9110 6.5) that mean something here: the digests, which a sender that makes the
-//! body as it goes knows only at its end. All others are dropped.
+//! The trailer fields of a chunked body (RFC 9110 6.5) that matter here: the digests, which a sender that makes
+//! the body as it goes knows only at its end. All others are dropped.
 
 use crate::protocol::digest::{self, Digest, DigestError};
 use crate::protocol::http1::field::join;
 
-/// What the trailers of a body say.
+/// The digests that the trailers of a body name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trailers {
-    /// What the whole file must hash to.
+    /// The digests of the whole file.
     pub repr_digest: Result<Vec<Digest>, DigestError>,
-    /// What the body must hash to.
+    /// The digests of the body.
     pub content_digest: Result<Vec<Digest>, DigestError>,
 }
 

@@ -1,8 +1,8 @@
-//! The header fields that mean something to a method that writes.
+//! The header fields that matter to a method that writes.
 //!
-//! What is wrong with a value is kept, and not found out here: it is no matter of a request that is refused anyway. Of
-//! fields that may not repeat but did, none can be told to be the one that was meant, and either could put the wrong
-//! bytes into a file.
+//! A fault in a value is kept and not reported here: it doesn't matter to a request that is refused anyway. A
+//! field that may not repeat but does is refused, since any of its values could be the one that was meant, and
+//! another could put the wrong bytes into a file.
 
 use std::fmt;
 
@@ -13,45 +13,47 @@ use crate::protocol::http1::field::{Once, join, lower_case};
 use crate::protocol::name::UploadId;
 use crate::protocol::upload_fields::UploadFields;
 
-/// Length of the longest name in [`Found::add`], `upload-draft-interop-version`.
+/// The length of the longest name in [`Found::add`], `upload-draft-interop-version`, in bytes.
 const NAME_BYTES_MAX: usize = 28;
 
-/// What the fields of a PUT, POST, PATCH or DELETE say, besides what those of every request may.
+/// The fields of a PUT, POST, PATCH or DELETE, besides those of every request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriteFields {
-    /// Who asks.
+    /// The credentials of the client.
     pub authorization: Option<Credentials>,
-    /// Whom it asks: the host alone.
+    /// The host that the request is for, without the port.
     pub host: Option<Box<[u8]>>,
-    /// The web page that asks, where one does.
+    /// The origin of the web page that makes the request, if one does.
     pub origin: Option<Box<[u8]>>,
-    /// Whether a page of another site asks, by what the browser says (`Sec-Fetch-Site`, Fetch Metadata).
+    /// Whether a page of another site makes the request, by what the browser says (`Sec-Fetch-Site`, Fetch
+    /// Metadata).
     pub is_cross_site: bool,
-    /// Whether a proxy says that it stands in between (RFC 7239, RFC 9110 7.6.3, and what was there before).
+    /// Whether a proxy says that it stands in between (RFC 7239, RFC 9110 7.6.3, and older fields).
     pub is_forwarded: bool,
-    /// Which bytes of a file the body is, where it isn't all of them.
+    /// The part of the file that the body is, where it isn't all of it.
     pub content_range: Result<Option<ContentRange>, ContentRangeError>,
     /// The media type of the body.
     pub content_type: Option<Box<[u8]>>,
-    /// How the body is coded, where it is.
+    /// The coding of the body, if it has one.
     pub content_encoding: Option<Box<[u8]>>,
-    /// What the whole file must hash to.
+    /// The digests of the whole file.
     pub repr_digest: Result<Vec<Digest>, DigestError>,
-    /// What the body must hash to.
+    /// The digests of the body.
     pub content_digest: Result<Vec<Digest>, DigestError>,
-    /// What is asked of a resumable upload.
+    /// The fields of resumable uploads.
     pub upload: UploadFields,
-    /// `Upload-Id`: which upload a part belongs to that is sent to the file's own name. Ours; each 202 has it.
+    /// `Upload-Id`, the upload that a part belongs to which is sent to the file's own name. The field is our own;
+    /// each 202 has it.
     pub upload_id: Result<Option<UploadId>, UploadIdError>,
-    /// Whether `Tus-Resumable` is there: tus 1.0.
+    /// Whether `Tus-Resumable` is there, the field of tus 1.0.
     pub is_tus: bool,
-    /// Whether `Content-Length` or `Transfer-Encoding` came. Without either there is no body (RFC 9112 6.3), but a PUT
-    /// should not take the silence of an old client for an empty file: 411.
+    /// Whether `Content-Length` or `Transfer-Encoding` came. Without either there is no body (RFC 9112 6.3), but a
+    /// PUT must not take the silence of an old client for an empty file, so it gets 411.
     pub is_framed: bool,
 }
 
 impl WriteFields {
-    /// Reads them out of all fields of a head.
+    /// Reads the fields out of all fields of a head.
     pub(super) fn parse(headers: &[httparse::Header<'_>]) -> Result<Self, RequestError> {
         let mut found = Found::default();
         for header in headers {
@@ -69,18 +71,19 @@ impl WriteFields {
     }
 }
 
-/// An `Upload-Id` that is none. Answered with 400: whoever sends one wants that upload to be gone on with, and no
-/// other.
+/// An `Upload-Id` that is no id. It is answered with 400: a client that sends one wants that upload to be
+/// continued, and no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("Upload-Id is not 32 lower-case hexadecimal digits, as an answer had it")]
 pub struct UploadIdError;
 
-/// What `Authorization` holds; never shown.
+/// The value of `Authorization`, which is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials(Box<[u8]>);
 
 impl Credentials {
-    /// The bearer token (RFC 6750 2.1), where that is what was sent; the name of a scheme has no case (RFC 9110 11.1).
+    /// Returns the bearer token (RFC 6750 2.1), if the credentials are one; the name of a scheme has no case (RFC
+    /// 9110 11.1).
     #[must_use]
     pub fn bearer(&self) -> Option<&[u8]> {
         const SCHEME: &[u8] = b"bearer ";
@@ -95,7 +98,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Values as they stand in the head.
+/// The values as they stand in the head.
 #[derive(Default)]
 struct Found<'b> {
     authorization: Once<'b>,

@@ -204,7 +204,7 @@ fn an_upload_knows_its_path() {
     assert!(!["a/b/c", "a/", "b", "", "."].iter().any(|directory| name.lies_in(directory.as_bytes())));
 }
 
-/// Paths made of the pieces that matter, so that escapes and dot segments meet often.
+/// Generates paths of the pieces that matter, so that escapes and dot segments meet often.
 fn path() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "/",

@@ -9,13 +9,13 @@ use crate::protocol::frame::{FRAME_BYTES_LIMIT, encode_header};
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// A header of version 2.
+/// Makes a header of version 2.
 fn v2(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
     let length = u16::try_from(block.len()).unwrap().to_be_bytes();
     [SIGNATURE, &[command, family], &length, block].concat()
 }
 
-/// The addresses and ports of a header of version 2.
+/// Makes the addresses and ports of a header of version 2.
 fn block(source: SocketAddr, target: SocketAddr) -> Vec<u8> {
     let bytes = |address: SocketAddr| match address {
         SocketAddr::V4(address) => address.ip().octets().to_vec(),
@@ -29,7 +29,7 @@ fn client(text: &str) -> Origin {
     Origin::Client(text.parse().unwrap())
 }
 
-/// Reads `header` with bytes behind it that aren't its own, whole and in every two pieces.
+/// Reads `header`, with bytes behind it that aren't its own, whole and cut in two at every place.
 #[track_caller]
 fn assert_reads(header: &[u8], origin: Origin) {
     let sent = [header, b"GET / HTTP/1.1\r\n\r\n"].concat();
@@ -138,7 +138,7 @@ fn binary_headers_that_cannot_be_are_refused() {
     ] {
         assert_eq!(parse(&header), Err(expected), "{}", header.escape_ascii());
     }
-    // Not a byte of it need come: what it announces is enough.
+    // No address byte need come: the announced length is enough.
     assert_eq!(parse(&v2(0x21, 0, &[0; 65_535])[..16]), Err(ProxyHeaderError::TooLong(65_551)));
 }
 
@@ -168,7 +168,7 @@ proptest! {
             prop_assert!(header_bytes <= bytes.len() && header_bytes <= V2_BYTES_MAX);
             prop_assert_eq!(parse(&bytes[..header_bytes]), whole.clone());
         }
-        // What is told once stays so, however many bytes follow.
+        // A verdict once given stays, however many bytes follow.
         for cut in 0..bytes.len().min(64) {
             let early = parse(&bytes[..cut]);
             if early != Ok(HeaderProgress::Incomplete) {
@@ -205,7 +205,7 @@ proptest! {
     }
 }
 
-/// Random bytes, and such as begin like headers.
+/// Generates random bytes, some of which begin like headers.
 fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
     let beginnings = prop_oneof![
         Just(Vec::new()),

@@ -120,7 +120,7 @@ fn the_last_byte_is_inclusive() {
     assert_eq!(ByteRange { start: 4, length: 0 }.last(), 4);
 }
 
-/// The plain reading of a list, by marking each byte of a small file.
+/// Reads a list in the plainest way, by marking each byte of a small file.
 fn model(specs: &[(Option<u64>, Option<u64>)], size: u64) -> Selection {
     let mut found = Vec::new();
     for &(first, last) in specs {

@@ -84,7 +84,7 @@ fn contradictions_are_refused() {
     let inconsistent = |stated, end| UploadRequestError::InconsistentLength { stated, end };
     let creations = [
         ("Upload-Complete: ?1\r\nUpload-Offset: 5\r\n", UploadRequestError::Offset { offset: 5 }, 400),
-        // A part that would be published as the whole.
+        // If these were accepted, a part would be published as the whole.
         ("Upload-Offset: 5\r\nContent-Length: 5\r\n", UploadRequestError::Offset { offset: 5 }, 400),
         ("Upload-Offset: 0\r\n", UploadRequestError::Offset { offset: 0 }, 400),
         (
@@ -145,7 +145,7 @@ fn contradictions_are_refused() {
     assert_eq!(UploadRequestError::NoOffset.kind(), Kind::AboutBlank);
 }
 
-/// Were they ignored, a part would be published as the whole.
+/// If these values were ignored, a part would be published as the whole.
 #[test]
 fn values_that_a_field_cannot_have_are_refused() {
     let table = [
@@ -231,7 +231,7 @@ fn answers_are_spelled_as_structured_fields() {
 }
 
 proptest! {
-    /// Whatever a request says, no upload is taken for longer than it says it is.
+    /// Whatever a request says, no upload is taken for longer than the request says it is.
     #[test]
     fn lengths_never_contradict_the_body(
         offset in 0..20u64,

@@ -1,4 +1,4 @@
-//! A raw HTTP client: sends exactly the bytes it is told to, and keeps everything that comes back.
+//! A raw HTTP client, which sends exactly the bytes it is told to, and keeps everything that comes back.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -16,13 +16,13 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    /// Names as sent, in order.
+    /// The names and values as sent, in order.
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
 
 impl Response {
-    /// The value of a field, whatever the case of its name.
+    /// Returns the value of a field, whatever the case of its name.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut found = self.fields.iter().filter(|(sent, _)| sent.eq_ignore_ascii_case(name));
         let value = found.next().map(|(_, value)| value.as_str());
@@ -30,28 +30,28 @@ impl Response {
         value
     }
 
-    /// The length that the head promises.
+    /// Returns the length that the head promises.
     pub(crate) fn content_length(&self) -> usize {
         self.field("Content-Length").expect("a length").parse().unwrap()
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
-    /// The `detail` of a problem document, after checking that it is one for this status.
+    /// Returns the `detail` of a problem document, after checking that it is one for this status.
     pub(crate) fn problem(&self) -> String {
         self.problem_document()["detail"].as_str().unwrap().to_owned()
     }
 
-    /// The registered kind of problem: what follows the `#` in `type`, and nothing for `about:blank`.
+    /// Returns the registered kind of problem: the text behind the `#` in `type`, and nothing for `about:blank`.
     pub(crate) fn problem_kind(&self) -> String {
         let uri = self.problem_document()["type"].as_str().unwrap().to_owned();
         uri.split_once('#').map_or(String::new(), |(_, kind)| kind.to_owned())
     }
 
-    /// A problem document with all its members, after checking that it is one for this status.
+    /// Returns a problem document with all its members, after checking that it is one for this status.
     pub(crate) fn problem_document(&self) -> serde_json::Value {
         let content_type = self.field("Content-Type");
         assert_eq!(content_type, Some("application/problem+json"), "{} {}", self.status, self.text());
@@ -63,7 +63,7 @@ impl Response {
 }
 
 impl Connection {
-    /// Connects.
+    /// Opens a connection.
     pub(crate) fn open(address: SocketAddr) -> Connection {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -92,7 +92,7 @@ impl Connection {
     pub(crate) fn open_slow(address: SocketAddr, receive_buffer_bytes: usize) -> Connection {
         let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None);
         let socket = socket.unwrap();
-        // Before the connect: the window is agreed on then (tcp(7)).
+        // The buffer is set before the connect, when the window is agreed on (tcp(7)).
         socket.set_recv_buffer_size(receive_buffer_bytes).unwrap();
         socket.connect(&address.into()).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -120,7 +120,7 @@ impl Connection {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Sends what the peer may not take to its end.
+    /// Sends bytes that the peer may not take to the end.
     pub(crate) fn send_in_vain(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref());
     }
@@ -190,7 +190,7 @@ impl Connection {
         self.received.is_empty() && is_gone
     }
 
-    /// Whether for `time` nothing comes, not even an end.
+    /// Whether nothing comes for `time`, not even an end.
     pub(crate) fn is_silent_for(&mut self, time: Duration) -> bool {
         self.stream.set_read_timeout(Some(time)).unwrap();
         let mut byte = [0];
@@ -202,7 +202,7 @@ impl Connection {
     /// Receives one response to `method`.
     pub(crate) fn response_to(&mut self, method: &str) -> Response {
         let mut response = self.head();
-        // 1xx and these have no body, whatever their fields say (RFC 9112 6.3).
+        // Answers of 1xx and these statuses have no body, whatever their fields say (RFC 9112 6.3).
         if method != "HEAD" && response.status >= 200 && !matches!(response.status, 204 | 304) {
             response.body = match response.field("Transfer-Encoding") {
                 Some(coding) => {
@@ -261,8 +261,8 @@ impl Connection {
     }
 }
 
-/// A socket call, again where a ring that this thread has just dropped interrupts it (the probe of a daemon that
-/// starts; seen on 6.18).
+/// Makes a socket call, and repeats it where a ring that this thread has just dropped interrupts it (the probe of
+/// a daemon that starts; seen on 6.18).
 fn uninterrupted(mut call: impl FnMut() -> std::io::Result<usize>) -> std::io::Result<usize> {
     loop {
         match call() {
@@ -272,17 +272,17 @@ fn uninterrupted(mut call: impl FnMut() -> std::io::Result<usize>) -> std::io::R
     }
 }
 
-/// A request that keeps its connection, with further field lines, each ended by CRLF.
+/// Makes a request that keeps its connection, with further field lines, each ended by CRLF.
 pub(crate) fn request_text(method: &str, path: &str, fields: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n")
 }
 
-/// GET of `path` with further field lines, each ended by CRLF.
+/// Sends a GET of `path` with further field lines, each ended by CRLF.
 pub(crate) fn get(address: SocketAddr, path: &str, fields: &str) -> Response {
     request(address, "GET", path, fields)
 }
 
-/// One request on a connection of its own, which must end after the answer.
+/// Sends one request on a connection of its own, which must end after the answer.
 pub(crate) fn request(address: SocketAddr, method: &str, path: &str, fields: &str) -> Response {
     let mut connection = Connection::open(address);
     connection

@@ -13,7 +13,7 @@ use streamd::telemetry::{EngineLabel, LogQueue, Telemetry, WorkerCounters};
 /// A daemon that is drained when the test ends.
 pub(crate) struct TestDaemon(Option<Daemon>);
 
-/// Settings for tests: free ports, two workers, time-outs that end a broken test.
+/// Returns settings for tests: free ports, two workers, time-outs that end a broken test.
 pub(crate) fn settings() -> Settings {
     Settings {
         data_listen: "127.0.0.1:0".parse().unwrap(),
@@ -30,7 +30,7 @@ impl TestDaemon {
         TestDaemon(Some(Daemon::start(Live::new(settings).unwrap(), &LogQueue::nowhere()).unwrap()))
     }
 
-    /// Starts on listeners that somebody passed.
+    /// Starts on listeners that were passed.
     pub(crate) fn start_on(passed: Listeners, settings: Settings) -> TestDaemon {
         let live = Live::new(settings).unwrap();
         TestDaemon(Some(Daemon::start_on(passed, live, &LogQueue::nowhere(), &Sandbox::off()).unwrap()))
@@ -55,17 +55,17 @@ impl TestDaemon {
         self.daemon().control_address()
     }
 
-    /// Its counters.
+    /// Returns its counters.
     pub(crate) fn telemetry(&self) -> &Arc<Telemetry> {
         self.daemon().telemetry()
     }
 
-    /// A counter, summed over the workers.
+    /// Returns a counter, summed over the workers.
     pub(crate) fn count(&self, counter: impl Fn(&WorkerCounters) -> u64) -> u64 {
         self.telemetry().workers.iter().map(|worker| counter(worker)).sum()
     }
 
-    /// Payload bytes that `engine` has sent.
+    /// Returns the payload bytes that `engine` has sent.
     pub(crate) fn bytes_sent(&self, engine: EngineLabel) -> u64 {
         self.telemetry().workers.iter().map(|worker| worker.bytes_sent.get(engine)).sum()
     }
@@ -90,7 +90,7 @@ impl Drop for TestDaemon {
     }
 }
 
-/// The drivers that this host grants; epoll alone where io_uring is refused, which is printed.
+/// Returns the drivers that this host grants; epoll alone where io_uring is refused, which is printed.
 pub(crate) fn drivers() -> Vec<DriverChoice> {
     match streamd::sys::uring::probe() {
         Ok(_) => vec![DriverChoice::Uring, DriverChoice::Epoll],
@@ -101,7 +101,7 @@ pub(crate) fn drivers() -> Vec<DriverChoice> {
     }
 }
 
-/// [`drivers`] as `--driver` takes them.
+/// Returns [`drivers`] as `--driver` takes them.
 pub(crate) fn driver_names() -> Vec<&'static str> {
     drivers()
         .into_iter()

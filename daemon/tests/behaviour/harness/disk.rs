@@ -1,5 +1,5 @@
-//! A disk that loses power: an image that this process serves by FUSE, with what was written to it since it was last
-//! told to make everything durable.
+//! A disk that loses power: an image that this process serves by FUSE, with the bytes written to it since it was
+//! last told to make everything durable.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -21,17 +21,17 @@ const IMAGE_NUMBER: INodeNo = INodeNo(2);
 
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// Bytes that a disk writes as a whole or not at all, as far as ext4 is concerned.
+/// The bytes that a disk writes as a whole or not at all, as far as ext4 is concerned.
 const BLOCK_BYTES: usize = 4096;
 
-/// What becomes of the blocks that were written and not yet made durable.
+/// The fate of the blocks that were written and not yet made durable.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Loss {
-    /// They are there: the host crashed, the disk didn't.
+    /// All blocks are there: the host crashed, the disk didn't.
     Nothing,
-    /// They are lost with the disk's cache.
+    /// All blocks are lost with the disk's cache.
     Everything,
-    /// Each is there or lost, as it happens.
+    /// Each block is there or lost, at random.
     Half,
 }
 
@@ -48,20 +48,20 @@ pub(crate) struct Disk {
 
 struct Shared {
     platter: Platter,
-    /// How many blocks are written before it is called.
+    /// The number of blocks to be written before the hook is called, and the hook.
     hook: Option<(usize, Hook)>,
 }
 
-/// Called in the middle of a write.
+/// A hook that is called in the middle of a write.
 type Hook = Box<dyn FnOnce(&Platter) + Send>;
 
-/// What is on the disk at one moment.
+/// The content of the disk at one moment.
 #[derive(Clone)]
 pub(crate) struct Platter {
     durable: Vec<u8>,
-    /// As it is read: all that was written is there.
+    /// The content as it is read: all that was written is there.
     current: Vec<u8>,
-    /// Where blocks were written since, in order, and what.
+    /// The blocks that were written since the last flush, in order, with their places.
     pending: Vec<(usize, Vec<u8>)>,
 }
 
@@ -77,12 +77,12 @@ impl Platter {
         }
     }
 
-    /// How many blocks were written and not yet made durable.
+    /// Returns how many blocks were written and not yet made durable.
     pub(crate) fn pending_blocks(&self) -> usize {
         self.pending.len()
     }
 
-    /// What is found on the disk when the power is back.
+    /// Returns the content of the disk when the power is back.
     pub(crate) fn after(&self, loss: Loss, random: &mut Random) -> Vec<u8> {
         let mut found = self.durable.clone();
         for (offset, block) in &self.pending {
@@ -117,7 +117,8 @@ impl Shared {
 }
 
 impl Disk {
-    /// A disk of `bytes` with an empty ext4; None, with a line that says so, where the host doesn't allow it.
+    /// Makes a disk of `bytes` with an empty ext4; None, with a line that says so, where the host doesn't allow
+    /// it.
     pub(crate) fn with_ext4(bytes: u64) -> Option<Disk> {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let image = directory.path().join(IMAGE);
@@ -130,17 +131,17 @@ impl Disk {
         Some(Disk { session: Some(session), mountpoint, shared })
     }
 
-    /// The image, to be mounted.
+    /// Returns the path of the image, to be mounted.
     pub(crate) fn image(&self) -> PathBuf {
         self.mountpoint.path().join(IMAGE)
     }
 
-    /// What is on it now.
+    /// Returns the current content.
     pub(crate) fn platter(&self) -> Platter {
         self.shared.lock().unwrap().platter.clone()
     }
 
-    /// Calls `hook` once `blocks` more were written and the next one is; nothing more is until it returns.
+    /// Calls `hook` when the write after `blocks` more comes; nothing more is written until it returns.
     pub(crate) fn after_blocks(&self, blocks: usize, hook: impl FnOnce(&Platter) + Send + 'static) {
         self.shared.lock().unwrap().hook = Some((blocks, Box::new(hook)));
     }
@@ -236,7 +237,7 @@ impl Filesystem for Image {
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        // Of a file that is closed, not of the disk.
+        // This flush is of a file that is closed, not of the disk.
         reply.ok();
     }
 

@@ -1,4 +1,5 @@
-//! A file system that fails when a test says so: it lies in this process's memory, and the kernel asks for it by FUSE.
+//! A file system that fails when a test says so: its content is in this process's memory, and the kernel asks for
+//! it by FUSE.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -17,15 +18,15 @@ use fuser::{
 use super::mounts::{Mountpoint, mount_fuse};
 use super::nodes::Nodes;
 
-/// How long the kernel may remember an answer: it sees every change itself.
+/// The time for which the kernel may remember an answer: it sees every change itself.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// The size that is told of the file system, in blocks of 4 KiB: more than any reserve.
+/// The size that the file system states, in blocks of 4 KiB: more than any reserve.
 const BLOCKS: u64 = 1 << 20;
 
 const BLOCK_BYTES: u32 = 4096;
 
-/// What can be made to fail.
+/// The operations that can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Operation {
     LookUp,
@@ -41,16 +42,16 @@ pub(crate) enum Operation {
     Lock,
 }
 
-/// Where what was written waits until it is synced.
+/// The place where written bytes wait until they are synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caching {
-    /// Nowhere: write(2) itself tells what fails.
+    /// No place: write(2) itself tells a failure.
     Through,
-    /// In the page cache: write(2) succeeds, and writing back fails.
+    /// The page cache: write(2) succeeds, and writing back fails.
     Back,
 }
 
-/// An operation's error, and how many calls succeed before; of writes, how many bytes.
+/// The error of each operation, and how many calls, or bytes of writes, succeed before.
 type Faults = HashMap<Operation, (usize, Errno)>;
 
 /// The file system, mounted until the test ends.
@@ -66,13 +67,13 @@ struct Shared {
     nodes: Mutex<Nodes>,
     faults: Mutex<Faults>,
     writes: AtomicUsize,
-    /// What waits until it is healed, and whether something does.
+    /// The operation that waits until the file system is healed, and whether one is waiting.
     stalled: Mutex<(Option<Operation>, bool)>,
     healed: Condvar,
 }
 
 impl FaultyFs {
-    /// None, with a line that says so, where the host doesn't let it be mounted.
+    /// Mounts the file system; None, with a line that says so, where the host doesn't allow it.
     pub(crate) fn mount(caching: Caching) -> Option<FaultyFs> {
         let shared = Arc::<Shared>::default();
         let mountpoint = Mountpoint::new();
@@ -81,62 +82,63 @@ impl FaultyFs {
         Some(FaultyFs { caching, session: Some(session), mountpoint, shared })
     }
 
-    /// Where it is mounted.
+    /// Returns its mount point.
     pub(crate) fn path(&self) -> &Path {
         self.mountpoint.path()
     }
 
-    /// Makes an empty file that the kernel doesn't know of before somebody asks it.
+    /// Adds an empty file that the kernel doesn't know of before it is asked for.
     pub(crate) fn add_file(&self, name: &str) {
         let mut nodes = self.shared.nodes.lock().unwrap();
         nodes.create(INodeNo::ROOT, OsStr::new(name), FileType::RegularFile, 0o644).unwrap();
     }
 
-    /// As it was mounted.
+    /// Returns the caching with which it was mounted.
     pub(crate) fn caching(&self) -> Caching {
         self.caching
     }
 
-    /// Lets `operation` fail once it has succeeded `after` times more, or once so many more bytes are written.
+    /// Makes `operation` fail once it has succeeded `after` times more, or once so many more bytes are written.
     pub(crate) fn fail(&self, operation: Operation, errno: Errno, after: usize) {
         self.shared.faults.lock().unwrap().insert(operation, (after, errno));
     }
 
-    /// Lets the next `operation` wait until everything is healed, and the whole file system with it.
+    /// Makes the next `operation` wait until everything is healed, and the whole file system with it.
     pub(crate) fn stall(&self, operation: Operation) {
         *self.shared.stalled.lock().unwrap() = (Some(operation), false);
     }
 
-    /// Whether something waits.
+    /// Whether an operation waits.
     pub(crate) fn is_stalled(&self) -> bool {
         self.shared.stalled.lock().unwrap().1
     }
 
-    /// Lets everything succeed again.
+    /// Makes everything succeed again.
     pub(crate) fn heal(&self) {
         self.shared.faults.lock().unwrap().clear();
         *self.shared.stalled.lock().unwrap() = (None, false);
         self.shared.healed.notify_all();
     }
 
-    /// Heals it when this goes: where a test fails while a daemon hangs in it, the daemon can't be ended before.
+    /// Returns a guard that heals it: where a test fails while a daemon hangs in it, the daemon can't be ended
+    /// before.
     pub(crate) fn healed_at_end(&self) -> HealedAtEnd<'_> {
         HealedAtEnd(self)
     }
 
-    /// How many writes it was asked for so far. Where nothing is cached, each write(2) is one or, if it is long,
-    /// several.
+    /// Returns how many writes it was asked for so far. Where nothing is cached, each write(2) is one or, if it is
+    /// long, several.
     pub(crate) fn writes(&self) -> usize {
         self.shared.writes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of all files, those without a name that somebody has open among them.
+    /// Returns the bytes of all files, including open ones without a name.
     pub(crate) fn used_bytes(&self) -> u64 {
         self.shared.nodes.lock().unwrap().used_bytes()
     }
 }
 
-/// What heals a file system when it goes.
+/// A guard that heals the file system when it is dropped.
 pub(crate) struct HealedAtEnd<'a>(&'a FaultyFs);
 
 impl Drop for HealedAtEnd<'_> {
@@ -165,7 +167,7 @@ impl Memory {
         self.shared.nodes.lock().unwrap()
     }
 
-    /// The error that `operation` has to fail with now.
+    /// Returns the error that `operation` has to fail with now.
     fn check(&self, operation: Operation) -> Result<(), Errno> {
         self.check_many(operation, 1)
     }
@@ -178,7 +180,7 @@ impl Memory {
         }
     }
 
-    /// The same for so many of it at once. What has failed fails from then on.
+    /// Does as `check` for `count` calls or bytes at once. An operation that has failed fails from then on.
     fn check_many(&self, operation: Operation, count: usize) -> Result<(), Errno> {
         self.wait(operation);
         match self.shared.faults.lock().unwrap().get_mut(&operation) {
@@ -234,7 +236,7 @@ fn time(time: TimeOrNow) -> SystemTime {
 
 impl Filesystem for Memory {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        // Without it the kernel grants the locks of fcntl(2) by itself.
+        // Without this capability the kernel grants the locks of fcntl(2) by itself.
         config.add_capabilities(InitFlags::FUSE_POSIX_LOCKS).map_err(|_| std::io::ErrorKind::Unsupported)?;
         if self.caching == Caching::Back {
             config
@@ -447,7 +449,7 @@ impl Filesystem for Memory {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        // FALLOC_FL_KEEP_SIZE, linux/falloc.h.
+        // The mode is FALLOC_FL_KEEP_SIZE (linux/falloc.h).
         let result = if mode == 1 { self.check(Operation::Allocate) } else { Err(Errno::EOPNOTSUPP) };
         answer(reply, result);
     }

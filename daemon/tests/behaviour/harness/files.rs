@@ -12,20 +12,20 @@ use streamd::files::residency::{Residency, probe};
 
 use super::wait_until;
 
-/// Most tries to get a file out of memory: somebody else may look at it just then.
+/// The most tries to get a file out of memory: somebody else may look at it just then.
 pub(crate) const COLD_TRIES_MAX: usize = 20;
 
-/// A root directory that goes away with the test. Made beside the test binary, on a real disk: /tmp may be
+/// A root directory that goes away with the test. It is made beside the test binary, on a real disk: /tmp may be
 /// memory, where nothing is ever cold.
 pub(crate) struct Fixture(tempfile::TempDir);
 
 impl Fixture {
-    /// An empty root.
+    /// Makes an empty root.
     pub(crate) fn new() -> Fixture {
         Fixture(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap())
     }
 
-    /// The directory.
+    /// Returns the path of the directory.
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
@@ -64,8 +64,8 @@ impl Fixture {
         settle(&self.0.path().join(name));
     }
 
-    /// Puts a file's bytes in a new inode and pushes them out of memory; whether that worked is what comes back. The
-    /// old inode's pages may stay for as long as TCP holds what was sent of them.
+    /// Puts a file's bytes in a new inode and pushes them out of memory; true if that worked. The old inode's
+    /// pages may stay for as long as TCP holds the bytes that were sent of them.
     pub(crate) fn make_cold(&self, name: &str) -> bool {
         let path = self.0.path().join(name);
         let copy = self.0.path().join("copy of the cold");
@@ -79,8 +79,8 @@ impl Fixture {
         })
     }
 
-    /// Whether this file system drops what it is told to drop and says so. Asked of a file of its own: the question
-    /// starts readahead.
+    /// Whether this file system drops pages when it is told to, and says so. A file of its own is asked about: the
+    /// question starts readahead.
     pub(crate) fn gets_cold(&self) -> bool {
         let path = self.write("cold", &pattern(1 << 20));
         self.make_cold("cold") && {
@@ -99,14 +99,15 @@ pub(crate) fn settle(path: &Path) {
     wait_until("the file to be old enough", || SystemTime::now() >= settled);
 }
 
-/// Asked of mincore, through util-linux: reading a byte to see would start readahead.
+/// Returns the pages of a file in memory, by mincore through util-linux: reading a byte to see would start
+/// readahead.
 pub(crate) fn pages_in_memory(path: &Path) -> u64 {
     let output =
         Command::new("fincore").args(["--noheadings", "--output", "PAGES"]).arg(path).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
 }
 
-/// `length` bytes that don't repeat within any window of a transfer (xorshift64).
+/// Makes `length` bytes that don't repeat within any window of a transfer (xorshift64).
 pub(crate) fn pattern(length: usize) -> Vec<u8> {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let mut bytes = Vec::with_capacity(length + 8);
@@ -120,12 +121,12 @@ pub(crate) fn pattern(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// The digest as lower-case hex.
+/// Returns the digest as lower-case hex.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The digest of all that a reader yields, as lower-case hex, without holding it.
+/// Returns the digest of all that a reader yields, as lower-case hex, without holding it.
 pub(crate) fn sha256_of(mut reader: impl Read) -> String {
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 20];

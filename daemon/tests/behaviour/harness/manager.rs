@@ -1,5 +1,5 @@
-//! What a service manager does for the daemon, as far as tests need it: it is told things, passes sockets, and would
-//! notice a thread that stands still.
+//! A service manager, as far as tests need one: it receives messages, passes sockets, and would notice a thread
+//! that stands still.
 
 use std::cell::RefCell;
 use std::net::TcpListener;
@@ -14,7 +14,7 @@ use rustix::process::Pid;
 
 use super::wait_until;
 
-/// The socket that NOTIFY_SOCKET names, and what came there.
+/// The socket that NOTIFY_SOCKET names, with its messages.
 pub(crate) struct Manager {
     socket: UnixDatagram,
     name: String,
@@ -23,7 +23,7 @@ pub(crate) struct Manager {
 }
 
 impl Manager {
-    /// At a path. A short one: 107 bytes are the most (unix(7)).
+    /// Makes a manager at a path, a short one: 107 bytes are the most (unix(7)).
     pub(crate) fn at_path() -> Manager {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
@@ -31,7 +31,7 @@ impl Manager {
         Manager::on(UnixDatagram::bind(path).unwrap(), name, directory)
     }
 
-    /// At an abstract name.
+    /// Makes a manager at an abstract name.
     pub(crate) fn at_abstract_name() -> Manager {
         let directory = tempfile::tempdir().unwrap();
         let name = directory.path().to_str().unwrap();
@@ -45,12 +45,12 @@ impl Manager {
         Manager { socket, name, messages: RefCell::default(), _directory: directory }
     }
 
-    /// What the environment of its services names.
+    /// Returns the value of NOTIFY_SOCKET for its services.
     pub(crate) fn notify_socket(&self) -> &str {
         &self.name
     }
 
-    /// All messages so far, in order.
+    /// Returns all messages so far, in order.
     pub(crate) fn messages(&self) -> Vec<String> {
         let mut buffer = [0; 4096];
         let mut messages = self.messages.borrow_mut();
@@ -60,7 +60,7 @@ impl Manager {
         messages.clone()
     }
 
-    /// How many messages so far have this line.
+    /// Returns how many messages so far have this line.
     pub(crate) fn count(&self, line: &str) -> usize {
         self.messages().iter().filter(|message| message.lines().any(|found| found == line)).count()
     }
@@ -73,8 +73,9 @@ impl Manager {
     }
 }
 
-/// `streamd` as a child that these sockets were passed to, at most two, with the names as LISTEN_FDNAMES spells them.
-/// The shell gives them their numbers and its own process id, which exec keeps. To be run with the output that it has.
+/// Makes a `streamd` as a child that these sockets are passed to, at most two, with the names as LISTEN_FDNAMES
+/// spells them. The shell gives them their numbers and its own process id, which exec keeps. It has to be run with
+/// the output that it has.
 pub(crate) fn with_sockets(sockets: Vec<OwnedFd>, names: &str, streamd: &Command) -> Command {
     const SCRIPT: &str = "exec 3<&0 4<&1 </dev/null >/dev/null; LISTEN_PID=$$ exec \"$0\" \"$@\"";
     let count = sockets.len();
@@ -87,7 +88,7 @@ pub(crate) fn with_sockets(sockets: Vec<OwnedFd>, names: &str, streamd: &Command
     wrapped
 }
 
-/// A copy that can be passed while the test keeps its own, as a service manager does.
+/// Copies a listener, so that the test keeps its own, as a service manager does.
 pub(crate) fn copy_of(listener: &TcpListener) -> OwnedFd {
     listener.try_clone().unwrap().into()
 }
@@ -96,7 +97,7 @@ pub(crate) fn copy_of(listener: &TcpListener) -> OwnedFd {
 pub(crate) struct StoppedThread(nix::unistd::Pid);
 
 impl StoppedThread {
-    /// The thread of this name; why not, where the host doesn't allow it.
+    /// Stops the thread of this name; the error says why not, where the host doesn't allow it.
     pub(crate) fn of(process: Pid, name: &str) -> Result<StoppedThread, String> {
         let tasks = format!("/proc/{}/task", process.as_raw_nonzero());
         let mut tasks = std::fs::read_dir(&tasks).unwrap().map(|task| task.unwrap());
@@ -115,7 +116,7 @@ impl StoppedThread {
 
 impl Drop for StoppedThread {
     fn drop(&mut self) {
-        // Where it is gone, its process was ended meanwhile.
+        // If the thread is gone, its process was ended meanwhile.
         let _ = ptrace::detach(self.0, None);
     }
 }

@@ -1,4 +1,4 @@
-//! What the tests share: daemons to talk to, clients to talk with, files to ask for.
+//! The harness that the tests share: daemons to talk to, clients to talk with, files to ask for.
 
 mod client;
 mod daemon;
@@ -38,7 +38,7 @@ pub(crate) use random::Random;
 pub(crate) use target::{Target, frame_size};
 pub(crate) use upload::{MIB, chunked, each_uploading, partials, put, put_text, send, uploading, write_text};
 
-/// Time for anything that should happen; long enough for a loaded machine, and only ever waited for in full by
+/// The time for anything that should happen; long enough for a loaded machine, and only ever waited for in full by
 /// a test that fails.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 

@@ -8,25 +8,25 @@ use std::time::{Duration, Instant};
 
 use fuser::{BackgroundSession, Config, Filesystem};
 
-/// Seconds that a command of the system may take: none of these needs one, but a file system that hangs would hang
-/// the test with it.
+/// The seconds that a command of the system may take: none of these needs one, but a file system that hangs would
+/// hang the test with it.
 const COMMAND_SECONDS_MAX: &str = "30";
 
-/// How the directories are named, before the id of the process that made them.
+/// The beginning of the directories' names, before the id of the process that made them.
 const PREFIX: &str = "mount-";
 
-/// How long a file system may stay in use by threads that a daemon leaves to themselves when it ends.
+/// The time for which a file system may stay in use by threads that a daemon leaves to themselves when it ends.
 const BUSY_MAX: Duration = Duration::from_secs(5);
 
 /// A directory with a file system mounted at it; both are gone when it is dropped.
 pub(crate) struct Mountpoint {
     path: PathBuf,
-    /// Outlives the mount.
+    /// The directory, which outlives the mount.
     _directory: tempfile::TempDir,
 }
 
 impl Mountpoint {
-    /// A directory at which nothing is mounted yet.
+    /// Makes a directory at which nothing is mounted yet.
     pub(crate) fn new() -> Mountpoint {
         static STALE_REMOVED: Once = Once::new();
         STALE_REMOVED.call_once(remove_stale);
@@ -38,19 +38,19 @@ impl Mountpoint {
         Mountpoint { path, _directory: directory }
     }
 
-    /// A tmpfs.
+    /// Mounts a tmpfs.
     pub(crate) fn tmpfs(options: &str) -> Result<Mountpoint, String> {
         let mountpoint = Mountpoint::new();
         run("mount", ["-t", "tmpfs", "-o", options, "none"].map(OsStr::new), &mountpoint.path)?;
         Ok(mountpoint)
     }
 
-    /// The ext4 in an image ([`Mountpoint::of_image`]).
+    /// Mounts the ext4 in an image ([`Mountpoint::of_image`]).
     pub(crate) fn ext4(image: &Path, options: &str) -> Result<Mountpoint, String> {
         Mountpoint::of_image("ext4", image, options)
     }
 
-    /// The file system in an image, on a loop device that goes with the mount.
+    /// Mounts the file system in an image, on a loop device that goes with the mount.
     pub(crate) fn of_image(kind: &str, image: &Path, options: &str) -> Result<Mountpoint, String> {
         let mountpoint = Mountpoint::new();
         let options = format!("loop,{options}");
@@ -59,10 +59,10 @@ impl Mountpoint {
         Ok(mountpoint)
     }
 
-    /// An overlayfs that shows what is below `lower`.
+    /// Mounts an overlayfs that shows the content of `lower`.
     pub(crate) fn overlay(lower: &Path) -> Result<Mountpoint, String> {
         let mountpoint = Mountpoint::new();
-        // One layer alone is none: an empty one lies above it.
+        // One layer alone makes no overlayfs: an empty one lies above it.
         let above = mountpoint.path.with_file_name("above");
         std::fs::create_dir(&above).unwrap();
         let options = format!("lowerdir={}:{}", above.display(), lower.display());
@@ -70,7 +70,7 @@ impl Mountpoint {
         Ok(mountpoint)
     }
 
-    /// The directory.
+    /// Returns the mount point.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -81,14 +81,14 @@ impl Mountpoint {
         run("mount", ["-o", &options].map(OsStr::new), &self.path)
     }
 
-    /// The block device that is mounted, without its directory.
+    /// Returns the block device that is mounted, without its directory.
     pub(crate) fn device(&self) -> String {
         let output = command("findmnt").args(["--noheadings", "--output", "SOURCE"]).arg(&self.path).output();
         let device = String::from_utf8(output.unwrap().stdout).unwrap();
         device.trim().rsplit('/').next().unwrap().to_owned()
     }
 
-    /// Takes the file system away; false where somebody still uses it, and then it is gone from the directory and
+    /// Unmounts the file system; false where somebody still uses it, and then it is gone from the directory and
     /// goes with its last user.
     pub(crate) fn unmount(&self) -> bool {
         unmount(&self.path)
@@ -109,7 +109,7 @@ fn unmount(path: &Path) -> bool {
             return true;
         }
         if Instant::now() > end {
-            // Of FUSE the first ends what waits for an answer: umount(2), MNT_FORCE.
+            // With FUSE the first step ends calls that wait for an answer (umount(2), MNT_FORCE).
             let _ = quietly(&["--force"]);
             let _ = quietly(&["--lazy"]);
             return false;
@@ -123,14 +123,14 @@ fn is_mounted(path: &Path) -> bool {
     mounted().any(|mounted| mounted == path)
 }
 
-/// Where something is mounted, the newest first, which may lie on an older one.
+/// Returns the mount points, the newest first, which may lie on an older one.
 fn mounted() -> impl Iterator<Item = PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let paths = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
     paths.collect::<Vec<_>>().into_iter().rev()
 }
 
-/// Unmounts what an earlier run left that was aborted.
+/// Unmounts file systems that an aborted earlier run left.
 fn remove_stale() {
     for path in mounted() {
         let Ok(below) = path.strip_prefix(env!("CARGO_TARGET_TMPDIR")) else { continue };
@@ -138,7 +138,7 @@ fn remove_stale() {
         let owner = name.split('-').next().unwrap();
         if !Path::new("/proc").join(owner).exists() {
             unmount(&path);
-            // Emptied by that, but for the directory itself.
+            // The unmount has emptied it, but for the directory itself.
             let _ = std::fs::remove_dir(&path).and_then(|()| std::fs::remove_dir(path.parent().unwrap()));
         }
     }
@@ -158,7 +158,7 @@ pub(crate) fn mount_fuse(
 /// Writes an empty ext4 of `bytes` into `image`.
 pub(crate) fn make_ext4(image: &Path, bytes: u64) -> Result<(), String> {
     std::fs::File::create(image).unwrap().set_len(bytes).unwrap();
-    // Wholly initialised: nothing but the test writes to it later.
+    // The image is wholly initialised: nothing but the test writes to it later.
     run("mkfs.ext4", ["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"].map(OsStr::new), image)
 }
 
@@ -187,7 +187,7 @@ pub(crate) fn repair_ext4(image: &Path) {
     assert!(output.status.code().is_some_and(|code| code <= 1), "{output:?}");
 }
 
-/// What was got; None, with a line that says so, where it can't be had on this host.
+/// Returns the value; None, with a line that says so, where it can't be had on this host.
 pub(crate) fn or_skip<T>(result: Result<T, String>) -> Option<T> {
     result.map_err(|reason| eprintln!("skipped: {reason}")).ok()
 }
@@ -195,7 +195,7 @@ pub(crate) fn or_skip<T>(result: Result<T, String>) -> Option<T> {
 fn command(program: &str) -> Command {
     let mut command = Command::new("timeout");
     command.args([COMMAND_SECONDS_MAX, program]);
-    // Debian installs some of these where an ordinary user's PATH doesn't look.
+    // Debian installs some of these programs where an ordinary user's PATH doesn't look.
     command.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));
     command
 }

@@ -1,4 +1,4 @@
-//! Takes a multipart/byteranges body apart (RFC 9110 14.6), with its framing checked byte by byte.
+//! A reader of multipart/byteranges bodies (RFC 9110 14.6), which checks their framing byte by byte.
 
 use super::Response;
 
@@ -10,12 +10,12 @@ pub(crate) struct Part {
     pub(crate) body: Vec<u8>,
 }
 
-/// The parts of a 206 with several ranges.
+/// Returns the parts of a 206 with several ranges.
 pub(crate) fn parts(response: &Response) -> Vec<Part> {
     let media_type = response.field("Content-Type").unwrap();
     let boundary = media_type.strip_prefix("multipart/byteranges; boundary=").unwrap();
     let delimiter = format!("\r\n--{boundary}");
-    // The first has its line break too, as in nginx.
+    // The first delimiter has its line break too, as in nginx.
     let mut rest =
         response.body.strip_prefix(delimiter.as_bytes()).expect("a body that begins with a delimiter");
     let mut parts = Vec::new();

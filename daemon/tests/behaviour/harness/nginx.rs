@@ -6,11 +6,11 @@ use std::process::{Child, Command, Stdio};
 
 use super::wait_until;
 
-/// A loopback address of its own: nothing else in these tests can take the port between looking for a free one and
-/// nginx listening on it.
+/// An address that nginx alone uses: nothing else in these tests can take the port between looking for a free one
+/// and nginx listening on it.
 const FREE_PORT: &str = "127.77.0.1:0";
 
-/// How often a port is chosen anew when somebody else was quicker.
+/// The most times that a port is chosen anew when another program was quicker.
 const TRIES_MAX: usize = 5;
 
 /// A running nginx, killed when the test ends.
@@ -70,7 +70,7 @@ impl Nginx {
         (!has_ended).then_some(nginx)
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -83,15 +83,15 @@ impl Drop for Nginx {
     }
 }
 
-/// Debian installs it where an ordinary user's PATH doesn't look.
+/// Finds nginx, which Debian installs where an ordinary user's PATH doesn't look.
 fn program() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
     directories.map(|directory| directory.join("nginx")).find(|program| program.is_file())
 }
 
-/// One process under this test's user, which writes nowhere but below `directory`; `http` and `server` are further
-/// directives of those blocks.
+/// Writes the configuration of one process under this test's user, which writes nowhere but below `directory`;
+/// `http` and `server` are further directives of those blocks.
 fn configuration(directory: &Path, address: SocketAddr, http: &str, server: &str) -> String {
     let directory = directory.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]

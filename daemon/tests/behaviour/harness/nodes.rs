@@ -1,4 +1,4 @@
-//! What lies in a file system in memory.
+//! The content of a file system in memory.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -20,8 +20,8 @@ struct Node {
     modified: SystemTime,
     xattrs: BTreeMap<OsString, Vec<u8>>,
     names: u32,
-    /// How often the kernel was told of it and hasn't forgotten it since: a file goes with its last name and its last
-    /// user.
+    /// How often the kernel was told of the node and hasn't forgotten it since: a file goes with its last name and
+    /// its last user.
     lookups: u64,
 }
 
@@ -220,7 +220,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// What lies in a directory.
+    /// Returns the entries of a directory.
     pub(super) fn entries(&mut self, number: INodeNo) -> Vec<(OsString, INodeNo, FileType)> {
         let Ok(entries) = self.node(number).and_then(Node::directory) else { return Vec::new() };
         let entries = entries.clone();

@@ -16,7 +16,7 @@ use super::{DEADLINE, get, wait_until};
 pub(crate) struct Process {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
-    /// Ends with the process's standard error.
+    /// The thread that reads the log, which ends with the process's standard error.
     log_reader: Option<JoinHandle<()>>,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Process {
 pub(crate) const TEST_FLAGS: [&str; 6] =
     ["--data-listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0", "--log-format", "json"];
 
-/// `streamd` with arguments and no variables of its own from outside.
+/// Makes a `streamd` with arguments and no variables of its own from outside.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_streamd"));
     let is_its_own = |name: &str| {
@@ -37,7 +37,7 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// `streamd` whose system call `number` fails with `errno`, a name; libc has the numbers as `SYS_*`.
+/// Makes a `streamd` whose system call `number` fails with `errno`, a name; libc has the numbers as `SYS_*`.
 pub(crate) fn refusing(number: i64, errno: &str, arguments: &[&str]) -> Command {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/behaviour/refusing.py");
     let streamd = command(arguments);
@@ -47,8 +47,8 @@ pub(crate) fn refusing(number: i64, errno: &str, arguments: &[&str]) -> Command 
     wrapped
 }
 
-/// Free ports and a log that can be read back, as [`TEST_FLAGS`] give them, but so that flags can still say otherwise,
-/// and a limit of connections as in [`Process::start`].
+/// Sets free ports and a log that can be read back, as [`TEST_FLAGS`] do, but so that flags can still override
+/// them, and a limit of connections as in [`Process::start`].
 pub(crate) fn set_test_variables(command: &mut Command) {
     command.env("STREAMD_DATA_LISTEN", "127.0.0.1:0").env("STREAMD_CONTROL_LISTEN", "127.0.0.1:0");
     command.env("STREAMD_LOG_FORMAT", "json").env("STREAMD_CONNECTIONS_MAX", "500");
@@ -63,7 +63,8 @@ impl Process {
     /// Starts on free ports, with a JSON log, and waits until it listens.
     pub(crate) fn start(arguments: &[&str]) -> Process {
         let mut command = command(&TEST_FLAGS);
-        // Below any usual limit of open files, so that no host adds a warning of its own; a flag overrides it.
+        // The limit is below any usual one of open files, so that no host adds a warning of its own; a flag
+        // overrides it.
         command.env("STREAMD_CONNECTIONS_MAX", "500").args(arguments);
         Process::spawn(command)
     }
@@ -74,10 +75,10 @@ impl Process {
         Process::spawn_with_output(command)
     }
 
-    /// The same, with the standard output that the command has.
+    /// Starts as [`Process::spawn`] does, with the standard output that the command has.
     pub(crate) fn spawn_with_output(mut command: Command) -> Process {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        // With it whatever the command holds open for its child, listeners for example.
+        // This closes whatever the command holds open for its child, listeners for example.
         drop(command);
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -92,7 +93,7 @@ impl Process {
         process
     }
 
-    /// The log so far.
+    /// Returns the log so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
@@ -147,7 +148,7 @@ impl Process {
         self.whole_log()
     }
 
-    /// The log of a process that has ended, to its last line.
+    /// Returns the log of a process that has ended, to its last line.
     pub(crate) fn whole_log(&mut self) -> Vec<String> {
         if let Some(reader) = self.log_reader.take() {
             reader.join().unwrap();
@@ -155,19 +156,19 @@ impl Process {
         self.log()
     }
 
-    /// The value of the metric whose line begins with `name`, labels included.
+    /// Returns the value of the metric whose line begins with `name`, labels included.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let text = get(self.control(), "/metrics", "").text();
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.unwrap_or_else(|| panic!("no {name} in:\n{text}")).parse().unwrap()
     }
 
-    /// How many descriptors it has open.
+    /// Returns how many descriptors it has open.
     pub(crate) fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
-    /// Processor time that it has used so far, in clock ticks of 10 ms (proc_pid_stat(5)).
+    /// Returns the processor time that it has used so far, in clock ticks of 10 ms (proc_pid_stat(5)).
     pub(crate) fn cpu_ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         // The name stands in parentheses and may hold spaces; utime and stime are fields 14 and 15.
@@ -175,12 +176,12 @@ impl Process {
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
-    /// The memory that it has resident now, in bytes.
+    /// Returns the memory that it has resident now, in bytes.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.status_bytes("VmRSS:")
     }
 
-    /// The most memory that it has had resident so far, in bytes (VmHWM, proc_pid_status(5)).
+    /// Returns the most memory that it has had resident so far, in bytes (VmHWM, proc_pid_status(5)).
     pub(crate) fn memory_peak_bytes(&self) -> u64 {
         self.status_bytes("VmHWM:")
     }
@@ -199,12 +200,12 @@ impl Drop for Process {
     }
 }
 
-/// A line of the JSON log.
+/// Parses a line of the JSON log.
 pub(crate) fn json(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
-/// The lines of a JSON log whose field `name` is `value`.
+/// Returns the lines of a JSON log whose field `name` is `value`.
 pub(crate) fn lines_with(log: &[String], name: &str, value: &str) -> Vec<Value> {
     log.iter().map(|line| json(line)).filter(|line| line[name] == value).collect()
 }

@@ -18,7 +18,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Treats each connection as `serve` does, and hands over what it returns.
+    /// Serves each connection by `serve`, and hands over its result.
     pub(crate) fn start<R: Send + 'static>(
         serve: impl Fn(&mut TcpStream) -> R + Send + Sync + 'static,
     ) -> (Target, Receiver<R>) {
@@ -53,12 +53,12 @@ impl Target {
         Target { address, accepted, stopped, acceptor: Some(acceptor) }
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Connections that it has accepted.
+    /// Returns how many connections it has accepted.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
@@ -67,7 +67,7 @@ impl Target {
 impl Drop for Target {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::SeqCst);
-        // Wakes the acceptor.
+        // This connection wakes the acceptor.
         let _ = TcpStream::connect(self.address);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
@@ -75,7 +75,7 @@ impl Drop for Target {
     }
 }
 
-/// The size that a frame's header announces; None at the end of the connection.
+/// Reads the size that a frame's header announces; None at the end of the connection.
 pub(crate) fn frame_size(stream: &mut TcpStream) -> Option<u64> {
     let mut header = [0; 8];
     stream.read_exact(&mut header).ok()?;

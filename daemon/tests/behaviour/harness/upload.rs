@@ -9,11 +9,11 @@ use super::client::{Connection, Response};
 use super::daemon::{TestDaemon, drivers, settings};
 use super::files::Fixture;
 
-/// So much of a plain PUT that breaks off is kept; of less nothing is.
+/// The least of a broken plain PUT that is kept, in bytes.
 pub(crate) const MIB: usize = 1 << 20;
 
-/// Settings under which `root` takes uploads. What is durable is no matter of most tests, and a disk's own time isn't
-/// either; nor is how full the disk is.
+/// Returns settings under which `root` takes uploads. They avoid the disk's own time and its free space, which
+/// most tests aren't about.
 pub(crate) fn uploading(root: &Path) -> Settings {
     Settings {
         root: Some(root.to_owned()),
@@ -39,13 +39,14 @@ pub(crate) fn each_uploading(
                 let settings = Settings { driver, ..change(uploading(fixture.path())) };
                 test(&TestDaemon::start(settings), &fixture);
             };
-            // The name is what a failed assertion prints.
+            // The thread's name is what a failed assertion prints.
             std::thread::Builder::new().name(format!("{driver:?}")).spawn_scoped(scope, run).unwrap();
         }
     });
 }
 
-/// A request with a body and its length, which keeps its connection; `fields` are further lines, each ended by CRLF.
+/// Makes a request with a body and its length, which keeps its connection; `fields` are further lines, each ended
+/// by CRLF.
 pub(crate) fn write_text(method: &str, path: &str, fields: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head =
@@ -53,24 +54,24 @@ pub(crate) fn write_text(method: &str, path: &str, fields: &str, body: &[u8]) ->
     [head.as_bytes(), body].concat()
 }
 
-/// [`write_text`] of a PUT.
+/// Makes a PUT as [`write_text`] does.
 pub(crate) fn put_text(path: &str, fields: &str, body: &[u8]) -> Vec<u8> {
     write_text("PUT", path, fields, body)
 }
 
-/// One request with a body, on a connection of its own.
+/// Sends one request with a body, on a connection of its own.
 pub(crate) fn send(address: SocketAddr, method: &str, path: &str, fields: &str, body: &[u8]) -> Response {
     let mut connection = Connection::open(address);
     connection.send(write_text(method, path, fields, body));
     connection.response_to(method)
 }
 
-/// [`send`] of a PUT.
+/// Sends a PUT as [`send`] does.
 pub(crate) fn put(address: SocketAddr, path: &str, fields: &str, body: &[u8]) -> Response {
     send(address, "PUT", path, fields, body)
 }
 
-/// A body in chunks of at most `chunk_bytes`, with its end.
+/// Splits a body into chunks of at most `chunk_bytes`, with its end.
 pub(crate) fn chunked(body: &[u8], chunk_bytes: usize) -> Vec<u8> {
     let mut chunks = Vec::with_capacity(body.len() + body.len() / chunk_bytes * 16 + 64);
     for chunk in body.chunks(chunk_bytes) {
@@ -82,13 +83,13 @@ pub(crate) fn chunked(body: &[u8], chunk_bytes: usize) -> Vec<u8> {
     chunks
 }
 
-/// The partials that lie in the staging directory below `root`, and their lengths.
+/// Returns the partials that lie in the staging directory below `root`, and their lengths.
 pub(crate) fn partials(root: &Path) -> Vec<(PathBuf, u64)> {
     const ID_DIGITS: usize = 32;
     let Ok(entries) = std::fs::read_dir(root.join(".streamd-uploads")) else { return Vec::new() };
     let entries = entries.filter_map(|entry| {
         let entry = entry.unwrap();
-        // One that is published or removed at this moment isn't there.
+        // A partial that is published or removed at this moment has no length.
         let length = entry.metadata().ok()?.len();
         (entry.file_name().len() == ID_DIGITS).then(|| (entry.path(), length))
     });

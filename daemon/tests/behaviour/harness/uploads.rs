@@ -1,4 +1,4 @@
-//! Uploads by a client to which anything may happen, and what they leave on the disk.
+//! Uploads by a client to which anything may happen, and their remains on the disk.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -8,10 +8,10 @@ use streamd::config::Settings;
 
 use super::{DEADLINE, Response, settings, wait_until};
 
-/// Bytes of a body that are sent without looking for an answer: less than any socket's buffers hold.
+/// The bytes of a body that are sent without looking for an answer: fewer than any socket's buffers hold.
 const UNWATCHED_BYTES_MAX: usize = 64 << 10;
 
-/// Settings of a daemon that takes uploads below `root`, with no reserve.
+/// Returns settings of a daemon that takes uploads below `root`, with no reserve.
 pub(crate) fn taking_uploads(root: &Path) -> Settings {
     Settings {
         root: Some(root.to_owned()),
@@ -22,7 +22,7 @@ pub(crate) fn taking_uploads(root: &Path) -> Settings {
     }
 }
 
-/// A connection to upload on.
+/// Opens a connection to upload on.
 pub(crate) fn connect(address: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(DEADLINE))?;
@@ -31,18 +31,18 @@ pub(crate) fn connect(address: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// The head of a PUT with further field lines, each ended by CRLF.
+/// Makes the head of a PUT with further field lines, each ended by CRLF.
 pub(crate) fn put_head(path: &str, fields: &str) -> String {
     format!("PUT {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n")
 }
 
-/// PUT of `body` with its length, on a connection of its own.
+/// Sends a PUT of `body` with its length, on a connection of its own.
 pub(crate) fn try_put(address: SocketAddr, path: &str, fields: &str, body: &[u8]) -> Result<Response> {
     let fields = format!("Content-Length: {}\r\n{fields}", body.len());
     exchange(&connect(address)?, put_head(path, &fields).as_bytes(), body)
 }
 
-/// PUT of `body` in chunks, on a connection of its own.
+/// Sends a PUT of `body` in chunks, on a connection of its own.
 pub(crate) fn try_put_chunked(address: SocketAddr, path: &str, body: &[u8]) -> Result<Response> {
     let mut chunks = Vec::with_capacity(body.len() + body.len() / 1000);
     for chunk in body.chunks(100_000) {
@@ -54,23 +54,23 @@ pub(crate) fn try_put_chunked(address: SocketAddr, path: &str, body: &[u8]) -> R
     exchange(&connect(address)?, put_head(path, "Transfer-Encoding: chunked\r\n").as_bytes(), &chunks)
 }
 
-/// A PUT that must be answered.
+/// Sends a PUT that must be answered.
 pub(crate) fn put(address: SocketAddr, path: &str, body: &[u8]) -> Response {
     try_put(address, path, "", body).unwrap()
 }
 
-/// A PUT of `body` from `offset` on, of which all before is there.
+/// Sends a PUT of `body` from `offset` on; all bytes before have come.
 pub(crate) fn put_rest(address: SocketAddr, path: &str, body: &[u8], offset: usize) -> Response {
     let range = format!("Content-Range: bytes {offset}-{}/{}\r\n", body.len() - 1, body.len());
     try_put(address, path, &range, &body[offset..]).unwrap()
 }
 
-/// Completes an upload of `length` bytes that are all there.
+/// Completes an upload of `length` bytes, all of which have come.
 pub(crate) fn put_nothing_more(address: SocketAddr, path: &str, length: usize) -> Response {
     try_put(address, path, &format!("Content-Range: bytes */{length}\r\n"), b"").unwrap()
 }
 
-/// How much of an upload of `length` bytes is there, asked for by its last byte alone.
+/// Returns how much of an upload of `length` bytes has come, asked for by its last byte alone.
 pub(crate) fn offset_of(address: SocketAddr, path: &str, length: usize) -> usize {
     let range = format!("Content-Range: bytes {0}-{0}/{length}\r\n", length - 1);
     let mut offset = None;
@@ -89,14 +89,14 @@ pub(crate) fn exchange(stream: &TcpStream, head: &[u8], body: &[u8]) -> Result<R
     let mut writer = stream;
     writer.write_all(head)?;
     if body.len() <= UNWATCHED_BYTES_MAX {
-        // Refused, perhaps; then the answer is there to be read.
+        // The request may have been refused; then the answer can be read.
         let _ = writer.write_all(body);
         return read_response(stream);
     }
     std::thread::scope(|scope| {
         scope.spawn(|| (&*stream).write_all(body));
         let response = read_response(stream);
-        // Whatever came, nothing of the body matters any more.
+        // Whatever answer came, the rest of the body doesn't matter any more.
         let _ = stream.shutdown(Shutdown::Both);
         response
     })
@@ -136,20 +136,20 @@ fn read_head(mut stream: &TcpStream) -> Result<Response> {
 /// Ends a connection as a peer that crashed does: by a reset.
 pub(crate) fn reset(stream: TcpStream) {
     let socket = socket2::Socket::from(stream);
-    // Closed with SO_LINGER at 0: tcp(7), socket(7).
+    // Closing with SO_LINGER at 0 resets (tcp(7), socket(7)).
     socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
 }
 
-/// The partials below a root, by the names of their files: 32 hexadecimal digits.
+/// Returns the partials below a root, by the names of their files: 32 hexadecimal digits.
 pub(crate) fn partials(root: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(root.join(".streamd-uploads")) else { return Vec::new() };
     let paths = entries.map_while(Result::ok).map(|entry| entry.path());
     paths.filter(|path| path.file_name().is_some_and(|name| name.len() == 32)).collect()
 }
 
-/// How many bytes the longest partial has: what is allocated ahead doesn't count.
+/// Returns how many bytes the longest partial has: blocks allocated ahead don't count.
 pub(crate) fn longest_partial(root: &Path) -> usize {
-    // One that is published meanwhile has no length.
+    // A partial that is published meanwhile has no length.
     let lengths = partials(root).into_iter().filter_map(|path| std::fs::metadata(path).ok());
     lengths.map(|metadata| usize::try_from(metadata.len()).unwrap()).max().unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! Answers to requests that write, and what each error becomes.
+//! Makes the answers to requests that write, of their errors too.
 
 use serde_json::{Value, json};
 
@@ -13,18 +13,18 @@ use crate::protocol::upload;
 /// The field with the digests of one request's body.
 pub(super) const CONTENT_DIGEST: &str = "Content-Digest";
 
-/// An answer that isn't written yet: what it says of the connection is known last.
+/// An answer that isn't written yet, since whether the connection is kept is known last.
 #[derive(Debug)]
 pub(super) struct Answer {
     status: u16,
     fields: Vec<(&'static str, String)>,
     document: Option<String>,
-    /// What the document says in words.
+    /// The sentence of the document.
     detail: Option<Box<str>>,
 }
 
 impl Answer {
-    /// One without a body.
+    /// An answer without a body.
     pub(super) fn new(status: u16) -> Answer {
         Answer { status, fields: Vec::new(), document: None, detail: None }
     }
@@ -64,7 +64,7 @@ impl Answer {
         Response { reason: self.detail, ..response }
     }
 
-    /// What an error of the storage means to the client. `digests`: those that came with the request.
+    /// The answer to an error of the storage. `digests` are those that came with the request.
     pub(super) fn of_error(error: &UploadError, digests: &[(&'static str, Digest)]) -> Answer {
         let detail = error.to_string();
         let problem = |status| Answer::problem(status, &detail);
@@ -80,7 +80,7 @@ impl Answer {
             UploadError::NameTooLong => problem(414),
             UploadError::Denied => problem(403),
             UploadError::ReadOnly => {
-                // A disk that fails becomes so too.
+                // A file system also becomes read-only when its disk fails.
                 tracing::warn!(%error, "an upload failed");
                 problem(403)
             }
@@ -123,12 +123,12 @@ impl Answer {
         }
     }
 
-    /// What is answered where the disk threads didn't do it.
+    /// The answer where the disk threads didn't do what it takes.
     pub(super) fn of_disk_error(error: &DiskError) -> Answer {
         Answer::problem(503, &error.to_string()).field("Retry-After", error.retry_after())
     }
 
-    /// What a body that did not become whole is answered with; None where nobody is there to be answered.
+    /// The answer to a body that did not become whole; None where nobody is there to be answered.
     pub(super) fn of_body_error(error: &BodyError, digests: &[(&'static str, Digest)]) -> Option<Answer> {
         match error {
             BodyError::PeerGone | BodyError::Drained => None,
@@ -140,8 +140,52 @@ impl Answer {
         }
     }
 
-    /// Whether the upload that the answer speaks of is complete (draft section 4.1.2).
+    /// Says whether the upload that the answer speaks of is complete (draft section 4.1.2).
     pub(super) fn upload_complete(self, complete: bool) -> Answer {
         self.field("Upload-Complete", upload::complete(complete))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Answer, BodyError, UploadError};
+    use crate::files::Shortage;
+
+    #[test]
+    fn each_error_of_the_storage_has_its_status() {
+        for (error, status) in [
+            (UploadError::NotFound, 404),
+            (UploadError::ParentMissing, 409),
+            (UploadError::InUse, 409),
+            (UploadError::Busy, 409),
+            (UploadError::NameTooLong, 414),
+            (UploadError::Denied, 403),
+            (UploadError::NoSpace(Shortage::Disk), 507),
+            (UploadError::TooLarge { limit: 1 }, 413),
+            (UploadError::TooManyOfMount, 429),
+            (UploadError::TooMany, 429),
+            (UploadError::WrongOffset { expected: 2, provided: 1 }, 409),
+            (UploadError::LengthConflict { expected: 2, provided: 3 }, 400),
+            (UploadError::Incomplete { received: 1, expected: 2 }, 400),
+            (UploadError::Completed, 410),
+            (UploadError::PreconditionFailed, 412),
+        ] {
+            assert_eq!(Answer::of_error(&error, &[]).status(), status, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_broken_body_is_answered_where_somebody_is_there() {
+        for (error, status) in [
+            (BodyError::PeerGone, None),
+            (BodyError::Drained, None),
+            (BodyError::TimedOut, Some(408)),
+            (BodyError::TooSlow, Some(408)),
+            (BodyError::Evicted, Some(429)),
+            (BodyError::Upload(UploadError::TooMany), Some(429)),
+        ] {
+            let answer = Answer::of_body_error(&error, &[]);
+            assert_eq!(answer.map(|answer| answer.status()), status, "{error}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! A request that writes, while it is served: what it says of itself, and its calls of the storage.
+//! A request that writes, while it is served: its fields, and its calls of the storage.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,9 +33,9 @@ pub(super) enum BodyState {
     Whole,
 }
 
-/// Why a request stays without the answer that it would have had.
+/// Why a request that writes isn't carried out.
 pub(super) enum Stop {
-    /// Answered with an error.
+    /// It is answered with this error.
     Refused(Answer),
     /// Nobody is there to be answered, or the daemon stops.
     Ended(TransferError),
@@ -55,20 +55,20 @@ pub(super) struct Call<'a> {
     pub(super) request: &'a Request,
     pub(super) uploads: Arc<Uploads>,
     pub(super) body: BodyState,
-    /// Whether disk threads received of the connection.
+    /// Whether disk threads have received bytes of the connection.
     pub(super) is_received_elsewhere: bool,
     pub(super) received_bytes: u64,
     /// Bytes of a body that was all there before it was found that nobody wants it.
     pub(super) dropped_bytes: u64,
     /// Bytes received that went past the page cache.
     pub(super) direct_bytes: u64,
-    /// What became of what it brought; None where that was nothing, or is nothing now.
+    /// How the upload ended; None where it brought nothing, or nothing that counts any more.
     pub(super) outcome: Option<UploadOutcome>,
     /// Bytes of the file that it published.
     pub(super) published_bytes: u64,
-    /// What came behind the body.
+    /// The trailers that came behind the body.
     pub(super) trailers: Trailers,
-    /// Who published it, and may not get the answer.
+    /// The client that published it and may not get the answer, so that it may ask again.
     pub(super) may_repeat: Option<MayRepeat>,
     /// Where it writes, once that is known.
     pub(super) mount: Option<MountId>,
@@ -80,7 +80,7 @@ impl Call<'_> {
         self.request.write.as_deref().ok_or_else(|| Answer::problem(400, "the request writes nothing").into())
     }
 
-    /// Coded bytes would be served as if they were the file.
+    /// Refuses coded bodies, since their bytes would be served as if they were the file.
     pub(super) fn check_content_encoding(&self) -> Result<(), Stop> {
         let is_coded = self.fields()?.content_encoding.as_deref().is_some_and(|coding| {
             !coding.trim_ascii().is_empty() && !coding.trim_ascii().eq_ignore_ascii_case(b"identity")
@@ -91,7 +91,7 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// What the request asks of a resumable upload.
+    /// The step of a resumable upload that the request asks for.
     pub(super) fn step(&self) -> Result<UploadStep, Stop> {
         UploadStep::of(self.request).map_err(|error| {
             let answer = Answer::problem_of(error.kind(), error.status(), &error.to_string(), &[]);
@@ -102,7 +102,7 @@ impl Call<'_> {
         })
     }
 
-    /// What uploads may take, as far as there are descriptors for it.
+    /// The limits of uploads, as far as there are descriptors for them.
     pub(super) fn limits(&self) -> UploadLimits {
         let limits = UploadLimits::of(&self.worker.live().settings);
         let uploads_max = limits.uploads_max.min(self.worker.descriptors().uploads_max);
@@ -132,7 +132,7 @@ impl Call<'_> {
         fields.content_digest.clone().map_err(|error| malformed_digest(&error).into())
     }
 
-    /// What the request sent of digests, to be named where one doesn't fit.
+    /// All digests that the request sent, to be named where one doesn't fit.
     pub(super) fn sent_digests(&self) -> Vec<(&'static str, Digest)> {
         let Some(fields) = self.request.write.as_deref() else { return Vec::new() };
         let of = |header, digests: &Result<Vec<Digest>, _>| {
@@ -169,7 +169,8 @@ impl Call<'_> {
         Owner { mount: self.mount.unwrap_or_else(of_name), group: self.connection.group() }
     }
 
-    /// Runs a call of the storage on a disk thread, or turns it away: for what has brought nothing yet.
+    /// Runs a call of the storage on a disk thread, or refuses it where that is busy: for requests that have brought
+    /// nothing yet.
     pub(super) async fn on_disk_at_first<R: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<R, UploadError> + Send + 'static,
@@ -189,7 +190,7 @@ impl Call<'_> {
         result.map_err(|error| self.refusal(&error).into())
     }
 
-    /// The answer to what the storage refused.
+    /// The answer where the storage refused something.
     pub(super) fn refusal(&self, error: &UploadError) -> Answer {
         let counters = &self.worker.counters;
         match error {
@@ -209,13 +210,13 @@ impl Call<'_> {
             && self.input.is_empty()
             && let Err(stop) = self.send_interim(CONTINUE).await
         {
-            // Boxed, here and below: what is rare must not take up room in every upload.
+            // Boxed, here and below, so that a rare case takes up no room in every upload.
             Box::pin(self.suspend(Some(writer), &BodyError::PeerGone)).await;
             return Err(stop);
         }
         self.body = BodyState::Partly;
         self.is_received_elsewhere = true;
-        // Boxed: the largest of what a request holds.
+        // Boxed, since it is the largest part of a request's state.
         let (owner, body) = (self.owner(), self.request.body);
         let received =
             Box::pin(receive::receive(self.worker, self.connection, self.input, body, writer, owner)).await;
@@ -235,7 +236,7 @@ impl Call<'_> {
         }
     }
 
-    /// What a body that did not become whole ends in.
+    /// How a request ends whose body did not become whole.
     pub(super) fn stop(&self, error: &BodyError) -> Stop {
         if let BodyError::Upload(error) = error {
             return self.refusal(error).into();
@@ -247,15 +248,12 @@ impl Call<'_> {
         }
     }
 
-    /// Ends a writer whose body broke off: what can be gone on with stays, and what contradicts itself doesn't. An
-    /// upload with a name of its own outlives broken chunks, but no byte past its length (draft section 4.1.3).
+    /// Ends a writer whose body broke off. A partial that can be gone on with stays, and one that contradicts itself
+    /// doesn't: an upload with a name of its own outlives broken chunks, but no byte past its length (draft section
+    /// 4.1.3).
     pub(super) async fn suspend(&mut self, writer: Option<Writer>, error: &BodyError) {
         let Some(writer) = writer else { return };
-        let is_given_up = match error {
-            BodyError::Upload(UploadError::LengthConflict { .. }) => true,
-            BodyError::Malformed(_) => !self.is_resource(),
-            _ => false,
-        };
+        let is_given_up = contradicts_itself(error, self.is_resource());
         let ended = self.worker.disk.run(Lane::Write, self.owner(), move || {
             if is_given_up {
                 writer.discard();
@@ -263,11 +261,11 @@ impl Call<'_> {
             }
             writer.keep().map(|kept| kept.is_resumable)
         });
-        // Refused only where the daemon ends.
+        // The call is refused only where the daemon ends.
         let Ok(kept) = ended.await else { return };
         match kept {
             Ok(true) => self.outcome = Some(UploadOutcome::Kept),
-            // Over by then, whoever ended it.
+            // The upload was over by then, whoever ended it.
             Ok(false) | Err(UploadError::TakenOver) => {}
             Err(error) => tracing::warn!(%error, "an upload that was cut short could not be kept"),
         }
@@ -308,7 +306,7 @@ impl Call<'_> {
         }
     }
 
-    /// The answer to what was published.
+    /// The answer to an upload that was published.
     pub(super) fn note_published(&mut self, published: &Published) -> Answer {
         self.outcome = Some(UploadOutcome::Published);
         self.published_bytes = published.size;
@@ -319,7 +317,34 @@ impl Call<'_> {
     }
 }
 
+/// Whether a body that broke off with this error leaves nothing to go on with.
+fn contradicts_itself(error: &BodyError, is_resource: bool) -> bool {
+    match error {
+        BodyError::Upload(UploadError::LengthConflict { .. }) => true,
+        BodyError::Malformed(_) => !is_resource,
+        _ => false,
+    }
+}
+
 /// The answer to a digest that can't be read.
 pub(super) fn malformed_digest(error: &digest::DigestError) -> Answer {
     Answer::problem_of(Kind::InvalidDigest, 400, &error.to_string(), &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BodyError, UploadError, contradicts_itself};
+    use crate::protocol::http1::chunked::ChunkedDecoder;
+
+    #[test]
+    fn what_contradicts_itself_is_given_up_and_the_rest_is_kept() {
+        let too_long = UploadError::LengthConflict { expected: 1, provided: 2 };
+        assert!(contradicts_itself(&BodyError::Upload(too_long), true));
+        let malformed: BodyError = ChunkedDecoder::new().skip(b"no chunk").unwrap_err().into();
+        assert!(contradicts_itself(&malformed, false));
+        assert!(!contradicts_itself(&malformed, true), "it has a name of its own to be gone on with");
+        for error in [BodyError::PeerGone, BodyError::TimedOut, BodyError::Drained] {
+            assert!(!contradicts_itself(&error, false), "{error}");
+        }
+    }
 }

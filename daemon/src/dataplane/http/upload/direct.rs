@@ -1,5 +1,5 @@
-//! A long body on its way past the page cache: one buffer is received into while the other one is written, each on a
-//! disk thread, and the worker waits for both.
+//! Receives a long body past the page cache: one buffer is received into while the other one is written, each on a disk
+//! thread, and the worker waits for both.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::super::super::disk::{DiskError, Lane, Owner};
 use super::super::super::error::TransferError;
 use super::error::BodyError;
 use super::framing::Framing;
-use super::turn::{GATHER_MS, Pause, Turn};
+use super::turn::{Direct, GATHER_MS, Pause, Paused, Turn};
 use crate::files::upload::{DirectBuffer, Writer};
 
 /// Receives and writes the `left` bytes to come, until they are there, or none comes for so long that those that have
@@ -23,41 +23,48 @@ pub(super) async fn run(
     worker: &Worker,
     connection: &Connection,
     turn: Turn,
-    (left, [first, second]): (u64, [DirectBuffer; 2]),
+    direct: Direct,
     owner: Owner,
-) -> Result<(Turn, Result<Pause, BodyError>), DiskError> {
+) -> Result<Paused, DiskError> {
+    let Direct { left, buffers: [first, second] } = direct;
     let Turn { writer, socket, ahead, bytes, cached_until, .. } = turn;
     let mut filling = Filling { socket, left, ahead, buffer: first };
     let mut writing = Writing { writer, buffer: second, bytes };
     let result = loop {
         let both = monoio::join!(filling.fill(worker, connection, owner), writing.write(worker, owner));
         let (filled, written) = (both.0?, both.1?);
-        let paused = filled.1;
-        (filling, writing) = (filled.0, written.0);
+        (filling, writing) = (filled.filling, written.writing);
         std::mem::swap(&mut filling.buffer, &mut writing.buffer);
-        match (written.1, paused) {
+        match (written.result, filled.result) {
             (Err(error), _) => break Err(error),
             (Ok(()), Ok(Pause::TurnOver)) => {}
             (Ok(()), paused) => {
-                let (back, written) = writing.write(worker, owner).await?;
-                writing = back;
-                break written.and(paused);
+                let last = writing.write(worker, owner).await?;
+                writing = last.writing;
+                break last.result.and(paused);
             }
         }
     };
     let framing = Framing::Length(filling.left);
     let Writing { writer, bytes, .. } = writing;
-    Ok((Turn { writer, socket: filling.socket, framing, ahead: filling.ahead, bytes, cached_until }, result))
+    let Filling { socket, ahead, .. } = filling;
+    Ok(Paused { turn: Turn { writer, socket, framing, ahead, bytes, cached_until }, result })
 }
 
-/// What a disk thread needs to receive.
+/// An upload as a disk thread needs it to receive.
 struct Filling {
     socket: Arc<OwnedFd>,
     /// Bytes of the body that are to come.
     left: u64,
-    /// Received before.
+    /// Bytes that were received ahead.
     ahead: Vec<u8>,
     buffer: DirectBuffer,
+}
+
+/// A buffer that was received into, with the reason why no further.
+struct Filled {
+    filling: Filling,
+    result: Result<Pause, BodyError>,
 }
 
 impl Filling {
@@ -67,7 +74,7 @@ impl Filling {
         worker: &Worker,
         connection: &Connection,
         owner: Owner,
-    ) -> Result<(Filling, Result<Pause, BodyError>), DiskError> {
+    ) -> Result<Filled, DiskError> {
         let patience_ms = worker.live().settings.receive_timeout_ms.min(GATHER_MS);
         let patience = worker.clock.deadline(patience_ms);
         loop {
@@ -78,13 +85,15 @@ impl Filling {
             let (back, pause) = done.await?;
             self = back;
             if !matches!(pause, Pause::NothingThere) || worker.clock.now() >= patience.tick {
-                return Ok((self, Ok(pause)));
+                return Ok(Filled { filling: self, result: Ok(pause) });
             }
             connection.socket.gather_bytes(u32::try_from(self.wanted()).unwrap_or(u32::MAX));
             match connection.readable(Phase::Receiving, patience).await {
-                // After a time-out too: what has gathered unseen is still to be taken.
+                // Bytes may have gathered unseen, so they are taken after a time-out too.
                 Ok(()) | Err(TransferError::TimedOut) => {}
-                Err(error) => return Ok((self, Err(BodyError::of_wait(&error)))),
+                Err(error) => {
+                    return Ok(Filled { filling: self, result: Err(BodyError::of_wait(&error)) });
+                }
             }
         }
     }
@@ -112,7 +121,7 @@ impl Filling {
         }
     }
 
-    /// Bytes to ask for: none of the next request's.
+    /// How many bytes to ask for, none of them the next request's.
     fn wanted(&mut self) -> usize {
         usize::try_from(self.left).unwrap_or(usize::MAX).min(self.buffer.room().len())
     }
@@ -123,7 +132,7 @@ impl Filling {
     }
 }
 
-/// What a disk thread needs to write.
+/// An upload as a disk thread needs it to write.
 struct Writing {
     writer: Writer,
     buffer: DirectBuffer,
@@ -131,25 +140,27 @@ struct Writing {
     bytes: u64,
 }
 
+/// A buffer that was written, if it could be.
+struct Written {
+    writing: Writing,
+    result: Result<(), BodyError>,
+}
+
 impl Writing {
     /// Writes what is in the buffer, and empties it.
-    async fn write(
-        mut self,
-        worker: &Worker,
-        owner: Owner,
-    ) -> Result<(Writing, Result<(), BodyError>), DiskError> {
+    async fn write(mut self, worker: &Worker, owner: Owner) -> Result<Written, DiskError> {
         let count = self.buffer.bytes().len();
         if count == 0 {
-            return Ok((self, Ok(())));
+            return Ok(Written { writing: self, result: Ok(()) });
         }
         let done = worker.disk.run(Lane::Write, owner, move || {
             let written = self.writer.write_direct(&mut self.buffer);
             (self, written)
         });
-        let (mut back, written) = done.await?;
+        let (mut writing, written) = done.await?;
         if written.is_ok() {
-            back.bytes += count as u64;
+            writing.bytes += count as u64;
         }
-        Ok((back, written.map_err(BodyError::from)))
+        Ok(Written { writing, result: written.map_err(BodyError::from) })
     }
 }

@@ -1,4 +1,4 @@
-//! How the body of an upload can fail to become whole; mapped once to an answer.
+//! The ways in which the body of an upload fails to become whole. `answer` maps each once.
 
 use super::super::super::disk::DiskError;
 use super::super::super::error::TransferError;
@@ -23,7 +23,7 @@ pub(super) enum BodyError {
     /// The daemon stops.
     #[error("the daemon stops")]
     Drained,
-    /// The disk threads took it along, or don't take it.
+    /// The disk threads took the writer along, or take no work.
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// The chunks can't be told apart.
@@ -35,7 +35,7 @@ pub(super) enum BodyError {
 }
 
 impl BodyError {
-    /// What a wait for more of a body ended with.
+    /// The error of a wait for more of a body.
     pub(super) fn of_wait(error: &TransferError) -> BodyError {
         match error {
             TransferError::Drained => BodyError::Drained,
@@ -43,5 +43,18 @@ impl BodyError {
             TransferError::Evicted => BodyError::Evicted,
             _ => BodyError::PeerGone,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BodyError, TransferError};
+
+    #[test]
+    fn a_wait_that_the_daemon_ended_is_told_from_a_client_that_left() {
+        assert!(matches!(BodyError::of_wait(&TransferError::Drained), BodyError::Drained));
+        assert!(matches!(BodyError::of_wait(&TransferError::TooSlow), BodyError::TooSlow));
+        assert!(matches!(BodyError::of_wait(&TransferError::Evicted), BodyError::Evicted));
+        assert!(matches!(BodyError::of_wait(&TransferError::PeerGone), BodyError::PeerGone));
     }
 }

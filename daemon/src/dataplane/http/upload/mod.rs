@@ -1,4 +1,4 @@
-//! Requests that write: PUT, POST, PATCH and DELETE, and what is asked of an upload that isn't complete.
+//! Serves requests that write (PUT, POST, PATCH and DELETE) and those that ask for an upload that isn't complete.
 //!
 //! Each is checked (`permission`), gets a writer of the storage, has its body received by disk threads (`receive`)
 //! and is answered once the storage says what became of it (`answer`). Every call of the storage is made on a disk
@@ -24,14 +24,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::super::account::Tally;
 use super::super::connection::Phase;
 use super::super::context::Worker;
 use super::super::error::TransferError;
 use super::super::input::Input;
 use super::super::registry::Registered;
 use super::body::{self, Discarded};
-use super::exchange::{After, Exchange, Sent};
+use super::ending::{After, Sent, finish};
+use super::exchange::Exchange;
 use super::send;
 use crate::files::upload::{UploadError, Uploads};
 use crate::limits::TICK_MS;
@@ -49,7 +49,7 @@ use conditions::Conditions;
 /// trips, retransmissions included.
 const DELIVERY_MS: u64 = 1_000;
 
-/// How often the socket is asked for it, in milliseconds.
+/// How often the socket is asked for the acknowledgement, in milliseconds.
 const ACKNOWLEDGED_MS: u64 = TICK_MS;
 
 /// Whether a request is one for this module, uploads being on.
@@ -90,37 +90,36 @@ pub(super) async fn serve(
     let may_repeat = call.may_repeat.take();
     let uploads = Arc::clone(&call.uploads);
     if call.is_received_elsewhere {
-        // Bytes behind the body may have come with it, and nobody was told of them.
+        // Bytes behind the body may have come with it, of which the worker wasn't told.
         connection.socket.notify_readable(false);
     }
     let answer = match result {
         Ok(answer) | Err(Stop::Refused(answer)) => answer,
         Err(Stop::Ended(error)) => {
-            let exchange = Exchange::since(worker, request, Discarded::partly(0), started);
+            let exchange = Exchange::begin(worker, request, Discarded::partly(0), started);
             let exchange = exchange.of_upload(received_bytes);
-            return exchange.finish(worker, connection, input, Sent::nothing(error));
+            return finish(worker, connection, input, &exchange, Sent::nothing(error));
         }
     };
     let discarded = match state {
         BodyState::Whole => Discarded { bytes: dropped_bytes, ..Discarded::NOTHING_LEFT },
-        // What was received was wanted.
+        // The bytes that were received were wanted, and are counted as uploaded.
         BodyState::Partly => Discarded::partly(0),
         // The answer is due whether or not the rest of the body comes.
         BodyState::Untouched => body::discard(worker, connection, input, &request)
             .await
             .unwrap_or_else(|cut| Discarded::partly(cut.bytes)),
     };
-    let exchange = Exchange::since(worker, request, discarded, started).of_upload(received_bytes);
-    let mut response = answer.respond(&exchange.asked(worker));
-    let sent = Sent::of(&mut response, Tally::default(), Ok(()));
-    let (tally, result) = send::send(worker, connection, response).await;
+    let exchange = Exchange::begin(worker, request, discarded, started).of_upload(received_bytes);
+    let response = answer.respond(&exchange.asked(worker));
+    let sent = send::send(worker, connection, response).await;
     if let Some(client) = may_repeat
-        && result.is_ok()
+        && sent.result.is_ok()
         && Box::pin(is_delivered(worker, connection)).await
     {
         uploads.forget_repeat(client);
     }
-    exchange.finish(worker, connection, input, sent.ended((tally, result)))
+    finish(worker, connection, input, &exchange, sent)
 }
 
 /// Whether the peer acknowledges the answer in time. A client that waits for it sends nothing before.
@@ -132,12 +131,25 @@ async fn is_delivered(worker: &Worker, connection: &Registered) -> bool {
         }
         match connection.readable(Phase::Receiving, worker.clock.deadline(ACKNOWLEDGED_MS)).await {
             Err(TransferError::TimedOut) => {}
-            // It goes on, or ends the connection: what it has by now is all.
+            // The client goes on, or ends the connection: it acknowledges no more of this answer.
             Ok(()) => return sys::unacknowledged_bytes(&connection.socket) == 0,
             Err(_) => return false,
         }
     }
     true
+}
+
+/// The outcome of an upload whose body nothing is known of; None where the request brings none.
+fn outcome_of(method: Method, result: &Result<Answer, Stop>) -> Option<UploadOutcome> {
+    if method.is_read() || method == Method::Delete {
+        return None;
+    }
+    match result {
+        Ok(_) => None,
+        Err(Stop::Refused(answer)) if answer.status() < 500 => Some(UploadOutcome::Refused),
+        Err(Stop::Refused(_)) => Some(UploadOutcome::Failed),
+        Err(Stop::Ended(_)) => Some(UploadOutcome::BrokenOff),
+    }
 }
 
 impl Call<'_> {
@@ -175,16 +187,10 @@ impl Call<'_> {
         }
     }
 
-    /// Counts what the request brought. A request that brings nothing, to ask or to remove, is none of the uploads.
+    /// Counts the upload. A request that only asks or removes is none.
     fn account(&self, result: &Result<Answer, Stop>) {
-        let without = match result {
-            _ if self.request.method.is_read() || self.request.method == Method::Delete => None,
-            Ok(_) => None,
-            Err(Stop::Refused(answer)) if answer.status() < 500 => Some(UploadOutcome::Refused),
-            Err(Stop::Ended(_)) => Some(UploadOutcome::BrokenOff),
-            Err(Stop::Refused(_)) => Some(UploadOutcome::Failed),
-        };
-        if let Some(outcome) = self.outcome.or(without) {
+        let without = || outcome_of(self.request.method, result);
+        if let Some(outcome) = self.outcome.or_else(without) {
             self.worker.counters.uploads.add(outcome, 1);
         }
         self.worker.counters.bytes_uploaded.add(self.received_bytes);
@@ -201,5 +207,38 @@ impl Call<'_> {
         })
         .await?;
         Ok(Answer::new(204))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Answer, Method, Stop, TransferError, UploadOutcome, concerns, outcome_of};
+    use crate::protocol::http1::request::{Progress, parse};
+
+    #[test]
+    fn requests_that_write_or_ask_for_an_upload_are_for_this_module() {
+        let is_concerned = |line: &str| {
+            let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+            let Ok(Progress::Complete { request, .. }) = parse(head.as_bytes()) else { panic!("{head}") };
+            concerns(&request)
+        };
+        assert!(is_concerned("PUT /file") && is_concerned("DELETE /file") && is_concerned("POST /file"));
+        assert!(!is_concerned("GET /file") && !is_concerned("HEAD /file"));
+    }
+
+    #[test]
+    fn an_upload_without_a_body_has_the_outcome_of_its_answer() {
+        let refused = |status| Err(Stop::Refused(Answer::new(status)));
+        let ended = || Err(Stop::Ended(TransferError::PeerGone));
+        for (method, result, expected) in [
+            (Method::Put, Ok(Answer::new(201)), None),
+            (Method::Put, refused(409), Some(UploadOutcome::Refused)),
+            (Method::Put, refused(503), Some(UploadOutcome::Failed)),
+            (Method::Patch, ended(), Some(UploadOutcome::BrokenOff)),
+            (Method::Delete, refused(404), None),
+            (Method::Head, ended(), None),
+        ] {
+            assert_eq!(outcome_of(method, &result), expected, "{method:?}");
+        }
     }
 }

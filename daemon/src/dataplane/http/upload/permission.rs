@@ -1,4 +1,6 @@
-//! Who may write: the holder of the token where there is one, else this host alone, and no web page.
+//! Decides who may write: the holder of the token where there is one, else this host alone, and no web page.
+
+use std::net::IpAddr;
 
 use super::super::super::connection::Connection;
 use super::super::super::context::Worker;
@@ -25,7 +27,7 @@ pub(super) fn check(worker: &Worker, connection: &Connection, fields: &WriteFiel
             Err(unauthorized())
         };
     }
-    // The settings were checked for that; a reload keeps them so.
+    // Such settings are refused at the start and at a reload; this holds whatever happens there.
     if live.settings.uploads_need_token() {
         return Err(unauthorized());
     }
@@ -33,13 +35,18 @@ pub(super) fn check(worker: &Worker, connection: &Connection, fields: &WriteFiel
         let error = RequestError::HostNotAllowed { host: escape_for_log(host) };
         return Err(Answer::problem(error.status(), &error.to_string()));
     }
+    let elsewhere = connection.who.is_elsewhere().then(|| connection.client().ip());
+    check_local(fields, elsewhere)
+}
+
+/// Refuses whoever isn't a program on this host. `elsewhere`: the client that a proxy stands for, which isn't.
+fn check_local(fields: &WriteFields, elsewhere: Option<IpAddr>) -> Result<(), Answer> {
     if fields.is_forwarded {
         let detail =
             "this came by a proxy, whose clients all look like this host: uploads by one need a token_file";
         return Err(Answer::problem(403, detail));
     }
-    if connection.who.is_elsewhere() {
-        let client = connection.client().ip();
+    if let Some(client) = elsewhere {
         let detail = format!(
             "this came by a proxy, for a client that is not on this host (as far as is known, {client}): uploads by \
              one need a token_file"
@@ -55,4 +62,32 @@ pub(super) fn check(worker: &Worker, connection: &Connection, fields: &WriteFiel
 fn unauthorized() -> Answer {
     let detail = "uploads need the token of this daemon: Authorization: Bearer TOKEN";
     Answer::problem(401, detail).field("WWW-Authenticate", "Bearer")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::check_local;
+    use crate::protocol::http1::request::{Progress, parse};
+
+    fn status(fields: &str, elsewhere: Option<IpAddr>) -> Option<u16> {
+        let head = format!("PUT /file HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: 0\r\n\r\n");
+        let Ok(Progress::Complete { request, .. }) = parse(head.as_bytes()) else { panic!("{head}") };
+        check_local(&request.write.unwrap(), elsewhere).err().map(|answer| answer.status())
+    }
+
+    #[test]
+    fn without_a_token_only_programs_of_this_host_may_write() {
+        assert_eq!(status("", None), None);
+        assert_eq!(status("", Some(Ipv4Addr::new(192, 0, 2, 7).into())), Some(403));
+        for fields in [
+            "Origin: http://localhost:8080\r\n",
+            "Sec-Fetch-Site: cross-site\r\n",
+            "Forwarded: for=127.0.0.1\r\n",
+            "Via: 1.1 proxy\r\n",
+        ] {
+            assert_eq!(status(fields, None), Some(403), "{fields}");
+        }
+    }
 }

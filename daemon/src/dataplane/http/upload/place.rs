@@ -1,5 +1,5 @@
-//! A place among the uploads that are written at once: one of its address's, and one of the node's, where the slowest
-//! upload of an address with more of them makes room.
+//! Takes a place among the uploads that are written at once, which are limited for each address and for the node. Where
+//! the node has none left, the slowest upload of an address with more of them makes room.
 
 use super::super::super::connection::Connection;
 use super::super::super::context::Worker;
@@ -16,7 +16,7 @@ const ROOM_MS: u64 = 1_000;
 /// Ticks in which the other workers have looked for somebody to end.
 const LOOKED_TICKS: u64 = 3;
 
-/// Keeps the place.
+/// A place, which is given back when this is dropped.
 pub(super) struct Place<'a> {
     _share: Share,
     /// Its connection is one that brings an upload for as long as this lives.
@@ -56,14 +56,14 @@ impl<'a> Call<'a> {
         self.worker.resources.shares.uploads.total() > self.limits().uploads_max as u64
     }
 
-    /// Where none can be made the storage refuses the upload.
+    /// Makes room among the node's uploads. Where none can be made the storage refuses the upload.
     async fn make_room(&self) {
         let worker: &Worker = self.worker;
         let want = Want::Upload(self.connection.group());
         let mut made = worker.make_room(want);
         let mut end = worker.clock.deadline(ROOM_MS).tick;
         if made == 0 {
-            // Only others can have somebody to end.
+            // Only other workers can have somebody to end.
             end = worker.clock.now() + if worker.workers() > 1 { LOOKED_TICKS } else { 0 };
         }
         while self.is_above_limit() && worker.clock.now() < end {

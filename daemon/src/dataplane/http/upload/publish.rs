@@ -1,4 +1,4 @@
-//! What becomes of a body that has come: it is compared with its digests, kept to be gone on with, or published.
+//! Compares a body that has come with its digests, and keeps it to be gone on with, or publishes it.
 
 use super::answer::Answer;
 use super::call::{Call, Stop, malformed_digest};
@@ -10,8 +10,7 @@ use crate::protocol::http1::trailers::Trailers;
 use crate::telemetry::UploadOutcome;
 
 impl Call<'_> {
-    /// Compares what came with the digests of this body, in its head and behind it, which takes it back where they
-    /// differ.
+    /// Compares the body with its digests, in the head and in the trailers. Where they differ its bytes are taken back.
     pub(super) async fn check_content(&self, writer: Writer, content: Digests) -> Result<Writer, Stop> {
         let Trailers { repr_digest, content_digest } = &self.trailers;
         if let Some(error) = content_digest.as_ref().err().or(repr_digest.as_ref().err()) {
@@ -41,7 +40,8 @@ impl Call<'_> {
         Digests::from_fields(self.trailers.repr_digest.as_deref().unwrap_or_default())
     }
 
-    /// Keeps what has come, and says how much that is. What came behind it of digests of the whole is noted.
+    /// Keeps the partial, and says how long it is by now. Digests of the whole file that came behind the body are
+    /// noted.
     pub(super) async fn keep(&mut self, writer: Writer) -> Result<u64, Stop> {
         let trailing = self.trailing_digests();
         let kept = self.on_disk(move || {
@@ -60,7 +60,7 @@ impl Call<'_> {
         let recorded = self.wanted_digests();
         let trailing = self.trailing_digests();
         let own = match self.request.method {
-            // Its conditions are none of the file's: draft section 4.4.
+            // A PATCH has no conditions of the file (draft section 4.4).
             Method::Patch => Conditions::default(),
             _ => Conditions::of(&self.request.preconditions),
         };

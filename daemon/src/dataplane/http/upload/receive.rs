@@ -1,4 +1,4 @@
-//! A request's body on its way into a partial. A disk thread receives and writes, turn by turn, and the worker waits
+//! Receives a request's body into a partial. A disk thread receives and writes, turn by turn, and the worker waits
 //! between the turns for more to arrive: no byte passes through the ring thread, and none waits there for a disk. A
 //! long body has two disk threads at a time (`direct`).
 
@@ -16,19 +16,19 @@ use super::super::super::input::Input;
 use super::direct;
 use super::error::BodyError;
 use super::framing::Framing;
-use super::turn::{GATHER_MS, Pause, Turn};
+use super::turn::{Direct, GATHER_MS, Pause, Paused, Turn};
 use crate::files::upload::{UploadError, Writer};
 use crate::protocol::http1::request::Body;
 use crate::protocol::http1::trailers::Trailers;
 
-/// What there is of a body, and who has it.
+/// How much of a body was received.
 pub(super) struct Received {
-    /// None where a disk thread took it along.
+    /// The writer that it went to; None where a disk thread took that along.
     pub(super) writer: Option<Writer>,
     /// Bytes of payload.
     pub(super) bytes: u64,
     pub(super) result: Result<(), BodyError>,
-    /// What came behind it.
+    /// The trailers that came behind it.
     pub(super) trailers: Trailers,
 }
 
@@ -68,18 +68,18 @@ async fn turns(
     let mut is_late = false;
     let result = loop {
         let bytes = turn.bytes;
-        let (back, pause) = match one_turn(worker, connection, turn, owner).await {
-            Ok(done) => done,
+        let paused = match one_turn(worker, connection, turn, owner).await {
+            Ok(paused) => paused,
             Err(error) => {
                 let (result, trailers) = (Err(error.into()), Trailers::default());
                 return Received { writer: None, bytes, result, trailers };
             }
         };
-        turn = back;
+        turn = paused.turn;
         if turn.bytes > bytes {
             (patience, is_late) = (worker.clock.deadline(timeout_ms), false);
         }
-        match pause {
+        match paused.result {
             Ok(Pause::TurnOver) => {}
             Ok(Pause::Whole) => break Ok(()),
             Ok(Pause::PeerEnded) => break Err(BodyError::PeerGone),
@@ -96,25 +96,36 @@ async fn turns(
     Received { writer: Some(turn.writer), bytes: turn.bytes, result, trailers }
 }
 
+/// How far a disk thread came with a turn.
+enum Progress {
+    Paused(Paused),
+    /// It found that the rest can go past the page cache.
+    Direct(Turn, Direct),
+}
+
 async fn one_turn(
     worker: &Worker,
     connection: &Connection,
     mut turn: Turn,
     owner: Owner,
-) -> Result<(Turn, Result<Pause, BodyError>), DiskError> {
+) -> Result<Paused, DiskError> {
     let done = worker.disk.run(Lane::Write, owner, move || {
-        let direct = turn.direct_buffers();
-        let pause = if direct.is_some() { Ok(Pause::TurnOver) } else { turn.run() };
-        (turn, pause, direct)
+        if let Some(direct) = turn.direct() {
+            return Progress::Direct(turn, direct);
+        }
+        let result = turn.run();
+        Progress::Paused(Paused { turn, result })
     });
     match done.await? {
-        // Boxed: few bodies are so long.
-        (turn, _, Some(direct)) => Box::pin(direct::run(worker, connection, turn, direct, owner)).await,
-        (turn, pause, None) => Ok((turn, pause)),
+        Progress::Paused(paused) => Ok(paused),
+        // Boxed, since few bodies are so long.
+        Progress::Direct(turn, direct) => {
+            Box::pin(direct::run(worker, connection, turn, direct, owner)).await
+        }
     }
 }
 
-/// Waits for more. True: `patience` is over, and only what has gathered unseen can still save the upload.
+/// Waits for more. It says true where `patience` is over, so that only what has gathered unseen can save the upload.
 async fn wait_readable(
     worker: &Worker,
     connection: &Connection,

@@ -47,7 +47,7 @@ impl Call<'_> {
         let answer = Box::pin(self.take(writer, content, complete)).await?;
         match answer {
             Taken::Published(answer) => {
-                // Whoever meant to go on wants to know where, though nothing is left to send.
+                // A client that meant to go on wants to know where, though nothing is left to send.
                 let location = (!complete).then(|| resource.path());
                 let answer = self.completed(answer).field_if("Location", location);
                 Ok(answer.field("Upload-Limit", self.upload_limit()))
@@ -79,7 +79,7 @@ impl Call<'_> {
         let writer = resumed.await.map_err(|stop| self.of_resumed(stop))?;
         if let Err(stop) = self.check_end(offset) {
             self.keep(writer).await?;
-            // Of this request, nothing.
+            // This request brought nothing of it.
             self.outcome = None;
             return Err(marked(stop, false));
         }
@@ -162,11 +162,11 @@ impl Call<'_> {
     }
 }
 
-/// What became of a body.
+/// How an upload stands after a body.
 enum Taken {
     /// It completed the upload; this is the answer to that.
     Published(Answer),
-    /// There are so many bytes by now.
+    /// It is kept, and has so many bytes by now.
     Kept(u64),
 }
 

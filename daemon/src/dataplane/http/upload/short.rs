@@ -1,5 +1,6 @@
-//! A short body: received by the worker, since most of it came with its head, and published by one trip to a disk
-//! thread; without one where the file system lies in memory. What doesn't come at once goes the way of long bodies.
+//! Takes short bodies. The worker receives them, since most of their bytes came with the head, and one trip to a disk
+//! thread publishes them; none is needed where the file system lies in memory. A body that doesn't come at once goes
+//! the way of long ones.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::conditions::Conditions;
 use super::error::BodyError;
 use super::trips;
 use crate::files::digest::{Algorithms, Digests};
-use crate::files::upload::{Admitted, Plan, Publication, Published, UploadError, Whole};
+use crate::files::upload::{Admitted, AtOnce, Plan, Publication, Published, UploadError, Whole};
 use crate::protocol::http1::request::Body;
 
 /// Longest body that a worker receives: the copy takes some ten microseconds of it, as a window sent does, and so much
@@ -23,28 +24,33 @@ const SHORT_BYTES_MAX: u64 = 64 << 10;
 /// where everybody sees that it goes on, and its refusal before all of its body.
 const LATE_MS: u64 = 100;
 
-/// What there is of a body.
+/// How much of a short body came at once.
 pub(super) enum Arrived {
-    /// All.
+    /// All of it came.
     Whole(Admitted, Vec<u8>),
-    /// A part, which is in the input: the rest doesn't come at once.
+    /// A part came, which is in the input; the rest doesn't come at once.
     Late(Admitted),
-    /// Nothing was done: it is too long, of unknown length, or waited for by nobody yet.
+    /// Nothing was done, since the body is too long or of unknown length, or its client waits for a 100.
     Long,
+}
+
+/// The length of a short body.
+fn short_length(body: Body) -> Option<usize> {
+    match body {
+        Body::None => Some(0),
+        Body::Length(length) if length <= SHORT_BYTES_MAX => usize::try_from(length).ok(),
+        Body::Length(_) | Body::Chunked => None,
+    }
 }
 
 impl Call<'_> {
     /// Receives the body of a plain PUT, if it is short and comes at once.
     pub(super) async fn receive_short(&mut self, plan: &Plan) -> Result<Arrived, Stop> {
-        let length = match self.request.body {
-            Body::None => 0,
-            Body::Length(length) if length <= SHORT_BYTES_MAX => usize::try_from(length).unwrap_or(0),
-            _ => return Ok(Arrived::Long),
-        };
+        let Some(length) = short_length(self.request.body) else { return Ok(Arrived::Long) };
         if self.request.expects_continue && self.input.bytes().len() < length {
             return Ok(Arrived::Long);
         }
-        // Of a mount that is known to do nothing nobody has to wait to hear so.
+        // A mount that is known not to answer refuses at once.
         if let Some(error) = self.worker.disk.refusal(Lane::Write, self.owner()) {
             return Err(Answer::of_disk_error(&error).into());
         }
@@ -54,7 +60,7 @@ impl Call<'_> {
         match self.receive_rest(&mut body, length).await {
             Ok(true) => {
                 admitted.note_received(length as u64);
-                // Until it is known that it was wanted.
+                // They count as dropped until the storage wants them.
                 self.dropped_bytes = length as u64;
                 self.body = BodyState::Whole;
                 Ok(Arrived::Whole(admitted, body))
@@ -108,7 +114,7 @@ impl Call<'_> {
         [digests, body_digests]: [Digests; 2],
         algorithms: Algorithms,
     ) -> Result<Answer, Stop> {
-        // Others have its place once it is answered, though a mount that doesn't answer may keep what is to be done.
+        // Other uploads get its place once it is answered, even where a mount that doesn't answer still holds its work.
         let _place_guard = admitted.place_guard();
         let (uploads, limits, recorded) = (Arc::clone(&self.uploads), self.limits(), self.wanted_digests());
         let conditions = Conditions::of(&self.request.preconditions);
@@ -120,15 +126,15 @@ impl Call<'_> {
             let publication =
                 Publication { digests: [digests, Digests::default()], recorded, ..Publication::default() };
             match uploads.publish_whole_now(admitted, &whole, &publication, &limits) {
-                Ok(result) => return self.conclude(result),
-                Err(back) => admitted = back,
+                AtOnce::Done(result) => return self.conclude(result),
+                AtOnce::NotNow(back) => admitted = back,
             }
         }
         let root = Arc::clone(self.uploads.root());
         let is_by_itself = limits.is_durable || known.is_none() || !conditions.are_none();
         let work = move || {
             if !conditions.hold(&root, &plan.destination) {
-                // As where that is found before a long body is taken.
+                // The admission ends in the same way where this is found before a long body is taken.
                 admitted.settle();
                 return Err(UploadError::PreconditionFailed);
             }
@@ -144,8 +150,8 @@ impl Call<'_> {
             uploads.publish_whole(admitted, &whole, &publication, &limits)
         };
         let published = if is_by_itself {
-            // Those that are synced at once wait for the same commits of a journal, instead of one for each; and a
-            // mount that doesn't answer holds up nobody else's.
+            // Files that are synced side by side wait for the same commits of a journal, instead of one for each; and
+            // a mount that doesn't answer holds up no others.
             self.worker.disk.run_whole(Lane::Write, self.owner(), work).await
         } else {
             trips::publish(self.worker, self.connection.group(), work).await
@@ -154,8 +160,8 @@ impl Call<'_> {
         self.conclude(result)
     }
 
-    /// Answers what became of a body. One that was refused for another reason than what is in it was wanted no more
-    /// than one that is refused before it comes.
+    /// Answers a publication. The bytes of a body that was refused for anything but its content count as dropped, as
+    /// those of one that is refused before it comes.
     fn conclude(&mut self, result: Result<Published, UploadError>) -> Result<Answer, Stop> {
         if matches!(result, Ok(_) | Err(UploadError::DigestMismatch { .. })) {
             self.received_bytes = std::mem::take(&mut self.dropped_bytes);
@@ -164,5 +170,18 @@ impl Call<'_> {
             Ok(published) => Ok(self.note_published(&published)),
             Err(error) => Err(self.refusal(&error).into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Body, SHORT_BYTES_MAX, short_length};
+
+    #[test]
+    fn only_a_body_that_says_that_it_is_short_is_taken_for_that() {
+        assert_eq!(short_length(Body::None), Some(0));
+        assert_eq!(short_length(Body::Length(SHORT_BYTES_MAX)), Some(64 << 10));
+        assert_eq!(short_length(Body::Length(SHORT_BYTES_MAX + 1)), None);
+        assert_eq!(short_length(Body::Chunked), None);
     }
 }

@@ -32,7 +32,8 @@ pub(super) async fn publish(
     outcome
 }
 
-/// Waits for a file. Where that ends before the file is published, what waits with it for its trip goes at once.
+/// Waits for a file. Where the wait ends before the file is published, those that nobody waits for any more are dropped
+/// from the next trip at once.
 struct Waiting<'a> {
     worker: &'a Worker,
     is_published: bool,
@@ -57,7 +58,7 @@ async fn take_trips(worker: Rc<Worker>) {
         let files = Arc::new(Mutex::new(files));
         let to_publish = Arc::clone(&files);
         let publish = move || {
-            // Whoever waits is told on the worker, which isn't woken for each.
+            // The worker tells those who wait, so that it isn't woken for each.
             let mut published = Vec::new();
             while let Some(mut file) = next(&to_publish) {
                 file.run();
@@ -65,10 +66,10 @@ async fn take_trips(worker: Rc<Worker>) {
             }
             published
         };
-        // They are of several clients.
+        // The files are of several clients, so the trip is no address's.
         let owner = Owner { mount: mount(&worker), group: None };
         drop(worker.disk.run_whole(Lane::Write, owner, publish).await);
-        // Where the trip was given up, what it didn't come to is as well.
+        // Where the trip was given up, so are the files that it didn't come to.
         drop(std::mem::take(&mut *files.lock().unwrap_or_else(PoisonError::into_inner)));
     }
 }

@@ -18,8 +18,8 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// Bytes of one turn, after which other uploads get the disk thread: some milliseconds of it.
 const TURN_BYTES: usize = 8 << 20;
 
-/// Time after which what has gathered is taken, however little it is, in milliseconds: whoever asks for an upload sees
-/// that it goes on.
+/// Time after which bytes that have gathered are taken, however few, in milliseconds: a client that asks for the upload
+/// sees that it goes on.
 pub(super) const GATHER_MS: u64 = 1_000;
 
 /// Bytes that go through the page cache before it is asked again whether the rest can go past it: a sender that was
@@ -30,10 +30,10 @@ const CACHED_BYTES: u64 = 16 << 20;
 /// costs less than a write does.
 const GATHERED_PIECE_BYTES_MAX: usize = 16 << 10;
 
-/// What a disk thread has for one turn at a time.
+/// Memory of a disk thread for one turn at a time.
 struct Buffers {
     received: Vec<u8>,
-    /// Payload of short chunks, to be written together.
+    /// The payload of short chunks, which is written together.
     gathered: Vec<u8>,
 }
 
@@ -41,35 +41,53 @@ thread_local! {
     static BUFFERS: RefCell<Buffers> = const { RefCell::new(Buffers { received: Vec::new(), gathered: Vec::new() }) };
 }
 
-/// Why a disk thread gave a turn back.
+/// Why a disk thread gives a turn back.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Pause {
+    /// The body is whole.
     Whole,
+    /// Nothing more of it has come by now.
     NothingThere,
+    /// Others have their turn.
     TurnOver,
+    /// The peer ended before the body did.
     PeerEnded,
 }
 
-/// What a disk thread needs for a turn.
+/// A turn that was given back.
+pub(super) struct Paused {
+    pub(super) turn: Turn,
+    pub(super) result: Result<Pause, BodyError>,
+}
+
+/// The rest of a body that can go past the page cache.
+pub(super) struct Direct {
+    /// Bytes that are to come.
+    pub(super) left: u64,
+    pub(super) buffers: [DirectBuffer; 2],
+}
+
+/// An upload as a disk thread needs it for a turn.
 pub(super) struct Turn {
     pub(super) writer: Writer,
     pub(super) socket: Arc<OwnedFd>,
     pub(super) framing: Framing,
-    /// Received before: at first with the head, at last of the next request.
+    /// Bytes that were received ahead: at first those that came with the head, in the end those of the next request.
     pub(super) ahead: Vec<u8>,
     pub(super) bytes: u64,
-    /// So many bytes go through the page cache in any case.
+    /// Up to here the body goes through the page cache in any case.
     pub(super) cached_until: u64,
 }
 
 impl Turn {
-    /// How much is left and buffers for it, where it can go past the page cache. Waits for the disk.
-    pub(super) fn direct_buffers(&mut self) -> Option<(u64, [DirectBuffer; 2])> {
+    /// The rest with buffers for it, where it can go past the page cache. Waits for the disk.
+    pub(super) fn direct(&mut self) -> Option<Direct> {
         let Framing::Length(left) = self.framing else { return None };
         if self.bytes < self.cached_until {
             return None;
         }
         self.cached_until = self.bytes + CACHED_BYTES;
-        Some((left, self.writer.direct_buffers(left)?))
+        Some(Direct { left, buffers: self.writer.direct_buffers(left)? })
     }
 
     /// Receives and writes what is there. Waits for the disk, not for the peer.
@@ -77,7 +95,7 @@ impl Turn {
         BUFFERS.with_borrow_mut(|Buffers { received, gathered }| {
             received.resize(BUFFER_BYTES, 0);
             let result = self.receive(received, gathered);
-            // Also before a chunk that is none: all before belongs to the body.
+            // Also where a chunk was none, since all before it belongs to the body.
             let written = self.write_gathered(gathered);
             result.and_then(|pause| written.map(|()| pause))
         })
@@ -111,7 +129,7 @@ impl Turn {
         Ok(Pause::TurnOver)
     }
 
-    /// Writes or gathers what of `bytes` belongs to the body, and says how many of them do.
+    /// Writes or gathers those of `bytes` that belong to the body, and says how many do.
     fn take(&mut self, bytes: &[u8], gathered: &mut Vec<u8>) -> Result<usize, BodyError> {
         match &mut self.framing {
             Framing::Length(left) => {
@@ -150,7 +168,7 @@ impl Turn {
         Ok(bytes.len() - rest.len())
     }
 
-    /// Writes what has gathered. Where that fails it is gone, as the upload is.
+    /// Writes the payload that has gathered. Where that fails it is lost, as the upload is.
     fn write_gathered(&mut self, gathered: &mut Vec<u8>) -> Result<(), BodyError> {
         let result = if gathered.is_empty() { Ok(()) } else { self.write(gathered) };
         gathered.clear();

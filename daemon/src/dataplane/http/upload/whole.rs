@@ -1,4 +1,4 @@
-//! PUT of a file: all of it, or a part that says where it belongs (Content-Range).
+//! Takes a PUT of a file: all of it, or a part that says where it belongs (Content-Range).
 
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ impl Call<'_> {
         let writer = self.receive(writer).await?;
         let writer = self.check_content(writer, content).await?;
         if writer.offset() > range.end {
-            // Which of its bytes are meant nobody knows.
+            // Nobody knows which of its bytes are meant.
             let error = UploadError::LengthConflict { expected: range.end, provided: writer.offset() };
             return self
                 .on_disk(move || {
@@ -118,7 +118,7 @@ impl Call<'_> {
             .field("Upload-Offset", offset.to_string()))
     }
 
-    /// Which upload the part says that it belongs to.
+    /// The upload that the part says it belongs to.
     fn upload_id(&self) -> Result<Option<UploadId>, Stop> {
         self.fields()?.upload_id.map_err(|error| Answer::problem(400, &error.to_string()).into())
     }

@@ -25,7 +25,7 @@ fn ledger() -> Arc<Ledger> {
     Arc::new(Ledger::new(Count::default(), BLOCK))
 }
 
-/// Bytes and files, of all frames.
+/// Returns bytes and files of all frames.
 fn taken(ledger: &Ledger) -> (u64, u64) {
     let [stored, incoming] = ledger.totals();
     (stored.0 + incoming.0, stored.1 + incoming.1)
@@ -68,7 +68,7 @@ fn whoever_has_its_share_is_refused_and_others_are_not() {
     assert!(matches!(Held::new(&ledger, first.id(3), &limits), Err(SpoolError::OverShare { .. })));
     assert!(matches!(ledger.check(second, 3 * BLOCK, &limits), Err(SpoolError::OverShare { .. })));
     ledger.check(second, 2 * BLOCK, &limits).unwrap();
-    // Loopback isn't one address.
+    // Loopback isn't counted as one address.
     ledger.check(Sender::of(None), 50 * BLOCK, &limits).unwrap();
     drop(incoming);
     Held::new(&ledger, first.id(4), &limits).unwrap();
@@ -98,7 +98,8 @@ fn whoever_has_its_share_of_files_is_refused_and_others_are_not() {
 #[test]
 fn what_gets_its_name_during_a_count_is_counted_once() {
     let limits = limits(u64::MAX, u64::MAX, u64::MAX);
-    // Whether the name is given, and the frame stored, before the count ends, and whether the count sees the name.
+    // The name is given, and the frame stored, before or after the end of the count, which sees the name or
+    // doesn't.
     for ends_first in [false, true] {
         let ledger = ledger();
         ledger.start_count();
@@ -131,7 +132,7 @@ fn a_count_that_failed_changes_nothing() {
     assert_eq!(ledger.totals(), [(BLOCK, 1), (0, 0)]);
 }
 
-/// What a thread does to the ledger.
+/// A step of a thread that uses the ledger.
 #[derive(Clone, Debug)]
 enum Step {
     Begin {
@@ -142,7 +143,7 @@ enum Step {
     },
     Drop,
     Store,
-    /// A count that finds nothing but what counts itself.
+    /// A count that finds nothing but frames that count themselves.
     Recount,
 }
 
@@ -156,7 +157,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Does the steps, with a few frames open, and looks after each that no limit is passed.
+/// Does the steps, with a few frames open, and checks after each that no limit is passed.
 fn run(ledger: &Arc<Ledger>, thread: u128, steps: &[Step], limits: &SpoolLimits) {
     let mut open = VecDeque::new();
     for (number, step) in (0_u128..).zip(steps) {

@@ -62,7 +62,7 @@ fn so_many_resources_are_known_and_no_more() {
     }
     assert_eq!(fixture.uploads.create(&plan("/file", None), &limits).unwrap_err(), UploadError::TooMany);
     assert_eq!(fixture.partials().len(), super::super::limits::PARTIALS_MAX);
-    // A plain PUT goes on all the same; only cut short it isn't kept.
+    // A plain PUT goes on all the same, but isn't kept when it is cut short.
     let mut writer = fixture.uploads.begin(&plan("/file", Some(2 * LONG as u64)), &limits).unwrap();
     writer.write(&pattern(LONG)).unwrap();
     assert!(!writer.keep().unwrap().is_resumable);
@@ -101,14 +101,14 @@ fn blocks_are_allocated_in_windows_by_what_has_come_and_no_further() {
     assert!(most > 32 * MIB, "{most}: windows grow");
     let (offset, before) = (writer.offset(), ahead());
     assert!(before > MIB && allocated(&mut writer) >= offset + before);
-    // What is kept holds none of it.
+    // An upload that is kept holds no room ahead.
     let upload = writer.resource();
     assert!(writer.keep().unwrap().is_resumable);
     assert_eq!(ahead(), 0);
     let mut writer = fixture.uploads.resume(&upload, offset, None, &limits()).unwrap_or_else(|_| {
         fixture.uploads.resume_destination(&plan("/file", Some(length)), offset, &limits()).unwrap()
     });
-    // And some for the file system itself.
+    // The file system may take some blocks for itself.
     assert!(allocated(&mut writer) <= offset + 2 * MIB, "its first window");
     writer.write(&block).unwrap();
     assert!(ahead() > 0);

@@ -1,4 +1,5 @@
-//! Other file systems: small ones that fill up, read-only ones, and ones mounted below the root. Mounting needs root.
+//! Uploads on other file systems: small ones that fill up, read-only ones, and ones mounted below the root.
+//! Mounting needs root.
 
 use std::process::Command;
 
@@ -10,14 +11,14 @@ use super::*;
 pub(super) struct Mounted(PathBuf);
 
 impl Mounted {
-    /// None, with a line that says so, where the process may not mount.
+    /// Mounts a tmpfs; None, with a line that says so, where the process may not mount.
     pub(super) fn tmpfs(path: PathBuf, options: &str) -> Option<Mounted> {
         run(Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(&path))?;
         Some(Mounted(path))
     }
 
-    /// An ext4 in an image that promises far more than its own file system, a tmpfs, has: what is written beyond that
-    /// fails when it is written back, as on a failing disk.
+    /// Mounts an ext4 in an image that promises far more than its own file system, a tmpfs, has: bytes beyond that
+    /// fail when they are written back, as on a failing disk.
     fn failing(path: PathBuf, tmpfs: &Mounted) -> Option<Mounted> {
         let image = tmpfs.0.join("image");
         std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
@@ -48,7 +49,7 @@ impl Drop for Mounted {
     }
 }
 
-/// A fixture whose root is a tmpfs.
+/// Makes a fixture whose root is a tmpfs.
 pub(super) fn on_tmpfs(options: &str) -> Option<(Fixture, Mounted)> {
     let outer = tempfile::tempdir().unwrap();
     let path = outer.path().join("root");
@@ -57,7 +58,7 @@ pub(super) fn on_tmpfs(options: &str) -> Option<(Fixture, Mounted)> {
     Some((Fixture::at(path, outer), mount))
 }
 
-/// A fixture with a tmpfs at `mnt`.
+/// Makes a fixture with a tmpfs at `mnt`.
 fn with_mount() -> Option<(Fixture, Mounted)> {
     let fixture = Fixture::new();
     let path = fixture.path.join("mnt");
@@ -73,7 +74,7 @@ fn a_full_disk_is_told_before_the_body_where_its_length_is_known() {
     let error = fixture.uploads.begin(&plan("/file", Some(8 << 20)), &limits()).unwrap_err();
     assert_eq!(error, UploadError::NoSpace(Shortage::Disk));
     fixture.assert_clean();
-    // Two that fit one by one: what one has only announced is there for the other.
+    // Each of the two uploads would fit alone: room that one has only announced is there for the other.
     let mut first = fixture.uploads.begin(&plan("/file", Some(3 << 20)), &limits()).unwrap();
     first.write(b"1").unwrap();
     assert_eq!(fixture.uploads.usage().bytes_ahead, (1 << 20) - 1);
@@ -107,7 +108,7 @@ fn a_disk_that_fills_up_fails_the_upload_and_gets_its_space_back() {
 fn the_last_bytes_may_be_the_ones_that_find_no_room() {
     let Some((fixture, _mount)) = on_tmpfs("size=1m") else { return };
     fixture.put("/file", b"before").unwrap();
-    // Below what is allocated ahead, so that only the writes tell.
+    // The length is below what is allocated ahead, so that only the writes tell.
     let mut writer = fixture.uploads.begin(&plan("/file", Some((1 << 20) - 1)), &limits());
     if let Ok(writer) = &mut writer {
         std::fs::write(fixture.path.join("filler"), pattern(512 << 10)).unwrap();
@@ -145,7 +146,7 @@ fn uploads_to_another_mount_lie_beside_their_destination() {
     assert_eq!(fixture.read("mnt/file").unwrap(), content);
     assert_eq!(names(&mount.0), [".streamd-uploads", "file"]);
     assert_eq!(fixture.partials(), ["homes"]);
-    // Continued after a restart, which finds the staging directory by the list.
+    // The upload is continued after a restart, which finds the staging directory by the list.
     let mut writer = fixture.uploads.create(&plan("/mnt/other", Some(1000)), &limits()).unwrap();
     let upload = writer.resource();
     writer.write(&content[..400]).unwrap();
@@ -177,7 +178,7 @@ fn on_another_mount_directories_are_made_with_the_name_too() {
     let mut writer = fixture.uploads.create(&plan, &limits).unwrap();
     let upload = writer.resource();
     writer.write(b"12345").unwrap();
-    // Beside the last directory that there is.
+    // The staging directory lies beside the last directory that exists.
     assert_eq!(upload.path(), format!("/mnt/.streamd-uploads/{}", upload.id));
     assert_eq!(names(&mount.0), [".streamd-uploads"]);
     writer.keep().unwrap();
@@ -209,7 +210,7 @@ fn a_sweep_comes_to_the_staging_directories_on_other_mounts() {
 #[test]
 fn what_cannot_be_renamed_is_copied_beside_its_destination() {
     let Some((mut fixture, mount)) = with_mount() else { return };
-    // As where two directories of one mount don't let files be renamed between them.
+    // The layout is one where two directories of one mount don't let files be renamed between them.
     let destination = Destination::resolve(&fixture.root, &name("/mnt/file"), &limits()).unwrap();
     let (_, staging_mount, _) = identify(destination.directory()).unwrap();
     fixture.rearrange(|storage| storage.staging_mount = staging_mount);
@@ -231,7 +232,7 @@ fn what_cannot_be_renamed_is_copied_beside_its_destination() {
             is_of_request: false
         })
     );
-    // The next one knows.
+    // The next upload knows that from the start.
     let writer = fixture.uploads.create(&plan("/mnt/file", None), &limits()).unwrap();
     assert_eq!(names(&mount.0.join(".streamd-uploads")), [writer.id().to_string()]);
 }
@@ -270,11 +271,12 @@ fn a_sync_that_fails_fails_the_upload_for_good() {
         writer.publish(&Publication::default())
     };
     put(b"before").unwrap();
-    // Too short for the pieces of write-back, so that the sync at the end finds it; then found on the way.
+    // The first length is too short for the pieces of write-back, so that the sync at the end finds the fault; the
+    // second finds it on the way.
     std::fs::write(small.0.join("filler"), pattern(14 << 20)).ok();
     for length in [6 << 20, 40 << 20] {
         let error = put(&pattern(length)).unwrap_err();
-        // The loop device says what its image's file system said.
+        // The loop device passes on the error of its image's file system.
         assert!(
             matches!(error, UploadError::NoSpace(_) | UploadError::Failed { .. } | UploadError::ReadOnly),
             "{error}"

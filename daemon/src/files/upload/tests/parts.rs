@@ -1,4 +1,4 @@
-//! Whose a part is.
+//! Tests of the rule by which a part is ascribed to an upload.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn part(first: u64, end: u64) -> Part {
 }
 
 impl Fixture {
-    /// Takes a part of `LENGTH` bytes, and keeps what there is then, or publishes it where it is whole.
+    /// Takes a part of an upload of `LENGTH` bytes, and keeps the upload, or publishes it where it is whole.
     fn take(&self, path: &str, byte: u8, part: Part, digests: Digests) -> Result<UploadId, UploadError> {
         let plan = Plan { digests, ..plan(path, Some(LENGTH)) };
         let mut writer = self.uploads.take_part(&plan, &part, &limits())?;
@@ -72,7 +72,7 @@ fn the_digest_of_the_whole_is_a_proof_as_well() {
     fixture.take("/file", b'A', part(0, 50), a).unwrap();
     fixture.take("/file", b'B', part(0, 30), b).unwrap();
     assert_eq!(fixture.plain("/file", b'A', 50, 100), UNPROVED);
-    // By one algorithm of two, and not where the other differs.
+    // A digest by one of two algorithms is enough, but not where the other differs.
     let one = Digests { crc32c: None, ..a };
     let mixed = Digests { crc32c: b.crc32c, ..a };
     let nobody = UploadError::WrongOffset { expected: 0, provided: 50 };
@@ -127,7 +127,7 @@ fn an_upload_that_ended_is_not_taken_for_one_that_began_after_it() {
         end(&fixture);
         let second = fixture.plain("/file", b'B', 0, 50).unwrap();
         assert_eq!(fixture.plain("/file", b'A', 50, 100), UNPROVED, "{how}");
-        // And then nobody, wherever.
+        // From then on nobody goes on without proof, at any offset.
         assert_eq!(fixture.plain("/file", b'A', 49, 100), UNPROVED, "{how}");
         let named = Part { upload: Some(second), ..part(50, 100) };
         fixture.take("/file", b'B', named, Digests::default()).unwrap();
@@ -138,7 +138,7 @@ fn an_upload_that_ended_is_not_taken_for_one_that_began_after_it() {
 #[test]
 fn a_client_that_is_alone_goes_on_without_proof() {
     let fixture = Fixture::new();
-    // Whose answers all came.
+    // A client that got all its answers goes on.
     for _ in 0..3 {
         fixture.plain("/file", b'A', 0, 50).unwrap();
         fixture.plain("/file", b'A', 50, 80).unwrap();
@@ -146,7 +146,7 @@ fn a_client_that_is_alone_goes_on_without_proof() {
         let client = fixture.uploads.await_repeat(&name("/file"), LENGTH, 80);
         fixture.uploads.forget_repeat(client);
     }
-    // Beside it a whole one comes and goes.
+    // A whole upload comes and goes beside it.
     fixture.plain("/file", b'A', 0, 80).unwrap();
     fixture.put("/file", &[b'B'; 100]).unwrap();
     fixture.plain("/file", b'A', 80, 100).unwrap();
@@ -160,7 +160,7 @@ fn one_file_has_one_place_by_whatever_name() {
     std::fs::create_dir(fixture.path.join("directory")).unwrap();
     std::os::unix::fs::symlink("directory", fixture.path.join("link")).unwrap();
     fixture.plain("/directory/file", b'A', 0, 50).unwrap();
-    // Alone, it goes on by either name.
+    // An upload that is alone goes on by either name.
     fixture.plain("/link/file", b'A', 50, 60).unwrap();
     let second = fixture.plain("/link/file", b'B', 0, 60).unwrap();
     for path in ["/directory/file", "/link/file"] {
@@ -186,13 +186,13 @@ fn what_another_daemon_has_is_seen() {
         root: Arc::clone(&fixture.root),
         _outer: tempfile::tempdir().unwrap(),
     };
-    // Alone, but on the other one.
+    // The upload is alone, but lies on the other daemon.
     let nobody = UploadError::WrongOffset { expected: 0, provided: 50 };
     assert_eq!(there.plain("/file", b'A', 50, 100), Err(nobody));
     let second = there.plain("/file", b'B', 0, 50).unwrap();
     assert_eq!(there.plain("/file", b'A', 50, 100), UNPROVED);
     assert_eq!(fixture.plain("/file", b'A', 50, 100), UNPROVED);
-    // With its id each goes on anywhere.
+    // With its id each upload goes on at either daemon.
     let named = |id| Part { upload: Some(id), ..part(50, 100) };
     there.take("/file", b'A', named(first), Digests::default()).unwrap();
     assert_eq!(fixture.read("file").unwrap(), [b'A'; 100]);

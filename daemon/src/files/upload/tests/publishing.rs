@@ -1,4 +1,4 @@
-//! What gets a name, and what doesn't.
+//! Tests of which uploads get their name, and which don't.
 
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -76,7 +76,7 @@ fn digests_are_verified_recorded_and_shown() {
     assert!(published.etag.starts_with("\"sha256-"));
     assert_eq!(fixture.etag("/file").unwrap(), published.etag);
     assert_eq!(fixture.put("/plain", b"content").unwrap().etag, published.etag, "whoever wants it or not");
-    // Computed by the writer, and from the file where the writer wasn't told.
+    // The digest is computed by the writer, or from the file where the writer wasn't told.
     for is_told in [true, false] {
         let mut writer = fixture.uploads.begin(&plan("/asked", None), &limits()).unwrap();
         if is_told {
@@ -162,7 +162,7 @@ fn a_new_name_is_given_only_where_nothing_has_it() {
         let result = fixture.put_if(path, b"second", &publication);
         assert_eq!(result, Err(UploadError::PreconditionFailed), "{path}");
     }
-    // Made from outside between the look and the rename.
+    // The file is made from outside between the look and the rename.
     let make = |_: Option<&Validators>| std::fs::write(fixture.path.join("late"), "outside").is_ok();
     let publication = Publication { precondition: Some(&make), ..publication };
     assert_eq!(fixture.put_if("/late", b"second", &publication), Err(UploadError::PreconditionFailed));
@@ -201,7 +201,7 @@ fn nothing_is_written_outside_the_root() {
     }
     assert!(names(&outside).is_empty());
     assert!(!fixture.path.parent().unwrap().join("later").exists());
-    // A link that stays beneath is followed.
+    // A link that stays beneath the root is followed.
     std::fs::create_dir(fixture.path.join("inside")).unwrap();
     symlink("inside", fixture.path.join("staying")).unwrap();
     fixture.put("/staying/file", b"content").unwrap();
@@ -287,12 +287,12 @@ fn a_directory_that_goes_away_is_not_written_to_elsewhere() {
     let fixture = Fixture::new();
     let directory = fixture.path.join("directory");
     std::fs::create_dir(&directory).unwrap();
-    // Removed: there is nothing to publish into.
+    // The directory was removed: there is nothing to publish into.
     let mut writer = fixture.uploads.begin(&plan("/directory/file", None), &limits()).unwrap();
     writer.write(b"content").unwrap();
     std::fs::remove_dir(&directory).unwrap();
     assert_eq!(writer.publish(&Publication::default()), Err(UploadError::ParentMissing));
-    // Replaced by a link that leaves the root: the directory that was resolved gets the file.
+    // The directory was replaced by a link that leaves the root: the one that was resolved gets the file.
     std::fs::create_dir(&directory).unwrap();
     let mut writer = fixture.uploads.begin(&plan("/directory/file", None), &limits()).unwrap();
     writer.write(b"content").unwrap();

@@ -1,4 +1,4 @@
-//! Many at once.
+//! Races of many uploads at once.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,7 +86,7 @@ fn of_pairs_one_wins_whole_and_readers_see_only_whole_files() {
     fixture.assert_clean();
 }
 
-/// Whoever opens it at its first moment downloads it to its end.
+/// A client that opens the file at its first moment downloads it to its end.
 #[test]
 fn a_file_that_has_its_name_is_found_unchanged() {
     let fixture = Fixture::new();
@@ -158,7 +158,7 @@ fn writers_are_counted_and_one_too_many_is_refused() {
     fixture.assert_clean();
 }
 
-/// Those that fail do so when they have made the directory, and take it away where they can.
+/// The uploads that fail do so when they have made the directory, and remove it where they can.
 #[test]
 fn of_uploads_into_one_new_directory_those_that_may_succeed_do() {
     const UPLOADS: usize = 8;
@@ -227,16 +227,16 @@ fn others_have_the_place_of_an_upload_that_was_answered_while_its_work_still_wai
     assert_eq!(admit("/second").unwrap_err(), UploadError::TooMany);
     drop(place_guard);
     assert_eq!(fixture.counts().0, 0);
-    // What still waits counts on its mount, so that there is no end of it neither.
+    // Work that still waits counts on its mount, so that its number is bounded too.
     assert_eq!(admit("/second").unwrap_err(), UploadError::TooManyOfMount);
     drop(waiting);
     let second = admit("/second").unwrap();
-    // Whoever asks is answered after the work is done, and then nothing is left to be given back.
+    // A caller that is answered after the work is done has nothing left to give back.
     let place_guard = second.place_guard();
     drop(second);
     drop(place_guard);
     assert_eq!(fixture.counts().0, 0);
-    // One with open files keeps its place for as long as it has them.
+    // An upload with open files keeps its place for as long as it has them.
     let admitted = admit("/third").unwrap();
     let place_guard = admitted.place_guard();
     let writer = fixture.uploads.begin_admitted(admitted, &plan("/third", Some(1)), &limits()).unwrap();
@@ -254,7 +254,7 @@ fn a_mount_below_the_root_holds_half_of_the_places_at_most() {
     let mut of_other: Vec<_> = ["/1", "/2"].map(|path| admit(path, other).unwrap()).into();
     assert_eq!(admit("/3", other).unwrap_err(), UploadError::TooManyOfMount);
     drop(of_other.iter().map(Admitted::place_guard).collect::<Vec<_>>());
-    // Those that wait for nobody still are the mount's, and the root has all places.
+    // Uploads that nobody waits for any more still count on the mount, while the root has all places.
     assert_eq!(admit("/3", other).unwrap_err(), UploadError::TooManyOfMount);
     let of_staging: Vec<_> = ["/1", "/2", "/3", "/4"].map(|path| admit(path, staging).unwrap()).into();
     assert_eq!(admit("/5", staging).unwrap_err(), UploadError::TooMany);

@@ -1,4 +1,4 @@
-//! What a daemon finds that starts anew, and what a sweep removes.
+//! Tests of the uploads that a daemon finds when it starts anew, and of those that a sweep removes.
 
 use std::os::unix::fs::MetadataExt;
 use std::time::SystemTime;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::super::metadata::Metadata;
 use super::*;
 
-/// As if the file had been written a day ago.
+/// Sets the file's modification time a day back.
 fn make_old(path: &Path) {
     let file = std::fs::File::options().write(true).open(path).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(86_400)).unwrap();
@@ -22,7 +22,7 @@ fn uploads_are_continued_after_a_restart() {
     }
     let content = pattern(2 * LONG);
     let total = Some(content.len() as u64);
-    // A plain PUT, killed; one that was told its offset; and a resource.
+    // The three uploads are a plain PUT that is killed, one that was told its offset, and a resource.
     let mut whole = fixture.uploads.begin(&plan("/whole", total), &limits()).unwrap();
     whole.write(&content[..LONG]).unwrap();
     whole.crash();
@@ -108,7 +108,7 @@ fn a_second_daemon_leaves_the_first_ones_uploads_alone() {
     make_old(&fixture.staging().join(upload.id.to_string()));
     assert_eq!(second.sweep(Duration::ZERO).partials, 0);
     drop(writer);
-    // Both know it now; one has it at a time.
+    // Both daemons know the upload now; one has it at a time.
     let second = Uploads::open(Arc::clone(&fixture.root)).unwrap();
     let mut writer = second.resume(&upload, 5, None, &limits()).unwrap();
     assert_eq!(fixture.uploads.resume(&upload, 5, None, &limits()).unwrap_err(), UploadError::Busy);
@@ -163,13 +163,13 @@ fn a_staging_directory_that_is_no_directory_or_removed_is_told_or_made_anew() {
     }
 }
 
-/// What may happen to an upload.
+/// A step in the life of an upload.
 #[derive(Clone, Debug)]
 enum Step {
     Write(usize),
     Keep,
     TakeOver,
-    /// With that many bytes of a wrong part before it.
+    /// A wrong digest, with that many bytes of its part.
     Mismatch(usize),
     Kill,
     WrongOffset(u64),

@@ -1,4 +1,4 @@
-//! Uploads that are cut short and continued.
+//! Tests of uploads that are cut short and continued.
 
 use super::*;
 
@@ -37,7 +37,7 @@ fn offset_0_starts_anew() {
     fixture.cut_short("/file", b"12345", 10);
     let first = fixture.uploads.partials.index.all()[0].id;
     fixture.cut_short("/file", b"abc", 10);
-    // The first one's client can go on with it.
+    // The first upload's client can still continue it.
     assert_eq!(fixture.partials().len(), 2);
     let plan = plan("/file", Some(10));
     for offset in [3, 5, 4] {
@@ -61,7 +61,7 @@ fn offset_0_starts_anew() {
         writer.publish(&Publication::default()).unwrap();
         assert_eq!(fixture.read("file").unwrap(), content);
     }
-    // One that begins anew itself gives up what it had.
+    // A client that begins anew gives up its own upload.
     fixture.cut_short("/file", b"12345", 10);
     let id = fixture.uploads.partials.index.all()[0].id;
     let mut writer = fixture.uploads.resume_named(&plan, 0, id, &limits()).unwrap();
@@ -96,7 +96,7 @@ fn a_plain_put_is_kept_if_it_is_long_and_its_length_known() {
     }
     assert_eq!(fixture.partials().len(), 1);
     let plan = plan("/file", Some(2 * LONG as u64));
-    // Those that weren't kept may be gone on with by clients that don't know it.
+    // Clients may go on with uploads that weren't kept, not knowing that.
     let error = fixture.uploads.resume_destination(&plan, LONG as u64, &limits()).unwrap_err();
     assert_eq!(error, UploadError::Unproved);
     let id = fixture.uploads.partials.index.all()[0].id;
@@ -135,7 +135,7 @@ fn a_resource_is_continued_by_its_id_and_remembered_when_complete() {
     let upload = writer.resource();
     writer.write(&content[..100]).unwrap();
     assert_eq!(writer.keep().unwrap(), Kept { offset: 100, is_resumable: true });
-    // A destination's range doesn't continue it.
+    // A range that names the destination doesn't continue the resource.
     let error = fixture.uploads.resume_destination(&plan("/file", None), 100, &limits()).unwrap_err();
     assert_eq!(error, UploadError::WrongOffset { expected: 0, provided: 100 });
     let error = fixture.uploads.resume(&upload, 100, Some(99), &limits()).unwrap_err();
@@ -146,7 +146,7 @@ fn a_resource_is_continued_by_its_id_and_remembered_when_complete() {
     drop(writer);
     let error = fixture.uploads.resume(&upload, 500, Some(600), &limits()).unwrap_err();
     assert_eq!(error, UploadError::LengthConflict { expected: 500, provided: 600 });
-    // Every byte was there, and only the answer lost.
+    // Every byte has come, and only the answer was lost.
     let writer = fixture.uploads.resume(&upload, 500, Some(500), &limits()).unwrap();
     assert_eq!(writer.publish(&Publication::default()).unwrap().digests, digests_of(&content));
     assert_eq!(fixture.read("file").unwrap(), content);
@@ -195,7 +195,7 @@ fn a_writer_that_makes_progress_is_not_disturbed() {
         let error = fixture.uploads.resume_destination(&plan, offset, &limits()).unwrap_err();
         assert_eq!(error, UploadError::Busy, "{offset}");
     }
-    // Whoever was told so may go on all the same.
+    // A client that was told so may go on all the same.
     let error = fixture.uploads.resume_destination(&plan, 5, &limits()).unwrap_err();
     assert_eq!(error, UploadError::Unproved);
     let error = fixture.uploads.resume_named(&plan, 5, first.id(), &limits()).unwrap_err();
@@ -228,7 +228,7 @@ fn a_stalled_writer_is_taken_over_and_can_do_no_more() {
     second.write(b"678").unwrap();
     drop(second);
     fixture.uploads.remove(&fixture.uploads.partials.index.all()[0].resource()).unwrap();
-    // Whatever the first one does last, the second goes on.
+    // However the first writer ends, the second goes on.
     for end in [Writer::discard as fn(Writer), drop, |first| {
         assert_eq!(first.publish(&Publication::default()), Err(UploadError::TakenOver));
     }] {
@@ -275,7 +275,7 @@ fn a_stalled_plain_put_is_continued_by_its_destination() {
     let plan = plan("/file", Some(10));
     let mut whole = fixture.uploads.begin(&plan, &limits()).unwrap();
     whole.write(b"12345").unwrap();
-    // A new start leaves it alone.
+    // A new upload leaves it alone.
     fixture.uploads.resume_destination(&plan, 0, &impatient()).unwrap().discard();
     let error = fixture.uploads.resume_destination(&plan, 5, &impatient()).unwrap_err();
     assert_eq!(error, UploadError::Unproved, "two have begun");

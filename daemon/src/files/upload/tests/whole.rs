@@ -1,9 +1,10 @@
-//! Short files that are published in one go.
+//! Tests of short files that are published in one go.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::destination::Destination;
+use super::super::whole::AtOnce;
 use super::mounts::on_tmpfs;
 use super::*;
 use crate::files::Shortage;
@@ -11,14 +12,14 @@ use crate::protocol::conditional::Validators;
 
 const NONE: Digests = Digests { sha256: None, crc32c: None };
 
-/// A fixture on the usual file system, and one in memory, where nothing has to be waited for.
+/// Makes a fixture on the usual file system, and one in memory, where nothing has to be waited for.
 fn fixtures() -> Vec<(Fixture, Option<super::mounts::Mounted>)> {
     let in_memory = on_tmpfs("size=64m").map(|(fixture, mounted)| (fixture, Some(mounted)));
     [Some((Fixture::new(), None)), in_memory].into_iter().flatten().collect()
 }
 
 impl Fixture {
-    /// Publishes a file in one go: at once where that can be, else as what waits.
+    /// Publishes a file in one go: at once where that can be, else with waiting.
     fn put_whole(
         &self,
         plan: &Plan,
@@ -31,8 +32,8 @@ impl Fixture {
         let whole = Whole { plan, known, content, body_digests: &NONE, algorithms: Algorithms::default() };
         let admitted = self.uploads.admit(plan, limits)?;
         match self.uploads.publish_whole_now(admitted, &whole, publication, limits) {
-            Ok(result) => result,
-            Err(admitted) => self.uploads.publish_whole(admitted, &whole, publication, limits),
+            AtOnce::Done(result) => result,
+            AtOnce::NotNow(admitted) => self.uploads.publish_whole(admitted, &whole, publication, limits),
         }
     }
 
@@ -41,7 +42,8 @@ impl Fixture {
         self.put_whole(&plan, content, &Publication::default(), &limits())
     }
 
-    /// Whether a part without proof at `offset` of a file of 100 bytes may be another client's than who has `kept`.
+    /// Whether a part without proof at `offset` of a file of 100 bytes may come from another client than the one
+    /// whose partial is kept.
     fn is_contested(&self, offset: u64) -> bool {
         let error =
             self.uploads.resume_destination(&plan("/file", Some(100)), offset, &limits()).unwrap_err();
@@ -76,7 +78,8 @@ fn only_where_all_lies_in_memory_nothing_is_waited_for() {
         let known = known.as_ref();
         let whole = Whole { plan: &plan, known, content, body_digests: &NONE, algorithms };
         let admitted = fixture.uploads.admit(&plan, &limits()).unwrap();
-        fixture.uploads.publish_whole_now(admitted, &whole, publication, &limits()).is_ok()
+        let published = fixture.uploads.publish_whole_now(admitted, &whole, publication, &limits());
+        matches!(published, AtOnce::Done(_))
     };
     let usual = Publication::default();
     assert!(now("/file", &usual) && now("/directory/file", &usual));
@@ -107,7 +110,7 @@ fn what_is_not_usual_goes_the_way_of_every_upload() {
         let error = fixture.put_short("/absent/file", b"content").unwrap_err();
         assert_eq!(error, UploadError::ParentMissing);
         assert_eq!(fixture.put_short("/new", b"content").unwrap_err(), UploadError::NotAFile);
-        // A directory that shares its group.
+        // The directory shares its group.
         let shared = fixture.path.join("shared");
         std::fs::create_dir(&shared).unwrap();
         if rustix::process::geteuid().is_root() {
@@ -228,20 +231,21 @@ fn the_staging_directory_may_go_and_come_back_shared() {
 fn a_part_is_not_taken_for_that_of_who_sends_a_whole_file() {
     let fixture = Fixture::new();
     fixture.cut_short("/file", &[1; 50], 100);
-    // While it comes, and after it broke off where its client may go on.
+    // The rival counts while its body comes, and where its client may go on after it broke off.
     let mut admitted = begin_at(&fixture);
     assert!(fixture.is_contested(50));
     admitted.note_received(50);
     drop(admitted);
     assert!(fixture.is_contested(50));
-    // Who has all won't go on: that is no rival any more, though the one that broke off stays one.
+    // A client whose whole file has come won't go on and is no rival any more, though the one that broke off stays
+    // one.
     let fixture = Fixture::new();
     fixture.cut_short("/file", &[1; 50], 100);
     let plan = plan("/file", Some(100));
     fixture.put_whole(&plan, &[2; 100], &Publication::default(), &limits()).unwrap();
     let writer = fixture.uploads.resume_destination(&plan, 50, &limits()).unwrap();
     assert_eq!(writer.offset(), 50);
-    // One that didn't come at once goes on as a partial, with the claim that it made.
+    // A body that didn't come at once goes on as a partial, with the claim that was made.
     writer.discard();
     let fixture = Fixture::new();
     fixture.cut_short("/file", &[1; 50], 100);
@@ -292,7 +296,7 @@ fn whoever_reads_meanwhile_gets_one_file_or_the_other() {
 fn a_killed_daemon_leaves_a_file_that_is_swept() {
     let fixture = Fixture::new();
     fixture.put_short("/file", b"before").unwrap();
-    // As it lies there between its creation and its name.
+    // The file is left between its creation and its name.
     let id = fixture.uploads.temporaries.next();
     let path = fixture.staging().join(id.to_string());
     std::fs::write(&path, "after").unwrap();

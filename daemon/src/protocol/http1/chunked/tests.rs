@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// Feeds the whole input; consumed bytes, end, payload.
+/// Feeds the whole input; returns consumed bytes, whether the body ended, and payload bytes.
 fn skip(input: &[u8]) -> Result<(usize, bool, u64), ChunkError> {
     let mut decoder = ChunkedDecoder::new();
     let (consumed, ended) = decoder.skip(input)?;
@@ -146,8 +146,7 @@ fn body() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
     )
 }
 
-/// Feeds the input in pieces of the given lengths, in turn, until it is used up, the body ends or an error
-/// comes.
+/// Feeds the input in pieces of the given lengths, in turn, until it is used up, the body ends or an error comes.
 fn skip_in_pieces(input: &[u8], lengths: &[usize]) -> Result<(usize, bool, u64), ChunkError> {
     let mut decoder = ChunkedDecoder::new();
     let mut at = 0;
@@ -163,7 +162,7 @@ fn skip_in_pieces(input: &[u8], lengths: &[usize]) -> Result<(usize, bool, u64),
     unreachable!("lengths are not empty")
 }
 
-/// The payload of the input, fed in pieces as in [`skip_in_pieces`], up to its end or first fault.
+/// Returns the payload of the input, fed in pieces as in [`skip_in_pieces`], up to its end or first fault.
 fn payload_in_pieces(input: &[u8], lengths: &[usize]) -> (Vec<u8>, Result<bool, ChunkError>) {
     let mut decoder = ChunkedDecoder::new();
     let mut payload = Vec::new();

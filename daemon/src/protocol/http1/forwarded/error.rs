@@ -1,21 +1,21 @@
-//! Why what proxies say of a request is not believed.
+//! Errors of the fields in which proxies name a request's sender.
 
-/// The fields say nothing that could be believed. Answered with 400. What they quote is escaped.
+/// Why the fields can't be believed. Each of these is answered with 400. Quoted parts are escaped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ForwardedError {
-    /// Not what RFC 7239 4 describes.
+    /// The field isn't what RFC 7239 4 describes.
     #[error("the Forwarded field `{value}` can't be read (RFC 7239)")]
     Forwarded {
-        /// The field.
+        /// The value of the field.
         value: String,
     },
-    /// No address.
+    /// An entry is no address.
     #[error("X-Forwarded-For names `{node}`, which is no address")]
     Node {
-        /// The entry.
+        /// The text of the entry.
         node: String,
     },
-    /// Two clients.
+    /// The two fields name different clients.
     #[error(
         "Forwarded and X-Forwarded-For name different clients: the proxy must remove the one that it doesn't write"
     )]

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{ForwardedError, Sender, of_fields, of_head};
 
-/// Loopback and 10.0.0.0/8.
+/// Trusts loopback and 10.0.0.0/8.
 fn is_trusted(address: IpAddr) -> bool {
     address.is_loopback() || matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 10)
 }
@@ -14,7 +14,7 @@ fn said(forwarded: &[&str], x_forwarded_for: &[&str]) -> Result<Option<Sender>, 
     of_fields(standard.map(|value| value.as_bytes()), custom.map(|value| value.as_bytes()), is_trusted)
 }
 
-/// The client as text; `-` for one that isn't named.
+/// Returns the client as text; `-` for one that isn't named.
 fn shown(said: Result<Option<Sender>, ForwardedError>) -> String {
     match said {
         Ok(Some(Sender::Client(address))) => address.to_string(),
@@ -140,7 +140,7 @@ proptest! {
         let (appended, own_line) = (format!("{before}, {last}"), format!("for={last}"));
         prop_assert_eq!(said(&[], &[&appended]), expected.clone());
         prop_assert_eq!(said(&[&before, &own_line], &[]), expected.clone());
-        // On one line what stands before may make all of it unreadable, and never another client.
+        // On one line the text before may make all of it unreadable, but never name another client.
         for node in [format!("for={last}"), format!("for=\"{last}\"")] {
             let result = said(&[&format!("{before}, {node}")], &[]);
             prop_assert!(result == expected || result.is_err(), "{:?}", result);

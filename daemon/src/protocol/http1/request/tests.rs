@@ -1,4 +1,4 @@
-//! The rules, one table each; `properties` holds what must be true of every input.
+//! Tests of the parser's rules, one table each; `properties` holds properties of every input.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,7 @@ use super::*;
 mod properties;
 mod writes;
 
-/// A whole request of HTTP/1.1 with the given lines after `Host`.
+/// Makes a whole HTTP/1.1 request with the given lines after `Host`.
 fn with_fields(lines: &str) -> Vec<u8> {
     format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n").into_bytes()
 }
@@ -105,7 +105,7 @@ fn request_lines_that_are_refused() {
     ];
     for (line, expected) in table {
         assert_eq!(status(format!("{line}\r\nHost: a\r\n\r\n")), Some(expected), "{line:?}");
-        // Known before the fields come.
+        // The fault is known before the fields come.
         assert_eq!(status(format!("{line}\r\n")), Some(expected), "{line:?}");
     }
 }
@@ -241,7 +241,7 @@ fn malformed_fields_are_refused() {
     assert_eq!(error, RequestError::FieldName { line: "Bad Name: 2".into() });
     let error = parse(&with_fields("X: 1\r\nY: \x1b[m\r\n")).unwrap_err();
     assert_eq!(error, RequestError::FieldValue { line: "Y: \\x1b[m".into() });
-    // Odd but allowed.
+    // These fields are odd but allowed.
     complete(with_fields("X:\r\nY:a\r\nZ: \t b \t\r\nW: \u{e4}\r\n!#$%&'*+-.^_`|~0: x\r\n"));
 }
 
@@ -277,7 +277,7 @@ fn whom_a_request_is_for() {
     let table = [
         ("GET / HTTP/1.1\r\nHost: A.example:80\r\n", Some(("A.example", Some(80)))),
         ("GET / HTTP/1.1\r\nHost: [::1]\r\n", Some(("[::1]", None))),
-        // RFC 9112 3.2.2.
+        // An absolute target outranks Host (RFC 9112 3.2.2).
         ("GET http://b:81/ HTTP/1.1\r\nHost: a\r\n", Some(("b", Some(81)))),
         ("GET http://b HTTP/1.0\r\n", Some(("b", None))),
         ("GET / HTTP/1.0\r\n", None),

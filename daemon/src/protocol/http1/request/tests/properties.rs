@@ -2,7 +2,7 @@ use super::*;
 use crate::protocol::http1::framing::{Framed, frame};
 use proptest::prelude::*;
 
-/// Valid heads of every shape.
+/// Generates valid heads of every shape.
 fn head() -> impl Strategy<Value = String> {
     let method = prop::sample::select(vec!["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"]);
     let target = prop::sample::select(vec!["/", "/a/b.txt?q", "/../%61", "http://a:80/b", "https://[::1]"]);
@@ -34,7 +34,7 @@ fn head() -> impl Strategy<Value = String> {
         })
 }
 
-/// Heads that are valid but for a few bytes written over them.
+/// Generates heads that are valid but for a few bytes written over them.
 fn damaged_head() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![prop::sample::select(b"\r\n\0 \t:%/#\\,x".to_vec()), any::<u8>()];
     (head(), prop::collection::vec((any::<prop::sample::Index>(), byte), 1..5)).prop_map(|(head, damage)| {
@@ -63,7 +63,7 @@ proptest! {
         prop_assert_eq!(parse(&followed), alone);
     }
 
-    /// A verdict once given stays: where the bytes are split can't decide what becomes of a request.
+    /// A verdict once given stays: where the bytes are split can't decide about a request.
     #[test]
     fn the_verdict_does_not_depend_on_splits(bytes in damaged_head()) {
         let whole = parse(&bytes);
@@ -90,8 +90,8 @@ proptest! {
         }
     }
 
-    /// What hands requests on and what answers them judge alike, and see the same end: the first passes nothing that
-    /// the second refuses, but for what uploads alone have.
+    /// The reader that hands requests on and the one that answers them judge alike, and see the same end: the
+    /// first passes nothing that the second refuses, except faults of fields that uploads alone have.
     #[test]
     fn frame_agrees_with_parse(bytes in prop_oneof![damaged_head(), head().prop_map(String::into_bytes)]) {
         let framed = frame(&bytes);
@@ -118,7 +118,7 @@ proptest! {
     }
 }
 
-/// What is known of a host saves its reading, and changes nothing else.
+/// A known host saves its reading, and changes nothing else.
 #[test]
 fn a_known_host_is_not_told_again() {
     for (lines, known, told) in [

@@ -1,4 +1,4 @@
-//! What only methods that write bring along.
+//! Tests of the fields that only methods that write have.
 
 use super::*;
 use crate::protocol::content_range::{ContentRange, ContentRangeError};
@@ -41,7 +41,7 @@ fn methods_are_reads_or_writes() {
         assert_eq!(request.write.as_deref(), Some(&expected), "{name}");
     }
     for name in ["GET", "HEAD"] {
-        // What is wrong with a field that means nothing to a read is no reason to refuse it.
+        // A fault in a field that doesn't matter to a read is no reason to refuse it.
         let request = complete(head(name, "Content-Type: a\r\nContent-Type: b\r\nContent-Range: x\r\n"));
         assert!(request.method.is_read() && request.write.is_none(), "{name}");
     }
