@@ -1,0 +1,124 @@
+//! A directory as a tar that is made while it is sent.
+//!
+//! A walk makes the plan of it: which members it has, in the order of their paths, and at which offset each begins. So
+//! its length is known before its first byte, it can be sent from any byte on, and an entity tag of all that was seen
+//! tells it from the archive of any other state. What is in the files is read when its turn comes, and what isn't what
+//! was planned by then ends it.
+
+mod error;
+mod header;
+mod names;
+mod piece;
+mod plan;
+mod shelf;
+mod tree;
+mod walk;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{Stat, fstat};
+use sha2::{Digest as _, Sha256};
+
+use super::directory::Terms;
+use super::error::FileError;
+use crate::limits::{Budget, Plane, Reserved};
+pub use error::ArchiveError;
+pub use piece::{PIECE_BYTES_MAX, Piece, mount_at, read};
+pub use plan::Plan;
+use shelf::{Key, Shelf, Wanted};
+pub use tree::Tree;
+pub use walk::{Walk, Walked};
+
+/// The archives of one daemon.
+#[derive(Debug)]
+pub struct Archives {
+    budget: Arc<Budget>,
+    shelf: Shelf,
+}
+
+/// A plan in the making.
+#[derive(Debug)]
+pub struct Planning {
+    key: Key,
+    walk: Box<Walk>,
+}
+
+/// How far a plan is after a while.
+#[derive(Debug)]
+pub enum Planned {
+    /// There is more to see.
+    Partly(Planning),
+    /// It is made.
+    Plan(Arc<Plan>),
+}
+
+impl Planning {
+    /// The mount that its next task waits for.
+    pub fn mount(&self) -> super::MountId {
+        self.walk.mount()
+    }
+}
+
+impl Archives {
+    /// Within this budget.
+    pub fn new(budget: Arc<Budget>) -> Archives {
+        Archives { budget, shelf: Shelf::default() }
+    }
+
+    /// Room for what waits for the reader of one archive.
+    pub fn reserve(&self, bytes: usize, terms: Terms) -> Result<Reserved, FileError> {
+        let plane = Plane::Data(terms.holder);
+        let reserve = || self.budget.reserve(plane, bytes as u64, terms.waiting_bytes_max);
+        reserve()
+            .or_else(|_| {
+                self.shelf.clear();
+                reserve()
+            })
+            .map_err(FileError::NoRoom)
+    }
+
+    /// Begins the plan of a directory, or finds one that is no older than `age_max` or is that of the archive with this
+    /// tag, of which somebody has a part already. Waits for the disk.
+    pub fn begin(
+        &self,
+        tree: &Tree,
+        age_max: Duration,
+        etag: Option<&[u8]>,
+        terms: Terms,
+    ) -> Result<Planned, ArchiveError> {
+        let stat = fstat(&*tree.descriptor).map_err(FileError::from)?;
+        let key = key_of(tree, &stat, terms);
+        if let Some(plan) = self.shelf.find(&Wanted { key, age_max, etag }) {
+            return Ok(Planned::Plan(plan));
+        }
+        let room = self.reserve(0, terms)?;
+        let walk = Box::new(Walk::new(tree.clone(), &stat, room, terms.waiting_bytes_max));
+        self.go_on(Planning { key, walk })
+    }
+
+    /// Goes on with a plan for a while. Waits for the disk.
+    pub fn go_on(&self, planning: Planning) -> Result<Planned, ArchiveError> {
+        let Planning { key, walk } = planning;
+        Ok(match walk.go_on(&self.shelf)? {
+            Walked::Partly(walk) => Planned::Partly(Planning { key, walk }),
+            Walked::Planned(plan) => {
+                self.shelf.put(key, &plan);
+                Planned::Plan(plan)
+            }
+        })
+    }
+
+    /// Lets plans go that nobody asked for in a while.
+    pub fn expire(&self) {
+        self.shelf.expire();
+    }
+}
+
+fn key_of(tree: &Tree, stat: &Stat, terms: Terms) -> Key {
+    let name = Sha256::digest(tree.name()).into();
+    Key { directory: (stat.st_dev, stat.st_ino), name, generation: terms.generation }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! A directory that is made into an archive: whatever is below it is opened from there, and no link is followed.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+
+use crate::config::EtagChoice;
+use crate::files::file_system::{ChangeTime, FileSystem};
+use crate::files::mounts::{MountId, Mounts};
+use crate::files::root::{Root, patiently};
+use crate::protocol::name::Name;
+
+/// A directory. Clones share what is open.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    pub(super) descriptor: Arc<OwnedFd>,
+    pub(super) etag: EtagChoice,
+    /// Where it is below the root.
+    below: Arc<str>,
+    mounts: Arc<Mounts>,
+    mount: MountId,
+    /// Whether other mounts may be below it.
+    has_mounts: bool,
+}
+
+impl Tree {
+    /// The directory that a name led to. Asks no disk.
+    pub fn new(root: &Root, name: &Name, directory: OwnedFd) -> Tree {
+        let mount = MountId::of(&directory);
+        let mounts = Arc::clone(root.mounts());
+        Tree {
+            descriptor: Arc::new(directory),
+            etag: root.etag(),
+            below: name.as_str().trim_end_matches('/').into(),
+            has_mounts: mounts.are_besides(&[mount]),
+            mounts,
+            mount,
+        }
+    }
+
+    /// Its own mount.
+    pub fn mount(&self) -> MountId {
+        self.mount
+    }
+
+    /// Its name; empty for the root.
+    pub(super) fn name(&self) -> &str {
+        self.below.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The mount of what is at a path from here on. No file system is asked.
+    pub(super) fn mount_of(&self, path: &[u8]) -> MountId {
+        if !self.has_mounts || path.is_empty() {
+            return self.mount;
+        }
+        // Nothing is mounted where names are no text, as far as is known.
+        let text = path.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        let separator = if self.below.is_empty() { "" } else { "/" };
+        let mount = self.mounts.of_path(&format!("{}{separator}{text}", self.below));
+        // Where a link led here, the path says nothing of the directory's own mount.
+        if mount == self.mounts.of_path(&self.below) { self.mount } else { mount }
+    }
+
+    /// Opens what is at a path from here on, without following any link. Waits for the disk.
+    pub(super) fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        // NONBLOCK: opening a FIFO that took a file's place must not wait for its writer. NOCTTY: nor take a terminal.
+        let flags = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+        let path = if path.is_empty() { b"." } else { path };
+        patiently(|| openat2(&*self.descriptor, path, flags, Mode::empty(), resolve))
+    }
+}
+
+/// Whether a change time proves anything there.
+pub(super) fn has_change_time(file_system: FileSystem) -> bool {
+    file_system.change_time != ChangeTime::Unproven
+}
