@@ -143,6 +143,13 @@ impl<'a, K: Kernel> Transfer<'a, K> {
         self.kernel.on_disk_thread(file, self.caller.is_some(), work)
     }
 
+    /// What is sent next is of another file than what was sent before.
+    pub(in super::super) fn begin_file(&mut self) {
+        self.witnesses = Default::default();
+        // It was opened a while ago.
+        self.note_wait();
+    }
+
     /// There was time for the file to change.
     pub(in super::super) fn note_wait(&self) {
         self.may_have_changed.set(true);

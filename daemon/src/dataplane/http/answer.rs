@@ -8,6 +8,7 @@ use super::super::context::Worker;
 use super::super::disk::{Lane, Owner};
 use super::super::engine::{self, Engine, Facts};
 use super::super::look_up;
+use super::archive_content;
 use super::content::of_file;
 use super::digest;
 use super::exchange::Exchange;
@@ -15,7 +16,7 @@ use super::listing::{self, ListingBody};
 use super::response::{Asked, Body, Response};
 use crate::config::EngineChoice;
 use crate::files::residency::Residency;
-use crate::files::{CONTENT_BYTES_MAX, FileError, Found, KnownFile};
+use crate::files::{CONTENT_BYTES_MAX, FileError, Found, KnownFile, Root};
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::Request;
 use crate::telemetry::Limit;
@@ -38,6 +39,10 @@ pub(super) async fn of_name(worker: &Worker, connection: &Connection, exchange: 
     };
     let generation = worker.generation();
     match look_up::find(worker, root, &request.name, connection.group()).await {
+        Ok(Found::File(file)) if request.wants_archive => {
+            worker.disk.close(file);
+            Response::problem(&asked, 404, "this is a file, and only directories have archives")
+        }
         Ok(Found::File(file)) => {
             let known = look_up::keep(worker, &request.name, file, generation);
             let response = of_read_file(worker, connection, exchange, &known).await;
@@ -45,7 +50,7 @@ pub(super) async fn of_name(worker: &Worker, connection: &Connection, exchange: 
             response
         }
         Ok(Found::Directory(directory)) if worker.live().settings.listing => {
-            of_directory(worker, connection, request, &asked, directory).await
+            of_directory(worker, connection, request, &asked, root, directory).await
         }
         Ok(Found::Directory(_)) => Response::of_file_error(&asked, FileError::NotFound),
         Err(error) => Response::of_file_error(&asked, error),
@@ -78,17 +83,23 @@ pub(super) async fn of_read_file(
     response
 }
 
-/// The answer that lists a directory.
+/// The answer that lists a directory, or is its archive.
 async fn of_directory(
     worker: &Worker,
     connection: &Connection,
     request: &Request,
     asked: &Asked<'_>,
+    root: &Root,
     directory: OwnedFd,
 ) -> Response {
     let listings_max = worker.live().settings.address_listings_max;
     let share = worker.resources.shares.listings.take(connection.group(), 1, listings_max as u64);
     let Some(share) = share else { return too_many_listings(asked, listings_max) };
+    if request.wants_archive {
+        // Its place among the listings is for the plan alone: a download takes as long as its client.
+        return Box::pin(archive_content::of_directory(worker, connection, request, asked, root, directory))
+            .await;
+    }
     // Boxed, since files need no room for this.
     let response = match Box::pin(listing::read(worker, connection, request, directory)).await {
         Ok(body) => of_listing(asked, body),
