@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::connection::Connection;
 use super::super::context::Worker;
 use super::super::disk::{Asked, Lane, Owner};
 use super::super::engine::{self, Transfer};
@@ -48,13 +49,14 @@ impl ArchiveBody {
     }
 }
 
-/// Makes the plan, or finds one that was made a moment ago.
+/// Makes the plan, or finds one that was made a moment ago. None where nobody waits for it any more.
 pub(super) async fn plan(
     worker: &Worker,
+    connection: &Connection,
     request: &Request,
     tree: &Tree,
     terms: Terms,
-) -> Result<Arc<Plan>, ArchiveError> {
+) -> Result<Option<Arc<Plan>>, ArchiveError> {
     let of = |mount| Owner { mount, group: terms.holder };
     let age_max = Duration::from_millis(worker.live().settings.cache_valid_ms);
     let archives = Arc::clone(&worker.resources.archives);
@@ -66,7 +68,10 @@ pub(super) async fn plan(
     // Step by step, so that others get their turn on the disk thread, and a client that has left ends it.
     loop {
         match planned {
-            Planned::Plan(plan) => return Ok(plan),
+            Planned::Plan(plan) => return Ok(Some(plan)),
+            Planned::Partly(_) if connection.is_evicted() || connection.socket.is_broken_off() => {
+                return Ok(None);
+            }
             Planned::Partly(planning) => {
                 let archives = Arc::clone(&worker.resources.archives);
                 let owner = of(planning.mount());

@@ -36,8 +36,9 @@ pub(super) async fn of_directory(
     let group = connection.group();
     let waiting_bytes_max = worker.live().settings.waiting_bytes_max;
     let terms = Terms { waiting_bytes_max, holder: group, generation: worker.generation() };
-    let response = match archive::plan(worker, request, &tree, terms).await {
-        Ok(plan) => of_plan(request, asked, &tree, &plan, terms),
+    let response = match archive::plan(worker, connection, request, &tree, terms).await {
+        Ok(None) => Response::problem(asked, 503, "the client left before the archive was planned"),
+        Ok(Some(plan)) => of_plan(request, asked, &tree, &plan, terms),
         Err(error) => Response::of_archive_error(asked, error),
     };
     archive::give_up(worker, tree, group);

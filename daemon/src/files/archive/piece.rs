@@ -17,10 +17,10 @@ use crate::protocol::range::ByteRange;
 const PIECE_BYTES: usize = 256 << 10;
 
 /// Bodies up to this length are read with the headers around them; longer ones are sent from their files.
-const BODY_BYTES_MAX: u64 = 64 << 10;
+const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Room for a piece: its last body, and headers with paths of 4 KiB.
-pub const PIECE_BYTES_MAX: usize = PIECE_BYTES + BODY_BYTES_MAX as usize + (16 << 10);
+pub const PIECE_BYTES_MAX: usize = PIECE_BYTES + BODY_BYTES_MAX + (16 << 10);
 
 /// For so long one task reads, where files come from a disk.
 const TASK_TIME_MAX: Duration = Duration::from_millis(20);
@@ -121,7 +121,7 @@ impl Reading<'_> {
         let path = self.plan.members.path(member);
         let failed = |errno| ArchiveError::of(&path, errno);
         let file = self.tree.open(&path, OFlags::empty()).map_err(failed)?;
-        let is_short = range.length <= BODY_BYTES_MAX;
+        let is_short = range.length <= BODY_BYTES_MAX as u64;
         if is_short {
             let begin = self.text.len();
             self.text.resize(begin + index(range.length), 0);
