@@ -15,7 +15,7 @@ mod tree;
 mod walk;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Stat, fstat};
 use sha2::{Digest as _, Sha256};
@@ -41,6 +41,7 @@ pub struct Archives {
 #[derive(Debug)]
 pub struct Planning {
     key: Key,
+    began: Instant,
     walk: Box<Walk>,
 }
 
@@ -87,6 +88,7 @@ impl Archives {
         etag: Option<&[u8]>,
         terms: Terms,
     ) -> Result<Planned, ArchiveError> {
+        let began = Instant::now();
         let stat = fstat(&*tree.descriptor).map_err(FileError::from)?;
         let key = key_of(tree, &stat, terms);
         if let Some(plan) = self.shelf.find(&Wanted { key, age_max, etag }) {
@@ -94,16 +96,16 @@ impl Archives {
         }
         let room = self.reserve(0, terms)?;
         let walk = Box::new(Walk::new(tree.clone(), &stat, room, terms.waiting_bytes_max));
-        self.go_on(Planning { key, walk })
+        self.go_on(Planning { key, began, walk })
     }
 
     /// Goes on with a plan for a while. Waits for the disk.
     pub fn go_on(&self, planning: Planning) -> Result<Planned, ArchiveError> {
-        let Planning { key, walk } = planning;
+        let Planning { key, began, walk } = planning;
         Ok(match walk.go_on(&self.shelf)? {
-            Walked::Partly(walk) => Planned::Partly(Planning { key, walk }),
+            Walked::Partly(walk) => Planned::Partly(Planning { key, began, walk }),
             Walked::Planned(plan) => {
-                self.shelf.put(key, &plan);
+                self.shelf.put(key, &plan, began);
                 Planned::Plan(plan)
             }
         })

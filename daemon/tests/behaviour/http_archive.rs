@@ -227,9 +227,12 @@ fn begun(daemon: &TestDaemon) -> (Connection, usize) {
     (connection, length)
 }
 
+/// Does something to a file.
+type Change = fn(&Path);
+
 #[test]
 fn what_changes_before_its_turn_ends_in_a_reset_and_no_wrong_byte() {
-    let changes: [(&str, fn(&Path)); 6] = [
+    let changes: [(&str, Change); 6] = [
         ("written", |path| fs::write(path, vec![9; 2_000_000]).unwrap()),
         ("grown", |path| {
             use std::io::Write;

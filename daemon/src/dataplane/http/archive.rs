@@ -58,7 +58,9 @@ pub(super) async fn plan(
     terms: Terms,
 ) -> Result<Option<Arc<Plan>>, ArchiveError> {
     let of = |mount| Owner { mount, group: terms.holder };
-    let age_max = Duration::from_millis(worker.live().settings.cache_valid_ms);
+    // A plan of a moment ago may be outdated, which would cost the client its answer: it saves a walk for parts alone.
+    let valid_ms = if request.range.is_some() { worker.live().settings.cache_valid_ms } else { 0 };
+    let age_max = Duration::from_millis(valid_ms);
     let archives = Arc::clone(&worker.resources.archives);
     let (begun, etag) = (tree.clone(), request.if_range.clone());
     let begin = move || archives.begin(&begun, age_max, etag.as_deref(), terms);
@@ -69,7 +71,8 @@ pub(super) async fn plan(
     loop {
         match planned {
             Planned::Plan(plan) => return Ok(Some(plan)),
-            Planned::Partly(_) if connection.is_evicted() || connection.socket.is_broken_off() => {
+            Planned::Partly(planning) if connection.is_evicted() || connection.socket.is_broken_off() => {
+                worker.disk.discard(Lane::Listing, of(planning.mount()), planning);
                 return Ok(None);
             }
             Planned::Partly(planning) => {

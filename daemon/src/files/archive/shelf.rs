@@ -58,12 +58,11 @@ impl Shelf {
         Some(Arc::clone(&kept.plan))
     }
 
-    /// Puts a plan there for others, in place of an earlier one of the same directory.
-    pub(super) fn put(&self, key: Key, plan: &Arc<Plan>) {
-        let now = Instant::now();
+    /// Puts a plan there for others, in place of an earlier one of the same directory; `made` is when its walk began.
+    pub(super) fn put(&self, key: Key, plan: &Arc<Plan>, made: Instant) {
         let mut shelf = self.lock();
         shelf.retain(|kept| (kept.key.directory, kept.key.name) != (key.directory, key.name));
-        shelf.push(Kept { key, plan: Arc::clone(plan), made: now, used: now });
+        shelf.push(Kept { key, plan: Arc::clone(plan), made, used: Instant::now() });
         while shelf.len() > 1 && shelf.iter().map(|kept| kept.plan.bytes()).sum::<u64>() > KEPT_BYTES_MAX {
             let oldest = shelf.iter().enumerate().min_by_key(|(_, kept)| kept.used).map(|(place, _)| place);
             oldest.map(|oldest| shelf.swap_remove(oldest));

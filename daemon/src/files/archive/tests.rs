@@ -298,17 +298,20 @@ fn by_times_alone_a_copy_of_the_tree_has_the_same_tag() {
     assert_ne!(tag("top/top", EtagChoice::Node), tag("other/top", EtagChoice::Node));
 }
 
+/// Does something to a file.
+type Change = fn(&Path);
+
 #[test]
 fn what_changed_since_it_was_planned_is_not_read() {
-    let changes: [(&str, &dyn Fn(&Path)); 5] = [
-        ("written", &|path| fs::write(path, vec![9; 100_000]).unwrap()),
-        ("grown", &|path| {
+    let changes: [(&str, Change); 5] = [
+        ("written", |path| fs::write(path, vec![9; 100_000]).unwrap()),
+        ("grown", |path| {
             use std::io::Write;
             File::options().append(true).open(path).unwrap().write_all(b"more").unwrap();
         }),
-        ("shrunk", &|path| File::options().write(true).open(path).unwrap().set_len(10).unwrap()),
-        ("gone", &|path| fs::remove_file(path).unwrap()),
-        ("replaced by a link", &|path| {
+        ("shrunk", |path| File::options().write(true).open(path).unwrap().set_len(10).unwrap()),
+        ("gone", |path| fs::remove_file(path).unwrap()),
+        ("replaced by a link", |path| {
             fs::remove_file(path).unwrap();
             symlink("/etc/passwd", path).unwrap();
         }),
