@@ -57,7 +57,7 @@ pub(super) enum TransferError {
         /// What the system said.
         errno: Errno,
     },
-    /// The directory isn't what its archive promised.
+    /// The directory gives no archive, or not the rest of it.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     /// The disk threads didn't do it.

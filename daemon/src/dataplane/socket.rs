@@ -175,7 +175,7 @@ impl Socket {
         poll(&mut sockets, Some(&Timespec::default())) != Ok(0)
     }
 
-    /// Whether nothing can be sent any more either: one side has broken it off.
+    /// Tells whether nothing can be sent any more, since one side has broken the connection off.
     pub(super) fn is_broken_off(&self) -> bool {
         // HUP and ERR are told in any case: poll(2).
         poll(&mut [PollFd::new(self, PollFlags::empty())], Some(&Timespec::default())) != Ok(0)

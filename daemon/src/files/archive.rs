@@ -1,9 +1,9 @@
-//! A directory as a tar that is made while it is sent.
+//! Archives: directories as tars that are made while they are sent.
 //!
-//! A walk makes the plan of it: which members it has, in the order of their paths, and at which offset each begins. So
-//! its length is known before its first byte, it can be sent from any byte on, and an entity tag of all that was seen
-//! tells it from the archive of any other state. What is in the files is read when its turn comes, and what isn't what
-//! was planned by then ends it.
+//! A walk makes the plan of an archive: its members in the order of their paths, and the offset of each. So its length is
+//! known before its first byte, it can be sent from any byte on, and an entity tag of all that was seen tells it from the
+//! archive of any other state. Files are read when their turn comes, and one that isn't what was planned ends the
+//! archive.
 
 mod error;
 mod header;
@@ -30,7 +30,7 @@ use shelf::{Key, Shelf, Wanted};
 pub use tree::Tree;
 pub use walk::{Walk, Walked};
 
-/// The archives of one daemon.
+/// The archives of one daemon, which share a budget and the plans of a moment ago.
 #[derive(Debug)]
 pub struct Archives {
     budget: Arc<Budget>,
@@ -45,29 +45,29 @@ pub struct Planning {
     walk: Box<Walk>,
 }
 
-/// How far a plan is after a while.
+/// The state of a plan after a task.
 #[derive(Debug)]
 pub enum Planned {
-    /// There is more to see.
+    /// More of the directory is to be seen.
     Partly(Planning),
-    /// It is made.
+    /// The plan is made.
     Plan(Arc<Plan>),
 }
 
 impl Planning {
-    /// The mount that its next task waits for.
+    /// Returns the mount that the next task waits for.
     pub fn mount(&self) -> super::MountId {
         self.walk.mount()
     }
 }
 
 impl Archives {
-    /// Within this budget.
+    /// Creates the archives of a daemon, whose memory is taken from `budget`.
     pub fn new(budget: Arc<Budget>) -> Archives {
         Archives { budget, shelf: Shelf::default() }
     }
 
-    /// Room for what waits for the reader of one archive.
+    /// Reserves room for the bytes that wait for the reader of one archive.
     pub fn reserve(&self, bytes: usize, terms: Terms) -> Result<Reserved, FileError> {
         let plane = Plane::Data(terms.holder);
         let reserve = || self.budget.reserve(plane, bytes as u64, terms.waiting_bytes_max);
@@ -99,7 +99,7 @@ impl Archives {
         self.go_on(Planning { key, began, walk })
     }
 
-    /// Goes on with a plan for a while. Waits for the disk.
+    /// Walks on for a plan for a while. Waits for the disk.
     pub fn go_on(&self, planning: Planning) -> Result<Planned, ArchiveError> {
         let Planning { key, began, walk } = planning;
         Ok(match walk.go_on(&self.shelf)? {
@@ -111,7 +111,7 @@ impl Archives {
         })
     }
 
-    /// Lets plans go that nobody asked for in a while.
+    /// Drops the plans that nobody asked for in a while.
     pub fn expire(&self) {
         self.shelf.expire();
     }

@@ -1,10 +1,10 @@
-//! `Content-Disposition` (RFC 6266): under which name a browser keeps what it downloads.
+//! `Content-Disposition` (RFC 6266) tells a browser under which name to keep a download.
 
 use std::fmt::Write;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-/// Everything but the characters that a value may have without an escape (RFC 8187 3.2.1: `attr-char`).
+/// The characters that are escaped in a value: all but `attr-char` of RFC 8187 3.2.1.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'!')
     .remove(b'#')
@@ -19,11 +19,11 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
-/// What stands in the plain name for a character that it can't have.
+/// The character that replaces those that the plain name can't have.
 const REPLACEMENT: char = '_';
 
-/// An attachment that is to be kept under this name. Clients that know `filename*` have it exactly; what the plain
-/// name can't say is replaced there.
+/// Returns the field of an attachment that is to be kept under this name. Clients that know `filename*` see it exactly;
+/// the plain name has replacements for the characters that it can't have.
 #[must_use]
 pub fn attachment(name: &str) -> String {
     // A percent sign is escaped by some clients and taken as an escape by others (RFC 6266, appendix D).

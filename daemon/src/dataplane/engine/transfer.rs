@@ -143,10 +143,9 @@ impl<'a, K: Kernel> Transfer<'a, K> {
         self.kernel.on_disk_thread(file, self.caller.is_some(), work)
     }
 
-    /// What is sent next is of another file than what was sent before.
+    /// Notes that the next bytes are of another file, which was opened a while ago.
     pub(in super::super) fn begin_file(&mut self) {
         self.witnesses = Default::default();
-        // It was opened a while ago.
         self.note_wait();
     }
 

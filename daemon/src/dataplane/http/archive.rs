@@ -1,5 +1,5 @@
-//! A directory as a tar: its plan is made on disk threads, and then it is sent piece by piece, while the next piece is
-//! read. Headers and short files go together by copying, long files by whatever engine suits them.
+//! Sends a directory as a tar. Its plan is made on disk threads, and each piece is sent while the next is read. Headers
+//! and short files go together by copying, long files by whatever engine suits them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::protocol::http1::request::Request;
 use crate::protocol::range::ByteRange;
 use crate::telemetry::Outcome;
 
-/// One piece is sent while the next is read.
+/// The pieces in memory: one is sent while the next is read.
 const PIECES: u64 = 2;
 
 /// A range of an archive that waits to be sent.
@@ -91,7 +91,7 @@ pub(super) async fn send(
     head: Vec<u8>,
     body: ArchiveBody,
 ) -> Result<(), TransferError> {
-    // Pieces are no answers of their own: what is left of one goes with the next.
+    // Pieces are no answers of their own: the last bytes of one go with the next.
     transfer.connection().socket.set_cork(true);
     let ArchiveBody { tree, plan, range, group, mut room } = body;
     let source = Source { tree: &tree, plan: &plan, end: range.start + range.length, group };
@@ -107,7 +107,7 @@ pub(super) async fn send(
     result
 }
 
-/// What pieces are read from.
+/// The directory and plan from which pieces are read.
 struct Source<'b> {
     tree: &'b Tree,
     plan: &'b Arc<Plan>,
@@ -167,7 +167,7 @@ async fn send_pieces(
     }
 }
 
-/// The directory is closed on a disk thread, since a server may have to be asked.
+/// Closes the directory on a disk thread, since a server may have to be asked.
 pub(super) fn give_up(worker: &Worker, tree: Tree, group: Option<AddressGroup>) {
     let owner = Owner { mount: tree.mount(), group };
     worker.disk.discard(Lane::Listing, owner, tree);

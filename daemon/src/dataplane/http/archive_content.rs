@@ -1,5 +1,5 @@
-//! Makes the answer to a request for the archive of a directory: its plan is made or found, conditions are judged, the
-//! range selected, and the head written.
+//! Makes the answer to a request for the archive of a directory: its plan is made or found, its conditions are judged,
+//! its range selected, and its head written.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::protocol::http1::request::Request;
 use crate::protocol::http1::response::ResponseHead;
 use crate::protocol::range::{ByteRange, Selection, select};
 
-/// None is registered for tar; this is the one that browsers and servers use.
+/// The media type of tar. None is registered; this is the one that browsers and servers use.
 const MEDIA_TYPE: &str = "application/x-tar";
 
-/// What the root's archive is called, which has no name of its own.
+/// The name of the root's archive, since the root has none of its own.
 const NAME_OF_ROOT: &str = "archive";
 
-/// The answer that is the archive of a directory, or a part of it.
+/// Answers with the archive of a directory, or a part of it.
 pub(super) async fn of_directory(
     worker: &Worker,
     connection: &Connection,
@@ -112,7 +112,7 @@ fn head_of(asked: &Asked<'_>, status: u16, describe: impl FnOnce(&mut ResponseHe
     Response::bare(status, out)
 }
 
-/// The name under which a browser keeps it.
+/// Returns the name under which a browser keeps the archive.
 fn file_name(request: &Request) -> String {
     let name = request.name.as_str().trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     format!("{}.tar", if name.is_empty() { NAME_OF_ROOT } else { name })

@@ -1,15 +1,15 @@
-//! Why there is no archive, or not the rest of one.
+//! The reasons why there is no archive, or not the rest of one.
 
 use rustix::io::Errno;
 
 use crate::files::FileError;
 use crate::protocol::name::escape_for_log;
 
-/// Why a directory gave no archive. One that lacks what it should hold would be a lie, so whatever can't be read is
-/// told by its name, before the first byte where that can be known.
+/// The reasons why a directory gives no archive. An archive that lacks a file would look whole, so whatever can't be read
+/// is named, before the first byte where that can be known by then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ArchiveError {
-    /// As of any file.
+    /// The directory fails as any file does.
     #[error(transparent)]
     File(#[from] FileError),
     /// The daemon's user may not read a part of it.
@@ -43,12 +43,12 @@ pub enum ArchiveError {
 }
 
 impl ArchiveError {
-    /// What was changed.
+    /// Returns the error that names what was changed.
     pub(super) fn changed(path: &[u8]) -> ArchiveError {
         ArchiveError::Changed { name: escape_for_log(path).into() }
     }
 
-    /// What a call came to that was made for the file or directory at `path`, which was there before.
+    /// Returns the error for a call that failed for the file or directory at `path`, which was there before.
     pub(super) fn of(path: &[u8], errno: Errno) -> ArchiveError {
         let name = escape_for_log(path).into();
         match errno {

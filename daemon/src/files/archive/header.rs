@@ -1,5 +1,5 @@
-//! The blocks before the body of a member: a ustar header, and before that an extended one where ustar has no room for
-//! what is to be said (pax, POSIX.1-2001).
+//! The header blocks of a member: a ustar header, and before that an extended one where ustar has no room for what is
+//! to be said (pax, POSIX.1-2001).
 
 use std::io::Write;
 
@@ -7,40 +7,40 @@ use tar::{EntryType, Header};
 
 use crate::files::identity::Moment;
 
-/// Bytes of a block: headers are such, and bodies are filled up to a whole number of them.
+/// Bytes of a block. Headers are whole blocks, and bodies are filled up to such.
 pub(super) const BLOCK_BYTES: usize = 512;
 
-/// What the header of an extended header calls itself, for readers that know none; as Python's tarfile has it.
+/// The name in the header of an extended header, which only readers without pax see. Python's tarfile uses it too.
 const EXTENDED_NAME: &[u8] = b"././@PaxHeader";
 
-/// The largest numbers that ustar's fields of 8 and 12 bytes hold.
+/// The largest numbers that ustar's fields of 8 and 12 bytes hold in octal.
 const SHORT_NUMBER_MAX: u32 = 0o7_777_777;
 const LONG_NUMBER_MAX: u64 = 0o77_777_777_777;
 
-/// What the name field of a ustar header holds, and that of a link's target, and what may stand before the name.
+/// The longest name or target of a link that a ustar header holds, and the longest prefix of a name.
 const NAME_BYTES_MAX: usize = 100;
 const PREFIX_BYTES_MAX: usize = 155;
 
-/// What a member is.
+/// The kind of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     File,
     Directory,
-    /// A symbolic link, with its target as it is.
+    /// A symbolic link, whose target is kept as it is.
     Link,
-    /// A further name of a file that is in the archive before it.
+    /// A further name of a file that comes earlier in the archive.
     FurtherName,
 }
 
-/// What a header says of a member.
+/// The facts about a member that its headers state.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Description<'a> {
     pub(super) kind: Kind,
-    /// Its path in the archive; that of a directory ends in a slash.
+    /// The path in the archive, which ends in a slash for a directory.
     pub(super) path: &'a [u8],
-    /// Where a link leads; the path of the first name of what has several.
+    /// The target of a link, or the path of the first name where this is a further one.
     pub(super) target: &'a [u8],
-    /// Bytes of its body.
+    /// The length of the body in bytes.
     pub(super) size: u64,
     pub(super) mode: u32,
     pub(super) uid: u32,
@@ -69,7 +69,7 @@ impl Description<'_> {
         append(self.ustar(), out);
     }
 
-    /// How many bytes [`Description::write`] appends.
+    /// Returns how many bytes [`Description::write`] appends.
     pub(super) fn header_bytes(&self) -> u64 {
         let mut records = Vec::new();
         self.write_records(&mut records);
@@ -78,7 +78,7 @@ impl Description<'_> {
         of_records + BLOCK_BYTES as u64
     }
 
-    /// What ustar has no room for is beyond it here too, as GNU and BSD write it, for readers without pax.
+    /// Makes the ustar header. Numbers beyond its octal fields are written as GNU and BSD do, for readers without pax.
     fn ustar(&self) -> Header {
         let mut header = Header::new_ustar();
         header.set_entry_type(match self.kind {
@@ -101,12 +101,12 @@ impl Description<'_> {
         header
     }
 
-    /// The records of the extended header: only those that are needed.
+    /// Appends the records of the extended header, of which there are only those that are needed.
     fn write_records(&self, out: &mut Vec<u8>) {
         let needs_path = split(self.path).is_none() || is_text_beyond_ascii(self.path);
         let needs_target = self.target.len() > NAME_BYTES_MAX || is_text_beyond_ascii(self.target);
         let is_text = |path: &[u8]| std::str::from_utf8(path).is_ok();
-        // Records are UTF-8, unless this says that they are whatever they are.
+        // Records are UTF-8 unless this one declares that they are raw bytes.
         if needs_path && !is_text(self.path) || needs_target && !is_text(self.target) {
             record(b"hdrcharset", b"BINARY", out);
         }
@@ -132,12 +132,12 @@ impl Description<'_> {
     }
 }
 
-/// A length filled up to whole blocks.
+/// Rounds a length up to whole blocks.
 pub(super) fn padded(bytes: u64) -> u64 {
     bytes.next_multiple_of(BLOCK_BYTES as u64)
 }
 
-/// Appends what fills up a body of so many bytes.
+/// Appends the zeros that fill up a body of so many bytes.
 pub(super) fn fill_block(bytes: u64, out: &mut Vec<u8>) {
     let rest = usize::try_from(padded(bytes) - bytes).unwrap_or(0);
     out.resize(out.len() + rest, 0);
@@ -156,7 +156,7 @@ fn put_name(header: &mut Header, prefix: &[u8], name: &[u8]) {
     }
 }
 
-/// A path as ustar has it: cut at a slash, which neither part keeps.
+/// Splits a path into ustar's prefix and name at a slash, which neither of them keeps.
 fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     if path.len() <= NAME_BYTES_MAX {
         return Some((b"", path));
@@ -172,7 +172,7 @@ fn cut(text: &[u8]) -> &[u8] {
     &text[..text.len().min(NAME_BYTES_MAX)]
 }
 
-/// In a header of its own such a name would be read by the reader's locale.
+/// Tells whether a path needs a record to be read as UTF-8: a ustar name is read in the reader's own locale.
 fn is_text_beyond_ascii(path: &[u8]) -> bool {
     !path.is_ascii() && std::str::from_utf8(path).is_ok()
 }
@@ -197,7 +197,7 @@ fn record(key: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Seconds since 1970, with what there is below a second.
+/// Formats a moment as seconds since 1970, with a fraction where there is one.
 fn decimal(moment: Moment) -> String {
     let Moment { seconds, nanoseconds } = moment;
     match (seconds, nanoseconds) {

@@ -11,13 +11,13 @@ use crate::protocol::name::is_reserved_segment;
 /// Bytes of a directory that one call reads.
 const READ_BYTES: usize = 32 << 10;
 
-/// What stands behind each name: no name has one (path_resolution(7)).
+/// The byte behind each name. No name has one in it (path_resolution(7)).
 const END: u8 = 0;
 
-/// What stands behind the name of a directory, so that it comes where the paths below it do.
+/// The byte behind the name of a directory, which sorts it to where the paths below it belong.
 const SLASH: u8 = b'/';
 
-/// Names of a directory: one text, and where in it each begins.
+/// The names of a directory: one text, and the index at which each begins.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     text: Vec<u8>,
@@ -26,7 +26,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Reads on, for one call. False: that was all.
+    /// Reads names by one call, and returns whether there may be more.
     pub(super) fn read(&mut self, directory: &OwnedFd) -> Result<bool, Errno> {
         let mut buffer = [MaybeUninit::uninit(); READ_BYTES];
         let mut entries = RawDir::new(directory, &mut buffer);
@@ -67,19 +67,19 @@ impl Names {
         self.text.push(END);
     }
 
-    /// Puts them into the order that the paths below them have.
+    /// Sorts the names as the paths below them are to be sorted.
     pub(super) fn sort(&mut self) {
         let text = &self.text;
         self.beginnings.sort_unstable_by_key(|beginning| marked(text, *beginning));
     }
 
-    /// The next, and whether it is a directory.
+    /// Returns the next name, and whether it is that of a directory.
     pub(super) fn peek(&self) -> Option<(&[u8], bool)> {
         let marked = marked(&self.text, *self.beginnings.get(self.next)?);
         Some(marked.strip_suffix(&[SLASH]).map_or((marked, false), |name| (name, true)))
     }
 
-    /// The next is done with.
+    /// Goes on to the name behind the next.
     pub(super) fn advance(&mut self) {
         self.next += 1;
     }
@@ -88,13 +88,13 @@ impl Names {
         self.beginnings.len()
     }
 
-    /// The memory that they take.
+    /// Returns the bytes of memory that the names take.
     pub(super) fn bytes(&self) -> usize {
         self.text.capacity() + self.beginnings.capacity() * size_of::<u32>()
     }
 }
 
-/// Names of the directory that is never served are text, whatever case they have.
+/// Tells whether a name is that of the directory that is never served, in whatever case.
 fn is_reserved(name: &[u8]) -> bool {
     std::str::from_utf8(name).is_ok_and(is_reserved_segment)
 }
@@ -104,7 +104,7 @@ fn is_directory(directory: &OwnedFd, name: &[u8]) -> Result<bool, Errno> {
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
-/// A name and what stands behind it.
+/// Returns a name with its slash, if it has one.
 fn marked(text: &[u8], beginning: u32) -> &[u8] {
     let rest = &text[beginning as usize..];
     memchr::memchr(END, rest).map_or(rest, |end| &rest[..end])

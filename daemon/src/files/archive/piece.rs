@@ -1,4 +1,4 @@
-//! The bytes of an archive, piece by piece.
+//! Reads an archive piece by piece, by its plan.
 
 use std::time::{Duration, Instant};
 
@@ -13,37 +13,37 @@ use crate::files::file_system::FileSystem;
 use crate::files::{MountId, SourceFile};
 use crate::protocol::range::ByteRange;
 
-/// A piece is long enough from here on: what fits the cache of a core.
+/// The length from which on a piece is long enough. It fits the cache of a core.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// Bodies up to this length are read with the headers around them; longer ones are sent from their files.
+/// The longest body that is read with the headers around it. Longer ones are sent from their files.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// Room for a piece: its last body, and headers with paths of 4 KiB.
+/// The room for a piece: its last body may begin just below its length, with headers that have paths of 4 KiB.
 pub const PIECE_BYTES_MAX: usize = PIECE_BYTES + BODY_BYTES_MAX + (16 << 10);
 
-/// For so long one task reads, where files come from a disk.
+/// The time for which one task reads files that come from a disk.
 const TASK_TIME_MAX: Duration = Duration::from_millis(20);
 
 /// A piece of an archive.
 #[derive(Debug)]
 pub struct Piece {
-    /// Headers and short bodies.
+    /// The headers and short bodies.
     pub text: Vec<u8>,
-    /// The part of a long body that follows, and the file that has it.
+    /// The part of a long body that follows the text, and the file that has it.
     pub body: Option<(SourceFile, ByteRange)>,
-    /// The offset behind it.
+    /// The offset behind the piece.
     pub end: u64,
 }
 
-/// The mount that the byte at this offset comes from.
+/// Returns the mount that the byte at this offset comes from.
 pub fn mount_at(tree: &Tree, plan: &Plan, offset: u64) -> MountId {
     let member = plan.members.get(plan.place_at(offset)).filter(|member| member.is_mounted);
     member.map_or(tree.mount(), |member| tree.mount_of(&plan.members.path(member)))
 }
 
-/// Reads what begins at the range's start, up to the range's end or to where it is enough. `text` is used again. Waits
-/// for the disk.
+/// Reads a piece from the start of the range on, which ends with the range at the latest. `text` is used again. Waits for
+/// the disk.
 pub fn read(tree: &Tree, plan: &Plan, range: ByteRange, mut text: Vec<u8>) -> Result<Piece, ArchiveError> {
     text.clear();
     let mount = mount_at(tree, plan, range.start);
@@ -70,7 +70,7 @@ struct Reading<'a> {
     offset: u64,
     text: Vec<u8>,
     body: Option<(SourceFile, ByteRange)>,
-    /// That of the piece's mount, once it was asked for.
+    /// The file system of the piece's mount, once it was asked for.
     file_system: Option<FileSystem>,
 }
 
@@ -79,7 +79,7 @@ impl Reading<'_> {
         self.body.is_none() && self.offset < self.end && self.text.len() < PIECE_BYTES
     }
 
-    /// Whether a member may be read in the name of the mount that all is read from so far.
+    /// Tells whether a member lies on the mount from which all of the piece is read.
     fn is_of_mount(&self, member: &Member) -> bool {
         if !member.is_mounted {
             return self.mount == self.tree.mount() || member.body_bytes() == 0;
@@ -87,7 +87,7 @@ impl Reading<'_> {
         self.mount == self.tree.mount_of(&self.plan.members.path(member))
     }
 
-    /// Appends what there is of a member from the offset on.
+    /// Appends the bytes of a member from the offset on.
     fn append(&mut self, member: &Member) -> Result<(), ArchiveError> {
         let mut headers = Vec::new();
         self.plan.members.describe(member, |description| description.write(&mut headers));
@@ -129,7 +129,7 @@ impl Reading<'_> {
                 return Err(ArchiveError::changed(&path));
             }
         }
-        // After the read: what was read is what was planned.
+        // This look comes after the read, so what was read is what was planned.
         let stat = fstat(&file).map_err(failed)?;
         let file_system = *self.file_system.get_or_insert_with(|| FileSystem::of(&file));
         if !member.is(&stat, has_change_time(file_system)) {
@@ -143,7 +143,7 @@ impl Reading<'_> {
     }
 }
 
-/// Reads a file from `offset` on, and says whether it has so much.
+/// Fills a buffer with the bytes from `offset` on, and returns whether the file has so many.
 fn fill(file: &impl std::os::fd::AsFd, buffer: &mut [u8], offset: u64) -> Result<bool, Errno> {
     let mut filled = 0;
     while filled < buffer.len() {

@@ -1,5 +1,5 @@
-//! What an archive will hold, and where: some hundred bytes for each member, from which every byte of the archive but
-//! those of its files follows.
+//! The plan of an archive: some hundred bytes for each member, from which every byte of the archive but those of its
+//! files follows.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,40 +13,40 @@ use crate::limits::Reserved;
 /// Two empty blocks end an archive (pax, POSIX.1-2001).
 pub(super) const END_BYTES: u64 = 2 * BLOCK_BYTES as u64;
 
-/// A member of the directory itself.
+/// The parent of those members that lie in the directory itself.
 pub(super) const TOP: u32 = u32::MAX;
 
-/// A file, directory or link.
+/// A file, directory or link of an archive.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Member {
-    /// Where its first header begins.
+    /// The offset at which the member's first header begins.
     pub(super) offset: u64,
-    /// The state that it was in.
+    /// The state in which the member was seen.
     pub(super) stamp: Stamp,
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
-    /// The directory that it is in: the place of that among the members, or [`TOP`].
+    /// The place of the member's directory among the members, or [`TOP`].
     pub(super) parent: u32,
-    /// Where its name begins in the text, and behind that a symbolic link's target.
+    /// The index in the text at which the member's name begins. A symbolic link's target follows it.
     pub(super) text: u32,
     pub(super) name_bytes: u16,
     pub(super) target_bytes: u16,
-    /// The first name of a file that has several: the place of that among the members.
+    /// The place of the file's first name among the members, where this is a further one.
     pub(super) first: u32,
     pub(super) kind: Kind,
-    /// Whether it lies on another mount than the directory.
+    /// Whether the member lies on another mount than the directory.
     pub(super) is_mounted: bool,
 }
 
 impl Member {
-    /// Bytes of its body.
+    /// Returns the length of the body in bytes.
     pub(super) fn body_bytes(&self) -> u64 {
         if self.kind == Kind::File { self.stamp.size } else { 0 }
     }
 
-    /// Whether this is still the file that was planned, as far as its header tells of it and its times can.
-    /// `has_change_time`: whether those include the time of its last change.
+    /// Tells whether a file is still the one that was planned, as far as its times show. `has_change_time`: whether its
+    /// file system keeps change times.
     pub(super) fn is(&self, stat: &Stat, has_change_time: bool) -> bool {
         let mut now = Stamp::of(stat);
         if !has_change_time {
@@ -55,7 +55,8 @@ impl Member {
         (now, stat.st_mode, stat.st_uid, stat.st_gid) == (self.stamp, self.mode, self.uid, self.gid)
     }
 
-    /// All that makes it what it is, its place and its text aside, for the entity tag.
+    /// Returns all facts about the member but its offset and its text, for the entity tag. `with_state`: whether inode
+    /// and change time are among them.
     pub(super) fn to_bytes(self, with_state: bool) -> [u8; MEMBER_BYTES] {
         let Stamp { size, modified, changed, inode } = self.stamp;
         let (changed, inode) = if with_state { (changed, inode) } else { (Moment::default(), 0) };
@@ -75,19 +76,19 @@ impl Member {
 /// Length of [`Member::to_bytes`].
 const MEMBER_BYTES: usize = 65;
 
-/// What has been planned of an archive, member by member, in the order of their paths.
+/// The members of an archive, in the order of their paths.
 #[derive(Debug, Default)]
 pub(super) struct Members {
     members: Vec<Member>,
     text: Vec<u8>,
-    /// The first part of all paths; empty for the root.
+    /// The first part of all paths, which is empty for the root.
     top: Box<[u8]>,
-    /// Where the next begins.
+    /// The offset at which the next member begins.
     end: u64,
 }
 
 impl Members {
-    /// None yet, all of whose paths will begin with this name.
+    /// Creates an empty list of members whose paths will all begin with this name.
     pub(super) fn below(top: &[u8]) -> Members {
         Members { top: top.into(), ..Members::default() }
     }
@@ -100,8 +101,8 @@ impl Members {
         self.members.get(place)
     }
 
-    /// Adds a member at the end, whose offset and text follow, and says its place; None where there are more names than
-    /// 4 GiB of them.
+    /// Adds a member at the end, sets its offset and text, and returns its place. None where the names take more than
+    /// 4 GiB.
     pub(super) fn add(&mut self, member: Member, name: &[u8], target: &[u8]) -> Option<u32> {
         let place = u32::try_from(self.members.len()).ok().filter(|place| *place != TOP)?;
         let member = Member {
@@ -120,12 +121,12 @@ impl Members {
         Some(place)
     }
 
-    /// The memory that they take.
+    /// Returns the bytes of memory that the members take.
     pub(super) fn bytes(&self) -> usize {
         self.members.capacity() * size_of::<Member>() + self.text.capacity()
     }
 
-    /// The path of a member from the directory on; empty for the directory itself.
+    /// Returns the path of a member from the directory on, which is empty for the directory itself.
     pub(super) fn path(&self, member: &Member) -> Vec<u8> {
         let mut names = vec![self.name(member)];
         let mut parent = member.parent;
@@ -137,7 +138,7 @@ impl Members {
         names.join(&b'/')
     }
 
-    /// Calls `with` with what the headers of a member say.
+    /// Calls `with` with the facts that the headers of a member state.
     pub(super) fn describe<R>(&self, member: &Member, with: impl FnOnce(&Description<'_>) -> R) -> R {
         let mut path = self.path_in_archive(member);
         if member.kind == Kind::Directory {
@@ -187,7 +188,7 @@ impl Members {
     }
 }
 
-/// An archive that can be sent, from any of its bytes on.
+/// The plan of an archive, by which it can be sent from any of its bytes on.
 #[derive(Debug)]
 pub struct Plan {
     pub(super) members: Members,
@@ -197,7 +198,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Of all members; `room` keeps what they take.
+    /// Makes the plan of all members. `room` keeps as much as they take.
     pub(super) fn new(mut members: Members, etag: String, mut room: Reserved) -> Plan {
         members.members.shrink_to_fit();
         members.text.shrink_to_fit();
@@ -205,32 +206,32 @@ impl Plan {
         Plan { members, etag, is_outdated: AtomicBool::new(false), room }
     }
 
-    /// Bytes of the archive.
+    /// Returns the length of the archive in bytes.
     pub fn length(&self) -> u64 {
         self.members.end + END_BYTES
     }
 
-    /// What tells this archive from any other, with its quotes.
+    /// Returns the entity tag of the archive, with its quotes.
     pub fn etag(&self) -> &str {
         &self.etag
     }
 
-    /// The memory that it takes.
+    /// Returns the bytes of memory that the plan takes.
     pub(super) fn bytes(&self) -> u64 {
         self.room.bytes()
     }
 
-    /// Where the two blocks at the end begin.
+    /// Returns the offset of the two empty blocks at the end.
     pub(super) fn end(&self) -> u64 {
         self.members.end
     }
 
-    /// The place of the member that has the byte at this offset of the archive; that of the last for those behind it.
+    /// Returns the place of the member that has the byte at this offset, or of the last member for a byte behind it.
     pub(super) fn place_at(&self, offset: u64) -> usize {
         self.members.members.partition_point(|member| member.offset <= offset).saturating_sub(1)
     }
 
-    /// A part of the directory was seen not to be what it was: whoever comes gets another plan.
+    /// Notes that the directory isn't what was planned any more, so that the next request gets another plan.
     pub fn note_outdated(&self) {
         self.is_outdated.store(true, Ordering::Relaxed);
     }

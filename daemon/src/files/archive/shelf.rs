@@ -1,4 +1,4 @@
-//! Plans that were made a moment ago: whoever asks for a further part of an archive walks through no directory again.
+//! The plans that were made a moment ago, so that a further part of an archive takes no further walk.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,31 +6,31 @@ use std::time::{Duration, Instant};
 use super::plan::Plan;
 use crate::files::Generation;
 
-/// A plan that nobody asked for in this time goes: whoever goes on with a download does so by then.
+/// The time after its last use for which a plan is kept. Whoever goes on with a download does so by then.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
-/// Memory for plans that nobody may need any more: one eighth of what may wait by default. A larger one is kept for as
-/// long as it is the only one.
+/// The memory for plans that nobody may need any more: one eighth of what may wait by default. A larger plan is kept
+/// as long as it is the only one.
 const KEPT_BYTES_MAX: u64 = 8 << 20;
 
-/// Which archive.
+/// The key by which the plan of an archive is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
-    /// Its directory.
+    /// The file system and inode of the directory.
     pub(super) directory: (u64, u64),
-    /// A digest of its name, with which all paths of it begin.
+    /// The digest of the directory's name, with which all paths begin.
     pub(super) name: [u8; 32],
-    /// What uploads had changed below the root.
+    /// The generation of the uploads below the root.
     pub(super) generation: Generation,
 }
 
-/// What of an archive is asked for.
+/// The plan that is asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted<'a> {
     pub(super) key: Key,
-    /// The archive as it is now: its plan is no older than this.
+    /// The age up to which a plan counts as that of the directory as it is now.
     pub(super) age_max: Duration,
-    /// A further part of the one that has this tag, however old its plan is.
+    /// The entity tag of an archive of which a further part is asked for, whose plan may be older.
     pub(super) etag: Option<&'a [u8]>,
 }
 
@@ -58,7 +58,7 @@ impl Shelf {
         Some(Arc::clone(&kept.plan))
     }
 
-    /// Puts a plan there for others, in place of an earlier one of the same directory; `made` is when its walk began.
+    /// Keeps a plan, in place of an earlier one of the same directory. `made` is when its walk began.
     pub(super) fn put(&self, key: Key, plan: &Arc<Plan>, made: Instant) {
         let mut shelf = self.lock();
         shelf.retain(|kept| (kept.key.directory, kept.key.name) != (key.directory, key.name));
@@ -69,12 +69,12 @@ impl Shelf {
         }
     }
 
-    /// Lets those go that nobody asked for in a while.
+    /// Drops the plans that nobody asked for in a while.
     pub(super) fn expire(&self) {
         self.lock().retain(|kept| kept.used.elapsed() < KEPT_FOR && !kept.plan.is_outdated());
     }
 
-    /// Lets all go.
+    /// Drops all plans.
     pub(super) fn clear(&self) {
         self.lock().clear();
     }

@@ -1,4 +1,4 @@
-//! A directory that is made into an archive: whatever is below it is opened from there, and no link is followed.
+//! A directory of which an archive is made. Whatever lies below is opened from there, and no link is followed.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,21 +12,21 @@ use crate::files::mounts::{MountId, Mounts};
 use crate::files::root::{Root, patiently};
 use crate::protocol::name::Name;
 
-/// A directory. Clones share what is open.
+/// A directory of which an archive is made. Clones share its descriptor.
 #[derive(Clone, Debug)]
 pub struct Tree {
     pub(super) descriptor: Arc<OwnedFd>,
     pub(super) etag: EtagChoice,
-    /// Where it is below the root.
+    /// The directory's path below the root.
     below: Arc<str>,
     mounts: Arc<Mounts>,
     mount: MountId,
-    /// Whether other mounts may be below it.
+    /// Whether other mounts may lie below the directory.
     has_mounts: bool,
 }
 
 impl Tree {
-    /// The directory that a name led to. Asks no disk.
+    /// Takes the directory that a name led to. Asks no disk.
     pub fn new(root: &Root, name: &Name, directory: OwnedFd) -> Tree {
         let mount = MountId::of(&directory);
         let mounts = Arc::clone(root.mounts());
@@ -40,17 +40,17 @@ impl Tree {
         }
     }
 
-    /// Its own mount.
+    /// Returns the directory's own mount.
     pub fn mount(&self) -> MountId {
         self.mount
     }
 
-    /// Its name; empty for the root.
+    /// Returns the directory's name, which is empty for the root.
     pub(super) fn name(&self) -> &str {
         self.below.rsplit('/').next().unwrap_or_default()
     }
 
-    /// The mount of what is at a path from here on. No file system is asked.
+    /// Returns the mount on which a path from the directory on lies. No file system is asked.
     pub(super) fn mount_of(&self, path: &[u8]) -> MountId {
         if !self.has_mounts || path.is_empty() {
             return self.mount;
@@ -63,7 +63,7 @@ impl Tree {
         if mount == self.mounts.of_path(&self.below) { self.mount } else { mount }
     }
 
-    /// Opens what is at a path from here on, without following any link. Waits for the disk.
+    /// Opens the file or directory at a path from the directory on, without following any link. Waits for the disk.
     pub(super) fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         // NONBLOCK: opening a FIFO that took a file's place must not wait for its writer. NOCTTY: nor take a terminal.
         let flags = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -73,7 +73,7 @@ impl Tree {
     }
 }
 
-/// Whether a change time proves anything there.
+/// Tells whether the change times of a file system prove anything.
 pub(super) fn has_change_time(file_system: FileSystem) -> bool {
     file_system.change_time != ChangeTime::Unproven
 }

@@ -1,5 +1,5 @@
-//! The plan of an archive is made by a walk through its directory, in pieces: there may be many files and their disk
-//! may be slow, and others wait too.
+//! The walk that plans an archive. It is made in pieces, since there may be many files, their disk may be slow, and
+//! others wait too.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -26,61 +26,61 @@ use crate::limits::Reserved;
 /// The most members of one archive: their plan takes some 30 MiB, which is about what one address may hold by default.
 const MEMBERS_MAX: usize = 1 << 18;
 
-/// For so long one task walks: some 5,000 files that are in memory.
+/// The time for which one task walks: some 5,000 files that are in memory.
 const TASK_TIME_MAX: Duration = Duration::from_millis(5);
 
-/// What a name of a file that has several takes while the walk remembers it.
+/// The memory that a file with several names takes while the walk remembers it.
 const FIRST_NAME_BYTES: usize = 40;
 
-/// The room that is taken at a time.
+/// The room that is taken at a time, so that not every member takes some.
 const ROOM_BYTES: u64 = 64 << 10;
 
-/// Bytes of the digest that a tag has: as many names as there are states of directories in the world.
+/// The bytes of the digest that an entity tag has. They tell apart all states of all directories in the world.
 const TAG_BYTES: usize = 12;
 
-/// How archives are made: their tags tell those apart that another version of this program makes otherwise.
+/// The version of how archives are made, so that a program that makes them otherwise has other entity tags.
 const FORMAT: &[u8] = b"pax 1\0";
 
 /// A walk that hasn't come to its end.
 #[derive(Debug)]
 pub struct Walk {
     tree: Tree,
-    /// The directories on the way to where it is.
+    /// The directories from the top down to where the walk is.
     levels: Vec<Level>,
     members: Members,
-    /// Where the first names of files are that have several, by file system and inode.
+    /// The places of the first names of files that have several, by file system and inode.
     first_names: HashMap<(u64, u64), u32>,
     digest: Sha256,
-    /// Whether the tag tells this state of the directory from any other.
+    /// Whether the entity tag tells this state of the directory from any other.
     is_strong: bool,
     began: SystemTime,
-    /// The mount that its next task asks.
+    /// The mount that the next task asks.
     mount: MountId,
     room: Reserved,
     waiting_bytes_max: u64,
 }
 
-/// How far a walk is after a while.
+/// The state of a walk after a task.
 #[derive(Debug)]
 pub enum Walked {
-    /// There is more to see.
+    /// More is to be seen.
     Partly(Box<Walk>),
-    /// All was seen.
+    /// All was seen, and this is the plan.
     Planned(Arc<Plan>),
 }
 
-/// A directory under way.
+/// A directory that the walk is in.
 #[derive(Debug)]
 struct Level {
-    /// Among the members.
+    /// The directory's place among the members.
     place: u32,
     path: Vec<u8>,
     mount: MountId,
     names: Names,
     is_read: bool,
-    /// The directory itself, while it is the deepest: one descriptor does for a walk.
+    /// The open directory, while it is the deepest, so that one descriptor does for a walk.
     open: Option<OwnedFd>,
-    /// Which directory it was when it was first opened.
+    /// The file system and inode of the directory when it was first opened.
     identity: Option<(u64, u64)>,
     file_system: Option<FileSystem>,
 }
@@ -95,7 +95,7 @@ impl Level {
         size_of::<Level>() + self.path.capacity() + self.names.bytes()
     }
 
-    /// Opens it, unless it is open. Waits for the disk.
+    /// Opens the directory unless it is open. Waits for the disk.
     fn open(&mut self, tree: &Tree) -> Result<&OwnedFd, ArchiveError> {
         let open = match self.open.take() {
             Some(open) => open,
@@ -116,7 +116,7 @@ impl Level {
 }
 
 impl Walk {
-    /// Begins at the top of a directory, of which this is the fstat(2).
+    /// Creates a walk through a directory whose fstat(2) gave `top`.
     pub(super) fn new(tree: Tree, top: &Stat, room: Reserved, waiting_bytes_max: u64) -> Walk {
         let name = tree.name().as_bytes();
         let mut digest = Sha256::new();
@@ -142,12 +142,12 @@ impl Walk {
         walk
     }
 
-    /// The mount that its next task waits for.
+    /// Returns the mount that the next task waits for.
     pub fn mount(&self) -> MountId {
         self.mount
     }
 
-    /// Walks on for a while; what it needs more room for may be taken from `shelf`. Waits for the disk.
+    /// Walks for a while. Plans on `shelf` are given up where there is no room without. Waits for the disk.
     pub(super) fn go_on(mut self: Box<Self>, shelf: &Shelf) -> Result<Walked, ArchiveError> {
         let since = Instant::now();
         while let Some(level) = self.levels.pop() {
@@ -170,7 +170,7 @@ impl Walk {
         }
     }
 
-    /// Does what is to be done next in the deepest directory, which has been taken out.
+    /// Reads names of the deepest directory, which has been taken out of the levels, or sees its next one.
     fn step(&mut self, mut level: Level) -> Result<(), ArchiveError> {
         if level.is_read && level.names.peek().is_none() {
             return Ok(());
@@ -191,7 +191,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Makes the next name of a directory that is open a member, unless it has gone or can't be one.
+    /// Adds the next name of an open directory as a member, unless it has gone or no archive can hold it.
     fn see(&mut self, mut level: Level) -> Result<(), ArchiveError> {
         let (Some(open), Some((name, is_directory))) = (&level.open, level.names.peek()) else {
             return Ok(());
@@ -233,7 +233,7 @@ impl Walk {
         Ok(())
     }
 
-    /// A file that is in the archive already is a link to there.
+    /// Makes a member a link if its file is in the archive already.
     fn with_first_name(&self, member: Member, stat: &Stat) -> Member {
         match self.first_names.get(&(stat.st_dev, stat.st_ino)) {
             Some(first) if member.kind == Kind::File => {
@@ -252,7 +252,7 @@ impl Walk {
         Some(place)
     }
 
-    /// Takes as much room as all that was seen takes by now.
+    /// Takes room for all that was seen so far.
     fn make_room(&mut self, shelf: &Shelf) -> Result<(), ArchiveError> {
         let of_levels: usize = self.levels.iter().map(Level::bytes).sum();
         let bytes = self.members.bytes() + of_levels + self.first_names.capacity() * FIRST_NAME_BYTES;
@@ -280,7 +280,7 @@ impl Walk {
     }
 }
 
-/// What is at a name: None for what has gone, and for what no archive can hold.
+/// Looks at a name, and returns None where nothing is there or no archive can hold it.
 fn look_at(directory: &OwnedFd, name: &[u8]) -> Result<Option<(Kind, Stat, Vec<u8>)>, Errno> {
     let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
         Ok(stat) => stat,
@@ -300,7 +300,7 @@ fn look_at(directory: &OwnedFd, name: &[u8]) -> Result<Option<(Kind, Stat, Vec<u
     })
 }
 
-/// Whether the daemon's user may read a file. Where all may there is nothing to ask.
+/// Tells whether the daemon's user may read a file. Where all may there is nothing to ask.
 fn may_read(directory: &OwnedFd, name: &[u8], stat: &Stat) -> bool {
     const ALL_MAY_READ: u32 = 0o444;
     stat.st_mode & ALL_MAY_READ == ALL_MAY_READ

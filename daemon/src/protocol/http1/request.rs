@@ -14,7 +14,7 @@ use crate::protocol::http1::fields::Fields;
 use crate::protocol::http1::{head, target};
 use crate::protocol::name::Name;
 
-/// How a query asks for an archive.
+/// The parameter that asks for an archive.
 const ARCHIVE: &str = "archive=tar";
 
 /// A request whose every field has been checked.

@@ -10,7 +10,7 @@ pub(super) struct Target<'b> {
     /// The host that an absolute target names.
     pub(super) authority: Option<Authority<'b>>,
     pub(super) path: &'b [u8],
-    /// What follows the path's `?`.
+    /// The bytes behind the `?`.
     query: &'b [u8],
 }
 
@@ -20,7 +20,7 @@ impl Target<'_> {
         Ok(Name::parse(self.path)?)
     }
 
-    /// Whether the query has this parameter, such as `archive=tar`. What else it has is ignored.
+    /// Tells whether the query has this parameter, such as `archive=tar`. Others are ignored.
     pub(super) fn has_parameter(&self, parameter: &str) -> bool {
         !self.query.is_empty()
             && self.query.split(|&byte| byte == b'&').any(|pair| pair == parameter.as_bytes())
