@@ -5,8 +5,8 @@ use rustix::io::Errno;
 use crate::files::FileError;
 use crate::protocol::name::escape_for_log;
 
-/// The reasons why a directory gives no archive. An archive that lacks a file would look whole, so whatever can't be read
-/// is named, before the first byte where that can be known by then.
+/// The reasons why a directory gives no archive. An archive that lacks a file would look whole, so whatever can't be
+/// read is named, before the first byte where that can be known by then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ArchiveError {
     /// The directory fails as any file does.

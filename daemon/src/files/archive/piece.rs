@@ -42,8 +42,8 @@ pub fn mount_at(tree: &Tree, plan: &Plan, offset: u64) -> MountId {
     member.map_or(tree.mount(), |member| tree.mount_of(&plan.members.path(member)))
 }
 
-/// Reads a piece from the start of the range on, which ends with the range at the latest. `text` is used again. Waits for
-/// the disk.
+/// Reads a piece from the start of the range on, which ends with the range at the latest. `text` is used again. Waits
+/// for the disk.
 pub fn read(tree: &Tree, plan: &Plan, range: ByteRange, mut text: Vec<u8>) -> Result<Piece, ArchiveError> {
     text.clear();
     let mount = mount_at(tree, plan, range.start);
