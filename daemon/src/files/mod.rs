@@ -1,6 +1,7 @@
 //! Files: names are resolved to open files, open files are described, and new files get their names. Nothing here
 //! knows sockets.
 
+pub mod archive;
 mod cache;
 pub mod digest;
 mod digester;

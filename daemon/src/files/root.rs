@@ -385,7 +385,7 @@ fn inspect(descriptor: OwnedFd, path: &[u8]) -> Result<Opened, FileError> {
 }
 
 /// Opens again where a race with a rename or a signal was in the way.
-fn patiently(open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+pub(super) fn patiently(open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
     for _ in 0..TRIES_MAX {
         match open() {
             Err(Errno::AGAIN | Errno::INTR) => {}

@@ -26,6 +26,7 @@ pub mod content_range;
 pub mod date;
 pub mod detect;
 pub mod digest;
+pub mod disposition;
 pub mod frame;
 pub mod http1;
 pub mod listing;

@@ -22,6 +22,7 @@ mod hosts_limits;
 mod hosts_log;
 mod hosts_ports;
 mod hosts_root;
+mod http_archive;
 mod http_bad_input;
 mod http_bodies;
 mod http_changes;

@@ -9,6 +9,7 @@ use super::super::context::Worker;
 use super::super::disk::{Lane, Owner};
 use super::super::engine::{self, Engine, Facts};
 use super::super::look_up;
+use super::archive_content;
 use super::content::of_file;
 use super::digest;
 use super::exchange::Exchange;
@@ -40,6 +41,10 @@ pub(super) async fn of_name(worker: &Worker, connection: &Connection, exchange: 
     };
     let generation = worker.generation();
     match look_up::find(worker, root, &request.name, connection.group()).await {
+        Ok(Found::File(file)) if request.wants_archive => {
+            worker.disk.close(file);
+            Response::problem(&asked, 404, "this is a file, and only directories have archives")
+        }
         Ok(Found::File(file)) => {
             let known = look_up::keep(worker, &request.name, file, generation);
             let response = of_read_file(worker, connection, exchange, &known).await;
@@ -86,7 +91,7 @@ pub(super) async fn of_read_file(
     response
 }
 
-/// The answer that lists a directory.
+/// The answer that lists a directory, or is its archive.
 async fn of_directory(
     worker: &Worker,
     connection: &Connection,
@@ -98,6 +103,11 @@ async fn of_directory(
     let listings_max = worker.live().settings.address_listings_max;
     let share = worker.resources.shares.listings.take(connection.group(), 1, listings_max as u64);
     let Some(share) = share else { return too_many_listings(asked, listings_max) };
+    if request.wants_archive {
+        // Its place among the listings is for the plan alone: a download takes as long as its client.
+        return Box::pin(archive_content::of_directory(worker, connection, request, asked, root, directory))
+            .await;
+    }
     // Boxed, since files need no room for this.
     let response = match Box::pin(listing::read(worker, connection, request, root, directory)).await {
         Ok(body) => of_listing(asked, body),

@@ -49,8 +49,6 @@ fn hash(content: &str) -> String {
 #[derive(Debug)]
 pub(super) struct Page {
     about: About,
-    /// Whether the directory can be had as one file.
-    archives: bool,
     directories: u64,
     files: u64,
     bytes: u128,
@@ -59,7 +57,7 @@ pub(super) struct Page {
 impl Page {
     /// Of which nothing is written.
     pub(super) fn new(about: About) -> Page {
-        Page { about, archives: false, directories: 0, files: 0, bytes: 0 }
+        Page { about, directories: 0, files: 0, bytes: 0 }
     }
 
     /// Writes what stands before the entries.
@@ -179,11 +177,7 @@ impl Page {
             };
             let _ = write!(out, "<p>In the order of the directory{reason}.</p>");
         }
-        if self.archives {
-            out.extend_from_slice(
-                b"<p><a href=\"?archive=tar\" rel=\"nofollow\">Download all as tar</a></p>",
-            );
-        }
+        out.extend_from_slice(b"<p><a href=\"?archive=tar\" rel=\"nofollow\">Download all as tar</a></p>");
         let _ = write!(out, "</footer>\n<script>{SCRIPT}</script></body></html>\n");
     }
 }
