@@ -1,9 +1,9 @@
 //! Archives: directories as tars that are made while they are sent.
 //!
-//! A walk makes the plan of an archive: its members in the order of their paths, and the offset of each. So its length
-//! is known before its first byte, it can be sent from any byte on, and an entity tag of all that was seen tells it
-//! from the archive of any other state. Files are read when their turn comes, and one that isn't what was planned ends the
-//! archive.
+//! A walk makes the plan of an archive: its members in the order of their paths, and the offset of each. So its
+//! length is known before its first byte, it can be sent from any byte on, and an entity tag of all that was seen
+//! tells it from the archive of any other state. Files are read when their turn comes, and one that isn't what was
+//! planned ends the archive.
 
 mod error;
 mod header;
