@@ -18,6 +18,7 @@ use crate::config::{
 };
 use crate::control::{self, ControlContext, ControlError, ControlPlane};
 use crate::dataplane::{DataPlane, DataPlaneError, Driver, Resources, Served, WorkerEnded};
+use crate::files::archive::Archives;
 use crate::files::upload::{UploadError, Uploads};
 use crate::files::{Digester, FileError, Listings, Root, Spool, SpoolError, Synthetic, SyntheticError};
 use crate::limits::{AddressShares, Descriptors, memory_limit_bytes};
@@ -343,6 +344,7 @@ fn resources(
     Ok(Resources {
         served: served.clone(),
         listings: Arc::new(Listings::new(Arc::clone(&telemetry.budget))),
+        archives: Arc::new(Archives::new(Arc::clone(&telemetry.budget))),
         spool: spool.transpose()?,
         synthetic: Synthetic::new().map_err(DaemonError::Synthetic)?,
         shares: AddressShares::default(),

@@ -2,15 +2,12 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{percent_decode_str, percent_encode};
 
 use super::target::TargetName;
 use crate::config::bytes;
 use crate::job::{Source, TargetProtocol};
-
-/// The characters that a path must escape: all but `unreserved` ones (RFC 3986 2.3) and the slash.
-const PATH_ESCAPED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+use crate::protocol::name::PATH_ESCAPED;
 
 /// A stream as it was asked for.
 #[derive(Debug)]
@@ -28,7 +25,7 @@ pub(super) struct StreamQuery {
 /// Why a query is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum QueryError {
-    /// The query isn't percent-encoded UTF-8.
+    /// The query isn't percent-encoded UTF-8; a path alone may be any bytes.
     #[error("{0:?} is not percent-encoded UTF-8: write % as %25")]
     Encoding(String),
     /// A parameter doesn't exist.
@@ -103,7 +100,7 @@ impl StreamQuery {
 #[derive(Default)]
 struct Parameters {
     size: Option<String>,
-    path: Option<String>,
+    path: Option<Vec<u8>>,
     offset: Option<String>,
     length: Option<String>,
     target: Option<String>,
@@ -115,9 +112,15 @@ impl Parameters {
         let mut parameters = Parameters::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (name, value) = (decode(name)?, decode(value)?);
+            let (name, bytes) = (decode(name)?, decode_bytes(value)?);
+            if name == "path" {
+                if parameters.path.replace(bytes).is_some() {
+                    return Err(QueryError::Repeated("path"));
+                }
+                continue;
+            }
             let (name, slot) = parameters.slot(&name).ok_or(QueryError::Unknown(name))?;
-            if slot.replace(value).is_some() {
+            if slot.replace(decode(value)?).is_some() {
                 return Err(QueryError::Repeated(name));
             }
         }
@@ -127,7 +130,6 @@ impl Parameters {
     fn slot(&mut self, name: &str) -> Option<(&'static str, &mut Option<String>)> {
         match name {
             "size" => Some(("size", &mut self.size)),
-            "path" => Some(("path", &mut self.path)),
             "offset" => Some(("offset", &mut self.offset)),
             "length" => Some(("length", &mut self.length)),
             "target" => Some(("target", &mut self.target)),
@@ -148,13 +150,13 @@ impl Parameters {
             (None, Some(path)) => {
                 let offset = self.offset.map_or(Ok(0), |text| parse_bytes("offset", &text))?;
                 let length = self.length.map(|text| parse_bytes("length", &text)).transpose()?;
-                file(path, offset, length)
+                file(&path, offset, length)
             }
         }
     }
 }
 
-fn file(path: String, offset: u64, length: Option<u64>) -> Result<(Source, String), QueryError> {
+fn file(path: &[u8], offset: u64, length: Option<u64>) -> Result<(Source, String), QueryError> {
     if let Some(length) = length
         && offset.checked_add(length).is_none()
     {
@@ -162,25 +164,29 @@ fn file(path: String, offset: u64, length: Option<u64>) -> Result<(Source, Strin
     }
     // Source::file decodes escapes, as those of a request target; the query's own are decoded already, and a name
     // must be decoded once: a % that is left stands for itself.
-    let escaped = utf8_percent_encode(&path, PATH_ESCAPED).to_string();
+    let escaped = percent_encode(path, PATH_ESCAPED).to_string();
     let source =
         Source::file(&escaped, offset, length).map_err(|error| QueryError::Path(error.to_string()))?;
-    Ok((source, path))
+    // A path that isn't text is shown as a URL has it.
+    Ok((source, std::str::from_utf8(path).map_or(escaped, str::to_owned)))
 }
 
 /// Decodes as application/x-www-form-urlencoded does, since that is how clients' query builders encode: `+` is a
 /// space.
 fn decode(text: &str) -> Result<String, QueryError> {
-    let fault = || QueryError::Encoding(text.to_owned());
+    String::from_utf8(decode_bytes(text)?).map_err(|_| QueryError::Encoding(text.to_owned()))
+}
+
+fn decode_bytes(text: &str) -> Result<Vec<u8>, QueryError> {
     let is_escaped_whole = text.split('%').skip(1).all(|rest| {
         let digits = rest.as_bytes().get(..2);
         digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
     });
     if !is_escaped_whole {
-        return Err(fault());
+        return Err(QueryError::Encoding(text.to_owned()));
     }
     let spaced: Cow<'_, str> = if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
-    percent_decode_str(&spaced).decode_utf8().map(Cow::into_owned).map_err(|_| fault())
+    Ok(percent_decode_str(&spaced).collect())
 }
 
 fn parse_bytes(parameter: &'static str, text: &str) -> Result<u64, QueryError> {
@@ -221,7 +227,7 @@ mod tests {
 
     fn file_of(query: &str) -> (String, u64, Option<u64>) {
         match StreamQuery::parse(Some(query)).unwrap().source {
-            Source::File { name, offset, length } => (name.as_str().to_owned(), offset, length),
+            Source::File { name, offset, length } => (name.text().into_owned(), offset, length),
             Source::Synthetic { .. } => panic!("{query} was read as synthetic"),
         }
     }
@@ -282,6 +288,10 @@ mod tests {
             ("path=/what%3F%23", "what?#"),
             ("path=/%C3%A9", "\u{e9}"),
             ("path=/a%26size=1", "a&size=1"),
+            ("path=/a%5Cb", "a\\b"),
+            // Names that are no line of text, as Name::text has them.
+            ("path=/a%0Ab", "/a%0Ab"),
+            ("path=/%FF", "/%FF"),
         ] {
             assert_eq!(file_of(query).0, name, "{query}");
         }
@@ -324,15 +334,13 @@ mod tests {
             ("size=1%", QueryError::Encoding("1%".to_owned())),
             ("size=1%4", QueryError::Encoding("1%4".to_owned())),
             ("size=1%zz", QueryError::Encoding("1%zz".to_owned())),
-            ("path=/%FF", QueryError::Encoding("/%FF".to_owned())),
+            ("target=%FF", QueryError::Encoding("%FF".to_owned())),
         ] {
             assert_eq!(StreamQuery::parse(Some(query)).unwrap_err(), expected, "{query}");
         }
         assert_eq!(StreamQuery::parse(None).unwrap_err(), QueryError::SourceMissing);
-        for path in ["/%00", "/a%0Ab", "/a%5Cb"] {
-            let refused = StreamQuery::parse(Some(&format!("path={path}"))).unwrap_err();
-            assert!(matches!(refused, QueryError::Path(_)), "{path}: {refused}");
-        }
+        let refused = StreamQuery::parse(Some("path=/a%00")).unwrap_err();
+        assert!(matches!(refused, QueryError::Path(_)), "{refused}");
         let refused = StreamQuery::parse(Some("size=1&target=nowhere")).unwrap_err();
         assert!(matches!(&refused, QueryError::Target { target, .. } if target == "nowhere"), "{refused}");
     }

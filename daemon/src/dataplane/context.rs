@@ -23,6 +23,7 @@ use super::registry::Registry;
 use super::room_requests::RoomRequests;
 use super::socket::Socket;
 use crate::config::Live;
+use crate::files::archive::Archives;
 use crate::files::upload::Uploads;
 use crate::files::{Digester, FileCache, Generation, Listings, Root, Spool, Synthetic};
 use crate::limits::{AddressShares, Descriptors, Full, Holder, Plane, Reserved, TICK, Tick};
@@ -88,6 +89,8 @@ pub struct Resources {
     pub served: watch::Receiver<Arc<Served>>,
     /// The listings of its directories.
     pub listings: Arc<Listings>,
+    /// The archives of its directories.
+    pub archives: Arc<Archives>,
     /// The directory of stored frames, where frames are stored.
     pub spool: Option<Arc<Spool>>,
     /// Random bytes for streams.

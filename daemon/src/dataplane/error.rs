@@ -3,6 +3,7 @@
 use rustix::io::Errno;
 
 use super::disk::DiskError;
+use crate::files::archive::ArchiveError;
 use crate::files::{Shortage, SpoolError};
 use crate::limits::Full;
 use crate::telemetry::{Outcome, SpaceRefusal};
@@ -56,6 +57,9 @@ pub(super) enum TransferError {
         /// What the system said.
         errno: Errno,
     },
+    /// The directory gives no archive, or not the rest of it.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// The disk threads didn't do it.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -107,6 +111,7 @@ impl TransferError {
             | TransferError::SourceChanged
             | TransferError::SourceFailed { .. }
             | TransferError::ListingFailed { .. }
+            | TransferError::Archive(_)
             | TransferError::Disk(_) => Outcome::SourceFailed,
             // The sender's own doing.
             TransferError::Sink(SpoolError::OverShare { .. } | SpoolError::TooManyOfAddress { .. }) => {
@@ -133,7 +138,10 @@ impl TransferError {
 
     /// Whether a client that has got nothing so far can be told of it.
     pub(super) fn can_be_told(&self) -> bool {
-        matches!(self, TransferError::SourceFailed { .. } | TransferError::Disk(_))
+        matches!(
+            self,
+            TransferError::SourceFailed { .. } | TransferError::Archive(_) | TransferError::Disk(_)
+        )
     }
 
     /// Whether this host is at fault, so that somebody here should look.

@@ -157,6 +157,12 @@ impl Socket {
         self.stream.has_peer_ended()
     }
 
+    /// Tells whether nothing can be sent any more, since one side has broken the connection off.
+    pub(super) fn is_broken_off(&self) -> bool {
+        // HUP and ERR are told in any case: poll(2).
+        poll(&mut [PollFd::new(self, PollFlags::empty())], Some(&Timespec::default())) != Ok(0)
+    }
+
     /// Hands bytes to the kernel, as many as it takes. `more`: others follow at once, so that it needn't send a
     /// small segment for these.
     pub(super) fn try_send(&self, bytes: &[u8], more: bool) -> Result<Option<usize>, PeerGone> {

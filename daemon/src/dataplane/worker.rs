@@ -144,6 +144,7 @@ impl Worker {
         self.make_room_for_others();
         self.idle_targets.expire(self.clock.now());
         self.files.expire(self.clock.now()).into_iter().for_each(|file| self.disk.release(file));
+        self.resources.archives.expire();
         self.disk.sweep(self.live().settings.disk_timeout_ms);
         self.follow_changes();
     }

@@ -55,7 +55,7 @@ impl KnownFile {
         let content = if with_content { file.read_hot(CONTENT_BYTES_MAX) } else { None };
         let validators = file.validators(date);
         let last_modified = validators.modified.map(http_date);
-        let media_type = content_type(name.as_str());
+        let media_type = content_type(name.as_bytes());
         let whole = FieldBlock::of(|head| {
             describe(head, &media_type, file.size(), &validators, last_modified.as_deref());
         });
@@ -109,7 +109,7 @@ fn describe(
 pub struct FileCache {
     /// The most files that are kept. Each holds a descriptor; a file beyond them is served without being kept.
     entries_max: usize,
-    entries: RefCell<HashMap<Box<str>, Kept>>,
+    entries: RefCell<HashMap<Box<[u8]>, Kept>>,
     content_bytes: Cell<usize>,
     /// Files that a later opening replaced, waiting to be handed out and closed.
     former: RefCell<Vec<Rc<KnownFile>>>,
@@ -162,7 +162,7 @@ impl FileCache {
         }
         let entries = self.entries.borrow();
         let is_current = |kept: &&Kept| now < kept.end && generation == kept.generation;
-        let known = &entries.get(name.as_str()).filter(is_current)?.file;
+        let known = &entries.get(name.as_bytes()).filter(is_current)?.file;
         (known.content().is_some() || known.file.is_unchanged()).then(|| Rc::clone(known))
     }
 
@@ -171,13 +171,13 @@ impl FileCache {
         let Term { now, end, generation, date } = *term;
         let mut entries = self.entries.borrow_mut();
         let has_room = entries.len() < self.entries_max && self.content_bytes.get() < CONTENTS_BYTES_MAX;
-        let is_kept = now < end && (has_room || entries.contains_key(name.as_str()));
+        let is_kept = now < end && (has_room || entries.contains_key(name.as_bytes()));
         let known = Rc::new(KnownFile::new(name, file, is_kept, date));
         if is_kept {
             self.content_bytes.set(self.content_bytes.get() + known.content_bytes());
             known.is_kept.set(true);
             let kept = Kept { file: Rc::clone(&known), end, generation };
-            if let Some(former) = entries.insert(name.as_str().into(), kept) {
+            if let Some(former) = entries.insert(name.as_bytes().into(), kept) {
                 self.uncount(&former.file);
                 self.former.borrow_mut().push(former.file);
             }

@@ -1,9 +1,10 @@
-//! Directory listings.
+//! What a directory listing shows.
 //!
-//! Names are read first, all of them, and sorted; the other facts about an entry are asked for when its turn comes.
-//! So a listing holds some bytes for each name while its reader takes its time, and listings of the same directory
-//! hold them together.
+//! Names are read first, all of them, and sorted; what else a listing tells of an entry is asked when its turn comes.
+//! So a listing holds some bytes for each name while its reader takes its time, and those that list the same directory
+//! hold them together. What there is no room to sort is listed as the directory has it, whole all the same.
 
+mod entry;
 mod names;
 mod shelf;
 mod sorted;
@@ -11,167 +12,212 @@ mod sorted;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, FileType, RawDir, SeekFrom, fstat, seek, statat};
+use rustix::fs::{RawDir, SeekFrom, fstat, seek};
 use rustix::io::Errno;
 
 use super::error::FileError;
 use super::generation::Generation;
+use super::mounts::MountId;
+use super::root::Root;
 use crate::limits::{Budget, Holder, Plane, Reserved};
+use crate::protocol::listing::{Order, SortKey};
 use crate::protocol::name::is_reserved_segment;
-use names::Names;
+pub use entry::Entry;
+use entry::{Described, Place};
+use names::{Key, Names};
 use shelf::{Shelf, State};
 use sorted::Sorted;
 
-/// Memory for the names of one listing: some 50,000 as cameras make them. A larger directory is listed in its own
-/// order, which takes no more memory however many names it has.
-const SORTED_BYTES_MAX: usize = 2 << 20;
+/// Memory for the names of one listing: some 120,000 of 60 bytes. A larger directory is listed in its own order, which
+/// takes no more memory however many names it has.
+const SORTED_BYTES_MAX: usize = 8 << 20;
 
 /// Bytes of a directory that one call reads.
 const READ_BYTES: usize = 32 << 10;
 
-/// Bytes of a directory that one call reads where names aren't sorted: the names of one read are held until their
-/// turn comes.
+/// The same where names aren't sorted: those of one read are held until their turn comes.
 const READ_BYTES_UNSORTED: usize = 4 << 10;
 
-/// Calls in one step: some 5,000 names, which take some milliseconds, sorting included, where the directory is in
-/// memory.
+/// Calls in one go: some 5,000 names, which take some milliseconds where the directory is in memory.
 const READS_AT_ONCE: usize = 8;
 
-/// One entry of a listing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The entry's name. Entries whose names aren't UTF-8 can't be asked for and aren't listed.
-    pub name: String,
-    /// Whether the entry is a directory.
-    pub is_directory: bool,
-    /// The entry's size in bytes; 0 for a directory.
-    pub size: u64,
-    /// When the entry was last written, to the second.
-    pub modified: SystemTime,
-}
+/// The same where each entry is asked for its size or time too, which takes as long as the reading of ten names.
+const READS_AT_ONCE_WITH_KEYS: usize = 1;
 
-/// The listings of one daemon, which share a budget and the names of unchanged directories.
+/// The listings of one daemon.
 #[derive(Debug)]
 pub struct Listings {
     budget: Arc<Budget>,
     shelf: Shelf,
 }
 
-/// The limits and circumstances of one listing.
+/// What a listing goes by.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    /// The most bytes that wait for readers, over all of them.
+    /// Most bytes that wait for readers, over all of them.
     pub waiting_bytes_max: u64,
-    /// The holder to whom the listing's memory is counted.
+    /// Whose listing it is.
     pub holder: Holder,
-    /// The generation of the uploads below the root.
+    /// What uploads have changed so far below the root.
     pub generation: Generation,
 }
 
-/// A listing whose names aren't all read yet.
+/// A directory that is to be listed.
+#[derive(Debug)]
+pub struct Subject {
+    /// Open.
+    pub directory: OwnedFd,
+    /// The root that links must not leave.
+    pub root: Arc<Root>,
+    /// Its path below the root, which is that of its links.
+    pub path: Vec<u8>,
+    /// The order of its entries.
+    pub order: Order,
+}
+
+/// A listing of which not all names are read.
 #[derive(Debug)]
 pub struct Beginning {
-    directory: OwnedFd,
+    place: Place,
+    order: Order,
     state: State,
     names: Names,
     room: Reserved,
 }
 
-/// The state of a listing after a step of reading names.
+/// How far a listing is after a while.
 #[derive(Debug)]
 pub enum Begun {
-    /// More names are to be read.
+    /// There are more names.
     Partly(Beginning),
-    /// The names are read, and the entries can be asked for.
+    /// Its entries can be asked for.
     Listing(Listing),
 }
 
-/// A listing under way: regular files and directories, without the reserved one. The targets of links aren't
-/// looked at, since they may lie outside.
+/// One listing under way: regular files, directories, and links that lead to one of these beneath the root, without the
+/// reserved directory.
 #[derive(Debug)]
 pub struct Listing {
-    directory: OwnedFd,
+    place: Place,
     read: Read,
-    /// The index of the next name.
+    /// Which of the names is next.
     next: usize,
 }
 
-/// The names that have been read.
+/// What comes next in a listing.
+#[derive(Debug)]
+pub enum Next {
+    /// An entry.
+    Entry(Entry),
+    /// A link leads to this mount, which hasn't been asked for anything yet: who goes on may have to wait for it.
+    Elsewhere(MountId),
+    /// Nothing.
+    End,
+}
+
+/// What has been read of the names.
 #[derive(Debug)]
 enum Read {
-    /// All names, directories first and then by name.
-    Sorted(Arc<Sorted>),
-    /// The names of the last read, in the directory's own order, since all of them are too many.
+    /// All, directories first and then by key and name.
+    Sorted { names: Arc<Sorted>, is_descending: bool },
+    /// Those of the last read, as the directory gives them.
     Unsorted(Names),
 }
 
 impl Listings {
-    /// Creates the listings of a daemon, whose memory is taken from `budget`.
+    /// Within this budget.
     pub fn new(budget: Arc<Budget>) -> Listings {
         Listings { budget, shelf: Shelf::default() }
     }
 
-    /// Reserves room for the bytes that wait for the reader of one listing.
+    /// Room for what waits for the reader of one listing.
     pub fn reserve(&self, bytes: usize, terms: Terms) -> Result<Reserved, FileError> {
         let plane = Plane::Data(terms.holder);
         self.budget.reserve(plane, bytes as u64, terms.waiting_bytes_max).map_err(FileError::NoRoom)
     }
 
     /// Begins a listing. Waits for the disk.
-    pub fn begin(&self, directory: OwnedFd, terms: Terms) -> Result<Beginning, FileError> {
+    pub fn begin(&self, subject: Subject, terms: Terms) -> Result<Beginning, FileError> {
+        let Subject { directory, root, path, order } = subject;
         let state = State::of(&fstat(&directory)?, terms.generation);
         let room = self.reserve(0, terms)?;
-        Ok(Beginning { directory, state, names: Names::default(), room })
+        let names = if has_keys(order) { Names::with_keys() } else { Names::default() };
+        Ok(Beginning { place: Place::new(directory, root, path), order, state, names, room })
     }
 
-    /// Reads names for a short while, since a directory may be long, its disk slow, and others wait too. Waits for
+    /// Goes on with the names for a while: a directory may be long and its disk slow, and others wait too. Waits for
     /// the disk.
     pub fn go_on(&self, beginning: Beginning, terms: Terms) -> Result<Begun, FileError> {
-        let Beginning { directory, state, mut names, mut room } = beginning;
-        if let Some(sorted) = self.shelf.find(&state) {
-            return Ok(Begun::Listing(Listing { directory, read: Read::Sorted(sorted), next: 0 }));
+        let Beginning { place, order, state, mut names, mut room } = beginning;
+        let Order::Sorted { key, is_descending } = order else { return Ok(Begun::Listing(unsorted(place)?)) };
+        // Sizes and times may change while a directory doesn't.
+        let is_shared = key == SortKey::Name;
+        if is_shared && let Some(names) = self.shelf.find(&state) {
+            return Ok(Begun::Listing(sorted(place, names, is_descending)));
         }
-        for _ in 0..READS_AT_ONCE {
-            if !read_names(&directory, &mut [MaybeUninit::uninit(); READ_BYTES], &mut names)? {
-                let sorted = self.shelf.put(state, Arc::new(Sorted::new(names, room)));
-                return Ok(Begun::Listing(Listing { directory, read: Read::Sorted(sorted), next: 0 }));
+        let reads = if has_keys(order) { READS_AT_ONCE_WITH_KEYS } else { READS_AT_ONCE };
+        for _ in 0..reads {
+            let mut buffer = [MaybeUninit::uninit(); READ_BYTES];
+            if !read_names(&place, key, &mut buffer, &mut names)? {
+                let names = Arc::new(Sorted::new(names, room));
+                let names = if is_shared { self.shelf.put(state, names) } else { names };
+                return Ok(Begun::Listing(sorted(place, names, is_descending)));
             }
-            if names.used_bytes() > SORTED_BYTES_MAX {
-                seek(&directory, SeekFrom::Start(0))?;
-                let read = Read::Unsorted(Names::default());
-                return Ok(Begun::Listing(Listing { directory, read, next: 0 }));
+            let more = (names.bytes_to_sort() as u64).saturating_sub(room.bytes());
+            if names.used_bytes() > SORTED_BYTES_MAX || room.grow(more, terms.waiting_bytes_max).is_err() {
+                return Ok(Begun::Listing(unsorted(place)?));
             }
-            let more = (names.bytes() as u64).saturating_sub(room.bytes());
-            room.grow(more, terms.waiting_bytes_max).map_err(FileError::NoRoom)?;
         }
-        Ok(Begun::Partly(Beginning { directory, state, names, room }))
+        Ok(Begun::Partly(Beginning { place, order, state, names, room }))
     }
 }
 
+/// Whether entries are sorted by more than their names.
+fn has_keys(order: Order) -> bool {
+    matches!(order, Order::Sorted { key: SortKey::Size | SortKey::Time, .. })
+}
+
+fn sorted(place: Place, names: Arc<Sorted>, is_descending: bool) -> Listing {
+    Listing { place, read: Read::Sorted { names, is_descending }, next: 0 }
+}
+
+fn unsorted(place: Place) -> Result<Listing, Errno> {
+    seek(place.directory(), SeekFrom::Start(0))?;
+    Ok(Listing { place, read: Read::Unsorted(Names::default()), next: 0 })
+}
+
 impl Listing {
-    /// Whether the entries come in order.
+    /// Whether its entries come in order.
     pub fn is_sorted(&self) -> bool {
-        matches!(self.read, Read::Sorted(_))
+        matches!(self.read, Read::Sorted { .. })
     }
 
-    /// Returns the next entry that still exists. Waits for the disk.
-    pub fn next_entry(&mut self) -> Result<Option<Entry>, Errno> {
+    /// The next entry of those that are still there. Waits for the disk.
+    pub fn next_entry(&mut self) -> Result<Next, Errno> {
         loop {
-            let names = match &self.read {
-                Read::Sorted(sorted) => sorted.names(),
-                Read::Unsorted(names) => names,
+            let name = match &self.read {
+                Read::Sorted { names, is_descending: false } => names.names().get(self.next),
+                Read::Sorted { names, is_descending: true } => names.names().get_reversed(self.next),
+                Read::Unsorted(names) => names.get(self.next),
             };
-            let Some(name) = names.get(self.next) else {
+            let Some(name) = name else {
                 if self.read_more()? {
                     continue;
                 }
-                return Ok(None);
+                return Ok(Next::End);
             };
-            self.next += 1;
-            if let Some(entry) = describe(&self.directory, name)? {
-                return Ok(Some(entry));
+            match self.place.describe(name)? {
+                Described::Entry(mut entry) => {
+                    entry.digests = self.place.digests_of(&entry);
+                    self.next += 1;
+                    return Ok(Next::Entry(entry));
+                }
+                Described::Nothing => self.next += 1,
+                Described::Elsewhere(mount) => {
+                    self.place.may_ask(mount);
+                    return Ok(Next::Elsewhere(mount));
+                }
             }
         }
     }
@@ -180,58 +226,40 @@ impl Listing {
         let Read::Unsorted(names) = &mut self.read else { return Ok(false) };
         names.clear();
         self.next = 0;
-        read_names(&self.directory, &mut [MaybeUninit::uninit(); READ_BYTES_UNSORTED], names)
+        let mut buffer = [MaybeUninit::uninit(); READ_BYTES_UNSORTED];
+        read_names(&self.place, SortKey::Name, &mut buffer, names)
     }
 }
 
-/// Reads as many names as `buffer` holds; false at the directory's end.
-fn read_names(directory: &OwnedFd, buffer: &mut [MaybeUninit<u8>], names: &mut Names) -> Result<bool, Errno> {
-    let mut entries = RawDir::new(directory, buffer);
+/// Reads on, as far as `buffer` holds. False: that was all.
+fn read_names(
+    place: &Place,
+    key: SortKey,
+    buffer: &mut [MaybeUninit<u8>],
+    names: &mut Names,
+) -> Result<bool, Errno> {
+    let mut entries = RawDir::new(place.directory(), buffer);
     loop {
         let entry = match entries.next() {
             Some(Err(Errno::INTR)) => continue,
             Some(entry) => entry?,
             None => return Ok(false),
         };
-        let name = entry.file_name().to_str().unwrap_or(".");
-        if !matches!(name, "." | "..") && !is_reserved_segment(name) {
-            match entry.file_type() {
-                FileType::Directory => names.add(name, true),
-                FileType::RegularFile => names.add(name, false),
-                // Some file systems don't tell the type (readdir(3)).
-                FileType::Unknown => {
-                    if let Some(entry) = describe(directory, name)? {
-                        names.add(name, entry.is_directory);
-                    }
-                }
-                _ => {}
+        let name = entry.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") && !is_reserved_segment(name) {
+            let known = entry::is_directory(entry.file_type()).filter(|_| key == SortKey::Name);
+            let found = match known {
+                Some(is_directory) => Some((is_directory, Key::default())),
+                None => place.rank(name, entry.file_type(), key)?,
+            };
+            if let Some((is_directory, key)) = found {
+                names.add(name, is_directory, key);
             }
         }
         if entries.is_buffer_empty() {
             return Ok(true);
         }
     }
-}
-
-/// Returns the entry of a name; None where it has gone or can't be asked for.
-fn describe(directory: &OwnedFd, name: &str) -> Result<Option<Entry>, Errno> {
-    let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => stat,
-        Err(Errno::NOENT | Errno::ACCESS) => return Ok(None),
-        // Other errors are told: otherwise a disk that fails would make a short listing look whole.
-        Err(errno) => return Err(errno),
-    };
-    let is_directory = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => false,
-        FileType::Directory => true,
-        _ => return Ok(None),
-    };
-    Ok(Some(Entry {
-        name: name.to_owned(),
-        is_directory,
-        size: if is_directory { 0 } else { u64::try_from(stat.st_size).unwrap_or(0) },
-        modified: SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0)),
-    }))
 }
 
 #[cfg(test)]

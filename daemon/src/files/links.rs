@@ -13,28 +13,28 @@ const LINKS_MAX: usize = 40;
 /// Returns the first mount on the way of `path` that is neither the root's own nor one of `known`; None where
 /// there is none, or no way. It reads the links on the way one by one, and so asks no other mount for anything.
 /// Waits for the disk.
-pub(super) fn lead_to(root: impl AsFd, mounts: &Mounts, path: &str, known: &[MountId]) -> Option<MountId> {
+pub(super) fn lead_to(root: impl AsFd, mounts: &Mounts, path: &[u8], known: &[MountId]) -> Option<MountId> {
     // `parts` holds the rest of the way, the next part last; `here` is the path so far, without links.
-    let mut parts: Vec<String> = parts_of(path).collect();
-    let mut here = String::new();
+    let mut parts: Vec<Vec<u8>> = parts_of(path).collect();
+    let mut here = Vec::new();
     let mut links = 0;
     while let Some(part) = parts.pop() {
-        if part == ".." {
+        if part == b".." {
             // The way leads above the root, where nothing is found.
-            let end = if here.is_empty() { return None } else { here.rfind('/').unwrap_or(0) };
+            let end = if here.is_empty() { return None } else { memchr::memrchr(b'/', &here).unwrap_or(0) };
             here.truncate(end);
             continue;
         }
         let parent = here.len();
         if parent > 0 {
-            here.push('/');
+            here.push(b'/');
         }
-        here.push_str(&part);
+        here.extend_from_slice(&part);
         let mount = mounts.of_path(&here);
         if mount != mounts.root() && !known.contains(&mount) {
             return Some(mount);
         }
-        match readlinkat(&root, &here, Vec::new()) {
+        match readlinkat(&root, here.as_slice(), Vec::new()) {
             // An absolute link leads outside.
             Ok(target) if target.as_bytes().starts_with(b"/") => return None,
             Ok(target) => {
@@ -43,7 +43,7 @@ pub(super) fn lead_to(root: impl AsFd, mounts: &Mounts, path: &str, known: &[Mou
                     return None;
                 }
                 here.truncate(parent);
-                parts.extend(parts_of(target.to_str().ok()?));
+                parts.extend(parts_of(target.as_bytes()));
             }
             // This part is no link.
             Err(Errno::INVAL) => {}
@@ -54,8 +54,9 @@ pub(super) fn lead_to(root: impl AsFd, mounts: &Mounts, path: &str, known: &[Mou
 }
 
 /// Returns the parts of a path, the last first.
-fn parts_of(path: &str) -> impl Iterator<Item = String> {
-    path.split('/').rev().filter(|part| !part.is_empty() && *part != ".").map(str::to_owned)
+fn parts_of(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let parts = path.split(|&byte| byte == b'/').rev();
+    parts.filter(|part| !matches!(*part, b"" | b".")).map(<[u8]>::to_vec)
 }
 
 #[cfg(test)]
@@ -104,7 +105,7 @@ mod tests {
             ("outside", &[], None),
             ("loop", &[], None),
         ] {
-            assert_eq!(lead_to(&root, &mounts, path, known), leads, "{path}");
+            assert_eq!(lead_to(&root, &mounts, path.as_bytes(), known), leads, "{path}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Files: names are resolved to open files, open files are described, and new files get their names. Nothing here
 //! knows sockets.
 
+pub mod archive;
 mod cache;
 pub mod digest;
 mod digester;
@@ -31,7 +32,8 @@ mod witnesses;
 
 pub use cache::{CONTENT_BYTES_MAX, FileCache, KnownFile, Term};
 pub use digester::Digester;
-pub use directory::{Beginning, Begun, Entry, Listing, Listings, Terms};
+pub use digests::Digests;
+pub use directory::{Beginning, Begun, Entry, Listing, Listings, Next, Subject, Terms};
 pub use error::{FileError, SpoolError};
 #[cfg(test)]
 pub(crate) use faults::fail_by;

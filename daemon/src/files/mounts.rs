@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -42,7 +42,7 @@ pub struct Mounts {
     /// The mount of the directory.
     root: MountId,
     /// The path of the directory.
-    path: String,
+    path: Vec<u8>,
     /// The open /proc/self/mountinfo, read again from its beginning when poll(2) says that it changed.
     source: Option<File>,
     table: RwLock<Arc<[Mount]>>,
@@ -54,7 +54,7 @@ struct Mount {
     /// The mount point.
     point: Arc<str>,
     /// The mount point relative to the directory, where it lies below it.
-    below: Option<Arc<str>>,
+    below: Option<Arc<[u8]>>,
 }
 
 impl Mounts {
@@ -62,27 +62,28 @@ impl Mounts {
     pub fn below(directory: impl AsFd) -> Mounts {
         let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&directory.as_fd()));
         let path = std::fs::read_link(link).ok();
-        let path = path.and_then(|path| String::from_utf8(path.as_os_str().as_bytes().to_vec()).ok());
+        let path = path.map(|path| path.into_os_string().into_vec());
         Mounts::read(MountId::of(directory), path.unwrap_or_default())
     }
 
     /// Reads the mounts of this process, where it serves no directory.
     pub fn of_process() -> Mounts {
-        Mounts::read(MountId::UNKNOWN, String::new())
+        Mounts::read(MountId::UNKNOWN, Vec::new())
     }
 
     /// Makes a table with mounts at these places of a directory.
     #[cfg(test)]
     pub(super) fn of_points(root: MountId, points: &[(&str, MountId)]) -> Mounts {
-        let mount = |(point, id): &(&str, MountId)| {
-            let point: Arc<str> = Arc::from(*point);
-            Mount { id: *id, below: Some(Arc::clone(&point)), point }
+        let mount = |(point, id): &(&str, MountId)| Mount {
+            id: *id,
+            below: Some(Arc::from(point.as_bytes())),
+            point: Arc::from(*point),
         };
         let table = RwLock::new(points.iter().map(mount).collect());
-        Mounts { root, path: String::new(), source: None, table }
+        Mounts { root, path: Vec::new(), source: None, table }
     }
 
-    fn read(root: MountId, path: String) -> Mounts {
+    fn read(root: MountId, path: Vec<u8>) -> Mounts {
         let source = File::open("/proc/self/mountinfo").ok();
         let mounts = Mounts { root, path, source, table: RwLock::new(Arc::new([])) };
         mounts.load();
@@ -96,14 +97,14 @@ impl Mounts {
 
     /// Returns the mount that a name leads to, unless a link leads it elsewhere. Asks no file system.
     pub fn of_name(&self, name: &Name) -> MountId {
-        self.of_path(name.as_str())
+        self.of_path(name.as_bytes())
     }
 
     /// Returns the mount of a path without links.
-    pub(super) fn of_path(&self, path: &str) -> MountId {
+    pub(super) fn of_path(&self, path: &[u8]) -> MountId {
         let table = self.table();
-        let leads = |below: &str| {
-            path.strip_prefix(below).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        let leads = |below: &[u8]| {
+            path.strip_prefix(below).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         };
         let candidates = table.iter().filter_map(|mount| Some((mount.below.as_deref()?, mount.id)));
         // Where several are mounted at one place the last covers the others.
@@ -124,7 +125,7 @@ impl Mounts {
 
     /// Returns the mount point as clients see it, who needn't know where the directory is.
     pub fn shown(&self, id: MountId) -> Arc<str> {
-        self.find(id, |mount| Some(format!("/{}", mount.below.as_ref()?).into()))
+        self.find(id, |mount| Some(format!("/{}", shown(mount.below.as_ref()?)).into()))
             .unwrap_or_else(|| "/".into())
     }
 
@@ -147,43 +148,50 @@ impl Mounts {
 
     fn load(&self) {
         let Some(text) = self.source.as_ref().and_then(whole) else { return };
-        let table: Arc<[Mount]> = text.lines().filter_map(|line| parse(line, &self.path)).collect();
+        let table: Arc<[Mount]> =
+            text.split(|&byte| byte == b'\n').filter_map(|line| parse(line, &self.path)).collect();
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = table;
     }
 }
 
-/// Reads all of a file of /proc, which has no length of its own. Places whose names aren't UTF-8 come out changed,
-/// so that no name leads there, and the others stay usable.
-fn whole(source: &File) -> Option<String> {
+/// Returns a place as it is shown.
+fn shown(place: &[u8]) -> String {
+    String::from_utf8_lossy(place).into_owned()
+}
+
+/// Reads all of a file of /proc, which has no length of its own.
+fn whole(source: &File) -> Option<Vec<u8>> {
     let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
     loop {
         match source.read_at(&mut piece, bytes.len() as u64).ok()? {
-            0 => return Some(String::from_utf8_lossy(&bytes).into_owned()),
+            0 => return Some(bytes),
             count => bytes.extend_from_slice(&piece[..count]),
         }
     }
 }
 
 /// A line of /proc/self/mountinfo (proc_pid_mountinfo(5)): the number of the mount comes first, its place fifth.
-fn parse(line: &str, directory: &str) -> Option<Mount> {
-    let mut fields = line.split(' ');
-    let id = MountId(fields.next()?.parse().ok()?);
+fn parse(line: &[u8], directory: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let id = MountId(std::str::from_utf8(fields.next()?).ok()?.parse().ok()?);
     let point = unescaped(fields.nth(3)?)?;
-    let directory = directory.trim_end_matches('/');
-    let below = point.strip_prefix(directory).and_then(|rest| rest.strip_prefix('/'));
+    // The root directory is the one path that ends in a slash.
+    let directory = directory.strip_suffix(b"/").unwrap_or(directory);
+    let below = point.strip_prefix(directory).and_then(|rest| rest.strip_prefix(b"/"));
     let below = below.filter(|below| !below.is_empty()).map(Arc::from);
-    Some(Mount { id, below, point: point.into() })
+    Some(Mount { id, below, point: shown(&point).into() })
 }
 
 /// Decodes blanks, line feeds and backslashes, which are written as three octal digits.
-fn unescaped(text: &str) -> Option<String> {
-    let mut parts = text.split('\\');
-    let mut bytes = parts.next()?.as_bytes().to_vec();
+fn unescaped(text: &[u8]) -> Option<Vec<u8>> {
+    let mut parts = text.split(|&byte| byte == b'\\');
+    let mut bytes = parts.next()?.to_vec();
     for part in parts {
-        bytes.push(u8::from_str_radix(part.get(..3)?, 8).ok()?);
-        bytes.extend_from_slice(&part.as_bytes()[3..]);
+        let (digits, rest) = part.split_at_checked(3)?;
+        bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()?);
+        bytes.extend_from_slice(rest);
     }
-    String::from_utf8(bytes).ok()
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -192,9 +200,10 @@ mod tests {
 
     use super::{Arc, MountId, Mounts, Name, RwLock, parse, whole};
 
-    fn mounts(directory: &str, lines: &[&str]) -> Mounts {
-        let table: Arc<[_]> = lines.iter().filter_map(|line| parse(line, directory)).collect();
-        Mounts { root: MountId(1), path: directory.to_owned(), source: None, table: RwLock::new(table) }
+    fn mounts(directory: &str, text: &[u8]) -> Mounts {
+        let (path, lines) = (directory.as_bytes().to_vec(), text.split(|byte| *byte == b'\n'));
+        let table: Arc<[_]> = lines.filter_map(|line| parse(line, &path)).collect();
+        Mounts { root: MountId(1), path, source: None, table: RwLock::new(table) }
     }
 
     const LINES: [&str; 6] = [
@@ -209,7 +218,7 @@ mod tests {
     #[test]
     fn a_name_leads_to_the_deepest_mount_on_its_way() {
         for directory in ["/srv", "/"] {
-            let mounts = mounts(directory, &LINES);
+            let mounts = mounts(directory, LINES.join("\n").as_bytes());
             let prefix = if directory == "/" { "/srv" } else { "" };
             for (path, id) in [
                 ("/file", 1),
@@ -229,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_mount_is_named_by_its_place_and_to_clients_from_the_root_on() {
-        let mounts = mounts("/srv", &LINES);
+        let mounts = mounts("/srv", LINES.join("\n").as_bytes());
         assert_eq!(&*mounts.point(MountId(3)), "/srv/data/in it");
         assert_eq!(&*mounts.shown(MountId(3)), "/data/in it");
         assert_eq!(&*mounts.shown(MountId(5)), "/");
@@ -237,12 +246,14 @@ mod tests {
     }
 
     #[test]
-    fn a_place_whose_name_is_no_text_costs_the_others_nothing() {
+    fn a_place_may_have_a_name_that_is_no_text() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"7 1 0:45 / /srv/\xff rw - ext4 /dev/sdd rw\n").unwrap();
         file.write_all(LINES.join("\n").as_bytes()).unwrap();
         let text = whole(&file).unwrap();
-        let mounts = mounts("/srv", &text.lines().collect::<Vec<_>>());
+        let mounts = mounts("/srv", &text);
+        assert_eq!(mounts.of_name(&Name::parse(b"/%ff/file").unwrap()), MountId(7));
+        assert_eq!(&*mounts.shown(MountId(7)), "/\u{fffd}");
         assert_eq!(mounts.of_name(&Name::parse(b"/data/file").unwrap()), MountId(2));
         assert_eq!(mounts.of_name(&Name::parse(b"/file").unwrap()), MountId(1));
     }

@@ -86,6 +86,11 @@ impl Records {
         Records { staging: None, table: RwLock::default(), memory: OnceLock::new(), boot: boot() }
     }
 
+    /// Whether nothing can have been recorded yet. Waits for the disk.
+    pub(super) fn are_none(&self) -> bool {
+        self.memory.get().is_none() && self.table().or_else(|| self.open()).is_none()
+    }
+
     /// Returns the record of a file in this state. Waits for the disk.
     pub(super) fn find(&self, stamp: &Stamp) -> Recorded {
         let table = self.table().or_else(|| self.open());

@@ -11,8 +11,8 @@ use rustix::io::Errno;
 
 use super::digests::{Algorithms, Digests};
 use super::error::FileError;
-use super::file_system::{FileSystem, mute_name};
-use super::identity::Recorded;
+use super::file_system::{ChangeTime, FileSystem, mute_name};
+use super::identity::{Recorded, Stamp};
 use super::links;
 use super::mounts::{MountId, Mounts};
 use super::place::Place;
@@ -73,7 +73,7 @@ impl Root {
         let mounts = Arc::new(Mounts::below(&directory));
         let root = Root { directory, file_system, mounts, etag: EtagChoice::Node, records: OnceLock::new() };
         match root.open_beneath(
-            ".",
+            b".",
             OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC,
             ResolveFlags::empty(),
         ) {
@@ -106,7 +106,7 @@ impl Root {
     /// Whether the root may be read: a sandbox shows the directory that was there at its start. Waits for the
     /// disk.
     pub fn may_be_read(&self) -> bool {
-        self.open_directory(".").is_ok()
+        self.open_directory(b".").is_ok()
     }
 
     /// Makes the files of this root have entity tags of this kind.
@@ -139,6 +139,17 @@ impl Root {
     /// Keeps the records of files in this staging directory from now on. Waits for the disk.
     pub(super) fn record_in(&self, staging: BorrowedFd<'_>) {
         self.records.get_or_init(|| Records::in_staging(staging));
+    }
+
+    /// Whether anything may be recorded of the files below it. Waits for the disk.
+    pub(super) fn has_records(&self) -> bool {
+        !self.records().are_none()
+    }
+
+    /// The digests that are recorded of a file of a file system with such change times. Waits for the disk.
+    pub(super) fn recorded_digests(&self, stat: &Stat, change_time: ChangeTime) -> Digests {
+        let stamp = Stamp::of(stat);
+        if stamp.is_telling(change_time) { self.records().find(&stamp).digests } else { Digests::default() }
     }
 
     fn records(&self) -> &Records {
@@ -226,17 +237,17 @@ impl Root {
         if self.file_system.place == Place::Elsewhere {
             return None;
         }
-        let path = name.as_str();
+        let path = name.as_bytes();
         match self.resolve(path, ResolveFlags::CACHED | ResolveFlags::NO_XDEV) {
             // INVAL comes from a kernel before 5.12, XDEV from a way to another mount or outside.
             Err(Errno::AGAIN | Errno::INVAL | Errno::XDEV) => None,
             Ok(descriptor) => inspect(descriptor, path).map_or_else(
                 |error| Some(Err(error)),
-                |seen| match seen {
-                    Seen::File(descriptor, stat) => {
+                |opened| match opened {
+                    Opened::File(descriptor, stat) => {
                         self.describe_now(descriptor, &stat).map(|file| Ok(Found::File(file)))
                     }
-                    Seen::Directory(descriptor) => Some(Ok(Found::Directory(descriptor))),
+                    Opened::Directory(descriptor) => Some(Ok(Found::Directory(descriptor))),
                 },
             ),
             Err(errno) => Some(Err(errno.into())),
@@ -251,7 +262,7 @@ impl Root {
             return Err(FileError::NotFound);
         }
         self.mounts.refresh();
-        let path = name.as_str();
+        let path = name.as_bytes();
         if self.mounts.are_besides(mounts) {
             if mounts.iter().all(|mount| *mount == self.mounts.root()) {
                 // The first try has no mount to cross, so that the usual name costs no more.
@@ -290,69 +301,91 @@ impl Root {
             return Err(FileError::NotFound);
         }
         self.mounts.refresh();
-        let path = name.as_str();
+        let path = name.as_bytes();
         let descriptor = patiently(|| self.resolve(path, ResolveFlags::empty()))?;
         self.found(descriptor, path)
     }
 
-    fn found(&self, descriptor: OwnedFd, path: &str) -> Result<Found, FileError> {
+    fn found(&self, descriptor: OwnedFd, path: &[u8]) -> Result<Found, FileError> {
         let file_system = FileSystem::of(&descriptor);
         Ok(match inspect(descriptor, path)? {
-            Seen::File(descriptor, stat) => Found::File(self.describe(descriptor, &stat, file_system)),
-            Seen::Directory(descriptor) => Found::Directory(descriptor),
+            Opened::File(descriptor, stat) => Found::File(self.describe(descriptor, &stat, file_system)),
+            Opened::Directory(descriptor) => Found::Directory(descriptor),
         })
+    }
+
+    /// What `path` leads to, as a request for it would be led: beneath the root. A link on its way that leads to another
+    /// mount than these is named instead of followed, as by [`Root::find_within`]. Waits for the disk.
+    pub(super) fn look_at(&self, path: &[u8], mounts: &[MountId]) -> Result<Seen, Errno> {
+        if self.mounts.are_besides(mounts)
+            && let Some(mount) = links::lead_to(&self.directory, &self.mounts, path, mounts)
+        {
+            return Ok(Seen::Elsewhere(mount));
+        }
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let found = patiently(|| self.open_beneath(path, flags, ResolveFlags::empty()))?;
+        fstat(found).map(Seen::Found)
     }
 
     /// Opens the directory at `path`, which is relative to the root and `.` for the root itself; the descriptor
     /// can be synced (fsync(2)). Waits for the disk.
-    pub(super) fn open_directory(&self, path: &str) -> Result<OwnedFd, Errno> {
+    pub(super) fn open_directory(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         patiently(|| self.open_beneath(path, flags, ResolveFlags::empty()))
     }
 
     /// Opens a directory as [`Root::open_directory`] does, if that needs no disk: None where it might, and where
     /// it can't be opened.
-    pub(super) fn open_directory_now(&self, path: &str) -> Option<OwnedFd> {
+    pub(super) fn open_directory_now(&self, path: &[u8]) -> Option<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         self.open_beneath(path, flags, ResolveFlags::CACHED | ResolveFlags::NO_XDEV).ok()
     }
 
-    fn resolve(&self, path: &str, extra: ResolveFlags) -> Result<OwnedFd, Errno> {
-        let path = if path.is_empty() { "." } else { path };
+    fn resolve(&self, path: &[u8], extra: ResolveFlags) -> Result<OwnedFd, Errno> {
+        let path = if path.is_empty() { b"." } else { path };
         // NONBLOCK keeps the opening of a FIFO from waiting for its writer, NOCTTY from taking a terminal.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         self.open_beneath(path, flags, extra)
     }
 
-    fn open_beneath(&self, path: &str, flags: OFlags, extra: ResolveFlags) -> Result<OwnedFd, Errno> {
+    fn open_beneath(&self, path: &[u8], flags: OFlags, extra: ResolveFlags) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | extra;
         openat2(&self.directory, path, flags, Mode::empty(), resolve)
     }
 }
 
 /// Returns the path of the directory that a name is in.
-fn directory_of(name: &Name) -> &str {
-    name.as_str().rsplit_once('/').map_or(".", |(directory, _)| directory)
+fn directory_of(name: &Name) -> &[u8] {
+    let path = name.as_bytes();
+    memchr::memrchr(b'/', path).map_or(b".", |slash| &path[..slash])
+}
+
+/// What a look at a path saw.
+pub(super) enum Seen {
+    /// What is there.
+    Found(Stat),
+    /// That a link leads to this mount.
+    Elsewhere(MountId),
 }
 
 /// An opened file or directory.
-enum Seen {
+enum Opened {
     File(OwnedFd, Stat),
     Directory(OwnedFd),
 }
 
-fn inspect(descriptor: OwnedFd, path: &str) -> Result<Seen, FileError> {
+fn inspect(descriptor: OwnedFd, path: &[u8]) -> Result<Opened, FileError> {
     let stat = fstat(&descriptor)?;
     match FileType::from_raw_mode(stat.st_mode) {
         // `file/` names no file.
-        FileType::RegularFile if !path.ends_with('/') => Ok(Seen::File(descriptor, stat)),
-        FileType::Directory => Ok(Seen::Directory(descriptor)),
+        FileType::RegularFile if !path.ends_with(b"/") => Ok(Opened::File(descriptor, stat)),
+        FileType::Directory => Ok(Opened::Directory(descriptor)),
         _ => Err(FileError::NotFound),
     }
 }
 
 /// Opens again where a race with a rename or a signal was in the way.
-fn patiently(open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+pub(super) fn patiently(open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
     for _ in 0..TRIES_MAX {
         match open() {
             Err(Errno::AGAIN | Errno::INTR) => {}

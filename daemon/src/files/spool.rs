@@ -322,7 +322,8 @@ impl SpoolFile {
         if let Some(held) = &self.held {
             held.is_about_to_be_stored();
         }
-        give_name((directory, &self.temporary), (directory, &self.name), true).map_err(failed("renaming"))?;
+        give_name((directory, &self.temporary), (directory, self.name.as_bytes()), true)
+            .map_err(failed("renaming"))?;
         if let Some(held) = self.held.take() {
             held.store();
         }

@@ -128,7 +128,7 @@ fn errno(error: std::io::Error) -> Errno {
 /// `is_new` an existing name is the error EEXIST.
 pub(super) fn give_name(
     (from, temporary): (BorrowedFd<'_>, &str),
-    (to, name): (BorrowedFd<'_>, &str),
+    (to, name): (BorrowedFd<'_>, &[u8]),
     is_new: bool,
 ) -> Result<(), Errno> {
     let flags = if is_new { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
@@ -193,7 +193,7 @@ mod tests {
             if temporary != "third" {
                 std::fs::write(directory.path().join(temporary), temporary).unwrap();
             }
-            let result = give_name((staging.as_fd(), temporary), (staging.as_fd(), "name"), is_new);
+            let result = give_name((staging.as_fd(), temporary), (staging.as_fd(), b"name"), is_new);
             assert_eq!(result, outcome, "{temporary}");
         }
         assert_eq!(std::fs::read(directory.path().join("name")).unwrap(), b"second");

@@ -1,6 +1,8 @@
 //! Media types by the names of files.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The media type of a name without a known extension: RFC 9110 8.3 leaves the guess to the client.
@@ -72,16 +74,17 @@ const EXTENSION_BYTES_MAX: usize = 8;
 /// Returns the `Content-Type` of a file by its extension, without regard to case. Text is announced as UTF-8,
 /// since without a charset a browser falls back to a legacy encoding of its locale.
 #[must_use]
-pub fn content_type(name: &str) -> Cow<'static, str> {
-    let guess = ours(name).or_else(|| mime_guess::from_path(name).first_raw()).unwrap_or(UNKNOWN);
+pub fn content_type(name: &[u8]) -> Cow<'static, str> {
+    let guess =
+        ours(name).or_else(|| mime_guess::from_path(OsStr::from_bytes(name)).first_raw()).unwrap_or(UNKNOWN);
     if guess.starts_with("text/") {
         return Cow::Owned(format!("{guess}; charset=utf-8"));
     }
     Cow::Borrowed(guess)
 }
 
-fn ours(name: &str) -> Option<&'static str> {
-    let extension = Path::new(name).extension()?.as_encoded_bytes();
+fn ours(name: &[u8]) -> Option<&'static str> {
+    let extension = Path::new(OsStr::from_bytes(name)).extension()?.as_encoded_bytes();
     let mut lower = [0; EXTENSION_BYTES_MAX];
     let lower = lower.get_mut(..extension.len())?;
     lower.copy_from_slice(extension);
@@ -111,7 +114,7 @@ mod tests {
             ("", "application/octet-stream"),
         ];
         for (name, expected) in table {
-            assert_eq!(content_type(name), expected, "{name:?}");
+            assert_eq!(content_type(name.as_bytes()), expected, "{name:?}");
         }
     }
 
@@ -174,7 +177,7 @@ mod tests {
             ("a.narinfo", "text/x-nix-narinfo; charset=utf-8"),
         ];
         for (name, expected) in table {
-            assert_eq!(content_type(name), expected, "{name:?}");
+            assert_eq!(content_type(name.as_bytes()), expected, "{name:?}");
         }
     }
 

@@ -7,6 +7,8 @@
 //! | [`frame`] | the 8-byte size header and the 4-byte acknowledgement |
 //! | [`http1`] | request heads, chunked bodies, response heads |
 //! | [`name`] | which file below the root a request path means; escaping for logs |
+//! | [`natural`] | which of two names comes first |
+//! | [`listing`] | in which order a directory is listed |
 //! | [`conditional`] | 200, 304 or 412; whether a write may go on |
 //! | [`range`] | 200, 206 or 416, and which bytes |
 //! | [`content_range`] | which bytes of a file the body of a request is |
@@ -15,7 +17,7 @@
 //! | `upload_fields` | the fields of resumable uploads in one request |
 //! | [`multipart`] | the body of a 206 with several ranges |
 //! | [`media_type`] | the `Content-Type` of a name |
-//! | [`date`] | HTTP dates, without the panics outside the years 1970 to 9999 |
+//! | [`date`] | HTTP and ISO dates, without the panics outside the years 1970 to 9999 |
 //! | [`problem`] | error bodies and reason phrases |
 //! | [`proxy_header`] | the client that a proxy names ahead of a connection's first byte |
 
@@ -24,11 +26,14 @@ pub mod content_range;
 pub mod date;
 pub mod detect;
 pub mod digest;
+pub mod disposition;
 pub mod frame;
 pub mod http1;
+pub mod listing;
 pub mod media_type;
 pub mod multipart;
 pub mod name;
+pub mod natural;
 pub mod problem;
 pub mod proxy_header;
 pub mod range;

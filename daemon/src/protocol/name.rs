@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 
 /// The most bytes that [`escape_for_log`] shows. A target may have 8 KiB; a log line that long helps nobody.
 pub const LOGGED_BYTES_MAX: usize = 512;
@@ -12,12 +12,13 @@ pub const LOGGED_BYTES_MAX: usize = 512;
 /// listed.
 pub const RESERVED_SEGMENT: &str = ".streamd-uploads";
 
-/// A path relative to the root, decoded and normalised: no leading `/`, no empty, `.` or `..` segment, no
-/// NUL, no control character, no backslash. The root itself is the empty name.
+/// A path relative to the root, decoded and normalised: no leading `/`, no empty, `.` or `..` segment, no NUL. Every
+/// other byte may stand in it, as in any name on Linux: backslashes, control characters, and what isn't UTF-8. The root
+/// itself is the empty name.
 ///
 /// A slash at the end of the request path is kept, so that opening `file/` fails instead of finding `file`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Name(String);
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Name(Vec<u8>);
 
 impl Name {
     /// Reads a path as it stands in a request target, without its query.
@@ -27,33 +28,37 @@ impl Name {
     /// 5.2.4: one that climbs above the root stays at the root.
     ///
     /// # Errors
-    /// [`NameError`] for an incomplete escape, a name that is not UTF-8, NUL, control characters and
-    /// backslashes, each also in its escaped form.
+    /// [`NameError`] for an incomplete escape, and for NUL, raw or escaped.
     pub fn parse(path: &[u8]) -> Result<Name, NameError> {
         let escape_at = memchr::memchr_iter(b'%', path).find(|&at| !is_escape(&path[at..]));
         if let Some(at) = escape_at {
             let end = path.len().min(at + 3);
             return Err(NameError::Escape { escape: escape_for_log(&path[at..end]) });
         }
-        let decoded = percent_decode(path)
-            .decode_utf8()
-            .map_err(|_| NameError::NotUtf8 { path: escape_for_log(path) })?;
-        if let Some(refused) = decoded.chars().find(|&c| is_refused(c)) {
-            return Err(NameError::Refused { code_point: u32::from(refused) });
+        let decoded: Cow<'_, [u8]> = percent_decode(path).into();
+        if decoded.contains(&0) {
+            return Err(NameError::Nul);
         }
         Ok(Name(remove_dot_segments(&decoded)))
     }
 
-    /// Returns the name that [`Name::as_str`] spells like this, if there is one.
+    /// Returns the name that [`Name::text`] writes like this, if there is one.
     #[must_use]
     pub fn of_text(text: &str) -> Option<Name> {
-        let is_name = !text.contains(is_refused) && remove_dot_segments(text) == text;
-        is_name.then(|| Name(text.to_owned()))
+        let bytes = path_of_text(text)?;
+        let is_name = !bytes.contains(&0) && remove_dot_segments(&bytes) == *bytes;
+        is_name.then(|| Name(bytes.into_owned()))
+    }
+
+    /// The name as text that says it without loss; see [`text_of_path`].
+    #[must_use]
+    pub fn text(&self) -> Cow<'_, str> {
+        text_of_path(&self.0)
     }
 
     /// Returns the name, relative to the root; it ends in `/` when the request path did.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
@@ -61,38 +66,63 @@ impl Name {
     /// segment.
     #[must_use]
     pub fn is_directory(&self) -> bool {
-        self.0.is_empty() || self.0.ends_with('/')
+        self.0.is_empty() || self.0.ends_with(b"/")
     }
 
     /// Whether the name begins with `directory` and a slash.
     #[must_use]
-    pub fn lies_in(&self, directory: &str) -> bool {
-        self.0.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
+    pub fn lies_in(&self, directory: &[u8]) -> bool {
+        self.0.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/"))
     }
 
     /// Whether any segment is [`RESERVED_SEGMENT`], in whatever case, since a file system may ignore case.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
-        self.0.split('/').any(is_reserved_segment)
+        self.0.split(|&byte| byte == b'/').any(is_reserved_segment)
     }
 
     /// Returns the upload that the name means, where it is `DIRECTORY/.streamd-uploads/ID`.
     #[must_use]
     pub fn upload_resource(&self) -> Option<UploadResource> {
-        let (staging, id) = self.0.rsplit_once('/')?;
-        let id = UploadId::parse(id)?;
-        let directory = staging.strip_suffix(RESERVED_SEGMENT)?;
-        let is_whole_segment = directory.is_empty() || directory.ends_with('/');
+        let slash = memchr::memrchr(b'/', &self.0)?;
+        let (staging, id) = (&self.0[..slash], &self.0[slash + 1..]);
+        let id = UploadId::parse(std::str::from_utf8(id).ok()?)?;
+        let directory = staging.strip_suffix(RESERVED_SEGMENT.as_bytes())?;
+        let is_whole_segment = directory.is_empty() || directory.ends_with(b"/");
         let staging = Name(staging.to_owned());
         (is_whole_segment && !Name(directory.to_owned()).is_reserved())
             .then_some(UploadResource { staging, id })
     }
 }
 
+impl fmt::Debug for Name {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Name(\"{}\")", self.0.escape_ascii())
+    }
+}
+
 /// Whether one segment of a name is [`RESERVED_SEGMENT`], in whatever case.
 #[must_use]
-pub fn is_reserved_segment(segment: &str) -> bool {
-    segment.eq_ignore_ascii_case(RESERVED_SEGMENT)
+pub fn is_reserved_segment(segment: &[u8]) -> bool {
+    segment.eq_ignore_ascii_case(RESERVED_SEGMENT.as_bytes())
+}
+
+/// A path relative to the root as one line of text that says it without loss: as it is, or, where it isn't UTF-8 or
+/// holds control characters, as a URL has it, with a slash before it, which no relative path has.
+#[must_use]
+pub fn text_of_path(path: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(path) {
+        Ok(text) if !text.contains(char::is_control) => Cow::Borrowed(text),
+        _ => Cow::Owned(format!("/{}", percent_encode(path, PATH_ESCAPED))),
+    }
+}
+
+/// The path that [`text_of_path`] writes like this; None where it writes none like this.
+#[must_use]
+pub fn path_of_text(text: &str) -> Option<Cow<'_, [u8]>> {
+    let Some(escaped) = text.strip_prefix('/') else { return Some(Cow::Borrowed(text.as_bytes())) };
+    let path: Cow<'_, [u8]> = percent_decode(escaped.as_bytes()).into();
+    (text_of_path(&path) == text).then_some(path)
 }
 
 /// An upload that can be continued under a name of its own, until it gets the one that it was made for.
@@ -104,30 +134,36 @@ pub struct UploadResource {
     pub id: UploadId,
 }
 
-/// The characters that a path segment must escape: all but the `unreserved` ones of RFC 3986 2.3.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+/// The characters that a segment of a path must escape: all but the `unreserved` ones of RFC 3986 2.3.
+pub const SEGMENT_ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The same of a path of several segments.
+pub const PATH_ESCAPED: &AsciiSet = &SEGMENT_ESCAPED.remove(b'/');
 
 impl UploadResource {
     /// Makes the resource of an upload in the root's staging directory.
     #[must_use]
     pub fn of_root(id: UploadId) -> UploadResource {
-        UploadResource { staging: Name(RESERVED_SEGMENT.to_owned()), id }
+        UploadResource { staging: Name(RESERVED_SEGMENT.into()), id }
     }
 
-    /// Makes the resource of an upload whose staging directory is in this directory: a name's text, or `.` for the
+    /// Makes the resource of an upload whose staging directory is in this directory: a name's bytes, or `.` for the
     /// root.
     #[must_use]
-    pub fn beside(directory: &str, id: UploadId) -> UploadResource {
+    pub fn beside(directory: &[u8], id: UploadId) -> UploadResource {
         match directory {
-            "." => UploadResource::of_root(id),
-            directory => UploadResource { staging: Name(format!("{directory}/{RESERVED_SEGMENT}")), id },
+            b"." => UploadResource::of_root(id),
+            directory => {
+                let staging = [directory, b"/", RESERVED_SEGMENT.as_bytes()].concat();
+                UploadResource { staging: Name(staging), id }
+            }
         }
     }
 
     /// Returns the path as a URL has it, for `Location`.
     #[must_use]
     pub fn path(&self) -> String {
-        format!("/{}/{}", utf8_percent_encode(&self.staging.0, ESCAPED), self.id)
+        format!("/{}/{}", percent_encode(&self.staging.0, PATH_ESCAPED), self.id)
     }
 }
 
@@ -165,20 +201,9 @@ pub enum NameError {
         /// The `%` and the bytes after it, escaped for logs.
         escape: String,
     },
-    /// The decoded path is not UTF-8.
-    #[error("the path `{path}` is not UTF-8 once its escapes are decoded")]
-    NotUtf8 {
-        /// The path as sent, escaped for logs.
-        path: String,
-    },
-    /// The path has a character that no name may hold.
-    #[error(
-        "the path holds the character U+{code_point:04X}; control characters and backslashes are refused"
-    )]
-    Refused {
-        /// The first such character.
-        code_point: u32,
-    },
+    /// The path has the one byte that no name on Linux may hold.
+    #[error("the path holds a NUL, which no name can hold")]
+    Nul,
 }
 
 /// Writes foreign bytes as text for a log line or an error: printable ASCII as it is, everything else and `"` and
@@ -249,27 +274,23 @@ fn are_all(bytes: &[u8], is_plain: impl Fn(u8) -> bool) -> bool {
     bytes.iter().fold(true, |plain, &byte| plain & is_plain(byte))
 }
 
-/// Whether no name may hold this character.
-fn is_refused(character: char) -> bool {
-    character == '\\' || character.is_control()
-}
-
 /// Whether `bytes`, which begin with `%`, begin with a whole escape.
 fn is_escape(bytes: &[u8]) -> bool {
     matches!(bytes, [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
 }
 
-fn remove_dot_segments(path: &str) -> String {
+fn remove_dot_segments(path: &[u8]) -> Vec<u8> {
     // The name is empty or ends in '/' between any two segments.
-    let mut name = String::with_capacity(path.len() + 1);
+    let mut name = Vec::with_capacity(path.len() + 1);
     let mut ends_in_file = false;
-    for segment in path.split('/') {
-        ends_in_file = !matches!(segment, "" | "." | "..");
+    for segment in path.split(|&byte| byte == b'/') {
+        ends_in_file = !matches!(segment, b"" | b"." | b"..");
         if ends_in_file {
-            name.push_str(segment);
-            name.push('/');
-        } else if segment == ".." {
-            let parent = name.trim_end_matches('/').rfind('/').map_or(0, |slash| slash + 1);
+            name.extend_from_slice(segment);
+            name.push(b'/');
+        } else if segment == b".." {
+            let above = name.strip_suffix(b"/").unwrap_or_default();
+            let parent = memchr::memrchr(b'/', above).map_or(0, |slash| slash + 1);
             name.truncate(parent);
         }
     }

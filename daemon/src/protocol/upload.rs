@@ -238,12 +238,15 @@ impl UploadRequestError {
 
 /// Refuses requests meant for another kind of server, with a word on what this one takes.
 fn check_kind(request: &Request, write: &WriteFields) -> Result<(), UploadRequestError> {
-    let name = request.name.as_str();
+    let name = request.name.as_bytes();
     if write.is_tus {
         return Err(UploadRequestError::Tus);
     }
     // docker and podman push like this (distribution-spec, "Pushing blobs"). A PUT of such a name stores a file.
-    if request.method != Method::Put && name.starts_with("v2/") && name.contains("/blobs/uploads") {
+    if request.method != Method::Put
+        && name.starts_with(b"v2/")
+        && memchr::memmem::find(name, b"/blobs/uploads").is_some()
+    {
         return Err(UploadRequestError::Registry);
     }
     let is_whole = write.upload.complete.is_none() && request.method != Method::Patch;

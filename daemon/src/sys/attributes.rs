@@ -9,7 +9,7 @@ const LISTXATTRAT: libc::c_long = 465;
 
 /// Whether the file of this name has any attributes; a link isn't followed. ENOSYS before Linux 6.13, and EPERM where a
 /// filter of system calls is older than that.
-pub fn has_attributes(directory: impl AsFd, name: &str) -> io::Result<bool> {
+pub fn has_attributes(directory: impl AsFd, name: &[u8]) -> io::Result<bool> {
     let name = CString::new(name)?;
     let (directory, flags) = (directory.as_fd().as_raw_fd(), libc::AT_SYMLINK_NOFOLLOW);
     let (list, size) = (std::ptr::null_mut::<libc::c_char>(), 0_usize);
@@ -32,13 +32,13 @@ mod tests {
         let path = tempfile::tempdir().unwrap();
         let directory = File::open(path.path()).unwrap();
         std::fs::write(path.path().join("file"), "").unwrap();
-        let before = match has_attributes(&directory, "file") {
+        let before = match has_attributes(&directory, b"file") {
             Err(error) => return println!("skipped: no listxattrat here: {error}"),
             Ok(before) => before,
         };
-        assert!(has_attributes(&directory, "absent").is_err());
+        assert!(has_attributes(&directory, b"absent").is_err());
         match setxattr(path.path().join("file"), "user.test", b"1", XattrFlags::empty()) {
-            Ok(()) => assert!(has_attributes(&directory, "file").unwrap()),
+            Ok(()) => assert!(has_attributes(&directory, b"file").unwrap()),
             // A label of the security module is an attribute too.
             Err(errno) => println!("no attributes of users on this file system ({errno}); any: {before}"),
         }

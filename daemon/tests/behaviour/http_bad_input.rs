@@ -137,22 +137,13 @@ pub(crate) const TARGETS: &[Row] = &[
     ("/\u{7f}", 400, "`/\\x7f`"),
     ("/file\tname", 400, "`/file\\x09name`"),
     // Names.
-    ("/file%00", 400, "U+0000"),
-    ("/file%00.txt", 400, "U+0000"),
-    ("/a\\b", 400, "U+005C"),
-    ("/a%5cb", 400, "U+005C"),
-    ("/..%5csecret", 400, "U+005C"),
-    ("/a%0ab", 400, "U+000A"),
-    ("/a%0D%0ASet-Cookie:x", 400, "U+000D"),
-    ("/a%7f", 400, "U+007F"),
-    ("/a%c2%85", 400, "U+0085"),
+    ("/file%00", 400, "NUL"),
+    ("/file%00.txt", 400, "NUL"),
+    ("/%00/..", 400, "NUL"),
     ("/a%", 400, "`%`"),
     ("/a%4", 400, "`%4`"),
     ("/a%zz", 400, "`%zz`"),
     ("/a%2", 400, "`%2`"),
-    ("/a%ff", 400, "not UTF-8"),
-    ("/a%c0%af", 400, "not UTF-8"),
-    ("/%ed%a0%80", 400, "not UTF-8"),
 ];
 
 /// A well-formed request behind each bad one; an answer to it would be the second one.

@@ -1,6 +1,8 @@
 //! Tests of names: they lead to nothing outside the root, to nothing but regular files, and the answer doesn't
 //! tell why.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
@@ -74,6 +76,42 @@ fn names_lead_to_files_inside() {
         ] {
             let response = get(daemon.data(), path, "");
             assert_eq!((response.status, response.text().as_str()), (200, content), "{path}");
+        }
+    }
+}
+
+/// Names that hold what only an escape can say, and how it does.
+const RAW_NAMES: [(&[u8], &str); 7] = [
+    (b"back\\slash", "back%5Cslash"),
+    (b"tab\there", "tab%09here"),
+    (b"line\nfeed\r", "line%0Afeed%0D"),
+    (b"\x01\x7f\xc2\x85", "%01%7F%C2%85"),
+    (b"latin-\xe4", "latin-%E4"),
+    (b"\xff\xfe", "%ff%fe"),
+    (b"..\\..\\x", "..%5c..%5cx"),
+];
+
+#[test]
+fn every_byte_but_nul_leads_to_its_file_when_percent_encoded() {
+    let fixture = Fixture::new();
+    for (name, _) in RAW_NAMES {
+        std::fs::write(fixture.path().join(OsStr::from_bytes(name)), name).unwrap();
+    }
+    for driver in drivers() {
+        let root = Some(fixture.path().to_owned());
+        let daemon = TestDaemon::start(Settings { driver, root, uploads: true, ..settings() });
+        for (name, path) in RAW_NAMES {
+            for _ in 0..2 {
+                let response = get(daemon.data(), &format!("/{path}"), "");
+                assert_eq!((response.status, &*response.body), (200, name), "{path}");
+            }
+            let made = format!("/new-{path}");
+            let put = request(daemon.data(), "PUT", &made, "Content-Length: 0\r\n");
+            assert_eq!(put.status, 201, "{made}");
+            let at = fixture.path().join(OsStr::from_bytes(&[b"new-", name].concat()));
+            assert!(at.is_file(), "{made}");
+            assert_eq!(request(daemon.data(), "DELETE", &made, "").status, 204, "{made}");
+            assert!(!at.exists(), "{made}");
         }
     }
 }

@@ -186,7 +186,7 @@ fn large_and_chunked_bodies_are_compared_too() {
 }
 
 /// Encodes by another program than this one.
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     let mut child =
         Command::new("base64").arg("-w0").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), bytes).unwrap();

@@ -133,7 +133,7 @@ fn the_job_says_what_was_asked_for() {
         plane.ask_aside("POST /stream?path=/a%20b&offset=1KiB&length=5&target=192.0.2.7:9000&protocol=raw");
     let job = plane.next_job();
     let Source::File { name, offset, length } = &job.source else { panic!("{:?}", job.source) };
-    assert_eq!((name.as_str(), *offset, *length), ("a b", 1024, Some(5)));
+    assert_eq!((&*name.text(), *offset, *length), ("a b", 1024, Some(5)));
     assert_eq!(job.target, "192.0.2.7:9000".parse::<SocketAddr>().unwrap());
     assert_eq!(job.protocol, TargetProtocol::Raw);
     assert_eq!(job.progress.bytes_requested(), 5);

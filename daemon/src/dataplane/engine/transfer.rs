@@ -143,6 +143,12 @@ impl<'a, K: Kernel> Transfer<'a, K> {
         self.kernel.on_disk_thread(file, self.caller.is_some(), work)
     }
 
+    /// Notes that the next bytes are of another file, which was opened a while ago.
+    pub(in super::super) fn begin_file(&mut self) {
+        self.witnesses = Default::default();
+        self.note_wait();
+    }
+
     /// There was time for the file to change.
     pub(in super::super) fn note_wait(&self) {
         self.may_have_changed.set(true);

@@ -2,12 +2,14 @@
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::super::connection::Connection;
 use super::super::context::Worker;
 use super::super::disk::{Lane, Owner};
 use super::super::engine::{self, Engine, Facts};
 use super::super::look_up;
+use super::archive_content;
 use super::content::of_file;
 use super::digest;
 use super::exchange::Exchange;
@@ -15,9 +17,10 @@ use super::listing::{self, ListingBody};
 use super::response::{Asked, Body, Response};
 use crate::config::EngineChoice;
 use crate::files::residency::Residency;
-use crate::files::{CONTENT_BYTES_MAX, FileError, Found, KnownFile};
+use crate::files::{CONTENT_BYTES_MAX, FileError, Found, KnownFile, MountId, Root};
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::Request;
+use crate::protocol::listing::location_with_slash;
 use crate::telemetry::Limit;
 
 /// The answer to a request for a file that is known, if nothing of the file has to be read for it.
@@ -38,6 +41,10 @@ pub(super) async fn of_name(worker: &Worker, connection: &Connection, exchange: 
     };
     let generation = worker.generation();
     match look_up::find(worker, root, &request.name, connection.group()).await {
+        Ok(Found::File(file)) if request.wants_archive => {
+            worker.disk.close(file);
+            Response::problem(&asked, 404, "this is a file, and only directories have archives")
+        }
         Ok(Found::File(file)) => {
             let known = look_up::keep(worker, &request.name, file, generation);
             let response = of_read_file(worker, connection, exchange, &known).await;
@@ -45,7 +52,13 @@ pub(super) async fn of_name(worker: &Worker, connection: &Connection, exchange: 
             response
         }
         Ok(Found::Directory(directory)) if worker.live().settings.listing => {
-            of_directory(worker, connection, request, &asked, directory).await
+            if !request.name.is_directory() {
+                // A disk thread closes it, since a server may have to be asked for that.
+                let owner = Owner { mount: MountId::of(&directory), group: connection.group() };
+                worker.disk.discard(Lane::Listing, owner, directory);
+                return redirect_to_directory(&asked, request);
+            }
+            of_directory(worker, connection, request, &asked, root, directory).await
         }
         Ok(Found::Directory(_)) => Response::of_file_error(&asked, FileError::NotFound),
         Err(error) => Response::of_file_error(&asked, error),
@@ -78,19 +91,25 @@ pub(super) async fn of_read_file(
     response
 }
 
-/// The answer that lists a directory.
+/// The answer that lists a directory, or is its archive.
 async fn of_directory(
     worker: &Worker,
     connection: &Connection,
     request: &Request,
     asked: &Asked<'_>,
+    root: &Arc<Root>,
     directory: OwnedFd,
 ) -> Response {
     let listings_max = worker.live().settings.address_listings_max;
     let share = worker.resources.shares.listings.take(connection.group(), 1, listings_max as u64);
     let Some(share) = share else { return too_many_listings(asked, listings_max) };
+    if request.wants_archive {
+        // Its place among the listings is for the plan alone: a download takes as long as its client.
+        return Box::pin(archive_content::of_directory(worker, connection, request, asked, root, directory))
+            .await;
+    }
     // Boxed, since files need no room for this.
-    let response = match Box::pin(listing::read(worker, connection, request, directory)).await {
+    let response = match Box::pin(listing::read(worker, connection, request, root, directory)).await {
         Ok(body) => of_listing(asked, body),
         Err(error) => Response::of_file_error(asked, error),
     };
@@ -99,10 +118,7 @@ async fn of_directory(
 
 fn of_listing(asked: &Asked<'_>, body: ListingBody) -> Response {
     let mut response = Response::in_pieces(asked, body.media_type(), body.framing(), |head| {
-        head.field("Vary", "Accept").field("Cache-Control", "no-cache");
-        if !body.is_sorted() {
-            head.field("X-Listing", "unsorted");
-        }
+        body.describe(head);
     });
     if asked.has_body() {
         response.body = Body::Listing(Box::new(body));
@@ -110,6 +126,11 @@ fn of_listing(asked: &Asked<'_>, body: ListingBody) -> Response {
         body.give_up(asked.worker);
     }
     response
+}
+
+/// The links of a listing are relative, and so right behind the slash alone.
+fn redirect_to_directory(asked: &Asked<'_>, request: &Request) -> Response {
+    Response::made(asked, 301, &[("Location", location_with_slash(&request.target))], None)
 }
 
 fn too_many_listings(asked: &Asked<'_>, listings_max: usize) -> Response {

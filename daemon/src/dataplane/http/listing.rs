@@ -1,6 +1,9 @@
 //! Sends directories as they are read: a disk thread writes a piece, which waits for the reader, and then the next.
 
 mod form;
+mod json;
+mod page;
+mod text;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -9,14 +12,16 @@ use rustix::io::Errno;
 
 use super::super::connection::Connection;
 use super::super::context::Worker;
-use super::super::disk::{Lane, Owner};
+use super::super::disk::{DiskError, Lane, Owner};
 use super::super::engine::Transfer;
 use super::super::error::TransferError;
 use super::chunks::Framing;
-use crate::files::{Beginning, Begun, FileError, Listing, Listings, MountId, Terms};
+use crate::files::{Beginning, Begun, FileError, Listing, Listings, MountId, Next, Root, Subject, Terms};
 use crate::limits::Reserved;
 use crate::protocol::http1::request::Request;
-use form::Form;
+use crate::protocol::http1::response::ResponseHead;
+use crate::protocol::listing::Order;
+use form::{About, Form};
 
 /// A piece is long enough from here on: some 150 lines of a page, which a disk thread writes in a third of a
 /// millisecond where the directory is in memory.
@@ -48,18 +53,23 @@ pub(super) async fn read(
     worker: &Worker,
     connection: &Connection,
     request: &Request,
+    root: &Arc<Root>,
     directory: OwnedFd,
 ) -> Result<ListingBody, FileError> {
-    let name = request.name.as_str().trim_end_matches('/').to_owned();
-    let form = Form::new(request.accepts_json, &name);
-    let owner = Owner { mount: MountId::of(&directory), group: connection.group() };
+    let path = request.name.as_bytes();
+    let path = path.strip_suffix(b"/").unwrap_or(path).to_owned();
+    let about = About { path: path.clone(), order: Order::of_target(&request.target), is_sorted: false };
+    let subject = Subject { directory, root: Arc::clone(root), path, order: about.order };
+    let directory = &subject.directory;
+    let mut owner = Owner { mount: MountId::of(directory), group: connection.group() };
     let waiting_bytes_max = worker.live().settings.waiting_bytes_max;
     let terms = Terms { waiting_bytes_max, holder: connection.group(), generation: worker.generation() };
-    let reading = Reading { listings: Arc::clone(&worker.resources.listings), form, name, terms };
-    let step = move || reading.begin(directory);
+    let listings = Arc::clone(&worker.resources.listings);
+    let reading = Reading { listings, about, as_json: request.accepts_json, terms };
+    let step = move || reading.begin(subject);
     let mut step = worker.disk.run_or_refuse(Lane::Listing, owner, step).await??;
     // It is read step by step, so that others get their turn on the disk thread, and a reader that has left ends it.
-    let FirstPiece { page, piece, room } = loop {
+    let FirstPiece { mut page, mut piece, room, leads_to } = loop {
         match step {
             Step::Partly(reading, beginning) => {
                 let go_on = move || reading.go_on(beginning);
@@ -68,6 +78,10 @@ pub(super) async fn read(
             Step::Written(first) => break first,
         }
     };
+    if let Some(mount) = leads_to {
+        owner.mount = mount;
+        (page, piece) = write_piece(worker, &mut owner, page, piece).await??;
+    }
     let framing = if page.is_ended() {
         Framing::Length(piece.len() as u64)
     } else {
@@ -79,8 +93,8 @@ pub(super) async fn read(
 /// A listing whose names are being read.
 struct Reading {
     listings: Arc<Listings>,
-    form: Form,
-    name: String,
+    about: About,
+    as_json: bool,
     terms: Terms,
 }
 
@@ -94,12 +108,14 @@ struct FirstPiece {
     page: Page,
     piece: Vec<u8>,
     room: Reserved,
+    /// Where it has to go on, as of [`Page::write`].
+    leads_to: Option<MountId>,
 }
 
 impl Reading {
     /// Waits for the disk.
-    fn begin(self, directory: OwnedFd) -> Result<Step, FileError> {
-        let beginning = self.listings.begin(directory, self.terms)?;
+    fn begin(self, subject: Subject) -> Result<Step, FileError> {
+        let beginning = self.listings.begin(subject, self.terms)?;
         self.go_on(beginning)
     }
 
@@ -112,18 +128,40 @@ impl Reading {
     }
 
     fn write(self, listing: Listing) -> Result<FirstPiece, FileError> {
-        let Reading { listings, form, name, terms } = self;
+        let Reading { listings, about, as_json, terms } = self;
+        let form = Form::new(as_json, About { is_sorted: listing.is_sorted(), ..about });
         let mut room = listings.reserve(PIECE_BYTES_MAX, terms)?;
         let mut piece = Vec::with_capacity(PIECE_BYTES_MAX);
-        form.begin(&name, &mut piece);
+        form.begin(&mut piece);
         let mut page = Page { form, is_sorted: listing.is_sorted(), listing: Some(listing) };
-        page.write(&mut piece)?;
-        // The beginning of a page shows the path three times.
+        let leads_to = page.write(&mut piece)?;
+        // The beginning of a page shows the path several times.
         let over = piece.capacity().saturating_sub(PIECE_BYTES_MAX) as u64;
         if over > 0 {
             room.grow(over, terms.waiting_bytes_max).map_err(FileError::NoRoom)?;
         }
-        Ok(FirstPiece { page, piece, room })
+        Ok(FirstPiece { page, piece, room, leads_to })
+    }
+}
+
+/// Writes a piece on a disk thread. Where a link leads to another mount, it goes on there in the name of that one, so that
+/// a mount that doesn't answer holds up nobody but who asks for it.
+async fn write_piece(
+    worker: &Worker,
+    owner: &mut Owner,
+    mut page: Page,
+    mut piece: Vec<u8>,
+) -> Result<Result<(Page, Vec<u8>), Errno>, DiskError> {
+    loop {
+        let write = move || page.write(&mut piece).map(|leads_to| (page, piece, leads_to));
+        match worker.disk.run(Lane::Listing, *owner, write).await? {
+            Ok((written, bytes, None)) => return Ok(Ok((written, bytes))),
+            Ok((written, bytes, Some(mount))) => {
+                owner.mount = mount;
+                (page, piece) = (written, bytes);
+            }
+            Err(errno) => return Ok(Err(errno)),
+        }
     }
 }
 
@@ -140,11 +178,10 @@ pub(super) async fn send(
             body.give_up(transfer.worker());
             return sent;
         }
-        let ListingBody { mut page, mut piece, framing, room, owner } = body;
+        let ListingBody { page, mut piece, framing, room, mut owner } = body;
         before.clear();
         piece.clear();
-        let write = move || page.write(&mut piece).map(|()| (page, piece));
-        let written = transfer.worker().disk.run(Lane::Listing, owner, write).await?;
+        let written = write_piece(transfer.worker(), &mut owner, page, piece).await?;
         let (page, piece) = written.map_err(|errno| TransferError::ListingFailed { errno })?;
         body = ListingBody { page, piece, framing, room, owner };
     }
@@ -168,14 +205,18 @@ impl ListingBody {
         self.page.form.media_type()
     }
 
+    /// Writes the fields that are a listing's own.
+    pub(super) fn describe(&self, head: &mut ResponseHead<'_>) {
+        head.field("Vary", "Accept").field("Cache-Control", "no-cache");
+        if !self.page.is_sorted {
+            head.field("X-Listing", "unsorted");
+        }
+        self.page.form.describe(head);
+    }
+
     /// How a client sees its end.
     pub(super) fn framing(&self) -> Framing {
         self.framing
-    }
-
-    /// Whether its entries are in the order of their names.
-    pub(super) fn is_sorted(&self) -> bool {
-        self.page.is_sorted
     }
 
     /// Lets go of a listing that nobody reads any further. A disk thread closes the directory, since a server may have
@@ -192,17 +233,21 @@ impl Page {
         self.listing.is_none()
     }
 
-    /// Writes a piece. Waits for the disk.
-    fn write(&mut self, piece: &mut Vec<u8>) -> Result<(), Errno> {
-        let Some(listing) = &mut self.listing else { return Ok(()) };
+    /// Writes a piece, or some of it up to a link that leads to a mount which wasn't asked for anything yet, and names
+    /// that. Waits for the disk.
+    fn write(&mut self, piece: &mut Vec<u8>) -> Result<Option<MountId>, Errno> {
+        let Some(listing) = &mut self.listing else { return Ok(None) };
         while piece.len() < PIECE_BYTES {
-            let Some(entry) = listing.next_entry()? else {
-                self.form.end(self.is_sorted, piece);
-                self.listing = None;
-                break;
-            };
-            self.form.write(&entry, piece);
+            match listing.next_entry()? {
+                Next::Entry(entry) => self.form.write(&entry, piece),
+                Next::Elsewhere(mount) => return Ok(Some(mount)),
+                Next::End => {
+                    self.form.end(piece);
+                    self.listing = None;
+                    break;
+                }
+            }
         }
-        Ok(())
+        Ok(None)
     }
 }

@@ -7,8 +7,10 @@ use super::super::account::Tally;
 use super::super::context::Worker;
 use super::super::disk::{DiskError, SILENT_RETRY_AFTER};
 use super::super::error::TransferError;
+use super::archive::ArchiveBody;
 use super::chunks::Framing;
 use super::listing::ListingBody;
+use crate::files::archive::ArchiveError;
 use crate::files::{FileError, KnownFile};
 use crate::limits::Share;
 use crate::protocol::http1::error::RequestError;
@@ -77,6 +79,8 @@ pub(super) enum Body {
     Unsized { file: Rc<KnownFile>, framing: Framing },
     /// A listing, which is written while it is sent.
     Listing(Box<ListingBody>),
+    /// An archive, which is made while it is sent.
+    Archive(Box<ArchiveBody>),
 }
 
 impl Body {
@@ -118,7 +122,7 @@ impl Response {
         match &self.body {
             Body::Text { .. } => Some((&self.head, &[])),
             Body::Kept { file, range } => Some((&self.head, file.content()?.get(range.clone())?)),
-            Body::File(_) | Body::Unsized { .. } | Body::Listing(_) => None,
+            Body::File(_) | Body::Unsized { .. } | Body::Listing(_) | Body::Archive(_) => None,
         }
     }
 
@@ -127,7 +131,7 @@ impl Response {
         match &self.body {
             Body::Text { bytes } => *bytes,
             Body::Kept { range, .. } => range.len(),
-            Body::File(_) | Body::Unsized { .. } | Body::Listing(_) => 0,
+            Body::File(_) | Body::Unsized { .. } | Body::Listing(_) | Body::Archive(_) => 0,
         }
     }
 
@@ -285,10 +289,25 @@ impl Response {
     pub(super) fn of_unread_source(asked: &Asked<'_>, error: &TransferError) -> Response {
         let response = match error {
             TransferError::Disk(error) => return Self::of_disk_error(asked, error),
+            TransferError::Archive(error) => Self::of_archive_error(asked, error.clone()),
             _ => Self::problem(asked, 500, "the file could not be read; the daemon's log says why"),
         };
         // The line gives the failure as its reason, which says more.
         Response { reason: None, ..response }
+    }
+
+    /// The answer where a directory gives no archive.
+    pub(super) fn of_archive_error(asked: &Asked<'_>, error: ArchiveError) -> Response {
+        let detail = error.to_string();
+        match error {
+            ArchiveError::File(error) => Self::of_file_error(asked, error),
+            ArchiveError::Denied { .. } | ArchiveError::TooMany { .. } => Self::problem(asked, 403, &detail),
+            ArchiveError::Changed { .. } => Self::problem(asked, 503, &detail),
+            ArchiveError::Failed { .. } => {
+                tracing::warn!(%error, "an archive could not be made");
+                Self::problem(asked, 500, &detail)
+            }
+        }
     }
 
     /// The answer where a file can't be opened.

@@ -9,7 +9,7 @@ use super::super::registry::Registered;
 use super::ending::{After, Sent, finish};
 use super::exchange::Exchange;
 use super::response::{Body, FileBody, Response};
-use super::{listing, unsized_body};
+use super::{archive, listing, unsized_body};
 use crate::protocol::multipart::Segment;
 
 /// How much of an answer has been sent.
@@ -83,6 +83,7 @@ pub(super) fn give_up(worker: &Worker, response: Response) {
         Body::Kept { file, .. } | Body::Unsized { file, .. } => worker.disk.release(file),
         Body::File(body) => worker.disk.release(body.file),
         Body::Listing(body) => body.give_up(worker),
+        Body::Archive(body) => body.give_up(worker),
     }
 }
 
@@ -114,6 +115,7 @@ pub(super) async fn send(worker: &Worker, connection: &Connection, response: Res
             result
         }
         Body::Listing(body) => Box::pin(listing::send(&mut transfer, &head, *body)).await,
+        Body::Archive(body) => Box::pin(archive::send(&mut transfer, head, *body)).await,
     };
     Sent { status, reason, tally: transfer.tally, result, explained: None, is_last }
 }

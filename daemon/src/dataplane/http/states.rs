@@ -128,7 +128,13 @@ fn uploads_for(worker: &Worker, request: &Request) -> Option<Arc<Uploads>> {
 
 /// No body is in the way any more: the file is looked for among those that are known.
 fn without_body(worker: &Worker, connection: &Registered, input: &mut Input, exchange: Exchange) -> State {
-    let Some(known) = look_up::known_file(worker, &exchange.request.name) else {
+    // No file has an archive: what the name leads to has to be seen.
+    let known = if exchange.request.wants_archive {
+        None
+    } else {
+        look_up::known_file(worker, &exchange.request.name)
+    };
+    let Some(known) = known else {
         return State::Named(Box::new(exchange.timed(worker)));
     };
     let Some(response) = answer::of_known_file(worker, &exchange, &known) else {

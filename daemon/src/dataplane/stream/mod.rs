@@ -65,15 +65,15 @@ fn account(
     end: &JobEnd,
 ) {
     let path = match &stream.source {
-        Source::Synthetic { .. } => "-".to_owned(),
-        Source::File { name, .. } => format!("/{}", name.as_str()),
+        Source::Synthetic { .. } => b"-".to_vec(),
+        Source::File { name, .. } => [b"/", name.as_bytes()].concat(),
     };
     let reason = end.as_ref().err().map(ToString::to_string);
     let access = Access {
         peer: stream.target.address,
         protocol: if stream.target.protocol == TargetProtocol::Frame { "frame" } else { "raw" },
         method: "STREAM",
-        path: path.as_bytes(),
+        path: &path,
         status: 0,
         bytes_in: 0,
         bytes_out: tally.total(),

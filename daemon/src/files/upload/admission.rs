@@ -21,7 +21,7 @@ pub(super) struct Admission {
 struct Writers {
     /// The places that are taken.
     all: usize,
-    by_destination: HashMap<Box<str>, usize>,
+    by_destination: HashMap<Box<[u8]>, usize>,
     /// The writers of each mount, including those whose places were given back before their work was dropped.
     by_mount: HashMap<MountId, usize>,
 }
@@ -35,7 +35,7 @@ impl Admission {
     /// Lets one more writer begin, if there may be one.
     pub(super) fn admit(
         self: &Arc<Admission>,
-        destination: &str,
+        destination: &[u8],
         mount: MountId,
         limits: &UploadLimits,
     ) -> Result<Slot, UploadError> {
@@ -78,7 +78,7 @@ impl Admission {
 pub(super) struct Slot {
     place: Arc<Place>,
     mount: MountId,
-    destination: Box<str>,
+    destination: Box<[u8]>,
 }
 
 impl Slot {

@@ -13,7 +13,7 @@ use super::partial::{Partial, last_written};
 use super::staging::StagingDirectory;
 use super::storage::Storage;
 use super::uploads::Uploads;
-use crate::protocol::name::{Name, RESERVED_SEGMENT, UploadId};
+use crate::protocol::name::{Name, RESERVED_SEGMENT, UploadId, text_of_path};
 
 impl Uploads {
     /// Opens the uploads of a root and takes over those that earlier runs left and that can be continued. Waits
@@ -42,14 +42,16 @@ impl Uploads {
                     }
                 }
                 Ok(None) => gone.push(path),
-                Err(error) => tracing::warn!(%error, path, "a directory of uploads could not be opened"),
+                Err(error) => {
+                    tracing::warn!(%error, path = &*text_of_path(&path), "a directory of uploads could not be opened")
+                }
             }
         }
         self.storage.staging_directories.drop_paths(root_staging, &gone);
         Ok(())
     }
 
-    fn adopt_from(&self, staging: &StagingDirectory, beside: Option<&str>) -> Result<(), UploadError> {
+    fn adopt_from(&self, staging: &StagingDirectory, beside: Option<&[u8]>) -> Result<(), UploadError> {
         for id in staging.ids()?.0 {
             match self.adopt_one(staging, beside, id) {
                 Ok(()) => {}
@@ -67,7 +69,7 @@ impl Uploads {
     pub(super) fn adopt_one(
         &self,
         staging: &StagingDirectory,
-        beside: Option<&str>,
+        beside: Option<&[u8]>,
         id: UploadId,
     ) -> Result<(), UploadError> {
         let failed = UploadError::at("taking over an upload");
@@ -76,7 +78,7 @@ impl Uploads {
         let Some(destination) = Name::of_text(&metadata.destination) else { return Ok(()) };
         // Links may give one staging directory several paths: the upload's name must have the path that its
         // destination has.
-        if beside.is_some_and(|directory| directory != "." && !destination.lies_in(directory)) {
+        if beside.is_some_and(|directory| directory != b"." && !destination.lies_in(directory)) {
             return Ok(());
         }
         let stat = fstat(&file).map_err(failed)?;

@@ -71,7 +71,7 @@ impl Uploads {
         limits: &UploadLimits,
     ) -> Result<Writer, UploadError> {
         self.check_length(plan.length, limits)?;
-        let slot = self.partials.admission.admit(plan.destination.as_str(), plan.mount, limits)?;
+        let slot = self.partials.admission.admit(plan.destination.as_bytes(), plan.mount, limits)?;
         self.start_in(plan, continued, Place::Free(slot), limits)
     }
 

@@ -103,7 +103,7 @@ impl Destination {
         let mut missing = 0;
         let directory = loop {
             match root.open_directory(path) {
-                Err(Errno::NOENT) if may_be_missing && path != "." && missing < CREATED_DIRECTORIES_MAX => {
+                Err(Errno::NOENT) if may_be_missing && path != b"." && missing < CREATED_DIRECTORIES_MAX => {
                     path = parent_of_path(path);
                     missing += 1;
                 }
@@ -134,7 +134,7 @@ impl Destination {
 
     /// Whether the last segment is the same as that of `name`.
     pub(super) fn has_leaf_of(&self, name: &Name) -> bool {
-        self.leaf() == leaf_of_path(name.as_str())
+        self.leaf() == leaf_of_path(name.as_bytes())
     }
 
     /// Whether a file published here would take the place of one published at `other`.
@@ -143,8 +143,9 @@ impl Destination {
     }
 
     /// Returns the name relative to the directory that is held open.
-    fn below(&self) -> &str {
-        self.name.as_str()[self.directory_bytes..].trim_start_matches('/')
+    fn below(&self) -> &[u8] {
+        let below = &self.name.as_bytes()[self.directory_bytes..];
+        below.strip_prefix(b"/").unwrap_or(below)
     }
 
     /// Makes the missing directories, also where one existed and has gone since. Waits for the disk.
@@ -171,7 +172,7 @@ impl Destination {
 
     /// Returns how many directories on the way were missing at the opening.
     pub(super) fn directories_missing(&self) -> u64 {
-        self.below().matches('/').count() as u64
+        memchr::memchr_iter(b'/', self.below()).count() as u64
     }
 
     /// Checks whether a file can be given this name, as far as that can be known before, so that a refusal comes
@@ -187,7 +188,7 @@ impl Destination {
     /// Checks whether directories of these names can be made, and the file in the last of them.
     fn check_missing(&self) -> Result<(), UploadError> {
         let failed = UploadError::at("looking at the destination");
-        for (depth, segment) in self.below().split('/').enumerate() {
+        for (depth, segment) in self.below().split(|&byte| byte == b'/').enumerate() {
             // For all segments but the first this tells only whether the file system takes so long a name.
             match statat(&self.directory, segment, AtFlags::SYMLINK_NOFOLLOW) {
                 // The segment is a link that leads nowhere. A directory here is one that was made this very
@@ -203,13 +204,13 @@ impl Destination {
     }
 
     /// Returns the last segment of the name.
-    pub(super) fn leaf(&self) -> &str {
-        leaf_of_path(self.name.as_str())
+    pub(super) fn leaf(&self) -> &[u8] {
+        leaf_of_path(self.name.as_bytes())
     }
 
     /// Returns the path of the open directory, relative to the root.
-    pub(super) fn directory_path(&self) -> &str {
-        if self.directory_bytes == 0 { "." } else { &self.name.as_str()[..self.directory_bytes] }
+    pub(super) fn directory_path(&self) -> &[u8] {
+        if self.directory_bytes == 0 { b"." } else { &self.name.as_bytes()[..self.directory_bytes] }
     }
 
     /// Returns the open directory.
@@ -221,7 +222,7 @@ impl Destination {
     /// FNV-1a. It leaves out the device, whose number network file systems give anew on each host.
     pub(super) fn hash(&self) -> u64 {
         let inode = self.key.inode.to_le_bytes();
-        let bytes = inode.iter().chain(self.leaf().as_bytes());
+        let bytes = inode.iter().chain(self.leaf());
         bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
         })

@@ -31,7 +31,7 @@ pub(super) struct Directories {
 pub(super) type Held<'d> = RwLockReadGuard<'d, Vec<MadeOne>>;
 
 /// A directory in its parent, by its name there.
-type MadeOne = (OwnedFd, Box<str>);
+type MadeOne = (OwnedFd, Box<[u8]>);
 
 /// The directories that were made for one upload.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ impl Directories {
     pub(super) fn make(
         &self,
         root: &Root,
-        path: &str,
+        path: &[u8],
         is_durable: bool,
         made: &mut Made,
     ) -> Result<OwnedFd, UploadError> {
@@ -63,14 +63,14 @@ impl Directories {
 
     /// Syncs the directories above `path`, if some may have been made by an upload that has not synced them, or
     /// couldn't: a file in them is no safer than they are. Waits for the disk.
-    pub(super) fn sync_above(&self, root: &Root, path: &str) -> Result<(), UploadError> {
+    pub(super) fn sync_above(&self, root: &Root, path: &[u8]) -> Result<(), UploadError> {
         let is_sure = self.making.load(Ordering::SeqCst) == 0 && !self.left_unsynced.load(Ordering::SeqCst);
-        if is_sure || path == "." {
+        if is_sure || path == b"." {
             return Ok(());
         }
         let failed = UploadError::at("fsync of a directory");
-        let above = path.match_indices('/').map(|(slash, _)| &path[..slash]);
-        for directory in above.chain(["."]) {
+        let above = memchr::memchr_iter(b'/', path).map(|slash| &path[..slash]);
+        for directory in above.chain([b".".as_slice()]) {
             match root.open_directory(directory) {
                 Ok(directory) => fsync(&directory).map_err(failed)?,
                 // The directory was moved from outside, and the name means something else now.
@@ -104,10 +104,10 @@ impl Directories {
     }
 }
 
-fn make(root: &Root, path: &str, is_durable: bool, made: &mut Made) -> Result<OwnedFd, UploadError> {
+fn make(root: &Root, path: &[u8], is_durable: bool, made: &mut Made) -> Result<OwnedFd, UploadError> {
     let failed = UploadError::at("creating a directory");
-    let mut directory = root.open_directory(".").map_err(failed)?;
-    let ends = path.match_indices('/').map(|(slash, _)| slash).chain([path.len()]);
+    let mut directory = root.open_directory(b".").map_err(failed)?;
+    let ends = memchr::memchr_iter(b'/', path).chain([path.len()]);
     for end in ends {
         let here = &path[..end];
         directory = match root.open_directory(here) {
@@ -123,7 +123,7 @@ fn make(root: &Root, path: &str, is_durable: bool, made: &mut Made) -> Result<Ow
 }
 
 impl Made {
-    fn make(&mut self, parent: OwnedFd, name: &str, is_durable: bool) -> Result<(), Errno> {
+    fn make(&mut self, parent: OwnedFd, name: &[u8], is_durable: bool) -> Result<(), Errno> {
         let is_ours = match mkdirat(&parent, name, Mode::RWXU | Mode::RWXG | Mode::RWXO) {
             Ok(()) => true,
             // Another upload made it, or it is a link that leads nowhere: opening it tells.

@@ -16,7 +16,7 @@ pub(super) struct Index(Mutex<Known>);
 struct Known {
     partials: HashMap<UploadId, Arc<Partial>>,
     /// The ids of the partials by destination, the oldest first.
-    destinations: HashMap<Box<str>, Vec<UploadId>>,
+    destinations: HashMap<Box<[u8]>, Vec<UploadId>>,
     /// The published uploads with their lengths, the oldest first.
     completed: VecDeque<(UploadResource, u64)>,
 }
@@ -38,7 +38,7 @@ impl Index {
             return Err(UploadError::TooMany);
         }
         known.partials.insert(partial.id, Arc::clone(partial));
-        known.destinations.entry(partial.destination.as_str().into()).or_default().push(partial.id);
+        known.destinations.entry(partial.destination.as_bytes().into()).or_default().push(partial.id);
         Ok(())
     }
 
@@ -47,7 +47,7 @@ impl Index {
     }
 
     /// Returns the partials of a destination, the oldest first.
-    pub(super) fn of_destination(&self, destination: &str) -> Vec<Arc<Partial>> {
+    pub(super) fn of_destination(&self, destination: &[u8]) -> Vec<Arc<Partial>> {
         let known = self.known();
         let ids = known.destinations.get(destination).into_iter().flatten();
         ids.filter_map(|id| known.partials.get(id).cloned()).collect()
@@ -91,7 +91,7 @@ impl Index {
 
 impl Known {
     fn forget(&mut self, partial: &Partial) {
-        let destination = partial.destination.as_str();
+        let destination = partial.destination.as_bytes();
         if self.partials.remove(&partial.id).is_none() {
             return;
         }

@@ -23,7 +23,7 @@ use super::destination::Destination;
 use super::error::UploadError;
 use super::sharing::{MODE, has_list, shares_a_list};
 use super::staging::StagingDirectory;
-use crate::protocol::name::UploadId;
+use crate::protocol::name::{UploadId, text_of_path};
 use crate::sys;
 
 /// The bits of a mode that are kept. Set-user-ID and set-group-ID are lost when a file is written to (chmod(2)).
@@ -133,7 +133,7 @@ impl Membership {
     }
 
     fn say(&self, destination: &Destination, what: &str, errno: Errno) {
-        let directory = destination.directory_path();
+        let directory = &*text_of_path(destination.directory_path());
         if self.is_said.swap(true, Ordering::Relaxed) {
             tracing::debug!(what, %errno, directory, "an upload is not what a file in its directory should be");
         } else {
@@ -165,7 +165,7 @@ pub(super) fn is_as_created(file: &Unpublished, destination: &Destination, repla
 fn has_attributes(destination: &Destination) -> bool {
     let (directory, leaf) = (destination.directory(), destination.leaf());
     sys::has_attributes(directory, leaf).unwrap_or_else(|_| {
-        let path = format!("{}/{leaf}", path_of(directory));
+        let path = [path_of(directory).as_bytes(), b"/", leaf].concat();
         llistxattr(path, &mut [0_u8; 1][..]) != Ok(0)
     })
 }
@@ -186,7 +186,7 @@ fn path_of(file: impl AsFd) -> String {
 impl Wanted {
     /// Wants the properties of the file that has the name now; None where no regular file has it. A link is
     /// replaced by a file with the properties of its directory.
-    fn of_replaced(directory: impl AsFd, leaf: &str) -> Option<Wanted> {
+    fn of_replaced(directory: impl AsFd, leaf: &[u8]) -> Option<Wanted> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let replaced = openat(directory, leaf, flags, Mode::empty()).ok()?;
         let stat = fstat(&replaced).ok()?;

@@ -28,7 +28,7 @@ pub(super) struct Partial {
     /// The claim of its client, where it can be continued by its destination.
     pub(super) claim: Serial,
     /// The directory with its staging directory; None for the root.
-    pub(super) beside: Option<Box<str>>,
+    pub(super) beside: Option<Box<[u8]>>,
     /// The digests of the whole content, by all that came with its parts.
     promised: Mutex<Digests>,
     pub(super) note: Box<str>,
@@ -104,7 +104,7 @@ pub(super) struct Described {
     pub(super) destination: Name,
     pub(super) is_resource: bool,
     pub(super) claim: Serial,
-    pub(super) beside: Option<Box<str>>,
+    pub(super) beside: Option<Box<[u8]>>,
     pub(super) promised: Digests,
     pub(super) note: Box<str>,
     pub(super) length: Option<u64>,
@@ -142,7 +142,7 @@ impl Partial {
         id: UploadId,
         (destination, metadata): (Name, Metadata),
         claim: Serial,
-        beside: Option<Box<str>>,
+        beside: Option<Box<[u8]>>,
         offset: u64,
         idle_since: SystemTime,
     ) -> Partial {
@@ -250,7 +250,7 @@ impl Partial {
         let Some(active) = &state.active else { return };
         state.is_described = true;
         let metadata = Metadata {
-            destination: self.destination.as_str().to_owned(),
+            destination: self.destination.text().into_owned(),
             length: self.length(),
             is_resource: self.is_resource,
             digests: self.promised(),

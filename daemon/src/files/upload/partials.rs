@@ -130,7 +130,7 @@ impl Partials {
     }
 
     /// Removes the partials of a destination that have waited longest to be continued, until at most `count` wait.
-    pub(super) fn remove_oldest(&self, destination: &str, count: usize) {
+    pub(super) fn remove_oldest(&self, destination: &[u8], count: usize) {
         let mut left: Vec<_> = self.index.of_destination(destination);
         left.retain(|partial| !partial.is_resource);
         let since = |partial: &Arc<Partial>| {
@@ -221,7 +221,7 @@ impl Partials {
         mount: MountId,
         limits: &UploadLimits,
     ) -> Result<Active, UploadError> {
-        let slot = self.admission.admit(partial.destination.as_str(), mount, limits)?;
+        let slot = self.admission.admit(partial.destination.as_bytes(), mount, limits)?;
         let staging = self.storage.staging_of(partial)?;
         let file = staging.as_ref().map_or(Ok(None), |staging| staging.lock_patiently(partial.id))?;
         let (Some(staging), Some(file)) = (staging, file) else {

@@ -34,7 +34,7 @@ pub struct Part {
 }
 
 /// A staging directory, and the directory that it lies in, which is None for the root.
-type StagingOf = (StagingDirectory, Option<Box<str>>);
+type StagingOf = (StagingDirectory, Option<Box<[u8]>>);
 
 /// A client that got the answer to its last part, or may repeat it ([`Uploads::await_repeat`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl Uploads {
             let is_part = !partial.is_resource && partial.is_kept_short();
             is_part && partial.try_lock().is_none_or(|state| state.is_busy(limits.stall))
         };
-        let uploads = self.partials.index.of_destination(plan.destination.as_str());
+        let uploads = self.partials.index.of_destination(plan.destination.as_bytes());
         if uploads.iter().any(is_busy) { Err(UploadError::Busy) } else { Ok(()) }
     }
 
@@ -288,7 +288,7 @@ impl Uploads {
     /// has it.
     fn stagings_of(&self, destination: &Destination) -> Result<Vec<StagingOf>, UploadError> {
         let of_root = StagingDirectory::open(self.storage.root.directory())?.map(|staging| (staging, None));
-        let is_root = destination.directory_path() == ".";
+        let is_root = destination.directory_path() == b".";
         let beside = if is_root { None } else { StagingDirectory::open(destination.directory())? };
         let beside = beside.map(|staging| (staging, Some(destination.directory_path().into())));
         Ok(of_root.into_iter().chain(beside).collect())

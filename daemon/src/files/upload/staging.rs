@@ -19,7 +19,7 @@ use super::super::unpublished::{Unpublished, give_name};
 use super::error::UploadError;
 use super::limits::{STAGING_DIRECTORIES_MAX, SWEPT_ENTRIES_MAX};
 use super::sharing;
-use crate::protocol::name::{RESERVED_SEGMENT, UploadId};
+use crate::protocol::name::{RESERVED_SEGMENT, UploadId, path_of_text, text_of_path};
 
 /// The longest wait for a partial that somebody else has locked, and the pause between two attempts. A sweep locks
 /// a file for less than a millisecond, a writer for as long as it writes.
@@ -205,8 +205,8 @@ impl AsFd for StagingDirectory {
     }
 }
 
-/// The file in the root's staging directory that lists the directories with a staging directory of their own, one
-/// path a line: no path holds a line feed.
+/// The file in the root's staging directory that lists the directories with a staging directory of their own, one path
+/// a line, as [`text_of_path`] writes it.
 const LIST: &str = "homes";
 
 /// The most bytes of the list: [`STAGING_DIRECTORIES_MAX`] paths of the longest kind.
@@ -215,7 +215,7 @@ const LIST_BYTES_MAX: u64 = STAGING_DIRECTORIES_MAX as u64 * 4096;
 /// The directories that have a staging directory of their own, listed so that a daemon that starts anew finds the
 /// partials in them.
 #[derive(Debug, Default)]
-pub(super) struct StagingDirectories(Mutex<BTreeSet<Box<str>>>);
+pub(super) struct StagingDirectories(Mutex<BTreeSet<Box<[u8]>>>);
 
 impl StagingDirectories {
     /// Reads the list. Waits for the disk.
@@ -224,17 +224,17 @@ impl StagingDirectories {
     }
 
     /// Returns the directories' paths, relative to the root.
-    pub(super) fn paths(&self) -> Vec<Box<str>> {
+    pub(super) fn paths(&self) -> Vec<Box<[u8]>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    pub(super) fn contains(&self, path: &str) -> bool {
+    pub(super) fn contains(&self, path: &[u8]) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
     }
 
     /// Adds a directory. One more than [`STAGING_DIRECTORIES_MAX`] gets a staging directory all the same; only a
     /// restart doesn't find it. Waits for the disk.
-    pub(super) fn add(&self, root_staging: &StagingDirectory, path: &str) {
+    pub(super) fn add(&self, root_staging: &StagingDirectory, path: &[u8]) {
         let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if paths.len() < STAGING_DIRECTORIES_MAX && paths.insert(path.into()) {
             // Another daemon on this root may have added directories since.
@@ -244,7 +244,7 @@ impl StagingDirectories {
     }
 
     /// Drops directories from the list. Waits for the disk.
-    pub(super) fn drop_paths(&self, root_staging: &StagingDirectory, gone: &[Box<str>]) {
+    pub(super) fn drop_paths(&self, root_staging: &StagingDirectory, gone: &[Box<[u8]>]) {
         let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = paths.len();
         paths.retain(|path| !gone.contains(path));
@@ -255,25 +255,26 @@ impl StagingDirectories {
     }
 }
 
-fn read_list(root_staging: &StagingDirectory) -> BTreeSet<Box<str>> {
+fn read_list(root_staging: &StagingDirectory) -> BTreeSet<Box<[u8]>> {
     let mut text = String::new();
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     if let Ok(file) = openat(root_staging, LIST, flags, Mode::empty()) {
         // Directories of a list that can't be read are found again when something is uploaded there.
         let _ = File::from(file).take(LIST_BYTES_MAX).read_to_string(&mut text);
     }
-    text.lines().filter(|line| !line.is_empty()).take(STAGING_DIRECTORIES_MAX).map(Box::from).collect()
+    let lines = text.lines().filter(|line| !line.is_empty()).take(STAGING_DIRECTORIES_MAX);
+    lines.filter_map(|line| Some(path_of_text(line)?.into())).collect()
 }
 
-fn write_list(root_staging: &StagingDirectory, paths: &BTreeSet<Box<str>>) {
+fn write_list(root_staging: &StagingDirectory, paths: &BTreeSet<Box<[u8]>>) {
     /// The list is written to this file first, under its lock.
     const TEMPORARY: &str = "homes.new";
-    let text: String = paths.iter().flat_map(|path| [&**path, "\n"]).collect();
+    let text: String = paths.iter().flat_map(|path| [text_of_path(path), "\n".into()]).collect();
     let written = || {
         let _ = unlinkat(root_staging, TEMPORARY, AtFlags::empty());
         let mut file = Unpublished::create(root_staging.as_fd(), TEMPORARY, Mode::RUSR | Mode::WUSR, false)?;
         file.append(text.as_bytes())?;
-        give_name((root_staging.as_fd(), TEMPORARY), (root_staging.as_fd(), LIST), false)
+        give_name((root_staging.as_fd(), TEMPORARY), (root_staging.as_fd(), LIST.as_bytes()), false)
     };
     if let Err(errno) = written() {
         tracing::warn!(%errno, "the list of upload directories could not be written: a restart may lose partials");
@@ -311,14 +312,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let staging = StagingDirectory::open_or_create(File::open(directory.path()).unwrap()).unwrap();
         let [first, second] = [StagingDirectories::load(&staging), StagingDirectories::load(&staging)];
-        first.add(&staging, "a");
-        second.add(&staging, "b");
+        first.add(&staging, b"a");
+        second.add(&staging, b"b\n\xff");
         let listed = || {
-            StagingDirectories::load(&staging).paths().iter().map(|path| path.to_string()).collect::<Vec<_>>()
+            StagingDirectories::load(&staging).paths().iter().map(|path| path.to_vec()).collect::<Vec<_>>()
         };
-        assert_eq!(listed(), ["a", "b"]);
-        first.add(&staging, "c");
-        second.drop_paths(&staging, &["b".into()]);
-        assert_eq!(listed(), ["a", "c"]);
+        assert_eq!(listed(), [b"a".as_slice(), b"b\n\xff"]);
+        first.add(&staging, b"c");
+        second.drop_paths(&staging, &[b"b\n\xff".as_slice().into()]);
+        assert_eq!(listed(), [b"a", b"c"]);
     }
 }

@@ -63,7 +63,7 @@ impl Uploads {
     /// Admits a plain PUT, if there may be one more. Doesn't wait for the disk.
     pub fn admit(&self, plan: &Plan, limits: &UploadLimits) -> Result<Admitted, UploadError> {
         self.check_length(plan.length, limits)?;
-        let slot = self.partials.admission.admit(plan.destination.as_str(), plan.mount, limits)?;
+        let slot = self.partials.admission.admit(plan.destination.as_bytes(), plan.mount, limits)?;
         Ok(Admitted::new(slot, &self.partials.claims, &plan.destination, plan.length))
     }
 

@@ -231,7 +231,7 @@ impl Writer {
         if !self.partial.is_resource {
             self.uploads
                 .partials
-                .remove_oldest(self.partial.destination.as_str(), self.limits.uploads_per_destination_max);
+                .remove_oldest(self.partial.destination.as_bytes(), self.limits.uploads_per_destination_max);
         }
         Ok(Kept { offset, is_resumable: true })
     }

@@ -14,6 +14,9 @@ use crate::protocol::http1::fields::Fields;
 use crate::protocol::http1::{head, target};
 use crate::protocol::name::Name;
 
+/// The parameter that asks for an archive.
+const ARCHIVE: &str = "archive=tar";
+
 /// A request whose every field has been checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -25,6 +28,8 @@ pub struct Request {
     pub target: Box<str>,
     /// The file that the target means.
     pub name: Name,
+    /// Whether the query asks for the archive of the directory (`archive=tar`), which no file has.
+    pub wants_archive: bool,
     /// Whether the connection may outlive the answer.
     pub keep_alive: bool,
     /// The framing of the body that follows the head.
@@ -101,6 +106,7 @@ pub fn parse_knowing<'b>(buffer: &'b [u8], known_host: &[u8]) -> Result<Progress
         version,
         target: target.text.into(),
         name,
+        wants_archive: target.has_parameter(ARCHIVE),
         keep_alive: fields.keep_alive(version),
         body,
         expects_continue: fields.expects_continue(version),

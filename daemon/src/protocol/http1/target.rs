@@ -10,12 +10,20 @@ pub(super) struct Target<'b> {
     /// The host that an absolute target names.
     pub(super) authority: Option<Authority<'b>>,
     pub(super) path: &'b [u8],
+    /// The bytes behind the `?`.
+    query: &'b [u8],
 }
 
 impl Target<'_> {
-    /// Returns the name that the path gives. The query is ignored.
+    /// Returns the name that the path gives.
     pub(super) fn name(&self) -> Result<Name, RequestError> {
         Ok(Name::parse(self.path)?)
+    }
+
+    /// Tells whether the query has this parameter, such as `archive=tar`. Others are ignored.
+    pub(super) fn has_parameter(&self, parameter: &str) -> bool {
+        !self.query.is_empty()
+            && self.query.split(|&byte| byte == b'&').any(|pair| pair == parameter.as_bytes())
     }
 }
 
@@ -29,8 +37,11 @@ pub(super) fn parse(target: &[u8]) -> Result<Target<'_>, RequestError> {
         return Err(RequestError::TargetFragment { target: escape_for_log(target) });
     }
     let (authority, origin) = if target.starts_with(b"/") { (None, target) } else { split_absolute(target)? };
-    let path = origin.split(|&byte| byte == b'?').next().unwrap_or_default();
-    Ok(Target { text, authority, path })
+    let (path, query) = match memchr::memchr(b'?', origin) {
+        Some(at) => (&origin[..at], &origin[at + 1..]),
+        None => (origin, b"".as_slice()),
+    };
+    Ok(Target { text, authority, path, query })
 }
 
 /// Splits an absolute-form target into its host and its path and query; the path may be empty, which means the

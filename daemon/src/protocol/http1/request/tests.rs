@@ -35,6 +35,7 @@ fn a_plain_request_is_read() {
         version: Version::Http11,
         target: "/a%20b?q=1".into(),
         name: Name::parse(b"/a%20b").unwrap(),
+        wants_archive: false,
         keep_alive: true,
         body: Body::None,
         expects_continue: false,
@@ -48,6 +49,13 @@ fn a_plain_request_is_read() {
     };
     assert_eq!(request, expected);
     assert_eq!(complete("HEAD / HTTP/1.0\r\n\r\n").method, Method::Head);
+}
+
+#[test]
+fn a_query_asks_for_an_archive_by_a_parameter_of_its_own() {
+    let wants = |target: &str| complete(format!("GET {target} HTTP/1.0\r\n\r\n")).wants_archive;
+    assert!(["/a?archive=tar", "/?x=y&archive=tar", "http://host?archive=tar&z"].into_iter().all(wants));
+    assert!(!["/archive=tar", "/a?archive", "/a?archive=zip", "/a?xarchive=tar"].into_iter().any(wants));
 }
 
 #[test]
@@ -158,7 +166,7 @@ fn targets_give_names() {
     ];
     for (target, name) in table {
         let request = complete(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
-        assert_eq!((&*request.target, request.name.as_str()), (target, name));
+        assert_eq!((&*request.target, &*request.name.text()), (target, name));
     }
 }
 

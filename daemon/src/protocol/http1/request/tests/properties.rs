@@ -86,7 +86,7 @@ proptest! {
             prop_assert!(line_feeds.into_iter().all(|at| at > 0 && bytes[at - 1] == b'\r'));
             prop_assert!(!bytes[..head_bytes].contains(&0));
             prop_assert_eq!(request.write.is_some(), !request.method.is_read());
-            prop_assert!(!request.name.as_str().split('/').any(|segment| segment == ".."));
+            prop_assert!(!request.name.as_bytes().split(|byte| *byte == b'/').any(|segment| segment == b".."));
         }
     }
 

@@ -1,0 +1,77 @@
+//! A directory of which an archive is made. Whatever lies below is opened from there, and no link is followed.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+
+use crate::config::EtagChoice;
+use crate::files::file_system::{ChangeTime, FileSystem};
+use crate::files::mounts::{MountId, Mounts};
+use crate::files::root::{Root, patiently};
+use crate::protocol::name::Name;
+
+/// A directory of which an archive is made. Clones share its descriptor.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    pub(super) descriptor: Arc<OwnedFd>,
+    pub(super) etag: EtagChoice,
+    /// The directory's path below the root.
+    below: Arc<[u8]>,
+    mounts: Arc<Mounts>,
+    mount: MountId,
+    /// Whether other mounts may lie below the directory.
+    has_mounts: bool,
+}
+
+impl Tree {
+    /// Takes the directory that a name led to. Asks no disk.
+    pub fn new(root: &Root, name: &Name, directory: OwnedFd) -> Tree {
+        let mount = MountId::of(&directory);
+        let mounts = Arc::clone(root.mounts());
+        Tree {
+            descriptor: Arc::new(directory),
+            etag: root.etag(),
+            below: name.as_bytes().strip_suffix(b"/").unwrap_or(name.as_bytes()).into(),
+            has_mounts: mounts.are_besides(&[mount]),
+            mounts,
+            mount,
+        }
+    }
+
+    /// Returns the directory's own mount.
+    pub fn mount(&self) -> MountId {
+        self.mount
+    }
+
+    /// Returns the directory's name, which is empty for the root.
+    pub(super) fn name(&self) -> &[u8] {
+        self.below.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+    }
+
+    /// Returns the mount on which a path from the directory on lies. No file system is asked.
+    pub(super) fn mount_of(&self, path: &[u8]) -> MountId {
+        if !self.has_mounts || path.is_empty() {
+            return self.mount;
+        }
+        let separator: &[u8] = if self.below.is_empty() { b"" } else { b"/" };
+        let mount = self.mounts.of_path(&[&*self.below, separator, path].concat());
+        // Where a link led here, the path says nothing of the directory's own mount.
+        if mount == self.mounts.of_path(&self.below) { self.mount } else { mount }
+    }
+
+    /// Opens the file or directory at a path from the directory on, without following any link. Waits for the disk.
+    pub(super) fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        // NONBLOCK: opening a FIFO that took a file's place must not wait for its writer. NOCTTY: nor take a terminal.
+        let flags = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+        let path = if path.is_empty() { b"." } else { path };
+        patiently(|| openat2(&*self.descriptor, path, flags, Mode::empty(), resolve))
+    }
+}
+
+/// Tells whether the change times of a file system prove anything.
+pub(super) fn has_change_time(file_system: FileSystem) -> bool {
+    file_system.change_time != ChangeTime::Unproven
+}
