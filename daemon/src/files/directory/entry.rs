@@ -1,4 +1,4 @@
-//! What a listing tells of an entry, and how that is asked for.
+//! Entries of a listing, and how their facts are asked for.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -31,12 +31,12 @@ pub struct Entry {
     stat: Stat,
 }
 
-/// What a name turned out to be.
+/// The result of a look at a name.
 pub(super) enum Described {
     Entry(Entry),
-    /// It has gone, can't be asked for, or is neither a file nor a directory.
+    /// The name has gone, can't be asked for, or is neither a file nor a directory.
     Nothing,
-    /// A link that leads to this mount.
+    /// The name is a link that leads to this mount.
     Elsewhere(MountId),
 }
 

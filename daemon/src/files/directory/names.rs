@@ -88,13 +88,12 @@ impl Names {
 
     /// The name at a place from the end: the directories are first there too.
     pub(super) fn get_reversed(&self, place: usize) -> Option<&[u8]> {
-        let count = self.beginnings.len();
-        let place = if place < self.directories {
-            self.directories - 1 - place
-        } else {
-            (count + self.directories).checked_sub(place + 1)?
-        };
-        self.get(place)
+        let first_file = self.directories;
+        if place >= self.beginnings.len() {
+            return None;
+        }
+        let end = if place < first_file { first_file } else { self.beginnings.len() + first_file };
+        self.get(end - 1 - place)
     }
 
     /// Forgets all.
