@@ -144,8 +144,8 @@ impl Reading {
     }
 }
 
-/// Writes a piece on a disk thread. Where a link leads to another mount, it goes on there in the name of that one, so that
-/// a mount that doesn't answer holds up nobody but who asks for it.
+/// Writes a piece on a disk thread. Where a link leads to another mount, it goes on in the name of that one, so that a
+/// mount that doesn't answer holds up nobody but who asks for it.
 async fn write_piece(
     worker: &Worker,
     owner: &mut Owner,

@@ -1,4 +1,5 @@
-//! Writes a directory for programs: an array with an object for each entry. Names and types are as nginx's autoindex has them.
+//! Writes a directory for programs: an array with an object for each entry. Names and types are as nginx's autoindex
+//! has them.
 
 use std::borrow::Cow;
 
