@@ -10,7 +10,7 @@ use percent_encoding::percent_encode;
 use sfv::ItemSerializer;
 use sha2::{Digest as _, Sha256};
 
-use super::form::About;
+use super::about::About;
 use super::text::{digits, escape, size};
 use crate::files::Entry;
 use crate::protocol::date::iso_date;
