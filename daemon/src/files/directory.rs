@@ -36,13 +36,13 @@ const SORTED_BYTES_MAX: usize = 8 << 20;
 /// Bytes of a directory that one call reads.
 const READ_BYTES: usize = 32 << 10;
 
-/// The same where names aren't sorted: those of one read are held until their turn comes.
+/// Bytes that one call reads where names aren't sorted: the names of one read are held until their turn comes.
 const READ_BYTES_UNSORTED: usize = 4 << 10;
 
 /// Calls in one go: some 5,000 names, which take some milliseconds where the directory is in memory.
 const READS_AT_ONCE: usize = 8;
 
-/// The same where each entry is asked for its size or time too, which takes as long as the reading of ten names.
+/// Calls in one step where each entry is asked for its size or time too, which takes as long as reading ten names.
 const READS_AT_ONCE_WITH_KEYS: usize = 1;
 
 /// The listings of one daemon.
@@ -52,14 +52,14 @@ pub struct Listings {
     shelf: Shelf,
 }
 
-/// What a listing goes by.
+/// The terms on which a directory is listed.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     /// Most bytes that wait for readers, over all of them.
     pub waiting_bytes_max: u64,
     /// Whose listing it is.
     pub holder: Holder,
-    /// What uploads have changed so far below the root.
+    /// The generation of the uploads below the root.
     pub generation: Generation,
 }
 
@@ -105,7 +105,7 @@ pub struct Listing {
     next: usize,
 }
 
-/// What comes next in a listing.
+/// The next step of a listing.
 #[derive(Debug)]
 pub enum Next {
     /// An entry.
@@ -116,12 +116,12 @@ pub enum Next {
     End,
 }
 
-/// What has been read of the names.
+/// The names that have been read.
 #[derive(Debug)]
 enum Read {
-    /// All, directories first and then by key and name.
+    /// All names, directories first and then by key and name.
     Sorted { names: Arc<Sorted>, is_descending: bool },
-    /// Those of the last read, as the directory gives them.
+    /// The names of the last read, in the directory's own order.
     Unsorted(Names),
 }
 

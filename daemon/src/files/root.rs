@@ -314,8 +314,8 @@ impl Root {
         })
     }
 
-    /// What `path` leads to, as a request for it would be led: beneath the root. A link on its way that leads to another
-    /// mount than these is named instead of followed, as by [`Root::find_within`]. Waits for the disk.
+    /// Looks where `path` leads, beneath the root as a request for it would be led. A link on its way that leads to
+    /// another mount than these is named instead of followed, as by [`Root::find_within`]. Waits for the disk.
     pub(super) fn look_at(&self, path: &[u8], mounts: &[MountId]) -> Result<Seen, Errno> {
         if self.mounts.are_besides(mounts)
             && let Some(mount) = links::lead_to(&self.directory, &self.mounts, path, mounts)
@@ -360,11 +360,11 @@ fn directory_of(name: &Name) -> &[u8] {
     memchr::memrchr(b'/', path).map_or(b".", |slash| &path[..slash])
 }
 
-/// What a look at a path saw.
+/// The result of a look at a path.
 pub(super) enum Seen {
-    /// What is there.
+    /// The path leads to a file of this kind.
     Found(Stat),
-    /// That a link leads to this mount.
+    /// A link on the way leads to this mount.
     Elsewhere(MountId),
 }
 

@@ -1,7 +1,6 @@
-//! What the query of a request says of the listing that it asks for. What isn't known is ignored, as everywhere in the
-//! queries of the data plane.
+//! The query of a request for a listing. Parameters that aren't known are ignored, as everywhere on the data plane.
 
-/// What entries are sorted by.
+/// The fact by which entries are sorted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SortKey {
     /// Their names, in natural order.
@@ -66,7 +65,7 @@ impl Order {
     }
 }
 
-/// Where a directory is that was asked for without the slash at its end, relative to what was asked for: so a prefix
+/// Returns where a directory is that was asked for without the slash at its end, relative to that target: so a prefix
 /// that a proxy put before it stays. The dot keeps a name such as `a:b` from being a scheme.
 #[must_use]
 pub fn location_with_slash(target: &str) -> String {

@@ -1,5 +1,6 @@
 //! Sends directories as they are read: a disk thread writes a piece, which waits for the reader, and then the next.
 
+mod about;
 mod form;
 mod json;
 mod page;
@@ -21,7 +22,8 @@ use crate::limits::Reserved;
 use crate::protocol::http1::request::Request;
 use crate::protocol::http1::response::ResponseHead;
 use crate::protocol::listing::Order;
-use form::{About, Form};
+use about::About;
+use form::Form;
 
 /// A piece is long enough from here on: some 150 lines of a page, which a disk thread writes in a third of a
 /// millisecond where the directory is in memory.
@@ -144,8 +146,8 @@ impl Reading {
     }
 }
 
-/// Writes a piece on a disk thread. Where a link leads to another mount, it goes on there in the name of that one, so that
-/// a mount that doesn't answer holds up nobody but who asks for it.
+/// Writes a piece on a disk thread. Where a link leads to another mount, it goes on in the name of that one, so that a
+/// mount that doesn't answer holds up nobody but who asks for it.
 async fn write_piece(
     worker: &Worker,
     owner: &mut Owner,

@@ -1,4 +1,4 @@
-//! What a listing tells of an entry, and how that is asked for.
+//! Entries of a listing, and how their facts are asked for.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -25,18 +25,18 @@ pub struct Entry {
     pub size: u64,
     /// When it was last written, to the second.
     pub modified: SystemTime,
-    /// What is recorded of its content.
+    /// The digests that are recorded of its content.
     pub digests: Digests,
-    /// What it is, or what the link leads to that it is.
+    /// The facts about the file, or about the one that the link leads to.
     stat: Stat,
 }
 
-/// What a name turned out to be.
+/// The result of a look at a name.
 pub(super) enum Described {
     Entry(Entry),
-    /// It has gone, can't be asked for, or is neither a file nor a directory.
+    /// The name has gone, can't be asked for, or is neither a file nor a directory.
     Nothing,
-    /// A link that leads to this mount.
+    /// The name is a link that leads to this mount.
     Elsewhere(MountId),
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Place {
     path: Vec<u8>,
     /// The mounts that may be asked.
     mounts: Vec<MountId>,
-    /// What the change times of files on its device are worth; None where nothing is recorded of any.
+    /// The directory's device, and how far change times there are trusted; None where nothing is recorded at all.
     recorded: Option<(u64, ChangeTime)>,
 }
 
@@ -73,7 +73,7 @@ impl Place {
         self.mounts.push(mount);
     }
 
-    /// What a listing tells of a name. Waits for the disk.
+    /// Returns the entry of a name. Waits for the disk.
     pub(super) fn describe(&self, name: &[u8]) -> Result<Described, Errno> {
         let stat = match statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
@@ -92,7 +92,7 @@ impl Place {
         }
     }
 
-    /// What is recorded of an entry. Waits for the disk.
+    /// Returns the digests that are recorded of an entry. Waits for the disk.
     pub(super) fn digests_of(&self, entry: &Entry) -> Digests {
         match self.recorded {
             Some((device, change_time)) if !entry.is_directory && entry.stat.st_dev == device => {
@@ -126,7 +126,7 @@ impl Place {
 }
 
 impl Entry {
-    /// What it is sorted by before its name.
+    /// Returns the bytes by which it is sorted before its name.
     fn key(&self, key: SortKey) -> Key {
         match key {
             SortKey::Name => 0,

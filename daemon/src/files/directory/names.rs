@@ -2,17 +2,17 @@
 
 use crate::protocol::natural;
 
-/// What stands behind each name: no name has one (path_resolution(7)).
+/// The byte behind each name, which no name has (path_resolution(7)).
 const END: u8 = 0;
 
-/// What stands before each name, in the order of a listing.
+/// The byte before each name, in the order of a listing.
 const DIRECTORY: u8 = b'd';
 const FILE: u8 = b'f';
 
-/// What of an entry comes before its name in the order, where anything does.
+/// The bytes by which an entry is sorted before its name.
 pub(super) type Key = [u8; 8];
 
-/// What decides of most names which comes first, and where in the text they begin.
+/// A number that tells of most names which comes first, and where in the text the name begins.
 type Ranked = (u64, u32);
 
 /// The largest rank within directories or files.
@@ -88,13 +88,12 @@ impl Names {
 
     /// The name at a place from the end: the directories are first there too.
     pub(super) fn get_reversed(&self, place: usize) -> Option<&[u8]> {
-        let count = self.beginnings.len();
-        let place = if place < self.directories {
-            self.directories - 1 - place
-        } else {
-            (count + self.directories).checked_sub(place + 1)?
-        };
-        self.get(place)
+        let first_file = self.directories;
+        if place >= self.beginnings.len() {
+            return None;
+        }
+        let end = if place < first_file { first_file } else { self.beginnings.len() + first_file };
+        self.get(end - 1 - place)
     }
 
     /// Forgets all.
@@ -125,7 +124,7 @@ fn rank(mark: &[u8], within: u64) -> u64 {
     within | u64::from(mark.first() == Some(&FILE)) << 56
 }
 
-/// What stands before a name, its key included, and the name.
+/// Splits the mark and the key from the name behind them.
 fn marked(text: &[u8], beginning: u32, key_bytes: usize) -> (&[u8], &[u8]) {
     let (mark, rest) = text[beginning as usize..].split_at(1 + key_bytes);
     (mark, &rest[..memchr::memchr(END, rest).unwrap_or(rest.len())])

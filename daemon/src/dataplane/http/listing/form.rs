@@ -1,22 +1,11 @@
-//! A directory as a page for people or as JSON for programs, written entry by entry.
+//! Writes a directory entry by entry, as a page for people or as JSON for programs.
 
 use crate::files::Entry;
 use crate::protocol::http1::response::ResponseHead;
-use crate::protocol::listing::Order;
 
+use super::about::About;
 use super::json::Json;
 use super::page::{self, Page};
-
-/// What is known of a listing before its first entry.
-#[derive(Clone, Debug)]
-pub(super) struct About {
-    /// The directory's path below the root, without slashes at its ends.
-    pub(super) path: Vec<u8>,
-    /// The order that was asked for.
-    pub(super) order: Order,
-    /// Whether its entries come in that order.
-    pub(super) is_sorted: bool,
-}
 
 /// How a listing looks.
 #[derive(Debug)]
@@ -33,7 +22,7 @@ impl Form {
         if as_json { Form::Json(Json::new(about.is_sorted)) } else { Form::Page(Box::new(Page::new(about))) }
     }
 
-    /// What it is to a client.
+    /// The media type that tells a client which form it is.
     pub(super) fn media_type(&self) -> &'static str {
         match self {
             Form::Json(_) => "application/json",
@@ -41,7 +30,7 @@ impl Form {
         }
     }
 
-    /// What a browser has to know of it.
+    /// Writes the fields that tell a browser how to treat the form.
     pub(super) fn describe(&self, head: &mut ResponseHead<'_>) {
         head.field("X-Content-Type-Options", "nosniff");
         if let Form::Page(_) = self {
@@ -49,7 +38,7 @@ impl Form {
         }
     }
 
-    /// Writes what stands before the entries.
+    /// Writes the part before the entries.
     pub(super) fn begin(&self, out: &mut Vec<u8>) {
         match self {
             Form::Json(json) => json.begin(out),
@@ -65,7 +54,7 @@ impl Form {
         }
     }
 
-    /// Writes what stands behind the entries.
+    /// Writes the part behind the entries.
     pub(super) fn end(&self, out: &mut Vec<u8>) {
         match self {
             Form::Json(json) => json.end(out),

@@ -1,4 +1,5 @@
-//! A directory for programs: an array with an object for each entry. Names and types are as nginx's autoindex has them.
+//! Writes a directory for programs: an array with an object for each entry. Names and types are as nginx's autoindex
+//! has them.
 
 use std::borrow::Cow;
 
@@ -10,7 +11,7 @@ use crate::protocol::date::iso_date;
 use crate::protocol::media_type::content_type;
 use crate::protocol::name::SEGMENT_ESCAPED;
 
-/// What of an array has been written.
+/// An array, as far as it has been written.
 #[derive(Debug)]
 pub(super) struct Json {
     is_sorted: bool,
@@ -40,12 +41,12 @@ struct Item<'a> {
 }
 
 impl Json {
-    /// Of which nothing is written.
+    /// Makes an array of which nothing is written.
     pub(super) fn new(is_sorted: bool) -> Json {
         Json { is_sorted, is_empty: true }
     }
 
-    /// Writes what stands before the entries.
+    /// Writes the part before the entries.
     pub(super) fn begin(&self, out: &mut Vec<u8>) {
         out.push(b'[');
     }
@@ -72,7 +73,7 @@ impl Json {
         let _ = serde_json::to_writer(out, &item);
     }
 
-    /// Writes what stands behind the entries.
+    /// Writes the part behind the entries.
     pub(super) fn end(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"]\n");
     }

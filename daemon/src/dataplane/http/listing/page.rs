@@ -1,4 +1,4 @@
-//! A directory for people: one page without anything from elsewhere, that works without its script too.
+//! Writes a directory for people: one page without anything from elsewhere, that works without its script too.
 //!
 //! All links are relative, so that they are right behind a proxy that puts a prefix before the path. What sorts is a
 //! form and no link: whoever mirrors a directory by its links gets each listing once.
@@ -10,7 +10,7 @@ use percent_encoding::percent_encode;
 use sfv::ItemSerializer;
 use sha2::{Digest as _, Sha256};
 
-use super::form::About;
+use super::about::About;
 use super::text::{digits, escape, size};
 use crate::files::Entry;
 use crate::protocol::date::iso_date;
@@ -26,7 +26,7 @@ const CHUNK_ENTRIES: u64 = 200;
 /// Hexadecimal digits of a digest that are shown; the rest is in its title.
 const DIGEST_DIGITS: usize = 16;
 
-/// What a browser may do with the page: use its own style and script, and ask this server for it in another order.
+/// The policy that lets a browser use the page's own style and script, and ask this server for it in another order.
 pub(super) fn security_policy() -> &'static str {
     static POLICY: LazyLock<String> = LazyLock::new(|| {
         let (style, script) = (hash(STYLE), hash(SCRIPT));
@@ -38,14 +38,14 @@ pub(super) fn security_policy() -> &'static str {
     &POLICY
 }
 
-/// As CSP 3 names an inline element by its content.
+/// Names an inline element by its content, as CSP 3 does.
 fn hash(content: &str) -> String {
     // A byte sequence of structured fields is base64 between colons.
     let encoded = ItemSerializer::new().bare_item(&Sha256::digest(content)[..]).finish();
     format!("'sha256-{}'", encoded.trim_matches(':'))
 }
 
-/// What of a page has been written.
+/// A page, as far as it has been written.
 #[derive(Debug)]
 pub(super) struct Page {
     about: About,
@@ -55,12 +55,12 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Of which nothing is written.
+    /// Makes a page of which nothing is written.
     pub(super) fn new(about: About) -> Page {
         Page { about, directories: 0, files: 0, bytes: 0 }
     }
 
-    /// Writes what stands before the entries.
+    /// Writes the part before the entries.
     pub(super) fn begin(&self, out: &mut Vec<u8>) {
         let title = escape(&[b"/", self.about.path.as_slice()].concat());
         // Writing to memory can't fail.
@@ -96,7 +96,7 @@ impl Page {
         }
     }
 
-    /// Each directory on the way here, as a link.
+    /// Writes each directory on the way here as a link.
     fn write_path(&self, out: &mut Vec<u8>) {
         let segments: Vec<&[u8]> =
             self.about.path.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty()).collect();
@@ -161,7 +161,7 @@ impl Page {
         let _ = writeln!(out, "<td><time datetime=\"{time}\">{day} {minute}</time></td></tr>");
     }
 
-    /// Writes what stands behind the entries.
+    /// Writes the part behind the entries.
     pub(super) fn end(&self, out: &mut Vec<u8>) {
         let (directories, files) =
             (counted(self.directories, "directory", "directories"), counted(self.files, "file", "files"));

@@ -1,9 +1,9 @@
-//! How names and numbers are written for people.
+//! Writes names and numbers for people.
 
 use std::fmt::Write;
 
-/// A name for HTML content and attribute values. What isn't UTF-8 has a replacement, and so do control characters, which
-/// HTML has no way to write.
+/// Writes a name for HTML content and attribute values. Bytes that aren't UTF-8 get a replacement, and so do control
+/// characters, which HTML has no way to write.
 pub(super) fn escape(name: &[u8]) -> String {
     String::from_utf8_lossy(name).chars().fold(String::with_capacity(name.len()), |mut escaped, character| {
         match character {
@@ -19,7 +19,7 @@ pub(super) fn escape(name: &[u8]) -> String {
     })
 }
 
-/// A size as people say it, with three digits or four.
+/// Writes a size with a unit and as few digits as people compare sizes by.
 pub(super) fn size(bytes: u128) -> String {
     const UNITS: [&str; 8] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"];
     if bytes < 1024 {
@@ -41,7 +41,7 @@ pub(super) fn size(bytes: u128) -> String {
     }
 }
 
-/// Bytes as hexadecimal digits.
+/// Writes bytes as hexadecimal digits.
 pub(super) fn digits(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut digits, byte| {
         let _ = write!(digits, "{byte:02x}");
