@@ -21,8 +21,9 @@ use super::Endings;
 use super::client::Client;
 use super::request::{Files, content};
 use crate::config::{Durability, EngineChoice, Live, LogFormat, Settings};
+use crate::files::archive::Archives;
 use crate::files::upload::Uploads;
-use crate::files::{Archives, Listings, Root, Synthetic, fail_by};
+use crate::files::{Listings, Root, Synthetic, fail_by};
 use crate::limits::{AddressShares, TICK};
 use crate::telemetry::{EngineLabel, KeptLines, Label, LogQueue, Telemetry};
 
