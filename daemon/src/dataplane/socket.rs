@@ -159,8 +159,7 @@ impl Socket {
 
     /// Tells whether nothing can be sent any more, since one side has broken the connection off.
     pub(super) fn is_broken_off(&self) -> bool {
-        // HUP and ERR are told in any case: poll(2).
-        poll(&mut [PollFd::new(self, PollFlags::empty())], Some(&Timespec::default())) != Ok(0)
+        self.stream.is_broken()
     }
 
     /// Hands bytes to the kernel, as many as it takes. `more`: others follow at once, so that it needn't send a

@@ -111,6 +111,11 @@ impl Stream {
         poll(&mut sockets, Some(&Timespec::default())) != Ok(0)
     }
 
+    /// Whether both directions are over, or the connection is broken. HUP and ERR are told in any case: poll(2).
+    pub(in crate::dataplane) fn is_broken(&self) -> bool {
+        poll(&mut [PollFd::new(self, PollFlags::empty())], Some(&Timespec::default())) != Ok(0)
+    }
+
     /// Bytes that have arrived and not been received; 0 where the kernel doesn't say.
     pub(in crate::dataplane) fn arrived_bytes(&self) -> u64 {
         ioctl_fionread(self).unwrap_or(0)

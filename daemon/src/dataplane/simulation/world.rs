@@ -21,6 +21,7 @@ use super::Endings;
 use super::client::Client;
 use super::request::{Files, content};
 use crate::config::{Durability, EngineChoice, Live, LogFormat, Settings};
+use crate::files::archive::Archives;
 use crate::files::upload::Uploads;
 use crate::files::{Listings, Root, Synthetic, fail_by};
 use crate::limits::{AddressShares, TICK};
@@ -135,6 +136,7 @@ impl World {
         let resources = Resources {
             served: watch::channel(Arc::new(served)).1,
             listings: Arc::new(Listings::new(Arc::clone(&telemetry.budget))),
+            archives: Arc::new(Archives::new(Arc::clone(&telemetry.budget))),
             spool: None,
             synthetic: SYNTHETIC.clone(),
             shares: AddressShares::default(),

@@ -113,6 +113,10 @@ impl Stream {
         either!(self, one => one.has_peer_ended())
     }
 
+    pub(in crate::dataplane) fn is_broken(&self) -> bool {
+        either!(self, one => one.is_broken())
+    }
+
     pub(in crate::dataplane) fn arrived_bytes(&self) -> u64 {
         either!(self, one => one.arrived_bytes())
     }

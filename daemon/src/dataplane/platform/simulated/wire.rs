@@ -204,6 +204,11 @@ impl Wire {
         state.client_end.is_some() || state.daemon_end == Some(End::Reset)
     }
 
+    pub(super) fn is_broken(&self) -> bool {
+        let state = self.lock();
+        state.is_dead() || state.client_end.is_some() && state.daemon_end.is_some()
+    }
+
     pub(super) fn arrived_bytes(&self) -> u64 {
         self.lock().arrived.len() as u64
     }
