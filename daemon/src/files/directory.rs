@@ -107,6 +107,7 @@ pub struct Listing {
 
 /// The next step of a listing.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, on the stack, and most are entries")]
 pub enum Next {
     /// An entry.
     Entry(Entry),

@@ -32,6 +32,7 @@ pub struct Entry {
 }
 
 /// The result of a look at a name.
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, on the stack, and most are entries")]
 pub(super) enum Described {
     Entry(Entry),
     /// The name has gone, can't be asked for, or is neither a file nor a directory.
