@@ -17,7 +17,7 @@ pub(in crate::dataplane) use seeded::Seeded;
 pub(in crate::dataplane) use wire::{End, Wire};
 
 /// The bytes that a wait takes for the choice between a socket and a simulated one, which the daemon doesn't have.
-pub(in crate::dataplane) const CHOICE_BYTES: usize = 16;
+pub(in crate::dataplane) const CHOICE_BYTES: usize = 24;
 
 /// A connected socket.
 pub(in crate::dataplane) enum Stream {
