@@ -172,7 +172,7 @@ fn targets_give_names() {
 
 #[test]
 fn targets_that_are_refused() {
-    let targets: [&[u8]; 24] = [
+    let targets: [&[u8]; 23] = [
         b"*",
         b"a:80",
         b"a.example:443",
