@@ -23,8 +23,8 @@ use crate::telemetry::{Limit, shown_address};
 /// Connections taken in one go before others get their turn.
 const BATCH: usize = 64;
 
-/// The same from a listener that the workers share: whoever comes first must leave something to the others, which were
-/// woken as well.
+/// Most connections taken in one go from a listener that the workers share: whoever comes first must leave something to
+/// the others, which were woken as well.
 const BATCH_SHARED: usize = 1;
 
 /// Wait after the host ran out of descriptors or memory, or the connection limit was reached, in milliseconds:
@@ -60,7 +60,7 @@ impl Newcomer {
     }
 }
 
-/// What one try gave.
+/// The result of one try.
 enum Accepted {
     Connection(Newcomer),
     NoneWaiting,

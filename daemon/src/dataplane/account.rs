@@ -1,4 +1,4 @@
-//! What a transfer did: counted, and written as one access line.
+//! Accounts for transfers: each is counted, and written as one access line.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ const RANGE_BYTES_MAX: usize = 128;
 /// The longest reason that a line gives: a sentence, or two.
 const REASON_BYTES_MAX: usize = 256;
 
-/// What a line says of a value that there isn't.
+/// The text of a line for a value that there isn't.
 const NOTHING: &str = "-";
 
 /// Bytes moved, by engine.
@@ -76,7 +76,7 @@ pub(super) struct Access<'a> {
     pub(super) caller: Caller<'a>,
 }
 
-/// What a request said of itself and who made it.
+/// The fields of a request that a line quotes: its range, and who made it.
 #[derive(Default)]
 pub(super) struct Caller<'a> {
     pub(super) range: Option<&'a [u8]>,

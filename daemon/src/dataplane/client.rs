@@ -10,11 +10,11 @@ use crate::protocol::proxy_header::Origin;
 /// Who is served.
 pub(super) struct Client {
     address: Cell<SocketAddr>,
-    /// What a proxy says; most connections have none, and need no room for it.
+    /// The client that a proxy names; most connections have no proxy, and need no room for it.
     proxied: Option<Box<Proxied>>,
 }
 
-/// What a trusted proxy says of whom it stands for.
+/// The client that a trusted proxy stands for.
 struct Proxied {
     /// Who sends on the connection: the proxy, or whom its PROXY header names.
     sender: Cell<Known>,
@@ -22,7 +22,7 @@ struct Proxied {
     served: Cell<Known>,
 }
 
-/// What is known of somebody.
+/// The facts about a client.
 #[derive(Clone, Copy)]
 enum Known {
     /// A trusted proxy at this address, which speaks for itself, or of whose client nothing is said.

@@ -19,7 +19,7 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    /// Of what isn't waited for.
+    /// The deadline of a connection that waits for nothing.
     pub(super) const NONE: Deadline = Deadline { tick: Tick::NEVER, timeout_ticks: 0 };
 }
 
@@ -73,7 +73,7 @@ impl Clock {
         self.now.get()
     }
 
-    /// What every answer begins with. Its Date (RFC 9110 6.6.1) is at most one tick old.
+    /// Returns the fields that every answer begins with. Its Date (RFC 9110 6.6.1) is at most one tick old.
     pub(super) fn beginning(&self) -> Rc<FieldBlock> {
         Rc::clone(&self.beginning.borrow())
     }

@@ -18,7 +18,7 @@ use super::error::{PeerGone, TransferError};
 use super::socket::Socket;
 use crate::limits::{AddressGroup, Holder, Pace, PaceMinimum, Share, Shares, TICK, Tick};
 
-/// What a connection waits for.
+/// The event that a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Its next request or frame, of which nothing has come.
@@ -53,10 +53,10 @@ pub(super) struct Connection {
     deadline: Cell<Deadline>,
     /// Bytes that the peer had not acknowledged when the sweep last looked, within the same wait.
     unacknowledged_bytes: Cell<Option<u32>>,
-    /// What the peer has moved while it was waited for in `paced_phase`.
+    /// The pace of the peer while it was waited for in `paced_phase`.
     pace: Cell<Pace>,
     paced_phase: Cell<Phase>,
-    /// What it takes of its address's share; None for connections that the daemon made itself.
+    /// Its part of its address's share; None for connections that the daemon made itself.
     share: RefCell<Option<Share>>,
     is_uploading: Cell<bool>,
     interrupt: Cell<Option<Interrupt>>,
@@ -98,7 +98,7 @@ impl Connection {
         self.who.group()
     }
 
-    /// What names it in its registry.
+    /// Returns its name in the registry.
     pub(super) fn token(&self) -> Token {
         self.token
     }
@@ -248,7 +248,7 @@ impl Connection {
         matches!(self.phase.get(), Phase::Receiving | Phase::Sending) && self.interrupt.get().is_none()
     }
 
-    /// What its peer moves while it is waited for; None where that is too short.
+    /// Returns the bytes a second that its peer moves while it is waited for; None where that time is too short.
     pub(super) fn bytes_a_second(&self) -> Option<u64> {
         self.pace.get().bytes_a_second(|| self.moved())
     }

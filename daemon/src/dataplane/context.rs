@@ -1,5 +1,5 @@
-//! What all tasks of a worker share: its connections, its clock, its access to files and disks, its counters, and the
-//! settings that are in force.
+//! The state that all tasks of a worker share: its connections, its clock, its access to files and disks, its counters,
+//! and the settings that are in force.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -49,7 +49,7 @@ pub(super) const RECEIVE_BYTES: usize = 16 << 10;
 /// Longest host that is remembered as admitted: a name of the longest kind (RFC 1035 2.3.4), and a port.
 const ADMITTED_HOST_BYTES_MAX: usize = 253 + 6;
 
-/// What drives the workers' event loops.
+/// The driver of the workers' event loops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
     /// io_uring.
@@ -76,16 +76,16 @@ pub struct Served {
     pub root: Option<Arc<Root>>,
     /// Who makes digests of its files, where entity tags follow from them.
     pub digester: Option<Digester>,
-    /// What is uploaded below it, where that is allowed.
+    /// The uploads below the directory, where they are allowed.
     pub uploads: Option<Arc<Uploads>>,
     /// How many there were before.
     pub number: u64,
 }
 
-/// What all workers share for reading and writing files.
+/// The parts that all workers share for reading and writing files.
 #[derive(Clone)]
 pub struct Resources {
-    /// What is served now.
+    /// The directory that is served now.
     pub served: watch::Receiver<Arc<Served>>,
     /// The listings of its directories.
     pub listings: Arc<Listings>,
@@ -95,7 +95,7 @@ pub struct Resources {
     pub spool: Option<Arc<Spool>>,
     /// Random bytes for streams.
     pub synthetic: Synthetic,
-    /// What each address holds, of both planes.
+    /// The places that each address holds, of both planes.
     pub shares: AddressShares,
     /// How many descriptors the process may have.
     pub descriptors_max: Option<u64>,
@@ -109,7 +109,7 @@ pub(super) struct Drain {
     pub(super) deadline: Instant,
 }
 
-/// What a worker is made of.
+/// The parts that a worker is built from.
 pub(super) struct Setup {
     pub(super) number: usize,
     pub(super) driver: Driver,
@@ -148,14 +148,14 @@ pub(super) struct Worker {
     pub(super) access_log: AccessLog,
     pub(super) request_ids: RequestIds,
     began: Instant,
-    /// What `Host` said in the last request that was admitted by it: most that follow say the same.
+    /// The `Host` of the last request that was admitted by it: most requests that follow name the same one.
     pub(super) admitted_host: RefCell<Vec<u8>>,
     served: RefCell<Rc<Served>>,
     live: RefCell<Rc<Live>>,
     live_changes: RefCell<watch::Receiver<Arc<Live>>>,
     served_changes: RefCell<watch::Receiver<Arc<Served>>>,
     pub(super) telemetry: Arc<Telemetry>,
-    /// What workers ask of each other where they are full.
+    /// The room that workers ask of each other where they are full.
     pub(super) room_requests: Arc<RoomRequests>,
     descriptors: Cell<Descriptors>,
     /// The tick before which no further refused connection is told of.
@@ -165,7 +165,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Of the calling thread, whose event loop waits for `readiness`.
+    /// Makes the worker of the calling thread, whose event loop waits for `readiness`.
     pub(super) fn new(setup: Setup, disk: Disk, readiness: ReadinessEvents, is_paced: bool) -> Worker {
         let Setup { number, driver, live: live_changes, telemetry, resources, .. } = setup;
         let live = Rc::new(Live::clone(&live_changes.borrow()));
@@ -208,7 +208,7 @@ impl Worker {
         }
     }
 
-    /// What is in force: the worker's own copy, since several are asked for in each request.
+    /// Returns the settings in force: the worker's own copy, since each request asks for several.
     pub(super) fn live(&self) -> Rc<Live> {
         Rc::clone(&self.live.borrow())
     }
@@ -227,7 +227,7 @@ impl Worker {
         if self.live.borrow().settings.writes_access_lines() { platform::now() } else { self.began }
     }
 
-    /// What is served: the worker's own copy. Whoever asks for several things of one root asks once.
+    /// Returns the served directory: the worker's own copy. Whoever needs several things of one root asks once.
     pub(super) fn served(&self) -> Rc<Served> {
         Rc::clone(&self.served.borrow())
     }
@@ -237,7 +237,7 @@ impl Worker {
         self.served.borrow().uploads.is_some()
     }
 
-    /// What uploads have changed so far below the root: what is known of a file from before may not be so any more.
+    /// Returns how much uploads have changed so far below the root: facts about a file from before may be outdated.
     pub(super) fn generation(&self) -> Generation {
         let served = self.served.borrow();
         let published = served.uploads.as_ref().map_or(0, |uploads| uploads.generation());
@@ -300,7 +300,7 @@ impl Worker {
         }
     }
 
-    /// What the settings say as far as there are descriptors for it.
+    /// Returns the limits of the settings, as far as there are descriptors for them.
     pub(super) fn descriptors(&self) -> Descriptors {
         self.descriptors.get()
     }

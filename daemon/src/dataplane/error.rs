@@ -48,13 +48,13 @@ pub(super) enum TransferError {
     SourceFailed {
         /// Where reading failed.
         offset: u64,
-        /// What the system said.
+        /// The system's error.
         errno: Errno,
     },
     /// The directory can't be read to its end.
     #[error("the directory can't be read any further: {errno}")]
     ListingFailed {
-        /// What the system said.
+        /// The system's error.
         errno: Errno,
     },
     /// The directory gives no archive, or not the rest of it.
@@ -72,7 +72,7 @@ pub(super) enum TransferError {
     /// The source of a stream can't be opened, or the range doesn't fit it; the control plane is told which.
     #[error("the source can't be used")]
     Unusable,
-    /// What came can't be taken; its own error says why.
+    /// The request or frame can't be taken; its own error says why.
     #[error("refused")]
     Refused,
     /// This host has no free local port for a connection to the target.
@@ -84,10 +84,11 @@ pub(super) enum TransferError {
 }
 
 impl TransferError {
-    /// Of a call that reads a file at `offset` and writes to a socket: which of the two it was tells the error.
+    /// Makes the error of a call that reads a file at `offset` and writes to a socket: the number tells which end
+    /// failed.
     pub(super) fn of_two_ends(offset: u64, errno: Errno) -> TransferError {
         match errno {
-            // What a file answers when it can't be read.
+            // These come from a file that can't be read.
             Errno::IO
             | Errno::INVAL
             | Errno::NOMEM

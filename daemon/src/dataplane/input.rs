@@ -1,4 +1,4 @@
-//! What has been received of a connection and not been used yet.
+//! The bytes that a connection has received and not used yet.
 
 use super::clock::Deadline;
 use super::connection::{Connection, Phase};
@@ -21,7 +21,7 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// What is there.
+    /// Returns the bytes that are there.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.buffer[self.used..]
     }
@@ -90,7 +90,7 @@ impl Input {
                     self.append(&received[..count]);
                     return Ok(count > 0);
                 }
-                // What came together with the interrupt has just been received; here nothing came.
+                // Bytes that came together with the interrupt have just been received; here nothing came.
                 (None, Err(error)) => return Err(error),
                 // Readiness can be a false alarm (a segment with a bad checksum): select(2), BUGS.
                 (None, Ok(())) => {}

@@ -14,7 +14,8 @@ const LINGER_MS: u64 = 2_000;
 /// of 4 MiB (`net.ipv4.tcp_wmem`) at 1 Mbit/s.
 const ACKNOWLEDGED_MS_MAX: u64 = 30_000;
 
-/// The same, where there is no room for others: who was ended for them, or was refused, doesn't keep them out.
+/// The time that a peer gets where there is no room for others, in milliseconds: whoever was ended for them, or was
+/// refused, doesn't keep them out.
 const PRESSED_MS: u64 = 200;
 
 /// Bytes that are taken of what nobody wants, so that a peer which sends a short body first and then looks for its

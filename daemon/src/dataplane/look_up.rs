@@ -10,7 +10,7 @@ use crate::files::{FileError, Found, Generation, KnownFile, MountId, Root, Sourc
 use crate::limits::AddressGroup;
 use crate::protocol::name::Name;
 
-/// What is known of the file of this name.
+/// Returns the file of this name, if it is known.
 pub(super) fn known_file(worker: &Worker, name: &Name) -> Option<Rc<KnownFile>> {
     worker.files.get(name, worker.clock.now(), worker.generation())
 }
@@ -45,7 +45,7 @@ pub(super) fn keep(worker: &Worker, name: &Name, file: SourceFile, generation: G
         digester.want(name);
     }
     if file.is_modified_after(worker.clock.newest()) {
-        // Of this very moment, most likely, which the next answer's date shouldn't be older than.
+        // Its time is most likely this very moment, which the next answer's date shouldn't be older than.
         worker.clock.look();
     }
     let now = worker.clock.now();

@@ -29,7 +29,7 @@ pub enum DataPlaneError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         reason: io::Error,
     },
     /// A worker's thread could not be started.
@@ -37,7 +37,7 @@ pub enum DataPlaneError {
     Thread {
         /// The worker.
         number: usize,
-        /// What the system said.
+        /// The system's error.
         reason: io::Error,
     },
     /// A worker's event loop could not be made.
@@ -49,9 +49,9 @@ pub enum DataPlaneError {
     EventLoop {
         /// The worker.
         number: usize,
-        /// What should have driven it.
+        /// The driver that should have run it.
         driver: Driver,
-        /// What the system said.
+        /// The system's error.
         reason: io::Error,
     },
     /// The disk threads could not be started.

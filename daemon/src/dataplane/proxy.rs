@@ -1,4 +1,4 @@
-//! What trusted proxies say of whom they stand for: ahead of a connection's first byte, and in the fields of requests.
+//! The clients that trusted proxies name: ahead of a connection's first byte, and in the fields of requests.
 
 use super::connection::Connection;
 use super::context::Worker;

@@ -16,7 +16,7 @@ const FILES_MAX: usize = 16;
 const TRIPS_MAX: usize = 4;
 const WAITING_PER_TRIP: usize = FILES_MAX / 2;
 
-/// What became of a file.
+/// The outcome of a file.
 pub(super) type Outcome = Result<Published, UploadError>;
 
 /// Those that wait.
@@ -58,7 +58,7 @@ impl<T> Publications<T> {
         begins
     }
 
-    /// What the next trip takes along. None: nothing waits, and whoever made trips one after the other makes no more.
+    /// Takes the files of the next trip. None: nothing waits, and whoever made trips one after the other makes no more.
     pub(super) fn next_trip(&self) -> Option<VecDeque<T>> {
         let mut waiting = self.waiting.borrow_mut();
         if waiting.count == 0 {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::limits::Holder;
 use crate::telemetry::Limit;
 
-/// What room is wanted for.
+/// The use that room is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Want {
     /// A descriptor for a connection of which nobody knows yet whose it is: idle ones are closed for it.
@@ -27,7 +27,7 @@ impl Want {
     }
 }
 
-/// What one worker couldn't make room for, asked of the others.
+/// The room that one worker couldn't make, asked of the others.
 #[derive(Debug, Default)]
 pub(super) struct RoomRequests(Mutex<Option<Open>>);
 
@@ -46,7 +46,7 @@ impl RoomRequests {
         *self.lock() = (looks_left > 0).then_some(Open { want, by, looks_left });
     }
 
-    /// What another worker asks of `worker`.
+    /// Returns the room that another worker asks of `worker`.
     pub(super) fn of(&self, worker: usize) -> Option<Want> {
         let mut asked = self.lock();
         let open = asked.as_mut().filter(|open| open.by != worker)?;

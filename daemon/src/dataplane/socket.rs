@@ -30,7 +30,7 @@ pub(super) struct Socket {
     low_water: Cell<u32>,
 }
 
-/// What is known of bytes to receive.
+/// The knowledge of bytes to receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Readiness {
     /// No events are delivered: the kernel is asked.

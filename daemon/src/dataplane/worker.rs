@@ -25,7 +25,7 @@ const ABORT_GRACE: Duration = Duration::from_secs(1);
 /// Longest wait for the locked memory of the rings that were tried at the start, which took as much.
 const RING_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a worker is started with.
+/// The parts that a worker is started with.
 pub(super) struct Assignment {
     /// The core to stay on, where there is one core for each worker.
     pub(super) core: Option<usize>,

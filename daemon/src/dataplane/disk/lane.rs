@@ -1,4 +1,4 @@
-//! What work for the disk threads is told apart by.
+//! The lanes of the disk threads, and whose work a task is.
 
 use crate::files::MountId;
 use crate::limits::AddressGroup;
@@ -31,7 +31,7 @@ impl Lane {
 /// Whose share of a lane a task takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::dataplane) struct Owner {
-    /// What it may wait for.
+    /// The mount that it may wait for.
     pub(in crate::dataplane) mount: MountId,
     /// Whom it is for; None for everybody on this host.
     pub(in crate::dataplane) group: Option<AddressGroup>,

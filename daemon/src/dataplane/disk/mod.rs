@@ -4,7 +4,7 @@
 //! Work that takes long comes in many short tasks, each with a turn of its own: then it stops when nobody waits for it
 //! any more, and others have their turns in between.
 //!
-//! What a task holds is dropped on a disk thread, whether or not it is done: the last close of a file may wait for a
+//! A task's contents are dropped on a disk thread, whether or not it is done: the last close of a file may wait for a
 //! disk. So a task of which nobody wants to hear any more stays in its queue, where it takes no room. One that could
 //! have been [turned away](Disk::run_or_refuse) holds nothing that is slow to close, and leaves: of a mount that does
 //! nothing the queue would never be taken.
@@ -95,14 +95,14 @@ struct Wait {
     verdict: Option<DiskError>,
 }
 
-/// What may become of work before it is begun.
+/// The state of work before it is begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manner {
     /// Nothing has come of what it is for: it is turned away at once, or once it has waited for long.
     Beginning,
     /// It is all of what it is for: turned away at once, and then waited for as what is under way.
     Whole,
-    /// What it is for is under way, and has files open.
+    /// The transfer that needs the work is under way, and has files open.
     UnderWay,
 }
 
@@ -144,12 +144,12 @@ impl Disk {
         owner: Owner,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> Asked<'_, R> {
-        // What writes has files open that are its own: it waits for a disk thread to drop them.
+        // A write has files open that are its own: it waits for a disk thread to drop them.
         let refusal = if lane == Lane::Write { None } else { self.silence_of(lane, owner) };
         self.ask(lane, owner, refusal, Manner::UnderWay, work)
     }
 
-    /// The same for work that is all of what it is for: it is turned away at once where its mount doesn't answer. Then,
+    /// Runs work of which nothing is under way yet: it is turned away at once where its mount doesn't answer. Then,
     /// and where nobody waits for it before it begins, `work` is dropped here, so it holds nothing that is slow to
     /// close.
     pub(in crate::dataplane) fn run_whole<R: Send + 'static>(
@@ -234,7 +234,7 @@ impl Disk {
         self.pool.tell_silent(now);
     }
 
-    /// What to tell whoever would wait for a mount that is known not to answer.
+    /// Returns the error for whoever would wait for a mount that is known not to answer.
     pub(in crate::dataplane) fn refusal(&self, lane: Lane, owner: Owner) -> Option<DiskError> {
         self.known_silence_of(lane, owner).inspect(|_| self.pool.count_refused(lane))
     }
@@ -244,7 +244,7 @@ impl Disk {
         (silence >= self.pool.patience(lane)).then(|| self.silent(owner.mount))
     }
 
-    /// The same as of the last tick, for what comes so often that it takes no lock for it.
+    /// Returns [`Disk::silence_of`] as of the last tick, for calls so frequent that they must take no lock.
     fn known_silence_of(&self, lane: Lane, owner: Owner) -> Option<DiskError> {
         if self.pool.has_silent() { self.silence_of(lane, owner) } else { None }
     }
@@ -370,7 +370,7 @@ impl<R> Waiting<'_, R> {
 
 impl<R> Drop for Waiting<'_, R> {
     fn drop(&mut self) {
-        // What came of it in this moment goes here.
+        // A result that came in this moment is dropped here.
         drop(self.give_up());
         self.disk.waits.borrow_mut().remove(self.key);
     }

@@ -12,7 +12,8 @@ use crate::limits::AddressGroup;
 /// for one disk. Each mount has as many, so that what waits for one that is slow or dead keeps nobody from another.
 pub(super) const WAITING_MAX: usize = 1024;
 
-/// The same of digests, each of which may read a whole file: the answer without one needn't wait at all.
+/// Most digests that wait for one mount, each of which may read a whole file: the answer without one needn't wait at
+/// all.
 pub(super) const DIGESTS_WAITING_MAX: usize = 32;
 
 /// How many of a mount in a lane may wait.
@@ -38,7 +39,7 @@ fn weight(lane: Lane) -> u64 {
     }
 }
 
-/// What a turn of a lane of weight 1 costs it.
+/// The cost of a turn to a lane of weight 1.
 const STRIDE: u64 = 8;
 
 /// Tasks that wait, and how many run of which.
@@ -87,7 +88,7 @@ struct Queued<T> {
     task: T,
 }
 
-/// What a mount holds.
+/// The threads that a mount holds.
 struct Busy {
     mount: MountId,
     lanes: [Holding; Lane::ALL.len()],

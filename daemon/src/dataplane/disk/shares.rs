@@ -2,13 +2,14 @@
 
 use super::lane::Lane;
 
-/// Of so many threads a quarter, but two at least, are for long work alone; fewer threads do everything by turns.
+/// The number of threads from which on a quarter, but two at least, are for long work alone; fewer do everything by
+/// turns.
 const THREADS_TO_DIVIDE_MIN: usize = 5;
 
-/// What a thread is there for.
+/// The work that a thread is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// What somebody waits for right now.
+    /// Work that somebody waits for right now.
     Prompt,
     /// Digests and listings: it takes the processor and the disk when nobody else wants them.
     Patient,

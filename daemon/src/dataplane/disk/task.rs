@@ -12,7 +12,7 @@ pub(super) trait Task: Send {
     fn run(self: Box<Self>);
 }
 
-/// What is known of work that somebody waits for.
+/// Work that somebody waits for.
 pub(super) trait Awaited {
     /// When it was begun.
     fn began(&self) -> Option<Instant>;

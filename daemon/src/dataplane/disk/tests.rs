@@ -107,7 +107,7 @@ fn work_that_nobody_waits_for_any_more_takes_no_room_of_those_who_come() {
                 })
                 .collect();
             drop(asked);
-            // What holds nothing that is slow to close goes at once, the rest on a disk thread.
+            // Work that holds nothing slow to close is dropped at once, the rest on a disk thread.
             assert_eq!(closed.try_iter().count(), WAITING_MAX / 2, "{round}");
             assert!(waiting() <= 1, "{round}: {}", waiting());
         }

@@ -48,7 +48,7 @@ pub(in crate::dataplane) struct Pool {
 
 struct State {
     queue: Queue<Box<dyn Task>>,
-    /// What each thread does, and since when.
+    /// The lane that each thread works for, and since when.
     running: Vec<Option<(Lane, Instant)>>,
     /// Those that sleep, of each kind. The last is called first: its memory is warm.
     asleep: [Vec<Sleeper>; Kind::ALL.len()],
@@ -106,7 +106,7 @@ impl DiskThreads {
         Ok(threads)
     }
 
-    /// What `count` threads would do, for whoever does it instead of them.
+    /// Makes the work of `count` threads, for whoever does it instead of them.
     pub(super) fn unstarted(count: usize, timeout_ms: u64, mounts: Arc<Mounts>) -> DiskThreads {
         let shares = Shares::of(count);
         let state = State {
@@ -123,7 +123,7 @@ impl DiskThreads {
         DiskThreads(Arc::new(End(Arc::new(pool))))
     }
 
-    /// What all threads share. Whoever holds only this doesn't keep them from ending.
+    /// Returns the state that all threads share. Whoever holds only this doesn't keep them from ending.
     pub(in crate::dataplane) fn pool(&self) -> &Arc<Pool> {
         &self.0.0
     }
@@ -224,7 +224,7 @@ impl Pool {
         }
     }
 
-    /// What the lanes do now, and which mounts don't answer.
+    /// Reports the work of the lanes, and which mounts don't answer.
     pub(in crate::dataplane) fn report(&self) -> DiskState {
         let now = platform::now();
         let state = self.lock();

@@ -1,4 +1,4 @@
-//! What a worker doesn't believe to be in memory any more, since it had to wait for the like of it.
+//! The files and disks that a worker doesn't believe to be in memory any more, since it had to wait for them.
 //!
 //! A file is doubted after one wait. After a short one its windows are read whole before they are believed, since most
 //! of a file in use is there, and what is there is sent best by workers; after a second or a long one disk threads read
@@ -24,7 +24,7 @@ const DEVICE_FILES_READ_WHOLE: u32 = 2;
 /// Waits for so many, and they aren't believed at all: what was just read whole is gone before it is sent.
 const DEVICE_FILES_NOT_BELIEVED: u32 = 5;
 
-/// What it takes to believe that a window is in memory.
+/// The proof that it takes to believe that a window is in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::dataplane) enum Belief {
     /// A look at a few places.
@@ -38,7 +38,7 @@ pub(in crate::dataplane) enum Belief {
     Nothing,
 }
 
-/// What is doubted by one worker.
+/// The files and disks that one worker doubts.
 #[derive(Debug, Default)]
 pub(super) struct Doubts {
     /// The first tick at which nothing is doubted any more.
@@ -87,7 +87,7 @@ struct DeviceDoubt {
 }
 
 impl Doubts {
-    /// What it takes to believe that a window of this file is in memory at tick `now`.
+    /// Returns the proof that it takes to believe that a window of this file is in memory at tick `now`.
     pub(super) fn belief(&self, id: FileId, now: Tick) -> Belief {
         if now >= self.end.get() {
             return Belief::Places;
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(belief(&doubts, file(1, 2), 5), Belief::Places);
         assert_eq!(belief(&doubts, file(2, 1), 5), Belief::Places);
         assert_eq!(belief(&doubts, file(1, 1), 105), Belief::Places);
-        // What was read whole was gone again: no more of it is believed.
+        // A window that was read whole was gone again: no more of the file is believed.
         assert!(!doubts.add(file(1, 1), false, Tick::number(105), TERM));
         assert!(doubts.add(file(1, 1), false, Tick::number(110), TERM));
         assert!(doubts.add(file(1, 1), false, Tick::number(111), TERM));

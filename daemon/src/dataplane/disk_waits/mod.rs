@@ -37,7 +37,7 @@ const LONG_WAIT: Duration = Duration::from_millis(100);
 /// for a window instead of one take no more CPU that can be measured, four 3 %, eight 8 %.
 const CALL_BYTES_USUAL: u64 = 512 << 10;
 
-/// The same for as long as there is reason to look closely: 0.6 s of a disk that reads 0.4 MB/s.
+/// Most bytes of one call for as long as there is reason to look closely: 0.6 s of a disk that reads 0.4 MB/s.
 const CALL_BYTES_CLOSE: u64 = 256 << 10;
 
 /// Where windows are read whole: fits the second-level cache.
@@ -73,9 +73,9 @@ pub(super) struct Look {
     before: ThreadUsage,
 }
 
-/// What one worker has waited for, and so doubts.
+/// The disk waits of one worker, and the files that it doubts since.
 pub(super) struct DiskWaits {
-    /// Of the worker.
+    /// The worker's number.
     number: usize,
     counters: Arc<WorkerCounters>,
     /// As of the last look.
@@ -83,7 +83,7 @@ pub(super) struct DiskWaits {
     /// The first tick at which calls needn't be looked at closely any more.
     close_end: Cell<Tick>,
     doubts: Doubts,
-    /// What disk threads have read of files that can't tell.
+    /// The windows that disk threads have read of files that can't tell what is in memory.
     pub(super) read: ReadWindows,
     random: RefCell<Random>,
     buffer: RefCell<Box<[u8]>>,
@@ -92,7 +92,7 @@ pub(super) struct DiskWaits {
 }
 
 impl DiskWaits {
-    /// Of the worker of this number, which is the calling thread.
+    /// Makes those of the worker of this number, which is the calling thread.
     pub(super) fn new(number: usize, counters: Arc<WorkerCounters>) -> DiskWaits {
         DiskWaits {
             number,
@@ -142,7 +142,7 @@ impl DiskWaits {
             self.look_closely(clock);
         }
         let has_waited = match look.care {
-            // What comes after the call may be read ahead in it, which isn't waited for; and what others read is waited
+            // The bytes after the call may be read ahead in it, which isn't waited for; and what others read is waited
             // for without a read of its own.
             Care::Most => has_slept && (has_read || is_slow),
             // The thread sleeps between its calls too.
@@ -162,7 +162,7 @@ impl DiskWaits {
         self.look_closely(clock);
     }
 
-    /// What it takes to believe that a window of `file` is in memory.
+    /// Returns the proof that it takes to believe that a window of `file` is in memory.
     pub(super) fn belief(&self, file: &SourceFile, now: Tick) -> Belief {
         self.doubts.belief(file.id(), now)
     }

@@ -1,4 +1,5 @@
-//! What disk threads have read a moment ago of files whose file system can't tell what of them is in memory.
+//! The windows that disk threads have read a moment ago of files whose file system can't tell what of them is in
+//! memory.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,7 +13,7 @@ const FILES_MAX: usize = 1024;
 /// Windows that are remembered of one file: 512 bytes of bits, for the first 4 GiB.
 const WINDOWS_MAX: u64 = (4 << 30) / WINDOW_BYTES;
 
-/// Of one worker.
+/// The windows of one worker.
 #[derive(Debug, Default)]
 pub(in crate::dataplane) struct ReadWindows(RefCell<HashMap<FileId, Read>>);
 
@@ -66,7 +67,7 @@ impl ReadWindows {
         read.end = end;
     }
 
-    /// What was read of a file may not be there any more.
+    /// Forgets the windows that were read of a file: they may not be in memory any more.
     pub(in crate::dataplane) fn forget(&self, id: FileId) {
         self.0.borrow_mut().remove(&id);
     }

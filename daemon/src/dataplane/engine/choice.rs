@@ -30,10 +30,10 @@ impl Engine {
     }
 }
 
-/// What is known of a window when its engine is chosen.
+/// The facts about a window by which its engine is chosen.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::dataplane) struct Facts {
-    /// What the operator asked for.
+    /// The engine that the operator asked for.
     pub(in crate::dataplane) choice: EngineChoice,
     /// Length of the whole transfer.
     pub(in crate::dataplane) transfer_bytes: u64,

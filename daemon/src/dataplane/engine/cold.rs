@@ -1,4 +1,4 @@
-//! What isn't in memory: found out per window, and read on a disk thread.
+//! Cold windows: found out one by one, and read on a disk thread.
 
 use std::time::Duration;
 
@@ -152,7 +152,7 @@ pub(super) async fn warm<K: Kernel>(
     Ok(())
 }
 
-/// What `read` gives, and how long it took.
+/// Returns the result of `read`, and how long it took.
 pub(super) fn timed<R>(read: impl FnOnce() -> R) -> (R, Duration) {
     let began = platform::now();
     (read(), platform::now().saturating_duration_since(began))

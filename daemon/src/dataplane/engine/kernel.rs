@@ -1,4 +1,4 @@
-//! What the engines stand on, as one seam: the calls that move bytes, the waits between them, and what is known of
+//! The system below the engines, as one seam: the calls that move bytes, the waits between them, and what is known of
 //! files and memory. The daemon has [`System`](super::system::System); tests have scripts.
 
 use std::net::SocketAddr;
@@ -19,9 +19,9 @@ use crate::telemetry::WorkerCounters;
 /// One connection, and what a transfer on it needs of its worker. No call of it but those that are futures waits, and
 /// none of those waits for a peer without a deadline.
 pub(in crate::dataplane) trait Kernel {
-    /// What is sent.
+    /// A file that is sent.
     type File: Source;
-    /// What files are spliced through.
+    /// A pipe that files are spliced through.
     type Pipe: Conduit<<Self::File as Source>::Reader>;
 
     /// Hands bytes to the socket, and says how many it took. `more`: others follow at once.
@@ -68,7 +68,7 @@ pub(in crate::dataplane) trait Kernel {
     /// A disk thread took so long to read of a file.
     fn note_read(&self, file: &Self::File, took: Duration);
 
-    /// What it takes to believe that a window of a file is in memory.
+    /// The proof that it takes to believe that a window of a file is in memory.
     fn belief(&self, file: &Self::File) -> Belief;
 
     /// Looks at a few places of a range.
@@ -124,12 +124,12 @@ pub(in crate::dataplane) trait Kernel {
 
 /// A file that is open to be sent. Clones share what is open.
 pub(in crate::dataplane) trait Source: Clone + Send + 'static {
-    /// What a disk thread reads it by.
+    /// A handle by which a disk thread reads the file.
     type Reader: Reader;
-    /// What was seen of it while it was sent.
+    /// Places of the file that were seen while it was sent.
     type Witnesses: Clone + Default + Send + 'static;
 
-    /// What a file is in, at one moment.
+    /// The state of a file at one moment.
     type State: PartialEq + Send + 'static;
 
     /// For a disk thread.
@@ -177,7 +177,7 @@ pub(in crate::dataplane) trait Source: Clone + Send + 'static {
     /// The window of this number was found in memory at tick `now`, which counts until `end`.
     fn note_hot(&self, window: u64, since: Tick, now: Tick, end: Tick);
 
-    /// What was found in memory may not be there any more.
+    /// Forgets the windows that were found in memory: they may not be there any more.
     fn forget_hot(&self);
 }
 

@@ -24,7 +24,7 @@ pub(in super::super) async fn send_range<K: Kernel>(
     let mut offset = range.start;
     while offset < end {
         let length = WINDOW_BYTES.min(end - offset);
-        // What is copied is read from memory or not at all: there is nothing to ask before.
+        // A range that is copied is read from memory or by a disk thread: there is nothing to ask before.
         let is_copied = choose(Residency::Hot) == Engine::Copy;
         let found = if is_copied { Found::Cold } else { cold::find(transfer, file, offset, length) };
         if offset > range.start {
@@ -44,7 +44,7 @@ pub(in super::super) async fn send_range<K: Kernel>(
                 transfer.send_head(head).await?;
                 let rest = window.from(sendfile::send_window(transfer, file, window).await?);
                 if rest.length > 0 {
-                    // Of a cold window nobody notices the allocation.
+                    // Beside the read of a cold window nobody notices the allocation.
                     Box::pin(splice::send_window(transfer, Vec::new(), file, rest, more)).await?;
                 }
             }

@@ -84,8 +84,8 @@ struct Piece {
 }
 
 impl Piece {
-    /// Of the bytes from `offset` to `end`: no more than one turn's worth. The kernel itself stops at 0x7ffff000
-    /// (sendfile(2)).
+    /// Makes a piece of the bytes from `offset` to `end`: no more than one turn's worth. The kernel itself stops at
+    /// 0x7ffff000 (sendfile(2)).
     fn new<K: Kernel>(transfer: &Transfer<'_, K>, offset: u64, end: u64, bytes_max: u64) -> Piece {
         let bytes = transfer.turn_bytes_max().min(bytes_max).min(end - offset);
         Piece { offset, bytes: usize::try_from(bytes).unwrap_or(usize::MAX) }

@@ -114,7 +114,7 @@ fn fill_now<R>(reader: &R, pipe: &impl Conduit<R>, offset: u64, count: usize) ->
     }
 }
 
-/// What a pipe holds.
+/// The bytes that a pipe holds.
 struct Held {
     bytes: u64,
     /// The file offset behind them.

@@ -25,8 +25,8 @@ use crate::limits::Reserved;
 /// More turns cost throughput (in turns of 128 KiB: a quarter of it).
 const TURN_BYTES: u64 = 2 << 20;
 
-/// The same for sockets that TCP paces: what such a socket holds is sent from timer interrupts, packet by packet. In
-/// small turns it holds little, and 64 connections that fetch 1 MiB each get five times as much.
+/// Bytes of one turn for sockets that TCP paces: what such a socket holds is sent from timer interrupts, packet by
+/// packet. In small turns it holds little, and 64 connections that fetch 1 MiB each get five times as much.
 const TURN_BYTES_PACED: u64 = 128 << 10;
 
 /// Bytes that may wait for a peer without being counted: a head with its few fields, once a connection.
@@ -60,7 +60,7 @@ impl JobCaller {
     }
 }
 
-/// What the socket has after a call.
+/// The room that the socket has after a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
     /// It took all that it was given, and may take more.
@@ -80,7 +80,7 @@ pub(in super::super) struct Transfer<'a, K: Kernel = System<'a>> {
     text_bytes: u32,
     /// Whether there was time for the file to change since it was last looked at.
     may_have_changed: Cell<bool>,
-    /// What was seen of the file before the waits.
+    /// Places of the file that were seen before the waits.
     pub(super) witnesses: <K::File as Source>::Witnesses,
 }
 
@@ -128,7 +128,7 @@ impl<'a, K: Kernel> Transfer<'a, K> {
         }
     }
 
-    /// The same for somebody who is told of its progress.
+    /// Adds a caller who is told of the transfer's progress.
     pub(super) fn for_job(self, caller: &'a JobCaller) -> Self {
         Transfer { caller: Some(caller), ..self }
     }
@@ -251,7 +251,7 @@ impl<'a, K: Kernel> Transfer<'a, K> {
         self.send_counted(head, body, body.len(), &mut room).await
     }
 
-    /// The same, where only so many bytes of the body are payload and the rest is its framing, and `room` may be what
+    /// Sends both pieces where only so many bytes of the body are payload, the rest is framing, and `room` may be what
     /// counts them already.
     pub(in super::super) async fn send_counted(
         &mut self,

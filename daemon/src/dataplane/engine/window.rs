@@ -16,13 +16,13 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// What is left of it from `offset` on, which isn't believed to be in memory if there is any.
+    /// Returns the rest of it from `offset` on, which isn't believed to be in memory if there is any.
     pub(super) fn from(self, offset: u64) -> Window {
         Window { offset, length: self.length - (offset - self.offset), found: Found::Cold, ..self }
     }
 }
 
-/// What was found out of a window.
+/// The answer to where a window is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// It is in memory, and calls that send it are looked at with this care.

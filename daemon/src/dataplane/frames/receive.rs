@@ -1,4 +1,4 @@
-//! What comes on a connection that brings frames: headers, payload, and the acknowledgements that go back.
+//! Receives on a connection that brings frames: headers, payload, and the acknowledgements that go back.
 
 use super::super::connection::{Connection, Phase};
 use super::super::context::Worker;
@@ -53,7 +53,7 @@ impl Frames<'_> {
             }
             let gathers = socket.gather(!is_slow && size - *received > u64::from(GATHERED_BYTES));
             match self.wait_readable().await {
-                // What has come is too little to be woken for, but it has come.
+                // The bytes that have come are too few to be woken for, but they are progress.
                 Err(TransferError::TimedOut) if gathers => {
                     let late = self.discard_now(size - *received)?;
                     if late == 0 {

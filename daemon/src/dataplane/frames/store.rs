@@ -16,7 +16,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// The least that the buffer grows by: it follows what comes, since a header alone costs its sender nothing.
 const BUFFER_GROWTH_BYTES: usize = 4 << 10;
 
-/// What a turn on a disk thread left of a frame.
+/// The state of a frame after a turn on a disk thread.
 enum Stored {
     Whole { name: String },
     Partly { file: SpoolFile, buffer: Vec<u8> },

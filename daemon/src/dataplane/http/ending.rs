@@ -66,7 +66,7 @@ impl Sent {
         }
     }
 
-    /// The same, where the daemon is to blame if it was the daemon that broke the connection off.
+    /// Blames the daemon if it was the daemon that broke the connection off.
     pub(super) fn blamed(self, connection: &Registered) -> Sent {
         let result = self.result.map_err(|error| connection.blame(error));
         // A client without an answer wasn't told why it was refused either.

@@ -158,7 +158,7 @@ async fn send_segments(
             Segment::File(range) => {
                 let head = std::mem::take(&mut head);
                 engine::send_range(transfer, head, &body.file.file, *range, number < last).await?;
-                // Of a single range there is no text behind it.
+                // A single range has no text behind it.
                 if number < last {
                     transfer.part_sent().await?;
                 }

@@ -30,7 +30,7 @@ impl Stream {
         TcpStream::from_std(descriptor.into()).map(Stream)
     }
 
-    /// The same for a disk thread.
+    /// Returns a handle of the socket for a disk thread.
     pub(in crate::dataplane) fn share(&self) -> io::Result<SharedStream> {
         self.as_fd().try_clone_to_owned().map(|descriptor| SharedStream(Arc::new(descriptor)))
     }
@@ -188,7 +188,7 @@ impl SharedStream {
 /// That something has arrived on a stream, or its end has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::dataplane) struct Event {
-    /// What the stream was added with.
+    /// The token that the stream was added with.
     pub(in crate::dataplane) token: u64,
     pub(in crate::dataplane) is_end: bool,
 }

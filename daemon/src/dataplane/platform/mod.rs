@@ -1,5 +1,5 @@
-//! What the data plane stands on, as one seam: the calls of a connection's socket, what waits for them, time, and who
-//! runs tasks. The daemon has Linux and monoio ([`linux`]). Test builds have both that and a simulation of it
+//! The platform below the data plane, as one seam: the calls of a connection's socket, what waits for them, time, and
+//! who runs tasks. The daemon has Linux and monoio ([`linux`]). Test builds have both that and a simulation of it
 //! (`simulated`), in which a seed says what each call comes to and when whatever is waited for happens.
 //!
 //! The builds differ in these names alone, as with loom: what stands above is the same text, has no parameter for it,

@@ -41,7 +41,7 @@ impl Head {
         self.fields.iter().find(|(of, _)| of == name).map(|(_, value)| value.as_str())
     }
 
-    /// What it says of the length of what follows.
+    /// Returns the length that it announces for its body.
     pub(super) fn content_length(&self) -> Option<u64> {
         self.field("content-length").map(|length| length.parse().expect("a length is a number"))
     }

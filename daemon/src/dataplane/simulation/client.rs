@@ -14,7 +14,7 @@ const REQUESTS_MAX: usize = 6;
 /// Bytes that are on their way to the daemon at most: its window.
 const WINDOW_BYTES: u64 = 256 << 10;
 
-/// What a client does that isn't what it should.
+/// The misbehaviour of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manners {
     /// Nothing: it sends and takes all.
@@ -48,7 +48,7 @@ struct Answer {
     candidates: Vec<Candidate>,
 }
 
-/// What came of a request.
+/// The end of a request.
 #[derive(Clone, Debug)]
 pub(super) struct Answered {
     pub(super) status: u16,
@@ -65,7 +65,7 @@ pub(super) struct Client {
     pub(super) answered: Vec<Answered>,
     /// Where each request begins and ends in what is sent of all.
     pub(super) bounds: Vec<(u64, u64)>,
-    /// What is left to be sent.
+    /// The pieces that are left to be sent.
     pieces: Vec<Piece>,
     /// How many bytes of it were.
     pub(super) sent_bytes: u64,
@@ -369,7 +369,7 @@ impl Client {
         if !may_be.is_empty() {
             self.files.insert(name, may_be);
         } else if head.status == 503 {
-            // What was given up may be done all the same, and late.
+            // A request that was given up may be carried out all the same, and late.
             let left = request.left(&self.files, true);
             self.files.extend(left.map(|left| (name, left)));
         }
@@ -380,7 +380,7 @@ impl Client {
         true
     }
 
-    /// What is expected of the files once all is over.
+    /// Returns the files that are expected once all is over.
     pub(super) fn files_left(&self) -> Files {
         let mut files = self.files.clone();
         for (request, (_, end)) in self.requests.iter().zip(&self.bounds).skip(self.answered.len()) {

@@ -27,7 +27,7 @@ const STEPS_MAX: u64 = 2_000_000;
 /// Clients of one worker.
 const CLIENTS_MAX: usize = 3;
 
-/// What the seeds have to have shown.
+/// The endings that the seeds have to have shown.
 const ENDINGS: [&str; 18] = [
     "answer 200",
     "answer 201",

@@ -24,7 +24,7 @@ struct Scene {
     connection: Rc<Registered>,
 }
 
-/// What a task came to, once it has.
+/// The result of a task, once there is one.
 type Ended<T> = Rc<RefCell<Option<T>>>;
 
 impl Scene {

@@ -9,7 +9,7 @@ use super::answer::Head;
 use crate::protocol::multipart::{self, Segment};
 use crate::protocol::range::ByteRange;
 
-/// What the files of one seed are parts of, which nobody could mix up.
+/// The text that the files of one seed are parts of: no two parts could be mixed up.
 static TEXT: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut seeded = Seeded::new(0);
     (0..CONTENT_BYTES_MAX / 4).flat_map(|_| seeded.number().to_le_bytes()).collect()
@@ -34,13 +34,13 @@ pub(super) fn content(seeded: &mut Seeded) -> Arc<[u8]> {
     TEXT[begin..begin + length.min(CONTENT_BYTES_MAX)].into()
 }
 
-/// What a name may lead to: several contents, or none, where it isn't known which.
+/// The contents that a name may lead to: several, or none, where it isn't known which.
 pub(super) type States = Vec<Option<Arc<[u8]>>>;
 
-/// What the names lead to.
+/// The contents that the names lead to.
 pub(super) type Files = BTreeMap<String, States>;
 
-/// What is sent of a request, in its order.
+/// The parts of a request that are sent, in their order.
 #[derive(Clone)]
 pub(super) enum Piece {
     Bytes(Vec<u8>),
@@ -48,7 +48,7 @@ pub(super) enum Piece {
     AwaitContinue,
 }
 
-/// What a request asks for.
+/// The kind of a request.
 enum Kind {
     Get { ranges: Vec<(u64, Option<u64>)>, condition: Option<Condition> },
     Put { body: Arc<[u8]>, condition: Option<Condition>, is_broken: bool },
@@ -116,15 +116,15 @@ impl Debug for Request {
     }
 }
 
-/// What may answer a request.
+/// An answer that a request may get.
 #[derive(Clone, Debug)]
 pub(super) struct Candidate {
     pub(super) status: u16,
     /// None: whatever its head announces.
     pub(super) body: Option<Vec<u8>>,
-    /// What the head says of the body's length, where that isn't sent.
+    /// The length that the head announces for a body that isn't sent.
     pub(super) length: Option<u64>,
-    /// What the name leads to afterwards.
+    /// The contents that the name may lead to afterwards.
     pub(super) after: Option<States>,
 }
 
@@ -218,7 +218,7 @@ impl Request {
         self.pieces = pieces;
     }
 
-    /// What may answer it where nothing goes wrong.
+    /// Returns the answers that it may get where nothing goes wrong.
     pub(super) fn due(&self, files: &Files, head: &Head) -> Vec<Candidate> {
         let none = vec![None];
         let states = files.get(&self.name).unwrap_or(&none);
@@ -304,7 +304,7 @@ impl Request {
         }
     }
 
-    /// What it may leave behind where nobody knows how it ended.
+    /// Returns what it may leave behind where nobody knows how it ended.
     pub(super) fn left(&self, files: &Files, is_sent: bool) -> Option<States> {
         let none = vec![None];
         let before = files.get(&self.name).unwrap_or(&none);

@@ -50,7 +50,7 @@ const TICK_IN: u64 = 40;
 
 static SYNTHETIC: LazyLock<Synthetic> = LazyLock::new(|| Synthetic::new().unwrap());
 
-/// What may go wrong in a seed.
+/// The faults that a seed may have.
 #[derive(Default)]
 struct Faults {
     resets_in: u64,
@@ -178,7 +178,7 @@ impl World {
         world
     }
 
-    /// What every worker runs beside its connections, and what its writes come to.
+    /// Starts the tasks that every worker runs beside its connections, and says what its writes come to.
     fn start(&self, seeded: &mut Seeded) {
         let (worker, has_ended) = (Rc::clone(&self.worker), Rc::clone(&self.has_ended));
         platform::spawn(async move { has_ended.set(Some(worker.turn_until_drained().await)) });
@@ -220,7 +220,7 @@ impl World {
         self.worker.registry.len() == 0
     }
 
-    /// What keeps it from its end.
+    /// Says what keeps it from its end.
     pub(super) fn unended(&self) -> String {
         let answered: Vec<_> =
             self.clients.iter().map(|client| (client.answered.len(), client.requests.len())).collect();
@@ -303,7 +303,7 @@ impl World {
             _ => before[..seeded.index(before.len() + 1)].to_vec(),
         };
         if now.starts_with(&before) || before.starts_with(&now) {
-            // What is being sent of it may be broken off.
+            // A transfer of it that is under way may be broken off.
             let file = std::fs::File::options().write(true).open(&path).unwrap();
             file.set_len(now.len() as u64).unwrap();
             let more = now.get(before.len()..).unwrap_or_default();

@@ -85,7 +85,7 @@ fn account(
     access.finish(worker, result);
 }
 
-/// What the log says of the end, and what the control plane is told.
+/// Splits the end of a stream into what the log says and what the control plane is told.
 fn split(result: Result<(), Failure>, tally: &Tally) -> (Result<(), TransferError>, JobEnd) {
     match result {
         Ok(()) => (Ok(()), Ok(tally.engine())),
@@ -106,7 +106,7 @@ fn split(result: Result<(), Failure>, tally: &Tally) -> (Result<(), TransferErro
     }
 }
 
-/// What the control plane is told of a source that failed on the way, in the words of the log.
+/// Returns the error that the control plane is told of a source that failed on the way, in the words of the log.
 fn source_error(error: &TransferError) -> SourceError {
     match error {
         TransferError::SourceShrank { offset } => SourceError::Shrank { offset: *offset },
@@ -129,7 +129,7 @@ enum Failure {
     During(TransferError, u64),
 }
 
-/// What is to be sent, opened and checked.
+/// The body to be sent, opened and checked.
 enum Body {
     Synthetic(u64),
     File(SourceFile, ByteRange),

@@ -71,7 +71,7 @@ pub(super) async fn connect(worker: &Rc<Worker>, target: &Target) -> Result<Regi
     Ok(connection)
 }
 
-/// What the system said of a socket that can't be used.
+/// Makes the error of a socket that can't be used.
 fn no_socket(error: &io::Error) -> StreamError {
     StreamError::TargetRefused(Errno::from_io_error(error).unwrap_or(Errno::IO).into())
 }

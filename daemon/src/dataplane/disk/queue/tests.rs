@@ -14,7 +14,7 @@ fn queue(threads: usize) -> Queue<usize> {
     Queue::new(Shares::of(threads), MountId::numbered(1))
 }
 
-/// What threads of a kind take until none may take more.
+/// Takes tasks as threads of a kind do, until none may take more.
 fn take_all(queue: &mut Queue<usize>, kind: Kind, now: Instant) -> Vec<(Lane, MountId, usize)> {
     std::iter::from_fn(|| queue.take(kind, now)).collect()
 }
@@ -82,7 +82,7 @@ fn a_mount_that_gives_nothing_back_leaves_threads_of_each_lane_to_the_others() {
             let kind = queue.shares().lane(lane).kind;
             let taken = take_all(&mut queue, kind, now);
             assert!(running(&queue)[lane as usize] > before[lane as usize], "{threads} {lane:?}: {before:?}");
-            // What takes long does so by turns.
+            // Long work takes turns.
             for (lane, mount, _) in taken.into_iter().filter(|_| kind == Kind::Patient) {
                 queue.end(lane, mount, now);
             }
@@ -129,7 +129,7 @@ fn several_slow_mounts_leave_what_others_have_for_themselves() {
             queue.push(lane, owner(1, 0), 0, now);
             let taken = queue.take(Kind::Prompt, now);
             assert_eq!(taken.map(|(of, ..)| of), Some(lane), "{threads}");
-            // With few threads they share one.
+            // Where threads are few the lanes share one.
             queue.end(lane, MountId::numbered(1), now);
         }
     }

@@ -35,7 +35,7 @@ struct Case {
     more: bool,
 }
 
-/// What came of it.
+/// The end of a scripted transfer.
 struct Ended {
     result: Result<(), TransferError>,
     host: Rc<Host>,

@@ -31,7 +31,7 @@ static TEXT: LazyLock<Vec<u8>> = LazyLock::new(|| {
     (0..words).flat_map(|_| seeded.number().to_le_bytes()).collect()
 });
 
-/// What somebody does to a file.
+/// A change that somebody makes to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// Cuts it off.
@@ -44,14 +44,14 @@ pub(super) enum Change {
     IsOtherAndGrows(u64),
 }
 
-/// What is in a file, for whoever has it open.
+/// The content of a file, for whoever has it open.
 pub(super) struct Content {
     opened_bytes: u64,
     number: usize,
     now: Mutex<State>,
     /// A disk thread works with it.
     is_at_work: AtomicBool,
-    /// What a disk thread saw of it hasn't come to the transfer yet.
+    /// The look of a disk thread hasn't come to the transfer yet.
     has_untold_look: AtomicBool,
 }
 
@@ -63,7 +63,7 @@ struct State {
 }
 
 impl Content {
-    /// Of the file of this number, below 4.
+    /// Makes the content of the file of this number, below 4.
     pub(super) fn new(number: usize, bytes: u64) -> Arc<Content> {
         let now = Mutex::new(State { bytes, version: 0, changes: 0 });
         let (is_at_work, has_untold_look) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -98,7 +98,7 @@ impl Content {
         result
     }
 
-    /// What came of it is told.
+    /// Tells the transfer of the look.
     pub(super) fn tell(&self) {
         self.has_untold_look.store(false, Ordering::Relaxed);
     }
@@ -205,7 +205,7 @@ impl Source for ScriptedFile {
 
     fn is_as_opened(&self) -> bool {
         let is_at_work = self.content.is_at_work.load(Ordering::Relaxed);
-        // Of others the worker sees that they changed since.
+        // The worker sees itself whether other files changed since.
         let is_untold = is_at_work && self.is_elsewhere;
         self.content.has_untold_look.fetch_or(is_untold, Ordering::Relaxed);
         !self.content.has_changed()

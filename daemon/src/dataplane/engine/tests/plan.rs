@@ -1,4 +1,4 @@
-//! What each call of a scripted kernel comes to: told one by one, or drawn from a seed.
+//! The outcome of each call of a scripted kernel: told one by one, or drawn from a seed.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use crate::limits::Tick;
 /// Calls of one transfer: one with more doesn't end.
 const CALLS_MAX: u64 = 100_000;
 
-/// What is asked of the kernel.
+/// A call of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     /// send(2) or sendmsg(2).
@@ -39,7 +39,7 @@ pub(super) enum Call {
     Disk,
 }
 
-/// What comes of it.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// All that was asked for, or that there is.
@@ -52,7 +52,7 @@ pub(super) enum Outcome {
     GivenUp,
 }
 
-/// What is known of a file, of memory and of the worker.
+/// The facts about a file, memory and the worker.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
     pub(super) belief: Belief,
@@ -91,7 +91,7 @@ pub(super) enum Plan {
 }
 
 impl Plan {
-    /// What comes of a call for `bytes` bytes.
+    /// Returns the outcome of a call for `bytes` bytes.
     pub(super) fn next(&mut self, call: Call, bytes: usize) -> Outcome {
         match self {
             Plan::Exact { steps, content, .. } => loop {
@@ -114,7 +114,7 @@ impl Plan {
         }
     }
 
-    /// What is known now.
+    /// Returns the facts of this moment.
     pub(super) fn facts(&mut self) -> Facts {
         match self {
             Plan::Exact { facts, .. } => *facts,

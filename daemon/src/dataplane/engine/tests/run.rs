@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// What makes one happen.
+/// The function that makes an event happen.
 type Event = Box<dyn FnOnce()>;
 
-/// What is waited for.
+/// The events that are waited for.
 #[derive(Default)]
 pub(super) struct Events(RefCell<Vec<Event>>);
 
@@ -28,7 +28,7 @@ impl Events {
         Expected(slot)
     }
 
-    /// The same, of which one is told only with a further event; it happens whether or not somebody waits.
+    /// Expects an event of which the waiter is told only with a further one; it happens whether or not somebody waits.
     pub(super) fn expect_late<T: 'static>(
         self: &Rc<Self>,
         happens: impl FnOnce() -> T + 'static,
@@ -77,7 +77,7 @@ fn fill<T>(slot: &RefCell<Slot<T>>, value: T) {
     }
 }
 
-/// What comes of an event.
+/// The result of an event.
 pub(super) struct Expected<T>(Rc<RefCell<Slot<T>>>);
 
 impl<T> Future for Expected<T> {

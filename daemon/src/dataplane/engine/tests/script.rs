@@ -23,10 +23,10 @@ use crate::files::{Synthetic, WINDOW_BYTES};
 use crate::limits::{Budget, Full, Plane, Reserved, Tick};
 use crate::telemetry::WorkerCounters;
 
-/// What a peer has for each step.
+/// The time that a peer has for each step, in milliseconds.
 pub(super) const TIMEOUT_MS: u64 = 60_000;
 
-/// What the scripted connections of one worker share.
+/// The state that the scripted connections of one worker share.
 pub(super) struct Host {
     pub(super) events: Rc<Events>,
     pub(super) counters: WorkerCounters,

@@ -27,7 +27,7 @@ const PARTS_MAX: usize = 5;
 
 static SYNTHETIC: LazyLock<Synthetic> = LazyLock::new(|| Synthetic::new().unwrap());
 
-/// What is sent.
+/// The answer that is sent.
 enum Response {
     /// Part of a file after a head.
     Range(Vec<u8>, ByteRange),
@@ -93,7 +93,7 @@ impl Simulated {
         self.peer.payload()
     }
 
-    /// What holds for each transfer that has ended; says how it did.
+    /// Checks what holds for each transfer that has ended, and says how it did.
     pub(super) fn hold(&self) -> String {
         let (result, tally) = self.ended.borrow_mut().take().unwrap();
         assert_eq!(tally.total(), self.peer.payload(), "the tally differs from what the peer got");
@@ -128,7 +128,7 @@ impl Response {
                 let parts = parts.collect();
                 Response::Parts(head, parts, text(seeded, b'e', 50))
             }
-            // What has no byte has no head to go with it.
+            // An empty range has no head to go with it.
             _ if file_bytes == 0 => Response::Range(Vec::new(), ByteRange { start: 0, length: 0 }),
             _ if seeded.one_in(4) => Response::Range(Vec::new(), range(seeded, file_bytes)),
             4 | 5 => Response::Range(head, ByteRange { start: 0, length: file_bytes }),
@@ -136,7 +136,7 @@ impl Response {
         }
     }
 
-    /// What the peer has to get.
+    /// Returns the pieces that the peer has to get.
     fn pieces(&self, content: &Arc<Content>) -> Vec<Piece> {
         let file = |range: &ByteRange| Piece::File(Arc::clone(content), range.start, range.length);
         match self {

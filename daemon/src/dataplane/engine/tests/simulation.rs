@@ -28,7 +28,7 @@ const TRANSFERS_MAX: usize = 4;
 /// Events of one seed: one with more has a transfer that doesn't end.
 const EVENTS_MAX: u64 = 100_000;
 
-/// What the seeds have to have shown.
+/// The endings that the seeds have to have shown.
 const ENDINGS: [&str; 12] = [
     "complete",
     "PeerGone",
@@ -120,7 +120,7 @@ fn run(host: &Rc<Host>, all: &[Simulated], seeded: &mut Seeded, changes_in: u64)
         host.events.happen(seeded.index(host.events.count()));
         tasks.poll(seeded.index(all.len()));
     }
-    // What disk threads still do of transfers that ended before.
+    // Disk threads still work for transfers that ended before.
     while host.events.count() > 0 {
         host.events.happen(0);
     }
@@ -145,7 +145,7 @@ fn interfere(seeded: &mut Seeded, simulated: &Simulated) {
     }
 }
 
-/// What holds for all that ended, and how they did.
+/// Checks what holds for all transfers that ended, and counts how they did.
 fn hold(host: &Host, all: &[Simulated]) -> Endings {
     let mut endings = Endings::new();
     for simulated in all {

@@ -20,7 +20,7 @@ pub(super) struct Json {
 
 #[derive(Serialize)]
 struct Item<'a> {
-    /// With a replacement for what isn't UTF-8.
+    /// The name, with a replacement for each byte that isn't UTF-8.
     name: Cow<'a, str>,
     /// The name percent-encoded, where `name` lacks something of it.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
-/// What the wall clock shows beyond the host's own: files that were made by then are no news.
+/// The time that the wall clock is ahead of the host's own: files that were made by then are no news.
 const WALL_CLOCK_AHEAD: Duration = Duration::from_secs(60);
 
 thread_local! {

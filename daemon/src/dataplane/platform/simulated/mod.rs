@@ -185,7 +185,7 @@ impl SharedStream {
     }
 }
 
-/// What tells of arrivals. In a simulation that is whoever plays it.
+/// The source of readiness events. In a simulation that is whoever plays it.
 pub(in crate::dataplane) enum Events {
     Linux(linux::Events),
     Simulated,

@@ -32,14 +32,14 @@ struct State {
     resets_in: u64,
     /// One of so many reads of a file fails; none where it is 0.
     read_errors_in: u64,
-    /// What has arrived and wasn't received, and how the client ended.
+    /// The bytes that have arrived and weren't received, and how the client ended.
     arrived: Vec<u8>,
     client_end: Option<End>,
     /// Whether the client is gone, so that whatever it is sent is answered with a reset.
     is_client_gone: bool,
     /// Whether the reset was told by a call.
     is_reset_told: bool,
-    /// What was sent and the client didn't take yet, of so much at most, and how the daemon ended.
+    /// The bytes that were sent and that the client didn't take yet, of so many at most, and how the daemon ended.
     sent: Vec<u8>,
     sent_bytes_max: usize,
     daemon_end: Option<End>,
@@ -429,7 +429,7 @@ impl Wire {
         self.lock().has_failed
     }
 
-    /// What is told of arrivals is told now: the token, and whether that is the end.
+    /// Takes the event of an arrival: the token, and whether that is the end.
     pub(in crate::dataplane) fn take_event(&self) -> Option<(u64, bool)> {
         let mut state = self.lock();
         let is_told = std::mem::take(&mut state.has_event);
