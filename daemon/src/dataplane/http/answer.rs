@@ -52,7 +52,8 @@ pub(super) async fn of_name(worker: &Worker, connection: &Connection, exchange: 
             response
         }
         Ok(Found::Directory(directory)) if worker.live().settings.listing => {
-            if !request.name.is_directory() {
+            // An archive has no links that would need the slash.
+            if !request.name.is_directory() && !request.wants_archive {
                 // A disk thread closes it, since a server may have to be asked for that.
                 let owner = Owner { mount: MountId::of(&directory), group: connection.group() };
                 worker.disk.discard(Lane::Listing, owner, directory);
