@@ -1,6 +1,6 @@
 //! A simulated worker with its root, its disk threads and its clients.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
@@ -90,6 +90,8 @@ pub(super) struct World {
     drain: Arc<OnceLock<Drain>>,
     clients: Vec<Client>,
     files: Files,
+    /// The files that were changed in place.
+    rewritten: BTreeSet<String>,
     faults: Faults,
     endings: Endings,
     ticks: u64,
@@ -166,6 +168,7 @@ impl World {
             drain,
             clients: Vec::new(),
             files,
+            rewritten: BTreeSet::new(),
             faults,
             endings: Endings::new(),
             ticks: 0,
@@ -308,7 +311,11 @@ impl World {
             file.set_len(now.len() as u64).unwrap();
             let more = now.get(before.len()..).unwrap_or_default();
             std::os::unix::fs::FileExt::write_all_at(&file, more, before.len() as u64).unwrap();
-            self.clients.iter_mut().for_each(|client| client.is_forgiving = true);
+            let is_mixed = !self.rewritten.insert(name.clone());
+            for client in &mut self.clients {
+                client.is_forgiving = true;
+                client.may_mix |= is_mixed;
+            }
         } else {
             let temporary = self.directory.path().join("temporary");
             std::fs::write(&temporary, &now).unwrap();

@@ -1,7 +1,7 @@
 //! Writes a directory for people: one page without anything from elsewhere, that works without its script too.
 //!
 //! All links are relative, so that they are right behind a proxy that puts a prefix before the path. What sorts is a
-//! form and no link: whoever mirrors a directory by its links gets each listing once.
+//! form and no link, and so is the archive: whoever mirrors a directory by its links gets each listing once.
 
 use std::io::Write;
 use std::sync::LazyLock;
@@ -177,7 +177,9 @@ impl Page {
             };
             let _ = write!(out, "<p>In the order of the directory{reason}.</p>");
         }
-        out.extend_from_slice(b"<p><a href=\"?archive=tar\" rel=\"nofollow\">Download all as tar</a></p>");
+        out.extend_from_slice(
+            b"<form><button name=\"archive\" value=\"tar\">Download all as tar</button></form>",
+        );
         let _ = write!(out, "</footer>\n<script>{SCRIPT}</script></body></html>\n");
     }
 }
