@@ -26,8 +26,12 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Reads names by one call, and returns whether there may be more.
-    pub(super) fn read(&mut self, directory: &OwnedFd) -> Result<bool, Errno> {
+    /// Reads names by one call, those that are left out aside, and returns whether there may be more.
+    pub(super) fn read(
+        &mut self,
+        directory: &OwnedFd,
+        is_left_out: impl Fn(&[u8]) -> bool,
+    ) -> Result<bool, Errno> {
         let mut buffer = [MaybeUninit::uninit(); READ_BYTES];
         let mut entries = RawDir::new(directory, &mut buffer);
         loop {
@@ -37,7 +41,7 @@ impl Names {
                 None => return Ok(false),
             };
             let name = entry.file_name().to_bytes();
-            if !matches!(name, b"." | b"..") && !is_reserved_segment(name) {
+            if !matches!(name, b"." | b"..") && !is_reserved_segment(name) && !is_left_out(name) {
                 match entry.file_type() {
                     FileType::Directory => self.add(name, true),
                     FileType::RegularFile | FileType::Symlink => self.add(name, false),
