@@ -20,11 +20,12 @@ use super::publications::Publications;
 use super::readiness::ReadinessEvents;
 use super::registry::Registry;
 use super::room_requests::RoomRequests;
+use super::served::Served;
 use super::socket::Socket;
 use crate::config::Live;
-use crate::files::upload::Uploads;
-use crate::files::{Digester, FileCache, Generation, Listings, Root, Spool, Synthetic};
+use crate::files::{FileCache, Generation, Listings, Spool, Synthetic};
 use crate::limits::{AddressShares, Descriptors, Full, Holder, Plane, Reserved, TICK, Tick};
+use crate::protocol::name::Name;
 use crate::sys::uring::RingFeatures;
 use crate::telemetry::{AccessLog, Limit, RequestIds, Telemetry, WorkerCounters};
 
@@ -66,26 +67,12 @@ impl Driver {
     }
 }
 
-/// The served directory and what belongs to it: a reload puts another in its place as a whole, and what runs goes on
-/// with the one that it began with.
-#[derive(Clone, Default)]
-pub struct Served {
-    /// The directory, where one is configured.
-    pub root: Option<Arc<Root>>,
-    /// Who makes digests of its files, where entity tags follow from them.
-    pub digester: Option<Digester>,
-    /// What is uploaded below it, where that is allowed.
-    pub uploads: Option<Arc<Uploads>>,
-    /// How many there were before.
-    pub number: u64,
-}
-
 /// What all workers share for reading and writing files.
 #[derive(Clone)]
 pub struct Resources {
     /// What is served now.
     pub served: watch::Receiver<Arc<Served>>,
-    /// The listings of its directories.
+    /// The listings of directories.
     pub listings: Arc<Listings>,
     /// The directory of stored frames, where frames are stored.
     pub spool: Option<Arc<Spool>>,
@@ -223,21 +210,26 @@ impl Worker {
         if self.live.borrow().settings.writes_access_lines() { Instant::now() } else { self.began }
     }
 
-    /// What is served: the worker's own copy. Whoever asks for several things of one root asks once.
+    /// What is served: the worker's own copy. Whoever asks for several things of one share asks once.
     pub(super) fn served(&self) -> Rc<Served> {
         Rc::clone(&self.served.borrow())
     }
 
-    /// Whether uploads are taken, which no reload changes.
+    /// Whether any share takes uploads.
     pub(super) fn takes_uploads(&self) -> bool {
-        self.served.borrow().uploads.is_some()
+        !self.served.borrow().uploads().is_empty()
     }
 
-    /// What uploads have changed so far below the root: what is known of a file from before may not be so any more.
+    /// Whether the share that a name belongs to takes uploads.
+    pub(super) fn takes_upload_of(&self, name: &Name) -> bool {
+        self.takes_uploads()
+            && self.served.borrow().find(name).is_some_and(|(served, _)| served.uploads.is_some())
+    }
+
+    /// What uploads have changed so far in all shares: what is known of a file from before may not be so any more.
     pub(super) fn generation(&self) -> Generation {
         let served = self.served.borrow();
-        let published = served.uploads.as_ref().map_or(0, |uploads| uploads.generation());
-        Generation::of(served.number, published)
+        Generation::of(served.number(), served.publications())
     }
 
     /// Room for memory that waits for a peer, who is counted as `holder`.
@@ -246,7 +238,7 @@ impl Worker {
         self.telemetry.budget.reserve(Plane::Data(holder), bytes as u64, bytes_max)
     }
 
-    /// Goes by the settings and the root that a reload has put in place of those of before.
+    /// Goes by the settings and the shares that a reload has put in place of those of before.
     pub(super) fn follow_changes(&self) {
         let mut served = self.served_changes.borrow_mut();
         if served.has_changed().unwrap_or(false) {

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use super::context::Worker;
 use super::disk::{DiskError, Lane, Owner};
+use super::served::ServedShare;
 use crate::files::{FileError, Found, Generation, KnownFile, MountId, Root, SourceFile, Step, Term};
 use crate::limits::AddressGroup;
 use crate::protocol::name::Name;
@@ -38,11 +39,17 @@ pub(super) async fn find(
     }
 }
 
-/// Keeps a file that was just opened for the requests that follow; `generation` is the one before the opening.
-pub(super) fn keep(worker: &Worker, name: &Name, file: SourceFile, generation: Generation) -> Rc<KnownFile> {
-    let served = worker.served();
-    if let Some(digester) = served.digester.as_ref().filter(|_| file.lacks_digest(SystemTime::now())) {
-        digester.want(name);
+/// Keeps a file that was just opened for the requests that follow, by its whole name; `within` is what it is called in
+/// its share, and `generation` is the one before the opening.
+pub(super) fn keep(
+    worker: &Worker,
+    name: &Name,
+    (share, within): (&ServedShare, &Name),
+    file: SourceFile,
+    generation: Generation,
+) -> Rc<KnownFile> {
+    if let Some(digester) = share.digester.as_ref().filter(|_| file.lacks_digest(SystemTime::now())) {
+        digester.want(within);
     }
     if file.is_modified_after(worker.clock.newest()) {
         // Of this very moment, most likely, which the next answer's date shouldn't be older than.

@@ -31,9 +31,11 @@ mod readiness;
 mod registry;
 mod room;
 mod room_requests;
+mod served;
 mod socket;
 mod stream;
 mod worker;
 
-pub use context::{Driver, Resources, Served};
+pub use context::{Driver, Resources};
 pub use plane::{DataPlane, DataPlaneError, WorkerEnded};
+pub use served::{Served, ServedShare};

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use rustix::process::nice;
 
 use super::lane::{Lane, Owner};
+use super::mount_names::MountNames;
 use super::queue::Queue;
 use super::shares::{Kind, Shares};
 use super::task::Task;
-use crate::files::{MountId, Mounts};
+use crate::files::MountId;
 use crate::telemetry::{DiskState, LaneState, SilentMount};
 
 /// Patient threads leave the processor to whoever wants it now: workers, and threads that somebody waits for.
@@ -42,7 +43,7 @@ pub(in crate::dataplane) struct Pool {
     timeout_ms: AtomicU64,
     /// Whether some mount was silent at the last tick: only then newcomers ask which, under the lock.
     has_silent: AtomicBool,
-    mounts: Arc<Mounts>,
+    names: MountNames,
 }
 
 struct State {
@@ -90,12 +91,12 @@ impl DiskThreads {
     pub(in crate::dataplane) fn start(
         count: usize,
         timeout_ms: u64,
-        mounts: Arc<Mounts>,
+        names: MountNames,
     ) -> io::Result<DiskThreads> {
         let shares = Shares::of(count);
         let prompt = shares.threads(Kind::Prompt);
         let state = State {
-            queue: Queue::new(shares, mounts.root()),
+            queue: Queue::new(shares, names.root_mounts()),
             running: vec![None; count],
             asleep: Default::default(),
             ended: Default::default(),
@@ -104,7 +105,7 @@ impl DiskThreads {
             is_over: false,
         };
         let (timeout_ms, has_silent) = (AtomicU64::new(timeout_ms), AtomicBool::new(false));
-        let pool = Pool { state: Mutex::new(state), timeout_ms, has_silent, mounts };
+        let pool = Pool { state: Mutex::new(state), timeout_ms, has_silent, names };
         let threads = DiskThreads(Arc::new(End(Arc::new(pool))));
         for number in 0..count {
             let kind = if number < prompt { Kind::Prompt } else { Kind::Patient };
@@ -124,8 +125,8 @@ impl DiskThreads {
 
 impl Pool {
     /// The mounts that tasks are for.
-    pub(super) fn mounts(&self) -> &Mounts {
-        &self.mounts
+    pub(super) fn names(&self) -> &MountNames {
+        &self.names
     }
 
     /// From now on so long is waited for a mount.
@@ -208,11 +209,11 @@ impl Pool {
         let told = std::mem::replace(&mut state.told, silent.iter().map(|(mount, ..)| *mount).collect());
         drop(state);
         for (mount, silence, threads) in silent.iter().filter(|(mount, ..)| !told.contains(mount)) {
-            let (mount, seconds) = (self.mounts.point(*mount), silence.as_secs());
+            let (mount, seconds) = (self.names.point(*mount), silence.as_secs());
             tracing::warn!(%mount, seconds, threads, "a mount doesn't answer: what needs it gets 503");
         }
         for mount in told.into_iter().filter(|told| !silent.iter().any(|(mount, ..)| mount == told)) {
-            let mount = self.mounts.point(mount);
+            let mount = self.names.point(mount);
             tracing::info!(%mount, "a mount answers again");
         }
     }
@@ -240,7 +241,7 @@ impl Pool {
         drop(state);
         let silent = silent.into_iter();
         let silent =
-            silent.map(|(mount, silence, _)| SilentMount { point: self.mounts.point(mount), silence });
+            silent.map(|(mount, silence, _)| SilentMount { point: self.names.point(mount), silence });
         DiskState { lanes: lanes.to_vec(), silent: silent.collect(), is_stuck }
     }
 

@@ -9,6 +9,7 @@ use super::super::context::Worker;
 use super::super::disk::{Lane, Owner};
 use super::super::engine::{self, Engine, Facts};
 use super::super::look_up;
+use super::super::served::Served;
 use super::content::of_file;
 use super::digest;
 use super::exchange::Exchange;
@@ -20,6 +21,7 @@ use crate::files::{CONTENT_BYTES_MAX, FileError, Found, KnownFile, MountId, Root
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::Request;
 use crate::protocol::listing::location_with_slash;
+use crate::protocol::name::Name;
 use crate::telemetry::Limit;
 
 /// The answer to a request for a file that is known, if nothing of the file has to be read for it.
@@ -35,29 +37,35 @@ pub(super) fn of_known_file(worker: &Worker, exchange: &Exchange, known: &Rc<Kno
 pub(super) async fn of_name(worker: &Worker, connection: &Connection, exchange: &Exchange) -> Response {
     let (request, asked) = (&exchange.request, exchange.asked(worker));
     let served = worker.served();
-    let Some(root) = &served.root else {
-        return Response::problem(&asked, 404, "no files are served: start streamd with --root DIR");
-    };
+    let Some((share, name)) = served.find(&request.name) else { return of_no_share(&served, &asked) };
     let generation = worker.generation();
-    match look_up::find(worker, root, &request.name, connection.group()).await {
+    match look_up::find(worker, &share.root, &name, connection.group()).await {
         Ok(Found::File(file)) => {
-            let known = look_up::keep(worker, &request.name, file, generation);
+            let known = look_up::keep(worker, &request.name, (share, &name), file, generation);
             let response = of_read_file(worker, connection, exchange, &known).await;
             worker.disk.release(known);
             response
         }
-        Ok(Found::Directory(directory)) if worker.live().settings.listing => {
+        Ok(Found::Directory(directory)) if share.share.settings.listing => {
             if !request.name.is_directory() {
                 // A disk thread closes it, since a server may have to be asked for that.
                 let owner = Owner { mount: MountId::of(&directory), group: connection.group() };
                 worker.disk.discard(Lane::Listing, owner, directory);
                 return redirect_to_directory(&asked, request);
             }
-            of_directory(worker, connection, request, &asked, root, directory).await
+            of_directory(worker, connection, request, &asked, (&share.root, &name), directory).await
         }
         Ok(Found::Directory(_)) => Response::of_file_error(&asked, FileError::NotFound),
         Err(error) => Response::of_file_error(&asked, error),
     }
+}
+
+/// The answer to a request for a name that no share has.
+fn of_no_share(served: &Served, asked: &Asked<'_>) -> Response {
+    if served.shares().is_empty() {
+        return Response::problem(asked, 404, "no files are served: start streamd with --root DIR");
+    }
+    Response::of_file_error(asked, FileError::NotFound)
 }
 
 /// The answer to a request for a file of which something may have to be read first: its bytes, if they are few, and its
@@ -92,7 +100,7 @@ async fn of_directory(
     connection: &Connection,
     request: &Request,
     asked: &Asked<'_>,
-    root: &Arc<Root>,
+    root: (&Arc<Root>, &Name),
     directory: OwnedFd,
 ) -> Response {
     let listings_max = worker.live().settings.address_listings_max;

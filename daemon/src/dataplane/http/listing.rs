@@ -21,6 +21,7 @@ use crate::limits::Reserved;
 use crate::protocol::http1::request::Request;
 use crate::protocol::http1::response::ResponseHead;
 use crate::protocol::listing::Order;
+use crate::protocol::name::Name;
 use form::{About, Form};
 
 /// A piece is long enough from here on: some 150 lines of a page, which a disk thread writes in a third of a
@@ -47,18 +48,19 @@ struct Page {
     is_sorted: bool,
 }
 
-/// Reads `directory`, whose name is the request's, up to the first piece. A listing of one piece has a length, like any
-/// short answer.
+/// Reads `directory`, which is called `within` below the root, up to the first piece. A listing of one piece has a
+/// length, like any short answer.
 pub(super) async fn read(
     worker: &Worker,
     connection: &Connection,
     request: &Request,
-    root: &Arc<Root>,
+    (root, within): (&Arc<Root>, &Name),
     directory: OwnedFd,
 ) -> Result<ListingBody, FileError> {
-    let path = request.name.as_bytes();
-    let path = path.strip_suffix(b"/").unwrap_or(path).to_owned();
-    let about = About { path: path.clone(), order: Order::of_target(&request.target), is_sorted: false };
+    let path_of = |name: &Name| name.as_bytes().strip_suffix(b"/").unwrap_or(name.as_bytes()).to_owned();
+    let path = path_of(within);
+    let about =
+        About { path: path_of(&request.name), order: Order::of_target(&request.target), is_sorted: false };
     let subject = Subject { directory, root: Arc::clone(root), path, order: about.order };
     let directory = &subject.directory;
     let mut owner = Owner { mount: MountId::of(directory), group: connection.group() };
