@@ -13,16 +13,16 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{RawDir, SeekFrom, fstat, seek};
+use rustix::fs::{SeekFrom, fstat, seek};
 use rustix::io::Errno;
 
+use super::directory_names::read_names;
 use super::error::FileError;
 use super::generation::Generation;
 use super::mounts::MountId;
 use super::root::Root;
 use crate::limits::{Budget, Holder, Plane, Reserved};
 use crate::protocol::listing::{Order, SortKey};
-use crate::protocol::name::is_reserved_segment;
 pub use entry::Entry;
 use entry::{Described, Place};
 use names::{Key, Names};
@@ -160,7 +160,7 @@ impl Listings {
         let reads = if has_keys(order) { READS_AT_ONCE_WITH_KEYS } else { READS_AT_ONCE };
         for _ in 0..reads {
             let mut buffer = [MaybeUninit::uninit(); READ_BYTES];
-            if !read_names(&place, key, &mut buffer, &mut names)? {
+            if !read_on(&place, key, &mut buffer, &mut names)? {
                 let names = Arc::new(Sorted::new(names, room));
                 let names = if is_shared { self.shelf.put(state, names) } else { names };
                 return Ok(Begun::Listing(sorted(place, names, is_descending)));
@@ -228,39 +228,28 @@ impl Listing {
         names.clear();
         self.next = 0;
         let mut buffer = [MaybeUninit::uninit(); READ_BYTES_UNSORTED];
-        read_names(&self.place, SortKey::Name, &mut buffer, names)
+        read_on(&self.place, SortKey::Name, &mut buffer, names)
     }
 }
 
 /// Reads on, as far as `buffer` holds. False: that was all.
-fn read_names(
+fn read_on(
     place: &Place,
     key: SortKey,
     buffer: &mut [MaybeUninit<u8>],
     names: &mut Names,
 ) -> Result<bool, Errno> {
-    let mut entries = RawDir::new(place.directory(), buffer);
-    loop {
-        let entry = match entries.next() {
-            Some(Err(Errno::INTR)) => continue,
-            Some(entry) => entry?,
-            None => return Ok(false),
+    read_names(place.directory(), buffer, |name, file_type| {
+        let known = entry::is_directory(file_type).filter(|_| key == SortKey::Name);
+        let found = match known {
+            Some(is_directory) => Some((is_directory, Key::default())),
+            None => place.rank(name, file_type, key)?,
         };
-        let name = entry.file_name().to_bytes();
-        if !matches!(name, b"." | b"..") && !is_reserved_segment(name) {
-            let known = entry::is_directory(entry.file_type()).filter(|_| key == SortKey::Name);
-            let found = match known {
-                Some(is_directory) => Some((is_directory, Key::default())),
-                None => place.rank(name, entry.file_type(), key)?,
-            };
-            if let Some((is_directory, key)) = found {
-                names.add(name, is_directory, key);
-            }
+        if let Some((is_directory, key)) = found {
+            names.add(name, is_directory, key);
         }
-        if entries.is_buffer_empty() {
-            return Ok(true);
-        }
-    }
+        Ok(())
+    })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod digester;
 mod digests;
 mod direct;
 mod directory;
+mod directory_names;
 mod error;
 mod faults;
 mod file_system;

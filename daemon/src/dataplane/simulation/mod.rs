@@ -9,17 +9,11 @@ mod parts;
 mod request;
 mod world;
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use super::platform::simulated::Seeded;
+use super::platform::simulated::{Endings, Seeded, play_seeds};
 use world::World;
 
 /// Seeds that are played where nobody says how many: some seconds.
 const SEEDS: u64 = 2_000;
-
-/// Seeds from which on all that can happen has happened.
-const SEEDS_TELLING: u64 = 1_000;
 
 /// Steps of one seed: one with more has something that doesn't end.
 const STEPS_MAX: u64 = 2_000_000;
@@ -49,29 +43,9 @@ const ENDINGS: [&str; 18] = [
     "file changed",
 ];
 
-/// How often what happened.
-pub(super) type Endings = BTreeMap<String, u64>;
-
 #[test]
 fn each_request_gets_its_answer_and_its_line_whatever_happens_and_nothing_is_left() {
-    let number = |name| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
-    if let Some(seed) = number("STREAMD_SIMULATION_SEED") {
-        eprintln!("connections, seed {seed}: {:?}", play(seed));
-        return;
-    }
-    let seeds = number("STREAMD_SIMULATION_SEEDS").unwrap_or(SEEDS);
-    let mut endings = Endings::new();
-    for seed in 0..seeds {
-        let Ok(ended) = catch_unwind(AssertUnwindSafe(|| play(seed))) else {
-            panic!("seed {seed} failed; STREAMD_SIMULATION_SEED={seed} plays it alone");
-        };
-        for (ending, count) in ended {
-            *endings.entry(ending).or_default() += count;
-        }
-    }
-    eprintln!("connections, {seeds} seeds: {endings:?}");
-    let missing = ENDINGS.iter().find(|ending| !endings.contains_key(**ending));
-    assert!(seeds < SEEDS_TELLING || missing.is_none(), "{missing:?} never happened: {endings:?}");
+    play_seeds("connections", SEEDS, &ENDINGS, play);
 }
 
 /// Plays one seed.

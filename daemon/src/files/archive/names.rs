@@ -3,10 +3,10 @@
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, FileType, RawDir, statat};
+use rustix::fs::{AtFlags, FileType, statat};
 use rustix::io::Errno;
 
-use crate::protocol::name::is_reserved_segment;
+use crate::files::directory_names::read_names;
 
 /// Bytes of a directory that one call reads.
 const READ_BYTES: usize = 32 << 10;
@@ -29,31 +29,20 @@ impl Names {
     /// Reads names by one call, and returns whether there may be more.
     pub(super) fn read(&mut self, directory: &OwnedFd) -> Result<bool, Errno> {
         let mut buffer = [MaybeUninit::uninit(); READ_BYTES];
-        let mut entries = RawDir::new(directory, &mut buffer);
-        loop {
-            let entry = match entries.next() {
-                Some(Err(Errno::INTR)) => continue,
-                Some(entry) => entry?,
-                None => return Ok(false),
-            };
-            let name = entry.file_name().to_bytes();
-            if !matches!(name, b"." | b"..") && !is_reserved_segment(name) {
-                match entry.file_type() {
-                    FileType::Directory => self.add(name, true),
-                    FileType::RegularFile | FileType::Symlink => self.add(name, false),
-                    // Some file systems don't say (readdir(3)).
-                    FileType::Unknown => match is_directory(directory, name) {
-                        Ok(is_directory) => self.add(name, is_directory),
-                        Err(Errno::NOENT) => {}
-                        Err(errno) => return Err(errno),
-                    },
-                    _ => {}
-                }
+        read_names(directory, &mut buffer, |name, file_type| {
+            match file_type {
+                FileType::Directory => self.add(name, true),
+                FileType::RegularFile | FileType::Symlink => self.add(name, false),
+                // Some file systems don't say (readdir(3)).
+                FileType::Unknown => match is_directory(directory, name) {
+                    Ok(is_directory) => self.add(name, is_directory),
+                    Err(Errno::NOENT) => {}
+                    Err(errno) => return Err(errno),
+                },
+                _ => {}
             }
-            if entries.is_buffer_empty() {
-                return Ok(true);
-            }
-        }
+            Ok(())
+        })
     }
 
     /// Adds a name; without effect beyond 4 GiB of them.

@@ -1,13 +1,11 @@
 //! Transfers of random responses over a kernel of random outcomes, several at once, all of it drawn from one seed.
 //! `STREAMD_SIMULATION_SEED` plays one alone, `STREAMD_SIMULATION_SEEDS` says how many are played.
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use super::super::super::platform::simulated::Seeded;
+use super::super::super::platform::simulated::{Endings, Seeded, play_seeds};
 use super::file::Change;
 use super::plan::Plan;
 use super::run::Tasks;
@@ -18,9 +16,6 @@ use crate::telemetry::{EngineLabel, Label};
 
 /// Seeds that are played where nobody says how many: a few seconds.
 const SEEDS: u64 = 3_000;
-
-/// Seeds from which on all that can happen has happened.
-const SEEDS_TELLING: u64 = 1_000;
 
 /// Transfers of one worker at once.
 const TRANSFERS_MAX: usize = 4;
@@ -44,29 +39,9 @@ const ENDINGS: [&str; 12] = [
     "by splice",
 ];
 
-/// How many transfers ended how, and how many workers moved bytes by which engine.
-type Endings = BTreeMap<String, u64>;
-
 #[test]
 fn whatever_happens_a_peer_gets_its_bytes_or_a_prefix_of_them_and_an_error() {
-    let number = |name| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
-    if let Some(seed) = number("STREAMD_SIMULATION_SEED") {
-        eprintln!("seed {seed}: {:?}", play(seed));
-        return;
-    }
-    let seeds = number("STREAMD_SIMULATION_SEEDS").unwrap_or(SEEDS);
-    let mut endings = Endings::new();
-    for seed in 0..seeds {
-        let Ok(ended) = catch_unwind(AssertUnwindSafe(|| play(seed))) else {
-            panic!("seed {seed} failed; STREAMD_SIMULATION_SEED={seed} plays it alone");
-        };
-        for (ending, count) in ended {
-            *endings.entry(ending).or_default() += count;
-        }
-    }
-    eprintln!("{seeds} seeds: {endings:?}");
-    let missing = ENDINGS.iter().find(|ending| !endings.contains_key(**ending));
-    assert!(seeds < SEEDS_TELLING || missing.is_none(), "{missing:?} never happened: {endings:?}");
+    play_seeds("transfers", SEEDS, &ENDINGS, play);
 }
 
 /// Plays one seed.

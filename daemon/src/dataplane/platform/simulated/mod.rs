@@ -2,6 +2,7 @@
 
 mod host;
 mod seeded;
+mod seeds;
 mod wire;
 
 use std::io;
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 use super::linux;
 pub(in crate::dataplane) use host::{Entered, Host};
 pub(in crate::dataplane) use seeded::Seeded;
+pub(in crate::dataplane) use seeds::{Endings, play_seeds};
 pub(in crate::dataplane) use wire::{End, Wire};
 
 /// The bytes that a wait takes for the choice between a socket and a simulated one, which the daemon doesn't have.
