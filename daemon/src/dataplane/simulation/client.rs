@@ -155,6 +155,10 @@ impl Client {
         }
         if self.manners != Manners::Good && !self.has_broken && self.sent_bytes >= self.breaks_at {
             self.break_manners(endings);
+            // Who has left takes nothing any more.
+            if self.is_over {
+                return;
+            }
         }
         let takes = !(self.has_broken && self.manners == Manners::StopsTaking);
         if takes && seeded.one_in(2) {
