@@ -81,7 +81,8 @@ pub(super) struct Client {
     is_over: bool,
     /// Whether the daemon may end the connection as it likes.
     pub(super) is_forgiving: bool,
-    /// A file was cut and written again in place, so that an answer under way may have parts of two of its states.
+    /// A file was cut in place, so that an answer under way may have zeros behind the cut, or what was written there
+    /// since. No such answer may come whole.
     pub(super) may_mix: bool,
     /// Whether answers may be errors.
     pub(super) may_fail: bool,

@@ -310,7 +310,11 @@ impl World {
             file.set_len(now.len() as u64).unwrap();
             let more = now.get(before.len()..).unwrap_or_default();
             std::os::unix::fs::FileExt::write_all_at(&file, more, before.len() as u64).unwrap();
-            let is_mixed = !self.rewritten.insert(name.clone());
+            // Bytes on their way are the file's own pages, and a cut zeroes the rest of the page that it falls into
+            // (truncate(2); so does every Linux file system with a page cache). Whatever is whole must still be of one
+            // state.
+            let is_cut = now.len() < before.len();
+            let is_mixed = !self.rewritten.insert(name.clone()) || is_cut;
             for client in &mut self.clients {
                 client.is_forgiving = true;
                 client.may_mix |= is_mixed;
