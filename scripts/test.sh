@@ -28,7 +28,7 @@ while (($#)); do
 done
 
 output=$(mktemp)
-trap 'end_suites; rm -f "$output"' EXIT
+trap 'end_suites; repeat_failures; rm -f "$output"' EXIT
 
 # Runs a step and says what it is; its output also goes to where the totals are counted from.
 step() {
@@ -36,6 +36,15 @@ step() {
     shift
     printf '\n== %s\n' "$name"
     "$@" 2>&1 | tee -a "$output"
+}
+
+# Prints once more what tests that failed have said: in the middle of thousands of lines nobody finds it.
+repeat_failures() {
+    awk '
+        /^---- .* stdout ----$/ { in_failure = 1; if (!count++) print "\n== what failed, once more" }
+        /^failures:$|^test result:/ { in_failure = 0 }
+        in_failure
+    ' "$output"
 }
 
 # together NAME SCRIPT [NAME SCRIPT]...: suites with folders and ports of their own, at the same time: most of what they
