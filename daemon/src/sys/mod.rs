@@ -32,7 +32,7 @@ pub use heap::{bound_heap, free_heap_bytes, trim_heap};
 pub use io_priority::read_when_idle;
 pub use pages::Pages;
 pub use passed::passed_descriptors;
-pub use range_lock::try_lock_byte;
+pub use range_lock::{try_lock_byte, unlock_byte};
 pub use receive_low_water::set_receive_low_water;
 pub use socket_queue::unacknowledged_bytes;
 pub use thread_usage::ThreadUsage;

@@ -39,10 +39,19 @@ pub(super) struct Locks([Mutex<()>; LOCKS]);
 /// A lock that is held, given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Locked<'l> {
-    /// The file is closed first, which ends its lock. It isn't kept open: a file that is open for writing would
-    /// keep its file system from being remounted read-only.
-    _file: File,
+    /// It isn't kept open for the next: a file that is open for writing would keep its file system from being remounted
+    /// read-only.
+    file: File,
+    byte: u64,
+    /// Given back when the file is unlocked.
     _thread: MutexGuard<'l, ()>,
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        // Closing is the other half of it, where this fails.
+        _ = sys::unlock_byte(&self.file, self.byte);
+    }
 }
 
 impl Default for Locks {
@@ -78,7 +87,7 @@ impl Locks {
             }
             attempts += 1;
         };
-        Ok(Locked { _file: file, _thread: thread })
+        Ok(Locked { file, byte, _thread: thread })
     }
 
     /// Takes the lock where nobody has it and nothing is in the way; else None.
@@ -91,7 +100,7 @@ impl Locks {
         };
         let file = open(staging).ok()?;
         let is_locked = sys::try_lock_byte(&file, byte).is_ok_and(|is_locked| is_locked);
-        (is_locked && has_name(&file)).then(|| Locked { _file: file, _thread: thread })
+        (is_locked && has_name(&file)).then(|| Locked { file, byte, _thread: thread })
     }
 
     fn of(&self, byte: u64) -> &Mutex<()> {

@@ -16,6 +16,7 @@ use super::index::Index;
 use super::limits::{BLOCK_BYTES, UploadLimits};
 use super::metadata;
 use super::partial::{Active, Partial, State};
+use super::staging;
 use super::storage::Storage;
 use crate::protocol::name::UploadResource;
 
@@ -209,7 +210,9 @@ impl Partials {
             fsync(&active.staging).map_err(UploadError::at("fsync of .streamd-uploads"))?;
         }
         state.idle_since = SystemTime::now();
-        state.active = None;
+        if let Some(active) = state.active.take() {
+            staging::unlock(&active.file);
+        }
         Ok(())
     }
 

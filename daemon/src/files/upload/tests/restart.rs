@@ -122,6 +122,36 @@ fn a_second_daemon_leaves_the_first_ones_uploads_alone() {
     assert_eq!(fixture.read("file").unwrap(), b"12345678");
 }
 
+/// A process that was forked has all open files until it executes another program; under load that takes a while.
+#[test]
+fn a_fork_keeps_no_upload_from_another_daemon() {
+    let fixture = Fixture::new();
+    if !has_attributes(&fixture) {
+        return;
+    }
+    let mut writer = fixture.uploads.create(&plan("/file", None), &limits()).unwrap();
+    let upload = writer.resource();
+    writer.write(b"12345").unwrap();
+    let path = fixture.staging().join(upload.id.to_string());
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    let own = open.filter(|entry| std::fs::read_link(entry).is_ok_and(|to| to == path));
+    // A duplicate is what a fork has.
+    let forked: Vec<_> = own
+        .map(|entry| {
+            let number: i32 = entry.file_name().unwrap().to_str().unwrap().parse().unwrap();
+            let pid = rustix::process::getpid();
+            let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+            let flags = rustix::process::PidfdGetfdFlags::empty();
+            rustix::process::pidfd_getfd(process, number, flags).unwrap()
+        })
+        .collect();
+    assert!(!forked.is_empty());
+    drop(writer);
+    let second = Uploads::open(Arc::clone(&fixture.root)).unwrap();
+    second.resume(&upload, 5, None, &limits()).unwrap();
+    drop(forked);
+}
+
 #[test]
 fn a_sweep_removes_what_is_too_old_and_nothing_else() {
     let fixture = Fixture::new();
