@@ -22,7 +22,7 @@ USAGE
 # PROGRAM:PACKAGE
 RUN_TOOLS=(nginx:nginx curl:curl jq:jq openssl:openssl flock:util-linux)
 BUILD_TOOLS=(cc:build-essential)
-TEST_TOOLS=(aria2c:aria2 haproxy:haproxy zsync:zsync promtool:prometheus mkfs.btrfs:btrfs-progs wget:wget rclone:rclone chromium:chromium chromedriver:chromium-driver nc:netcat-openbsd python3:python3 shellcheck:shellcheck dig:dnsutils ss:iproute2 fincore:util-linux-extra ccache:ccache debootstrap:debootstrap mkfs.xfs:xfsprogs mkfs.vfat:dosfstools)
+TEST_TOOLS=(aria2c:aria2 haproxy:haproxy zsync:zsync promtool:prometheus mkfs.btrfs:btrfs-progs wget:wget lftp:lftp axel:axel git:git pip3:python3-pip rclone:rclone chromium:chromium chromedriver:chromium-driver nc:netcat-openbsd python3:python3 shellcheck:shellcheck dig:dnsutils ss:iproute2 fincore:util-linux-extra ccache:ccache debootstrap:debootstrap mkfs.xfs:xfsprogs mkfs.vfat:dosfstools)
 STREAM_MODULE_PACKAGE=libnginx-mod-stream
 
 # The last Debian suite that has Consul.

@@ -51,6 +51,7 @@ mod metrics;
 mod proxies;
 mod proxies_headers;
 mod real_clients;
+mod repositories;
 mod sandbox;
 mod smoke;
 mod space;

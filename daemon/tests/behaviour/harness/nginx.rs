@@ -40,6 +40,15 @@ impl Nginx {
         )
     }
 
+    /// Passes requests below `prefix`, which ends with a slash, on to `address` without it; None where nginx isn't
+    /// installed.
+    pub(crate) fn with_prefix(prefix: &str, address: SocketAddr) -> Option<Nginx> {
+        Nginx::with(
+            "",
+            &format!("location {prefix} {{ proxy_pass http://{address}/; proxy_http_version 1.1; }}"),
+        )
+    }
+
     fn with(http: &str, server: &str) -> Option<Nginx> {
         let program = program()?;
         let start = |_| Nginx::start(&program, http, server);
