@@ -186,6 +186,29 @@ fn beside(page: &Path, file: &str) -> PathBuf {
     path
 }
 
+/// Each row of the page says which test holds it.
+#[test]
+fn each_client_that_is_named_is_in_a_test() {
+    let page = fs::read_to_string(repository().join("docs/clients.md")).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| client |"));
+    let rows: Vec<&str> = rows.filter(|line| !line.starts_with("| proxy |")).collect();
+    assert!(rows.len() > 10, "{} rows", rows.len());
+    for row in rows {
+        let tests = row.trim_end_matches(" |").rsplit_once("| ").unwrap().1;
+        let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "no test holds: {row}");
+        for name in named {
+            let Some((module, test)) = name.split_once("::") else {
+                assert!(repository().join(name).is_file(), "there is no {name}: {row}");
+                continue;
+            };
+            let path = repository().join(format!("daemon/tests/behaviour/{module}.rs"));
+            let text = fs::read_to_string(path).unwrap_or_default();
+            assert!(text.contains(&format!("#[test]\nfn {test}() {{")), "there is no {name}: {row}");
+        }
+    }
+}
+
 #[test]
 fn contents_lists_name_every_section() {
     let mut lists = 0;
