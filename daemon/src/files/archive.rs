@@ -12,6 +12,7 @@ mod piece;
 mod plan;
 mod shelf;
 mod tree;
+mod ustar;
 mod walk;
 
 use std::sync::Arc;

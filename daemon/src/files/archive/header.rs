@@ -3,8 +3,7 @@
 
 use std::io::Write;
 
-use tar::{EntryType, Header};
-
+use super::ustar::Ustar;
 use crate::files::identity::Moment;
 
 /// Bytes of a block. Headers are whole blocks, and bodies are filled up to such.
@@ -54,19 +53,13 @@ impl Description<'_> {
         let mut records = Vec::new();
         self.write_records(&mut records);
         if !records.is_empty() {
-            let mut header = Header::new_ustar();
-            header.set_entry_type(EntryType::XHeader);
-            header.set_size(records.len() as u64);
-            header.set_mode(0o644);
-            header.set_uid(0);
-            header.set_gid(0);
-            header.set_mtime(0);
-            put_name(&mut header, b"", EXTENDED_NAME);
-            append(header, out);
+            let header =
+                Ustar { typeflag: b'x', name: EXTENDED_NAME, size: records.len() as u64, ..Ustar::EMPTY };
+            header.write(out);
             out.extend_from_slice(&records);
             fill_block(records.len() as u64, out);
         }
-        append(self.ustar(), out);
+        self.ustar().write(out);
     }
 
     /// Returns how many bytes [`Description::write`] appends.
@@ -78,27 +71,26 @@ impl Description<'_> {
         of_records + BLOCK_BYTES as u64
     }
 
-    /// Makes the ustar header. Numbers beyond its octal fields are written as GNU and BSD do, for readers without pax.
-    fn ustar(&self) -> Header {
-        let mut header = Header::new_ustar();
-        header.set_entry_type(match self.kind {
-            Kind::File => EntryType::Regular,
-            Kind::Directory => EntryType::Directory,
-            Kind::Link => EntryType::Symlink,
-            Kind::FurtherName => EntryType::Link,
-        });
-        header.set_size(self.size);
-        header.set_mode(self.mode & 0o7777);
-        header.set_uid(self.uid.into());
-        header.set_gid(self.gid.into());
-        header.set_mtime(u64::try_from(self.modified.seconds).unwrap_or(0));
+    /// Returns what the ustar header says.
+    fn ustar(&self) -> Ustar<'_> {
         let (prefix, name) = split(self.path).unwrap_or((b"", cut(self.path)));
-        put_name(&mut header, prefix, name);
-        if let Some(ustar) = header.as_ustar_mut() {
-            let target = cut(self.target);
-            ustar.linkname[..target.len()].copy_from_slice(target);
+        let typeflag = match self.kind {
+            Kind::File => b'0',
+            Kind::Directory => b'5',
+            Kind::Link => b'2',
+            Kind::FurtherName => b'1',
+        };
+        Ustar {
+            typeflag,
+            prefix,
+            name,
+            target: cut(self.target),
+            size: self.size,
+            mode: self.mode & 0o7777,
+            uid: self.uid,
+            gid: self.gid,
+            modified: u64::try_from(self.modified.seconds).unwrap_or(0),
         }
-        header
     }
 
     /// Appends the records of the extended header, of which there are only those that are needed.
@@ -124,10 +116,10 @@ impl Description<'_> {
                 record(key, number.to_string().as_bytes(), out);
             }
         }
-        let is_whole = self.modified.nanoseconds == 0;
-        let fits = u64::try_from(self.modified.seconds).is_ok_and(|seconds| seconds <= LONG_NUMBER_MAX);
-        if !is_whole || !fits {
-            record(b"mtime", decimal(self.modified).as_bytes(), out);
+        // Parts of a second are left out, as tar does too unless it is told otherwise: with them each member would be two
+        // blocks longer.
+        if !u64::try_from(self.modified.seconds).is_ok_and(|seconds| seconds <= LONG_NUMBER_MAX) {
+            record(b"mtime", self.modified.seconds.to_string().as_bytes(), out);
         }
     }
 }
@@ -141,19 +133,6 @@ pub(super) fn padded(bytes: u64) -> u64 {
 pub(super) fn fill_block(bytes: u64, out: &mut Vec<u8>) {
     let rest = usize::try_from(padded(bytes) - bytes).unwrap_or(0);
     out.resize(out.len() + rest, 0);
-}
-
-fn append(mut header: Header, out: &mut Vec<u8>) {
-    header.set_cksum();
-    out.extend_from_slice(header.as_bytes());
-}
-
-fn put_name(header: &mut Header, prefix: &[u8], name: &[u8]) {
-    // A header that was made as ustar is one.
-    if let Some(ustar) = header.as_ustar_mut() {
-        ustar.prefix[..prefix.len()].copy_from_slice(prefix);
-        ustar.name[..name.len()].copy_from_slice(name);
-    }
 }
 
 /// Splits a path into ustar's prefix and name at a slash, which neither of them keeps.
@@ -197,22 +176,11 @@ fn record(key: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Formats a moment as seconds since 1970, with a fraction where there is one.
-fn decimal(moment: Moment) -> String {
-    let Moment { seconds, nanoseconds } = moment;
-    match (seconds, nanoseconds) {
-        (seconds, 0) => seconds.to_string(),
-        // The nanoseconds count forward before 1970 too.
-        (..0, nanoseconds) => format!("-{}.{:09}", (seconds + 1).unsigned_abs(), 1_000_000_000 - nanoseconds),
-        (seconds, nanoseconds) => format!("{seconds}.{nanoseconds:09}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
 
-    use super::{Description, Kind, Moment, decimal, split};
+    use super::{Description, Kind, Moment, split};
 
     const MEMBER: Description<'static> = Description {
         kind: Kind::File,
@@ -290,21 +258,32 @@ mod tests {
     }
 
     #[test]
-    fn long_targets_large_numbers_and_parts_of_seconds_get_records() {
+    fn long_targets_large_numbers_and_times_before_1970_get_records() {
         let target = "t".repeat(101);
         let member = Description {
             kind: Kind::Link,
             target: target.as_bytes(),
             uid: 0x20_0000,
             gid: u32::MAX,
-            modified: Moment { seconds: 1, nanoseconds: 20 },
+            modified: Moment { seconds: -3, nanoseconds: 20 },
             ..MEMBER
         };
         let records = records(&member);
         let keys: Vec<&str> = records.iter().map(|(key, _)| key.as_str()).collect();
         assert_eq!(keys, ["linkpath", "uid", "gid", "mtime"]);
         assert_eq!(records[2].1, b"4294967295");
-        assert_eq!(records[3].1, b"1.000000020");
+        assert_eq!(records[3].1, b"-3");
+        let bytes = written(&member);
+        let header = tar::Header::from_byte_slice(&bytes[bytes.len() - 512..]);
+        assert_eq!((header.uid().unwrap(), header.gid().unwrap()), (0x20_0000, u32::MAX.into()));
+        assert_eq!(header.mtime().unwrap(), 0);
+    }
+
+    #[test]
+    fn parts_of_a_second_are_left_out() {
+        let modified = Moment { seconds: 7, nanoseconds: 999_999_999 };
+        let bytes = written(&Description { modified, ..MEMBER });
+        assert_eq!((bytes.len(), tar::Header::from_byte_slice(&bytes).mtime().unwrap()), (512, 7));
     }
 
     #[test]
@@ -315,14 +294,5 @@ mod tests {
         (&bytes[512..540]).read_to_string(&mut records).unwrap();
         assert!(records.starts_with("19 size=9663676416\n"), "{records}");
         assert_eq!(tar::Header::from_byte_slice(&bytes[1024..]).size().unwrap(), 9 << 30);
-    }
-
-    #[test]
-    fn times_before_1970_count_back() {
-        for (seconds, nanoseconds, expected) in
-            [(-1, 500_000_000, "-0.500000000"), (-2, 1, "-1.999999999"), (-3, 0, "-3"), (0, 7, "0.000000007")]
-        {
-            assert_eq!(decimal(Moment { seconds, nanoseconds }), expected);
-        }
     }
 }

@@ -1,13 +1,15 @@
 //! Reads an archive piece by piece, by its plan.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{OFlags, fstat};
 use rustix::io::{Errno, pread};
 
 use super::error::ArchiveError;
 use super::header::padded;
-use super::plan::{Member, Plan};
+use super::plan::{Member, Plan, TOP};
 use super::tree::{Tree, has_change_time};
 use crate::files::file_system::FileSystem;
 use crate::files::{MountId, SourceFile};
@@ -46,9 +48,11 @@ pub fn mount_at(tree: &Tree, plan: &Plan, offset: u64) -> MountId {
 /// for the disk.
 pub fn read(tree: &Tree, plan: &Plan, range: ByteRange, mut text: Vec<u8>) -> Result<Piece, ArchiveError> {
     text.clear();
+    text.reserve_exact(PIECE_BYTES_MAX.min(index(range.length)));
     let mount = mount_at(tree, plan, range.start);
     let (offset, end) = (range.start, range.start + range.length);
-    let mut reading = Reading { tree, plan, mount, end, offset, text, body: None, file_system: None };
+    let mut reading =
+        Reading { tree, plan, mount, end, offset, text, body: None, parent: None, file_system: None };
     let since = Instant::now();
     let mut place = plan.place_at(range.start);
     while reading.wants_more() && since.elapsed() < TASK_TIME_MAX {
@@ -70,6 +74,8 @@ struct Reading<'a> {
     offset: u64,
     text: Vec<u8>,
     body: Option<(SourceFile, ByteRange)>,
+    /// The directory of the file that was read last, and its place: the next one is in there, most likely.
+    parent: Option<(u32, OwnedFd)>,
     /// The file system of the piece's mount, once it was asked for.
     file_system: Option<FileSystem>,
 }
@@ -89,16 +95,16 @@ impl Reading<'_> {
 
     /// Appends the bytes of a member from the offset on.
     fn append(&mut self, member: &Member) -> Result<(), ArchiveError> {
-        let mut headers = Vec::new();
-        self.plan.members.describe(member, |description| description.write(&mut headers));
-        let body_begin = member.offset + headers.len() as u64;
+        let text_begin = self.text.len();
+        self.plan.members.describe(member, |description| description.write(&mut self.text));
+        let body_begin = member.offset + (self.text.len() - text_begin) as u64;
         let body_end = body_begin + member.body_bytes();
-        if self.offset < body_begin {
-            let from = index(self.offset - member.offset);
-            let to = index(self.end.min(body_begin) - member.offset);
-            self.text.extend_from_slice(&headers[from..to]);
-            self.offset += (to - from) as u64;
-        }
+        // Of headers, which are written as a whole, only those bytes stay that are asked for.
+        let from = index(self.offset.min(body_begin) - member.offset);
+        let to = index(self.end.clamp(member.offset, body_begin) - member.offset).max(from);
+        self.text.truncate(text_begin + to);
+        self.text.drain(text_begin..text_begin + from);
+        self.offset += (to - from) as u64;
         let to = body_end.min(self.end);
         if self.offset < to {
             let range = ByteRange { start: self.offset - body_begin, length: to - self.offset };
@@ -117,23 +123,34 @@ impl Reading<'_> {
         self.offset += zeros;
     }
 
+    /// Opens the file of a member, from its directory on: a piece has many of one directory.
+    fn open(&mut self, member: &Member) -> Result<OwnedFd, Errno> {
+        let name = self.plan.members.name(member);
+        if member.parent == TOP {
+            return self.tree.open(name, OFlags::empty());
+        }
+        let parent = match self.parent.take() {
+            Some((place, open)) if place == member.parent => open,
+            _ => self.tree.open(&self.plan.members.path_of_parent(member), OFlags::DIRECTORY)?,
+        };
+        let (_, parent) = self.parent.insert((member.parent, parent));
+        Tree::open_in(&*parent, name, OFlags::empty())
+    }
+
     fn append_body(&mut self, member: &Member, range: ByteRange) -> Result<(), ArchiveError> {
-        let path = self.plan.members.path(member);
-        let failed = |errno| ArchiveError::of(&path, errno);
-        let file = self.tree.open(&path, OFlags::empty()).map_err(failed)?;
+        let members = &self.plan.members;
+        let failed = |errno| ArchiveError::of(&members.path(member), errno);
+        let changed = || ArchiveError::changed(&members.path(member));
+        let file = self.open(member).map_err(failed)?;
         let is_short = range.length <= BODY_BYTES_MAX as u64;
-        if is_short {
-            let begin = self.text.len();
-            self.text.resize(begin + index(range.length), 0);
-            if !fill(&file, &mut self.text[begin..], range.start).map_err(failed)? {
-                return Err(ArchiveError::changed(&path));
-            }
+        if is_short && !append_from(&file, range, &mut self.text).map_err(failed)? {
+            return Err(changed());
         }
         // This look comes after the read, so what was read is what was planned.
         let stat = fstat(&file).map_err(failed)?;
         let file_system = *self.file_system.get_or_insert_with(|| FileSystem::of(&file));
         if !member.is(&stat, has_change_time(file_system)) {
-            return Err(ArchiveError::changed(&path));
+            return Err(changed());
         }
         if !is_short {
             let source = SourceFile::new(file, &stat, file_system, self.tree.etag).on(self.mount);
@@ -143,19 +160,23 @@ impl Reading<'_> {
     }
 }
 
-/// Fills a buffer with the bytes from `offset` on, and returns whether the file has so many.
-fn fill(file: &impl std::os::fd::AsFd, buffer: &mut [u8], offset: u64) -> Result<bool, Errno> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match pread(file, &mut buffer[filled..], offset + filled as u64) {
+/// Appends a range of a file, and returns whether the file has so many bytes.
+fn append_from(file: &OwnedFd, range: ByteRange, text: &mut Vec<u8>) -> Result<bool, Errno> {
+    let end = text.len() + index(range.length);
+    let mut offset = range.start;
+    while text.len() < end {
+        text.reserve(end - text.len());
+        // The room isn't zeroed first. It may take more than the range, which is cut off again.
+        match pread(file, spare_capacity(text), offset) {
             Ok(0) => return Ok(false),
-            Ok(count) => filled += count,
+            Ok(count) => offset += count as u64,
             Err(Errno::INTR) => {}
             // A FIFO has taken its place.
             Err(Errno::SPIPE) => return Ok(false),
             Err(errno) => return Err(errno),
         }
     }
+    text.truncate(end);
     Ok(true)
 }
 

@@ -128,22 +128,17 @@ impl Members {
 
     /// Returns the path of a member from the directory on, which is empty for the directory itself.
     pub(super) fn path(&self, member: &Member) -> Vec<u8> {
-        let mut names = vec![self.name(member)];
-        let mut parent = member.parent;
-        while let Some(directory) = self.directory(parent) {
-            names.push(self.name(directory));
-            parent = directory.parent;
-        }
-        names.reverse();
-        names.join(&b'/')
+        self.path_behind(b"", member)
+    }
+
+    /// Returns the path of a member's directory, as [`Members::path`] does.
+    pub(super) fn path_of_parent(&self, member: &Member) -> Vec<u8> {
+        self.directory(member.parent).map_or_else(Vec::new, |parent| self.path(parent))
     }
 
     /// Calls `with` with the facts that the headers of a member state.
     pub(super) fn describe<R>(&self, member: &Member, with: impl FnOnce(&Description<'_>) -> R) -> R {
-        let mut path = self.path_in_archive(member);
-        if member.kind == Kind::Directory {
-            path.push(b'/');
-        }
+        let path = self.path_in_archive(member);
         let first;
         let target = match member.kind {
             Kind::Link => &self.text[self.target(member)],
@@ -166,18 +161,44 @@ impl Members {
         })
     }
 
+    /// Returns the path of a member in the archive, which ends in a slash for a directory.
     fn path_in_archive(&self, member: &Member) -> Vec<u8> {
-        let path = self.path(member);
-        let parts = [&*self.top, path.as_slice()];
-        let filled: Vec<&[u8]> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-        filled.join(&b'/')
+        let mut path = self.path_behind(&self.top, member);
+        if member.kind == Kind::Directory {
+            path.push(b'/');
+        }
+        path
+    }
+
+    /// Returns `top` and the names on the way to a member, with slashes between them. It is asked for for each member of
+    /// an archive, so it takes one allocation.
+    fn path_behind(&self, top: &[u8], member: &Member) -> Vec<u8> {
+        let mut bytes = 0;
+        self.each_name_upwards(member, top, |name| bytes += name.len() + 1);
+        // The first name has no slash before it; a directory's path will get one at its end.
+        let mut path = Vec::with_capacity(bytes);
+        path.resize(bytes.saturating_sub(1), b'/');
+        let mut end = path.len();
+        self.each_name_upwards(member, top, |name| {
+            let begin = end - name.len();
+            path[begin..end].copy_from_slice(name);
+            end = begin.saturating_sub(1);
+        });
+        path
+    }
+
+    fn each_name_upwards<'m>(&'m self, member: &'m Member, top: &'m [u8], mut with: impl FnMut(&'m [u8])) {
+        let names = std::iter::successors(Some(member), |below| self.directory(below.parent));
+        let names = names.map(|member| self.name(member)).chain([top]);
+        names.filter(|name| !name.is_empty()).for_each(&mut with);
     }
 
     fn directory(&self, place: u32) -> Option<&Member> {
         if place == TOP { None } else { self.members.get(place as usize) }
     }
 
-    fn name(&self, member: &Member) -> &[u8] {
+    /// Returns the name of a member in its directory.
+    pub(super) fn name(&self, member: &Member) -> &[u8] {
         let begin = member.text as usize;
         &self.text[begin..begin + usize::from(member.name_bytes)]
     }

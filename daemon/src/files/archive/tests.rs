@@ -165,8 +165,9 @@ fn every_member_is_what_it_is_on_disk() {
             let record = record.unwrap();
             (record.key() == Ok("mtime")).then(|| record.value().unwrap().to_owned())
         });
-        let expected = on_disk.mtime_nsec() != 0;
-        assert_eq!(mtime.is_some(), expected, "{path}");
+        if mtime.is_none() {
+            assert_eq!(header.mtime().unwrap(), u64::try_from(on_disk.mtime()).unwrap(), "{path}");
+        }
         let mut content = Vec::new();
         entry.read_to_end(&mut content).unwrap();
         match header.entry_type() {
@@ -178,7 +179,7 @@ fn every_member_is_what_it_is_on_disk() {
             kind => assert_eq!((kind, content.len()), (tar::EntryType::Directory, 0)),
         }
         if path == "top/a.txt" {
-            assert_eq!(mtime.as_deref(), Some("-4.750000000"));
+            assert_eq!(mtime.as_deref(), Some("-5"));
         }
         seen += 1;
     }

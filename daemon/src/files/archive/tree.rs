@@ -1,6 +1,6 @@
 //! A directory of which an archive is made. Whatever lies below is opened from there, and no link is followed.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
@@ -63,11 +63,16 @@ impl Tree {
 
     /// Opens the file or directory at a path from the directory on, without following any link. Waits for the disk.
     pub(super) fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        Tree::open_in(&*self.descriptor, path, flags)
+    }
+
+    /// Opens as [`Tree::open`] does, from a directory on that was opened before.
+    pub(super) fn open_in(directory: impl AsFd + Copy, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         // NONBLOCK: opening a FIFO that took a file's place must not wait for its writer. NOCTTY: nor take a terminal.
         let flags = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
         let path = if path.is_empty() { b"." } else { path };
-        patiently(|| openat2(&*self.descriptor, path, flags, Mode::empty(), resolve))
+        patiently(|| openat2(directory, path, flags, Mode::empty(), resolve))
     }
 }
 

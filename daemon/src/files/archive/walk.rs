@@ -39,7 +39,7 @@ const ROOM_BYTES: u64 = 64 << 10;
 const TAG_BYTES: usize = 12;
 
 /// The version of how archives are made, so that a program that makes them otherwise has other entity tags.
-const FORMAT: &[u8] = b"pax 1\0";
+const FORMAT: &[u8] = b"pax 2\0";
 
 /// A walk that hasn't come to its end.
 #[derive(Debug)]
