@@ -5,7 +5,8 @@ use std::hint::black_box;
 use std::time::SystemTime;
 
 use divan::{Bencher, counter::ItemsCount};
-use streamd::files::{FileCache, Found, Generation, Root, Term};
+use streamd::config::Shares;
+use streamd::files::{Description, FileCache, Found, Generation, Root, Term};
 use streamd::limits::Tick;
 use streamd::protocol::http1::request::{Version, parse};
 use streamd::protocol::http1::response::{FieldBlock, ResponseHead};
@@ -64,6 +65,7 @@ fn cache_of_one() -> Option<(FileCache, Name, tempfile::TempDir)> {
     if let Ok(Found::File(file)) = root.find(&name) {
         cache.add(
             &name,
+            Description::of(&Shares::default(), &name),
             file,
             &Term {
                 now: Tick::FIRST,

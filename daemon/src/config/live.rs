@@ -1,12 +1,15 @@
 //! The settings in force while the daemon runs, and the part that a reload may change.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::choices::SymlinkChoice;
 use super::faults::{ConfigError, Fault, Reach};
 use super::hosts::{HostRule, Hosts};
 use super::proxies::{self, TrustedProxies};
 use super::setting::{Change, Declared, Field};
 use super::settings::Settings;
+use super::share_settings::ShareSettings;
+use super::shares::Shares;
 use super::target::TargetRule;
 use super::token::Token;
 
@@ -21,6 +24,8 @@ pub struct Live {
     pub hosts: Hosts,
     /// The proxies that are trusted to name their clients.
     pub proxies: TrustedProxies,
+    /// What is served where.
+    pub shares: Shares,
     /// The parsed allow list.
     pub targets: Vec<TargetRule>,
     /// The number of reloads before.
@@ -42,8 +47,9 @@ impl Live {
         let hosts = Hosts::new(settings.data_listen, hosts);
         let proxies = parse_all("trusted_proxies", &settings.trusted_proxies, proxies::parse, &mut faults);
         let proxies = TrustedProxies::new(proxies);
+        let shares = Shares::new(&settings, &mut faults);
         if faults.is_empty() {
-            Ok(Live { settings, token, hosts, proxies, targets, generation: 0 })
+            Ok(Live { settings, token, hosts, proxies, shares, targets, generation: 0 })
         } else {
             Err(ConfigError::Faults(faults))
         }
@@ -60,6 +66,7 @@ impl Live {
         for field in Settings::FIELDS.iter().filter(|field| field.setting.change == Change::Restart) {
             (field.copy)(kept, &mut settings);
         }
+        settings.share = reloaded_shares(kept, settings.share);
         let mut token = new.token;
         // The hosts are those of this listener, whatever address the new settings name.
         let mut hosts = self.hosts.with_rules_of(new.hosts);
@@ -74,8 +81,35 @@ impl Live {
         let needs_restart = differing(&settings, &new.settings);
         let generation = self.generation + 1;
         let (proxies, targets) = (new.proxies, new.targets);
-        (Live { settings, token, hosts, proxies, targets, generation }, needs_restart)
+        // Whatever couldn't be compiled was a fault of the new settings.
+        let shares = Shares::new(&settings, &mut Vec::new());
+        (Live { settings, token, hosts, proxies, shares, targets, generation }, needs_restart)
     }
+}
+
+/// Returns the shares that are in force after a reload. A share that stays keeps the settings that need a restart; a new
+/// share is taken if the sandbox shows its root and nothing is written to it.
+fn reloaded_shares(kept: &Settings, new: Vec<ShareSettings>) -> Vec<ShareSettings> {
+    let reload = |mut share: ShareSettings| {
+        let Some(before) = kept.share.iter().find(|before| before.path == share.path) else {
+            return is_shown(kept, &share).then_some(share);
+        };
+        for field in ShareSettings::FIELDS.iter().filter(|field| field.setting.change == Change::Restart) {
+            (field.copy)(before, &mut share);
+        }
+        Some(share)
+    };
+    new.into_iter().filter_map(reload).collect()
+}
+
+/// Whether a share that wasn't there at the start can be served without a restart.
+fn is_shown(kept: &Settings, share: &ShareSettings) -> bool {
+    let Some(root) = &share.root else { return false };
+    let roots = kept.root.iter().chain(kept.share.iter().filter_map(|share| share.root.as_ref()));
+    let shown = roots.cloned().chain(kept.roots_allowed.iter().map(PathBuf::from));
+    !share.uploads
+        && share.symlinks != SymlinkChoice::Anywhere
+        && shown.into_iter().any(|top| root.starts_with(top))
 }
 
 /// Parses a list as far as it can be read; each entry that can't be is a fault.

@@ -22,11 +22,12 @@ use super::readiness::ReadinessEvents;
 use super::registry::Registry;
 use super::room_requests::RoomRequests;
 use super::socket::Socket;
-use crate::config::Live;
+use crate::config::{Live, Shares};
 use crate::files::archive::Archives;
 use crate::files::upload::Uploads;
 use crate::files::{Digester, FileCache, Generation, Listings, Root, Spool, Synthetic};
 use crate::limits::{AddressShares, Descriptors, Full, Holder, Plane, Reserved, TICK, Tick};
+use crate::protocol::http1::request::Wanted;
 use crate::sys::uring::RingFeatures;
 use crate::telemetry::{AccessLog, Limit, RequestIds, Telemetry, WorkerCounters};
 
@@ -150,6 +151,8 @@ pub(super) struct Worker {
     began: Instant,
     /// The `Host` of the last request that was admitted by it: most requests that follow name the same one.
     pub(super) admitted_host: RefCell<Vec<u8>>,
+    /// The fields of requests on which some answer depends.
+    pub(super) wanted: Cell<Wanted>,
     served: RefCell<Rc<Served>>,
     live: RefCell<Rc<Live>>,
     live_changes: RefCell<watch::Receiver<Arc<Live>>>,
@@ -196,6 +199,7 @@ impl Worker {
             request_ids: RequestIds::default(),
             began: platform::now(),
             admitted_host: RefCell::default(),
+            wanted: Cell::new(wanted_by(&live.shares)),
             served: RefCell::new(served),
             live: RefCell::new(live),
             live_changes: RefCell::new(live_changes),
@@ -237,11 +241,13 @@ impl Worker {
         self.served.borrow().uploads.is_some()
     }
 
-    /// Returns how much uploads have changed so far below the root: facts about a file from before may be outdated.
+    /// Returns how much uploads below the root, and reloads of what is said of its files, have changed so far: facts
+    /// about a file from before may be outdated.
     pub(super) fn generation(&self) -> Generation {
         let served = self.served.borrow();
         let published = served.uploads.as_ref().map_or(0, |uploads| uploads.generation());
-        Generation::of(served.number, published)
+        // A reload changes what is said of files that stay. Neither number ever falls, so their sum tells too.
+        Generation::of(served.number + self.live.borrow().generation, published)
     }
 
     /// Room for memory that waits for a peer, who is counted as `holder`.
@@ -263,6 +269,7 @@ impl Worker {
             let descriptors = Descriptors::divide(self.resources.descriptors_max, &live.settings);
             self.pipes.limit(descriptors.pipes_max);
             self.descriptors.set(descriptors);
+            self.wanted.set(wanted_by(&live.shares));
             *self.live.borrow_mut() = live;
             self.admitted_host.borrow_mut().clear();
             self.counters.settings_generation.set(generation);
@@ -353,5 +360,13 @@ impl Worker {
                 .await;
             }
         }
+    }
+}
+
+/// The fields of requests on which an answer of one of these shares depends.
+fn wanted_by(shares: &Shares) -> Wanted {
+    Wanted {
+        origin: shares.iter().any(|share| share.cors().is_some()),
+        accept_encoding: shares.iter().any(|share| !share.settings.precompressed.is_empty()),
     }
 }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use super::context::Worker;
 use super::disk::{DiskError, Lane, Owner};
 use super::platform;
-use crate::files::{FileError, Found, Generation, KnownFile, MountId, Root, SourceFile, Step, Term};
+use crate::config::CodingChoice;
+use crate::files::{
+    Description, FileError, Found, Generation, KnownFile, MountId, Root, Siblings, SourceFile, Step, Term,
+};
 use crate::limits::AddressGroup;
 use crate::protocol::name::Name;
 
@@ -40,9 +43,60 @@ pub(super) async fn find(
 
 /// Keeps a file that was just opened for the requests that follow; `generation` is the one before the opening.
 pub(super) fn keep(worker: &Worker, name: &Name, file: SourceFile, generation: Generation) -> Rc<KnownFile> {
+    let description = Description::of(&worker.live().shares, name);
+    keep_as(worker, name, name, description, file, generation)
+}
+
+/// Keeps the file of the name `own`, which answers for the directory of the name `directory`.
+pub(super) fn keep_index(
+    worker: &Worker,
+    [directory, own]: [&Name; 2],
+    file: SourceFile,
+    generation: Generation,
+) -> Rc<KnownFile> {
+    let description = Description::of(&worker.live().shares, own);
+    keep_as(worker, directory, own, description, file, generation)
+}
+
+/// Returns the sibling in this coding that is known.
+pub(super) fn known_sibling(
+    worker: &Worker,
+    siblings: &Siblings,
+    coding: CodingChoice,
+) -> Option<Rc<KnownFile>> {
+    known_file(worker, &key_of_sibling(siblings, coding))
+}
+
+/// Keeps the sibling in this coding, apart from what answers for its own name.
+pub(super) fn keep_sibling(
+    worker: &Worker,
+    siblings: &Siblings,
+    coding: CodingChoice,
+    file: SourceFile,
+    generation: Generation,
+) -> Rc<KnownFile> {
+    let description = Description::of_coded(&worker.live().shares, siblings.name(), coding);
+    let key = key_of_sibling(siblings, coding);
+    keep_as(worker, &key, &siblings.name_in(coding), description, file, generation)
+}
+
+/// A name that no request can have, since none has a zero byte.
+fn key_of_sibling(siblings: &Siblings, coding: CodingChoice) -> Name {
+    siblings.name_in(coding).with_end("\0")
+}
+
+/// Keeps a file of the name `own`, which answers for `name`.
+fn keep_as(
+    worker: &Worker,
+    name: &Name,
+    own: &Name,
+    description: Description,
+    file: SourceFile,
+    generation: Generation,
+) -> Rc<KnownFile> {
     let served = worker.served();
     if let Some(digester) = served.digester.as_ref().filter(|_| file.lacks_digest(platform::wall_clock())) {
-        digester.want(name);
+        digester.want(own);
     }
     if file.is_modified_after(worker.clock.newest()) {
         // Its time is most likely this very moment, which the next answer's date shouldn't be older than.
@@ -51,7 +105,7 @@ pub(super) fn keep(worker: &Worker, name: &Name, file: SourceFile, generation: G
     let now = worker.clock.now();
     let valid_ms = worker.live().settings.cache_valid_ms;
     let end = now + worker.clock.ticks_within(valid_ms);
-    worker.files.add(name, file, &Term { now, end, generation, date: worker.clock.newest() })
+    worker.files.add(name, description, file, &Term { now, end, generation, date: worker.clock.newest() })
 }
 
 /// The mount that the directory of a name is on, for somebody of this group who writes there.

@@ -62,6 +62,25 @@ impl Name {
         &self.0
     }
 
+    /// The name of an entry of the directory that has this name, with or without a slash at its end.
+    #[must_use]
+    pub fn join(&self, entry: &str) -> Name {
+        let slash: &[u8] = if self.is_directory() { b"" } else { b"/" };
+        Name([&self.0, slash, entry.as_bytes()].concat())
+    }
+
+    /// The name with something behind it, which has no slash.
+    #[must_use]
+    pub fn with_end(&self, end: &str) -> Name {
+        Name([&self.0, end.as_bytes()].concat())
+    }
+
+    /// Returns the path as a URL has it, for `Location`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("/{}", percent_encode(&self.0, PATH_ESCAPED))
+    }
+
     /// Whether the request can only mean a directory: the root, or a path that ended in a slash or a dot
     /// segment.
     #[must_use]

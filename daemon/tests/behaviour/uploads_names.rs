@@ -269,7 +269,10 @@ fn reserved_names_are_nobodys() {
         }
         assert!(fixture.path().join(&path[1..]).exists());
         let response = put(daemon.data(), &path, "", b"");
-        assert_eq!((response.status, response.field("Allow")), (405, Some("GET, HEAD, PATCH, DELETE")));
+        assert_eq!(
+            (response.status, response.field("Allow")),
+            (405, Some("GET, HEAD, PATCH, DELETE, OPTIONS"))
+        );
     });
 }
 

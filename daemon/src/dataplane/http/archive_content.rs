@@ -8,6 +8,7 @@ use super::super::connection::Connection;
 use super::super::context::Worker;
 use super::archive::{self, ArchiveBody};
 use super::response::{Asked, Body, Response};
+use crate::config::Share;
 use crate::files::archive::{Plan, Tree};
 use crate::files::{Root, Terms};
 use crate::protocol::conditional::{Validators, Verdict, evaluate, range_applies};
@@ -31,8 +32,9 @@ pub(super) async fn of_directory(
     asked: &Asked<'_>,
     root: &Root,
     directory: OwnedFd,
+    hiding: Option<Arc<Share>>,
 ) -> Response {
-    let tree = Tree::new(root, &request.name, directory);
+    let tree = Tree::new(root, &request.name, directory).hiding(hiding);
     let group = connection.group();
     let waiting_bytes_max = worker.live().settings.waiting_bytes_max;
     let terms = Terms { waiting_bytes_max, holder: group, generation: worker.generation() };
@@ -93,7 +95,8 @@ fn of_plan(request: &Request, asked: &Asked<'_>, tree: &Tree, plan: &Arc<Plan>, 
             .field("ETag", plan.etag())
             .field("Accept-Ranges", "bytes")
             .field("Content-Disposition", &disposition::attachment(&file_name(request)))
-            .field("Cache-Control", "no-cache");
+            .field("Cache-Control", "no-cache")
+            .field("X-Content-Type-Options", "nosniff");
         if status == 206 {
             head.content_range(range, whole.length);
         }

@@ -22,7 +22,7 @@ pub(super) async fn of(
     if file.is_unsized() {
         return None;
     }
-    let algorithm = *digest::wanted(request.want_repr_digest.as_deref()?).first()?;
+    let algorithm = *digest::wanted(request.want_repr_digest()?).first()?;
     let algorithms = Algorithms::of(&[algorithm]);
     let owner = Owner { mount: file.mount(), group: connection.group() };
     let (root, file) = (Arc::clone(worker.served().root.as_ref()?), file.clone());

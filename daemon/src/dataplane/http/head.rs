@@ -17,7 +17,7 @@ pub(super) fn take(
     connection: &Registered,
     input: &mut Input,
 ) -> Result<Option<Request>, RequestError> {
-    let progress = parse_knowing(input.bytes(), &worker.admitted_host.borrow())?;
+    let progress = parse_knowing(input.bytes(), &worker.admitted_host.borrow(), worker.wanted.get())?;
     match progress {
         Progress::Complete { request, .. } if !request.method.is_read() && !worker.takes_uploads() => {
             Err(RequestError::MethodNotOffered { method: request.method.as_str() })

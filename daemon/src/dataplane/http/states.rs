@@ -19,9 +19,10 @@ use super::exchange::Exchange;
 use super::refusal::{self, Refusal};
 use super::response::Response;
 use super::send::{self, Progress};
-use super::{answer, head, upload};
+use super::{answer, head, options, upload};
 use crate::files::KnownFile;
 use crate::files::upload::Uploads;
+use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::{Body, Request};
 
 /// How far a request has come, and what it waits for.
@@ -128,6 +129,10 @@ fn uploads_for(worker: &Worker, request: &Request) -> Option<Arc<Uploads>> {
 
 /// No body is in the way any more: the file is looked for among those that are known.
 fn without_body(worker: &Worker, connection: &Registered, input: &mut Input, exchange: Exchange) -> State {
+    if exchange.request.method == Method::Options {
+        let response = options::answer(worker, &exchange);
+        return with_response(worker, connection, input, exchange, response);
+    }
     // No file has an archive: what the name leads to has to be seen.
     let known = if exchange.request.wants_archive {
         None
@@ -137,7 +142,7 @@ fn without_body(worker: &Worker, connection: &Registered, input: &mut Input, exc
     let Some(known) = known else {
         return State::Named(Box::new(exchange.timed(worker)));
     };
-    let Some(response) = answer::of_known_file(worker, &exchange, &known) else {
+    let Some(response) = answer::of_known_file(worker, connection, &exchange, &known) else {
         return State::Found(Box::new(exchange.timed(worker)), known);
     };
     with_response(worker, connection, input, exchange, response)
@@ -203,6 +208,6 @@ async fn read_and_answer(
     exchange: Exchange,
     known: Rc<KnownFile>,
 ) -> State {
-    let response = answer::of_read_file(worker, connection, &exchange, &known).await;
+    let response = answer::of_found_file(worker, connection, &exchange, known).await;
     State::Responding(Box::new((exchange, response)))
 }

@@ -149,7 +149,7 @@ impl Call<'_> {
 
     /// The digests that the client wants to hear of, and those that entity tags follow from.
     pub(super) fn wanted_digests(&self) -> Algorithms {
-        let wanted = self.request.want_repr_digest.as_deref().map(digest::wanted).unwrap_or_default();
+        let wanted = self.request.want_repr_digest().map(digest::wanted).unwrap_or_default();
         let wanted = wanted.first().map_or(Algorithms::default(), |algorithm| Algorithms::of(&[*algorithm]));
         let tagged = self.uploads.root().algorithms();
         wanted.union(tagged)

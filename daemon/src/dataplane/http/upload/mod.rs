@@ -43,6 +43,7 @@ use crate::telemetry::UploadOutcome;
 use answer::Answer;
 use call::{BodyState, Call, Stop};
 use conditions::Conditions;
+pub(super) use permission::may_write;
 
 /// Time that a client's acknowledgement of an answer may take that it would ask for again, in milliseconds: some round
 /// trips, retransmissions included.
@@ -53,7 +54,8 @@ const ACKNOWLEDGED_MS: u64 = TICK_MS;
 
 /// Whether a request is one for this module, uploads being on.
 pub(super) fn concerns(request: &Request) -> bool {
-    !request.method.is_read() || request.name.upload_resource().is_some()
+    let asks_of_upload = || request.method != Method::Options && request.name.upload_resource().is_some();
+    !request.method.is_read() || asks_of_upload()
 }
 
 /// Serves a request that [`concerns`] uploads.
@@ -153,10 +155,10 @@ fn outcome_of(method: Method, result: &Result<Answer, Stop>) -> Option<UploadOut
 
 impl Call<'_> {
     async fn answer(&mut self) -> Result<Answer, Stop> {
-        permission::check(self.worker, self.connection, self.fields()?)?;
+        permission::check(self.worker, self.connection, &self.request.name, self.fields()?)?;
         if let Some(resource) = self.request.name.upload_resource() {
             return match self.request.method {
-                Method::Get | Method::Head => self.status(resource).await,
+                Method::Get | Method::Head | Method::Options => self.status(resource).await,
                 Method::Delete => self.cancel(resource).await,
                 _ => {
                     let _place = self.take_place().await?;
@@ -177,13 +179,21 @@ impl Call<'_> {
         self.find_mount().await?;
         match step {
             UploadStep::Create { complete, length } => Box::pin(self.create(complete, length)).await,
-            UploadStep::Neither if self.request.method == Method::Put => self.put().await,
+            UploadStep::Neither if self.request.method == Method::Put => {
+                self.put().await.map(|answer| self.located(answer))
+            }
             UploadStep::Neither | UploadStep::Append { .. } => {
                 let detail = "POST begins an upload in several requests and needs Upload-Complete: ?0 or ?1; a whole \
                               file takes PUT (curl -T FILE URL)";
                 Err(Answer::problem(400, detail).into())
             }
         }
+    }
+
+    /// Says of a file that is new where it is.
+    fn located(&self, answer: Answer) -> Answer {
+        let location = (answer.status() == 201).then(|| self.request.name.path());
+        answer.field_if("Location", location)
     }
 
     /// Counts the upload. A request that only asks or removes is none.
