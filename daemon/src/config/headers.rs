@@ -40,7 +40,7 @@ settings! {
             Share, Reload;
         /// The fields and their values.
         set: BTreeMap<String, String> = BTreeMap::new(), "A rule sets some.",
-            Kind::Map { example: "{ Cache-Control = \"no-cache\" }", check: check }, Share, Reload;
+            Kind::Map { example: "{ Cache-Control = \"no-cache\" }", check }, Share, Reload;
     }
 }
 

@@ -224,6 +224,11 @@ impl Kind {
                 Some((*example).into())
             }
             Kind::Text { example, .. } => Some((*example).into()),
+            Kind::List { example, .. } => Some(vec![*example].into()),
+            Kind::Map { example, .. } => {
+                let table: toml::Table = format!("value = {example}").parse().ok()?;
+                table.get("value").cloned()
+            }
             Kind::Count(_) => Some(4.into()),
             _ => None,
         }

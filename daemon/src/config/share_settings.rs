@@ -136,7 +136,7 @@ settings_with_share! {
 
 pub(super) const DIRECTORIES: Kind = Kind::List { entry: "DIR", example: "/data", check: check_absolute };
 pub(super) const CACHE_CONTROL: Kind =
-    Kind::Text { what: "a field value", example: "public, max-age=3600", check: headers::check_value };
+    Kind::Text { what: "VALUE", example: "public, max-age=3600", check: headers::check_value };
 pub(super) const TYPES: Kind =
     Kind::Map { example: "{ zst = \"application/zstd\" }", check: media_types::check };
 

@@ -21,13 +21,14 @@ use super::publications::Publications;
 use super::readiness::ReadinessEvents;
 use super::registry::Registry;
 use super::room_requests::RoomRequests;
+use super::served::Served;
 use super::socket::Socket;
-use crate::config::{Live, Shares};
+use crate::config::Live;
 use crate::files::archive::Archives;
-use crate::files::upload::Uploads;
-use crate::files::{Digester, FileCache, Generation, Listings, Root, Spool, Synthetic};
+use crate::files::{FileCache, Generation, Listings, Spool, Synthetic};
 use crate::limits::{AddressShares, Descriptors, Full, Holder, Plane, Reserved, TICK, Tick};
 use crate::protocol::http1::request::Wanted;
+use crate::protocol::name::Name;
 use crate::sys::uring::RingFeatures;
 use crate::telemetry::{AccessLog, Limit, RequestIds, Telemetry, WorkerCounters};
 
@@ -69,26 +70,12 @@ impl Driver {
     }
 }
 
-/// The served directory and what belongs to it: a reload puts another in its place as a whole, and what runs goes on
-/// with the one that it began with.
-#[derive(Clone, Default)]
-pub struct Served {
-    /// The directory, where one is configured.
-    pub root: Option<Arc<Root>>,
-    /// Who makes digests of its files, where entity tags follow from them.
-    pub digester: Option<Digester>,
-    /// The uploads below the directory, where they are allowed.
-    pub uploads: Option<Arc<Uploads>>,
-    /// How many there were before.
-    pub number: u64,
-}
-
-/// The parts that all workers share for reading and writing files.
+/// What all workers share for reading and writing files.
 #[derive(Clone)]
 pub struct Resources {
     /// The directory that is served now.
     pub served: watch::Receiver<Arc<Served>>,
-    /// The listings of its directories.
+    /// The listings of directories.
     pub listings: Arc<Listings>,
     /// The archives of its directories.
     pub archives: Arc<Archives>,
@@ -199,7 +186,7 @@ impl Worker {
             request_ids: RequestIds::default(),
             began: platform::now(),
             admitted_host: RefCell::default(),
-            wanted: Cell::new(wanted_by(&live.shares)),
+            wanted: Cell::new(wanted_by(&served)),
             served: RefCell::new(served),
             live: RefCell::new(live),
             live_changes: RefCell::new(live_changes),
@@ -231,23 +218,27 @@ impl Worker {
         if self.live.borrow().settings.writes_access_lines() { platform::now() } else { self.began }
     }
 
-    /// Returns the served directory: the worker's own copy. Whoever needs several things of one root asks once.
+    /// Returns what is served: the worker's own copy. Whoever asks for several things of one share asks once.
     pub(super) fn served(&self) -> Rc<Served> {
         Rc::clone(&self.served.borrow())
     }
 
-    /// Whether uploads are taken, which no reload changes.
+    /// Whether any share takes uploads.
     pub(super) fn takes_uploads(&self) -> bool {
-        self.served.borrow().uploads.is_some()
+        !self.served.borrow().uploads().is_empty()
     }
 
-    /// Returns how much uploads below the root, and reloads of what is said of its files, have changed so far: facts
-    /// about a file from before may be outdated.
+    /// Whether the share that a name belongs to takes uploads.
+    pub(super) fn takes_upload_of(&self, name: &Name) -> bool {
+        self.takes_uploads()
+            && self.served.borrow().find(name).is_some_and(|(served, _)| served.uploads.is_some())
+    }
+
+    /// Returns how often uploads have changed files of any share, and reloads the shares: facts about a file from before
+    /// may be outdated.
     pub(super) fn generation(&self) -> Generation {
         let served = self.served.borrow();
-        let published = served.uploads.as_ref().map_or(0, |uploads| uploads.generation());
-        // A reload changes what is said of files that stay. Neither number ever falls, so their sum tells too.
-        Generation::of(served.number + self.live.borrow().generation, published)
+        Generation::of(served.number(), served.publications())
     }
 
     /// Room for memory that waits for a peer, who is counted as `holder`.
@@ -256,11 +247,13 @@ impl Worker {
         self.telemetry.budget.reserve(Plane::Data(holder), bytes as u64, bytes_max)
     }
 
-    /// Goes by the settings and the root that a reload has put in place of those of before.
+    /// Goes by the settings and the shares that a reload has put in place of those of before.
     pub(super) fn follow_changes(&self) {
         let mut served = self.served_changes.borrow_mut();
         if served.has_changed().unwrap_or(false) {
-            *self.served.borrow_mut() = Rc::new(Served::clone(&served.borrow_and_update()));
+            let served = Rc::new(Served::clone(&served.borrow_and_update()));
+            self.wanted.set(wanted_by(&served));
+            *self.served.borrow_mut() = served;
         }
         let mut changes = self.live_changes.borrow_mut();
         if changes.has_changed().unwrap_or(false) {
@@ -269,7 +262,6 @@ impl Worker {
             let descriptors = Descriptors::divide(self.resources.descriptors_max, &live.settings);
             self.pipes.limit(descriptors.pipes_max);
             self.descriptors.set(descriptors);
-            self.wanted.set(wanted_by(&live.shares));
             *self.live.borrow_mut() = live;
             self.admitted_host.borrow_mut().clear();
             self.counters.settings_generation.set(generation);
@@ -364,9 +356,10 @@ impl Worker {
 }
 
 /// The fields of requests on which an answer of one of these shares depends.
-fn wanted_by(shares: &Shares) -> Wanted {
+fn wanted_by(served: &Served) -> Wanted {
+    let mut shares = served.shares().iter().map(|served| &served.share);
     Wanted {
-        origin: shares.iter().any(|share| share.cors().is_some()),
-        accept_encoding: shares.iter().any(|share| !share.settings.precompressed.is_empty()),
+        origin: shares.clone().any(|share| share.cors().is_some()),
+        accept_encoding: shares.any(|share| !share.settings.precompressed.is_empty()),
     }
 }

@@ -34,9 +34,11 @@ mod room;
 mod room_requests;
 #[cfg(test)]
 mod simulation;
+mod served;
 mod socket;
 mod stream;
 mod worker;
 
-pub use context::{Driver, Resources, Served};
+pub use context::{Driver, Resources};
 pub use plane::{DataPlane, DataPlaneError, WorkerEnded};
+pub use served::{Served, ServedShare};

@@ -232,7 +232,7 @@ impl FileCache {
 mod tests {
     use super::super::root::{Found, Root};
     use super::*;
-    use crate::config::Shares;
+    use crate::config::{Live, Settings};
 
     fn open(root: &Root, name: &Name) -> SourceFile {
         match root.find(name).unwrap() {
@@ -260,7 +260,9 @@ mod tests {
     }
 
     fn description(name: &Name) -> Description {
-        Description::of(&Shares::default(), name)
+        let settings = Settings { root: Some("/srv".into()), ..Settings::default() };
+        let shares = Live::new(settings).unwrap().shares;
+        Description::of(shares.iter().next().unwrap(), name)
     }
 
     fn add(cache: &FileCache, name: &Name, file: SourceFile, term: &Term) -> Rc<KnownFile> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::sync::Arc;
 
-use crate::config::{CodingChoice, Share, Shares};
+use crate::config::{CodingChoice, Share};
 use crate::protocol::http1::response::FieldBlock;
 use crate::protocol::media_type::content_type;
 use crate::protocol::name::Name;
@@ -40,11 +40,9 @@ pub struct Siblings {
 }
 
 impl Description {
-    /// Describes the file of this name.
-    pub fn of(shares: &Shares, name: &Name) -> Description {
-        let Some((share, within)) = shares.find(name.as_bytes()) else {
-            return Description::without_share(name);
-        };
+    /// Describes the file of this share that has this whole name.
+    pub fn of(share: &Arc<Share>, name: &Name) -> Description {
+        let within = share.path.within(name.as_bytes()).unwrap_or_default();
         let is_hidden = share.hidden.cover(within);
         let media_type = share.media_type(within).map(|given| Cow::Owned(given.to_owned()));
         let codings = codings_of(share);
@@ -63,18 +61,8 @@ impl Description {
     }
 
     /// Describes a file whose bytes stand for the file of this name, in a coding.
-    pub fn of_coded(shares: &Shares, name: &Name, coding: CodingChoice) -> Description {
-        Description { coding: Some(coding), siblings: None, ..Description::of(shares, name) }
-    }
-
-    fn without_share(name: &Name) -> Description {
-        Description {
-            media_type: content_type(name.as_bytes()),
-            fields: FieldBlock::of(|head| _ = head.field(NOSNIFF.0, NOSNIFF.1)),
-            is_hidden: false,
-            coding: None,
-            siblings: None,
-        }
+    pub fn of_coded(share: &Arc<Share>, name: &Name, coding: CodingChoice) -> Description {
+        Description { coding: Some(coding), siblings: None, ..Description::of(share, name) }
     }
 
     /// Whether a request has to be looked at more closely before this file answers it.
@@ -162,8 +150,13 @@ mod tests {
         Live::new(settings).unwrap().shares
     }
 
+    fn of(shares: &Shares, path: &str) -> Description {
+        let name = Name::parse(path.as_bytes()).unwrap();
+        Description::of(shares.find(name.as_bytes()).unwrap().0, &name)
+    }
+
     fn described(shares: &Shares, path: &str) -> (String, String) {
-        let description = Description::of(shares, &Name::parse(path.as_bytes()).unwrap());
+        let description = of(shares, path);
         let fields = String::from_utf8(description.fields.as_bytes().to_vec()).unwrap();
         (description.media_type.into_owned(), fields)
     }
@@ -193,9 +186,8 @@ mod tests {
         let shares = shares(Settings { cache_control: Some("public".to_owned()), ..Settings::default() });
         assert!(described(&shares, "/.x").1.ends_with("Cache-Control: private, no-cache\r\n"));
         assert!(described(&shares, "/x").1.ends_with("Cache-Control: public\r\n"));
-        let of = |path: &str| Description::of(&shares, &Name::parse(path.as_bytes()).unwrap());
-        assert!(of("/a/.git/config").is_hidden && of("/.x").depends_on_request());
-        assert!(!of("/.well-known/x").is_hidden && !of("/x").depends_on_request());
+        assert!(of(&shares, "/a/.git/config").is_hidden && of(&shares, "/.x").depends_on_request());
+        assert!(!of(&shares, "/.well-known/x").is_hidden && !of(&shares, "/x").depends_on_request());
     }
 
     #[test]
@@ -204,7 +196,7 @@ mod tests {
         let shares = shares(Settings { precompressed: codings, ..Settings::default() });
         assert!(described(&shares, "/a.js").1.ends_with("Vary: Accept-Encoding\r\n"));
         assert!(!described(&shares, "/a.js.gz").1.contains("Vary"));
-        let siblings = Description::of(&shares, &Name::parse(b"/a.js").unwrap()).siblings.unwrap();
+        let siblings = of(&shares, "/a.js").siblings.unwrap();
         assert_eq!(siblings.codings(), [CodingChoice::Zst, CodingChoice::Gz]);
         assert_eq!(siblings.name_in(CodingChoice::Gz).as_bytes(), b"a.js.gz");
         siblings.note_absent(CodingChoice::Gz);

@@ -81,6 +81,13 @@ impl Name {
         format!("/{}", percent_encode(&self.0, PATH_ESCAPED))
     }
 
+    /// Returns the last so many bytes as a name, which begins where a segment does: the name within a directory.
+    #[must_use]
+    pub fn ending(&self, bytes: usize) -> Cow<'_, Name> {
+        let from = self.0.len().saturating_sub(bytes);
+        if from == 0 { Cow::Borrowed(self) } else { Cow::Owned(Name(self.0[from..].to_owned())) }
+    }
+
     /// Whether the request can only mean a directory: the root, or a path that ended in a slash or a dot
     /// segment.
     #[must_use]
@@ -179,10 +186,11 @@ impl UploadResource {
         }
     }
 
-    /// Returns the path as a URL has it, for `Location`.
+    /// Returns the path as a URL has it, for `Location`, below the path of the share.
     #[must_use]
-    pub fn path(&self) -> String {
-        format!("/{}/{}", percent_encode(&self.staging.0, PATH_ESCAPED), self.id)
+    pub fn path_below(&self, share: &str) -> String {
+        let share = percent_encode(share.trim_end_matches('/').as_bytes(), PATH_ESCAPED);
+        format!("{share}/{}/{}", percent_encode(&self.staging.0, PATH_ESCAPED), self.id)
     }
 }
 

@@ -54,6 +54,7 @@ mod proxies;
 mod proxies_headers;
 mod real_clients;
 mod sandbox;
+mod shares;
 mod smoke;
 mod space;
 mod spool;

@@ -7,6 +7,7 @@ use super::super::context::Worker;
 use super::super::disk::{Lane, Owner};
 use super::super::engine::{self, Engine, Facts};
 use super::super::look_up;
+use super::super::served::{Served, ServedShare};
 use super::content::of_file;
 use super::digest;
 use super::directory::{self, Answering};
@@ -19,6 +20,7 @@ use crate::files::residency::Residency;
 use crate::files::{CONTENT_BYTES_MAX, FileError, Found, KnownFile};
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::Request;
+use crate::protocol::name::Name;
 
 /// The answer to a request for a file that is known, if nothing has to be looked up or read for it.
 pub(super) fn of_known_file(
@@ -53,22 +55,20 @@ fn of_ready_file(worker: &Worker, exchange: &Exchange, known: &Rc<KnownFile>) ->
 pub(super) async fn of_name(worker: &Worker, connection: &Connection, exchange: &Exchange) -> Response {
     let (request, asked) = (&exchange.request, exchange.asked(worker));
     let served = worker.served();
-    let Some(root) = &served.root else {
-        return Response::problem(&asked, 404, "no files are served: start streamd with --root DIR");
-    };
+    let Some((share, within)) = served.find(&request.name) else { return of_no_share(&served, &asked) };
     // A hidden name isn't even looked up, so that not the time that it takes tells of it.
-    if is_hidden(worker, request) && !may_write(worker, connection, request) {
+    if is_hidden(share, &within) && !may_write(worker, connection, request) {
         return absent(&asked);
     }
     let generation = worker.generation();
-    let known = match look_up::find(worker, root, &request.name, connection.group()).await {
+    let known = match look_up::find(worker, &share.root, &within, connection.group()).await {
         Ok(Found::File(file)) if request.wants_archive => {
             worker.disk.close(file);
             return Response::problem(&asked, 404, "this is a file, and only directories have archives");
         }
-        Ok(Found::File(file)) => look_up::keep(worker, &request.name, file, generation),
+        Ok(Found::File(file)) => look_up::keep(worker, share, &request.name, file, generation),
         Ok(Found::Directory(directory)) => {
-            match directory::of_directory(worker, connection, exchange, root, directory).await {
+            match directory::of_directory(worker, connection, exchange, share, directory).await {
                 Answering::Index(known) => known,
                 Answering::Made(response) => return response,
             }
@@ -78,12 +78,10 @@ pub(super) async fn of_name(worker: &Worker, connection: &Connection, exchange: 
     of_found_file(worker, connection, exchange, known).await
 }
 
-/// Whether only those see the name of a request who may write.
-fn is_hidden(worker: &Worker, request: &Request) -> bool {
-    let live = worker.live();
-    let name = request.name.as_bytes();
-    let name = name.strip_suffix(b"/").unwrap_or(name);
-    live.shares.find(name).is_some_and(|(share, within)| share.hidden.cover(within))
+/// Whether only those see a name of this share who may write.
+fn is_hidden(share: &ServedShare, within: &Name) -> bool {
+    let name = within.as_bytes();
+    share.share.hidden.cover(name.strip_suffix(b"/").unwrap_or(name))
 }
 
 fn absent(asked: &Asked<'_>) -> Response {
@@ -111,6 +109,14 @@ pub(super) async fn of_found_file(
     let response = of_read_file(worker, connection, exchange, &selected).await;
     worker.disk.release(selected);
     response
+}
+
+/// The answer to a request for a name that no share has.
+fn of_no_share(served: &Served, asked: &Asked<'_>) -> Response {
+    if served.shares().is_empty() {
+        return Response::problem(asked, 404, "no files are served: start streamd with --root DIR");
+    }
+    Response::of_file_error(asked, FileError::NotFound)
 }
 
 /// The answer to a request for a file of which something may have to be read first: its bytes, if they are few, and its

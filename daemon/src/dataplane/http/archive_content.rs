@@ -16,6 +16,7 @@ use crate::protocol::disposition;
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::Request;
 use crate::protocol::http1::response::ResponseHead;
+use crate::protocol::name::Name;
 use crate::protocol::range::{ByteRange, Selection, select};
 
 /// The media type of tar. None is registered; this is the one that browsers and servers use.
@@ -30,11 +31,11 @@ pub(super) async fn of_directory(
     connection: &Connection,
     request: &Request,
     asked: &Asked<'_>,
-    root: &Root,
+    (root, within): (&Arc<Root>, &Name),
     directory: OwnedFd,
     hiding: Option<Arc<Share>>,
 ) -> Response {
-    let tree = Tree::new(root, &request.name, directory).hiding(hiding);
+    let tree = Tree::new(root, within, directory).hiding(hiding);
     let group = connection.group();
     let waiting_bytes_max = worker.live().settings.waiting_bytes_max;
     let terms = Terms { waiting_bytes_max, holder: group, generation: worker.generation() };

@@ -21,9 +21,9 @@ pub(super) fn share_of(worker: &Worker, request: &Request) -> Option<Arc<Share>>
     if !worker.wanted.get().origin {
         return None;
     }
-    let live = worker.live();
-    let (share, _) = live.shares.find(request.name.as_bytes())?;
-    share.cors().map(|_| Arc::clone(share))
+    let served = worker.served();
+    let (served, _) = served.find(&request.name)?;
+    served.share.cors().map(|_| Arc::clone(&served.share))
 }
 
 impl<'w> Cors<'w> {

@@ -8,13 +8,14 @@ use super::super::connection::Connection;
 use super::super::context::Worker;
 use super::super::disk::{Lane, Owner};
 use super::super::look_up;
+use super::super::served::ServedShare;
 use super::archive_content;
 use super::exchange::Exchange;
 use super::listing::{self, ListingBody};
 use super::response::{Asked, Body, Response};
 use super::upload::may_write;
 use crate::config::Share;
-use crate::files::{FileError, Found, Generation, KnownFile, MountId, Root, SourceFile};
+use crate::files::{FileError, Found, Generation, KnownFile, MountId, SourceFile};
 use crate::protocol::http1::request::Request;
 use crate::protocol::listing::location_with_slash;
 use crate::protocol::name::Name;
@@ -34,20 +35,17 @@ pub(super) async fn of_directory(
     worker: &Worker,
     connection: &Connection,
     exchange: &Exchange,
-    root: &Arc<Root>,
+    served: &Arc<ServedShare>,
     directory: OwnedFd,
 ) -> Answering {
     let (request, asked) = (&exchange.request, exchange.asked(worker));
-    let live = worker.live();
-    let share = live.shares.find(request.name.as_bytes()).map(|(share, _)| share);
-    let index = match share {
-        Some(share) if !share.settings.index.is_empty() && !request.wants_archive => {
-            Box::pin(find_index(worker, connection, request, share, root)).await
-        }
-        _ => Ok(None),
+    let share = &served.share;
+    let index = if share.settings.index.is_empty() || request.wants_archive {
+        Ok(None)
+    } else {
+        Box::pin(find_index(worker, connection, request, served)).await
     };
-    let share = share.filter(|share| share.settings.listing);
-    let response = match (index, share) {
+    let response = match (index, share.settings.listing) {
         (Ok(Some(index)), _) => {
             discard(worker, connection, directory);
             if !request.name.is_directory() {
@@ -55,22 +53,22 @@ pub(super) async fn of_directory(
                 return Answering::Made(redirect(&asked, request));
             }
             let Index { name, file, generation } = index;
-            return Answering::Index(look_up::keep_index(worker, [&request.name, &name], file, generation));
+            return Answering::Index(look_up::keep_index(worker, served, [&request.name, &name], file, generation));
         }
         (Err(error), _) => {
             discard(worker, connection, directory);
             Response::of_file_error(&asked, error)
         }
         // An archive is the same whichever way it is asked for.
-        (Ok(None), Some(_)) if !request.name.is_directory() && !request.wants_archive => {
+        (Ok(None), true) if !request.name.is_directory() && !request.wants_archive => {
             discard(worker, connection, directory);
             redirect(&asked, request)
         }
-        (Ok(None), Some(share)) => {
+        (Ok(None), true) => {
             let hiding = (!may_write(worker, connection, request)).then(|| Arc::clone(share));
-            list(worker, connection, request, &asked, Subject { root, directory, hiding }).await
+            list(worker, connection, request, &asked, Subject { served, directory, hiding }).await
         }
-        (Ok(None), None) => {
+        (Ok(None), false) => {
             discard(worker, connection, directory);
             Response::of_file_error(&asked, FileError::NotFound)
         }
@@ -89,17 +87,21 @@ async fn find_index(
     worker: &Worker,
     connection: &Connection,
     request: &Request,
-    share: &Share,
-    root: &Arc<Root>,
+    served: &ServedShare,
 ) -> Result<Option<Index>, FileError> {
     // Whether the directory itself is hidden from this reader is decided by now.
-    let is_hidden =
-        |name: &Name| share.path.within(name.as_bytes()).is_some_and(|within| share.hidden.fit(within));
-    let names = share.settings.index.iter().map(|entry| request.name.join(entry));
-    for name in names.filter(|name| !is_hidden(name)) {
+    let names = served.share.settings.index.iter().map(|entry| request.name.join(entry));
+    for name in names {
+        let Some(within) = served.name_within(&name) else { continue };
+        if served.share.hidden.fit(within.as_bytes()) {
+            continue;
+        }
         let generation = worker.generation();
-        match look_up::find(worker, root, &name, connection.group()).await {
-            Ok(Found::File(file)) => return Ok(Some(Index { name, file, generation })),
+        match look_up::find(worker, &served.root, &within, connection.group()).await {
+            Ok(Found::File(file)) => {
+                drop(within);
+                return Ok(Some(Index { name, file, generation }));
+            }
             Ok(Found::Directory(directory)) => discard(worker, connection, directory),
             Err(FileError::NotFound) => {}
             Err(error) => return Err(error),
@@ -121,7 +123,7 @@ fn redirect(asked: &Asked<'_>, request: &Request) -> Response {
 
 /// A directory that is to be listed, or sent as an archive.
 struct Subject<'r> {
-    root: &'r Arc<Root>,
+    served: &'r ServedShare,
     directory: OwnedFd,
     /// The share whose hidden names are left out.
     hiding: Option<Arc<Share>>,
@@ -134,7 +136,12 @@ async fn list(
     asked: &Asked<'_>,
     subject: Subject<'_>,
 ) -> Response {
-    let Subject { root, directory, hiding } = subject;
+    let Subject { served, directory, hiding } = subject;
+    let Some(within) = served.name_within(&request.name) else {
+        discard(worker, connection, directory);
+        return Response::of_file_error(asked, FileError::NotFound);
+    };
+    let root = (&served.root, &*within);
     let listings_max = worker.live().settings.address_listings_max;
     let share = worker.resources.shares.listings.take(connection.group(), 1, listings_max as u64);
     let Some(share) = share else { return too_many_listings(asked, listings_max) };

@@ -23,6 +23,7 @@ use crate::limits::Reserved;
 use crate::protocol::http1::request::Request;
 use crate::protocol::http1::response::ResponseHead;
 use crate::protocol::listing::Order;
+use crate::protocol::name::Name;
 use about::About;
 use form::Form;
 
@@ -54,7 +55,7 @@ struct Page {
 /// The names that are left out of the listing of a directory.
 struct Hiding {
     share: Arc<Share>,
-    /// The path of the directory below the root.
+    /// The path of the directory within the share.
     directory: Vec<u8>,
 }
 
@@ -64,23 +65,24 @@ impl Hiding {
             b"" => entry.to_owned(),
             directory => [directory, b"/", entry].concat(),
         };
-        self.share.path.within(&name).is_some_and(|within| self.share.hidden.fit(within))
+        self.share.hidden.fit(&name)
     }
 }
 
-/// Reads `directory`, whose name is the request's, up to the first piece. A listing of one piece has a length, like any
-/// short answer.
+/// Reads `directory`, which is called `within` below the root, up to the first piece. A listing of one piece has a
+/// length, like any short answer.
 pub(super) async fn read(
     worker: &Worker,
     connection: &Connection,
     request: &Request,
-    root: &Arc<Root>,
+    (root, within): (&Arc<Root>, &Name),
     directory: OwnedFd,
     hiding: Option<Arc<Share>>,
 ) -> Result<ListingBody, FileError> {
-    let path = request.name.as_bytes();
-    let path = path.strip_suffix(b"/").unwrap_or(path).to_owned();
-    let about = About { path: path.clone(), order: Order::of_target(&request.target), is_sorted: false };
+    let path_of = |name: &Name| name.as_bytes().strip_suffix(b"/").unwrap_or(name.as_bytes()).to_owned();
+    let path = path_of(within);
+    let about =
+        About { path: path_of(&request.name), order: Order::of_target(&request.target), is_sorted: false };
     let subject = Subject { directory, root: Arc::clone(root), path, order: about.order };
     let directory = &subject.directory;
     let mut owner = Owner { mount: MountId::of(directory), group: connection.group() };

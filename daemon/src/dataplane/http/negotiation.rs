@@ -45,16 +45,19 @@ pub(super) async fn find(
     known: &Rc<KnownFile>,
 ) -> Rc<KnownFile> {
     let served = worker.served();
-    let Some(root) = &served.root else { return Rc::clone(known) };
+    let Some((share, _)) = served.find(&request.name) else { return Rc::clone(known) };
     loop {
         let (siblings, coding) = match select(worker, request, known) {
             Selected::This(selected) => return selected,
             Selected::LookUp(siblings, coding) => (siblings, coding),
         };
         let generation = worker.generation();
-        match look_up::find(worker, root, &siblings.name_in(coding), connection.group()).await {
+        let name = siblings.name_in(coding);
+        // A sibling that has the name of another share's path is that one's.
+        let Some(within) = share.name_within(&name) else { return Rc::clone(known) };
+        match look_up::find(worker, &share.root, &within, connection.group()).await {
             Ok(Found::File(file)) => {
-                return look_up::keep_sibling(worker, siblings, coding, file, generation);
+                return look_up::keep_sibling(worker, share, siblings, coding, file, generation);
             }
             Ok(Found::Directory(directory)) => {
                 let owner = Owner { mount: MountId::of(&directory), group: connection.group() };

@@ -10,10 +10,8 @@ use crate::protocol::upload;
 pub(super) fn answer(worker: &Worker, exchange: &Exchange) -> Response {
     let (request, asked) = (&exchange.request, exchange.asked(worker));
     let is_for_all = &*request.target == "*";
-    let live = worker.live();
-    let share = live.shares.find(request.name.as_bytes());
     let takes_uploads =
-        worker.takes_uploads() && (is_for_all || share.is_some_and(|(share, _)| share.settings.uploads));
+        if is_for_all { worker.takes_uploads() } else { worker.takes_upload_of(&request.name) };
     let methods = Method::allowed(takes_uploads);
     let mut fields = vec![("Allow", methods.to_owned())];
     if takes_uploads {

@@ -6,7 +6,6 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::context::Worker;
@@ -21,7 +20,6 @@ use super::response::Response;
 use super::send::{self, Progress};
 use super::{answer, head, options, upload};
 use crate::files::KnownFile;
-use crate::files::upload::Uploads;
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::{Body, Request};
 
@@ -32,7 +30,7 @@ pub(super) enum State {
     /// No request could be read, which has to be answered.
     Refused(Refusal),
     /// It is one of the uploads, which receive its body themselves.
-    Upload(Box<Request>, Arc<Uploads>),
+    Upload(Box<Request>, Box<upload::WrittenShare>),
     /// It brings a body that nobody wants, which has to be out of the way.
     Body(Box<Request>),
     /// Its name has to be looked up: no file is known by it.
@@ -94,8 +92,8 @@ pub(super) async fn finish(
             State::Refused(refusal) => {
                 return Box::pin(refusal::answer(worker, connection, input, refusal, started)).await;
             }
-            State::Upload(request, uploads) => {
-                return Box::pin(upload::serve(worker, connection, *request, input, uploads)).await;
+            State::Upload(request, written) => {
+                return Box::pin(upload::serve(worker, connection, *request, input, written)).await;
             }
             State::Body(request) => Box::pin(discard_body(worker, connection, input, *request)).await,
             State::Named(exchange) => Box::pin(look_up_name(worker, connection, *exchange)).await,
@@ -113,8 +111,8 @@ pub(super) async fn finish(
 
 /// The head is whole: it says who takes the body.
 fn with_head(worker: &Worker, connection: &Registered, input: &mut Input, request: Request) -> State {
-    if let Some(uploads) = uploads_for(worker, &request) {
-        return State::Upload(Box::new(request), uploads);
+    if let Some(written) = written_share(worker, &request) {
+        return State::Upload(Box::new(request), Box::new(written));
     }
     if request.body != Body::None {
         return State::Body(Box::new(request));
@@ -123,8 +121,11 @@ fn with_head(worker: &Worker, connection: &Registered, input: &mut Input, reques
     without_body(worker, connection, input, exchange)
 }
 
-fn uploads_for(worker: &Worker, request: &Request) -> Option<Arc<Uploads>> {
-    if worker.takes_uploads() && upload::concerns(request) { worker.served().uploads.clone() } else { None }
+fn written_share(worker: &Worker, request: &Request) -> Option<upload::WrittenShare> {
+    if !worker.takes_uploads() || !upload::concerns(request) {
+        return None;
+    }
+    upload::WrittenShare::of(&worker.served(), &request.name)
 }
 
 /// No body is in the way any more: the file is looked for among those that are known.

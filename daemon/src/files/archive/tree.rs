@@ -59,7 +59,7 @@ impl Tree {
         let Some(share) = &self.hiding else { return false };
         let parts = [&*self.below, path, name].into_iter().filter(|part| !part.is_empty());
         let whole = parts.collect::<Vec<_>>().join(&b'/');
-        share.path.within(&whole).is_some_and(|within| share.hidden.fit(within))
+        share.hidden.fit(&whole)
     }
 
     /// Returns the directory's own mount.

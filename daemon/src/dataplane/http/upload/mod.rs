@@ -29,6 +29,7 @@ use super::super::context::Worker;
 use super::super::error::TransferError;
 use super::super::input::Input;
 use super::super::registry::Registered;
+use super::super::served::{Served, ServedShare};
 use super::body::{self, Discarded};
 use super::ending::{After, Sent, finish};
 use super::exchange::Exchange;
@@ -38,6 +39,7 @@ use crate::limits::TICK_MS;
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::{Body, Request};
 use crate::protocol::http1::trailers::Trailers;
+use crate::protocol::name::Name;
 use crate::protocol::upload::UploadStep;
 use crate::telemetry::UploadOutcome;
 use answer::Answer;
@@ -58,13 +60,29 @@ pub(super) fn concerns(request: &Request) -> bool {
     !request.method.is_read() || asks_of_upload()
 }
 
+/// The share that a request writes to, and the name there.
+pub(super) struct WrittenShare {
+    share: Arc<ServedShare>,
+    uploads: Arc<Uploads>,
+    name: Name,
+}
+
+impl WrittenShare {
+    /// Finds the share of a name; None where its share takes no uploads.
+    pub(super) fn of(served: &Served, name: &Name) -> Option<WrittenShare> {
+        let (share, name) = served.find(name)?;
+        let uploads = share.uploads.clone()?;
+        Some(WrittenShare { share: Arc::clone(share), uploads, name: name.into_owned() })
+    }
+}
+
 /// Serves a request that [`concerns`] uploads.
 pub(super) async fn serve(
     worker: &Rc<Worker>,
     connection: &Registered,
     request: Request,
     input: &mut Input,
-    uploads: Arc<Uploads>,
+    written: Box<WrittenShare>,
 ) -> After {
     let started = Instant::now();
     let body = if request.body == Body::None { BodyState::Whole } else { BodyState::Untouched };
@@ -73,7 +91,7 @@ pub(super) async fn serve(
         connection,
         input,
         request: &request,
-        uploads,
+        written,
         body,
         is_received_elsewhere: false,
         received_bytes: 0,
@@ -89,7 +107,7 @@ pub(super) async fn serve(
     call.account(&result);
     let (state, received_bytes, dropped_bytes) = (call.body, call.received_bytes, call.dropped_bytes);
     let may_repeat = call.may_repeat.take();
-    let uploads = Arc::clone(&call.uploads);
+    let uploads = Arc::clone(&call.written.uploads);
     if call.is_received_elsewhere {
         // Bytes behind the body may have come with it, of which the worker wasn't told.
         connection.socket.notify_readable(false);
@@ -156,7 +174,7 @@ fn outcome_of(method: Method, result: &Result<Answer, Stop>) -> Option<UploadOut
 impl Call<'_> {
     async fn answer(&mut self) -> Result<Answer, Stop> {
         permission::check(self.worker, self.connection, &self.request.name, self.fields()?)?;
-        if let Some(resource) = self.request.name.upload_resource() {
+        if let Some(resource) = self.written.name.upload_resource() {
             return match self.request.method {
                 Method::Get | Method::Head | Method::Options => self.status(resource).await,
                 Method::Delete => self.cancel(resource).await,
@@ -166,7 +184,7 @@ impl Call<'_> {
                 }
             };
         }
-        if self.request.name.is_reserved() {
+        if self.written.name.is_reserved() {
             return Err(Answer::of_error(&UploadError::NotFound, &[]).into());
         }
         if self.request.method == Method::Delete {
@@ -208,7 +226,8 @@ impl Call<'_> {
 
     /// Removes a file.
     async fn delete(&mut self) -> Result<Answer, Stop> {
-        let (uploads, limits, name) = (Arc::clone(&self.uploads), self.limits(), self.request.name.clone());
+        let (uploads, limits, name) =
+            (Arc::clone(&self.written.uploads), self.limits(), self.written.name.clone());
         let conditions = Conditions::of(&self.request.preconditions);
         self.on_disk_at_first(move || {
             let permits = |current: Option<&_>| conditions.permit(current);

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use super::super::super::connection::Connection;
 use super::super::super::context::Worker;
 use super::answer::Answer;
-use crate::config::Live;
 use crate::protocol::cors;
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::request::{Request, Signs, WriteFields};
@@ -45,7 +44,7 @@ pub(super) fn check(
         let error = RequestError::HostNotAllowed { host: escape_for_log(host) };
         return Err(Answer::problem(error.status(), &error.to_string()));
     }
-    let is_named = is_named_origin(&live, name, fields.origin.as_deref());
+    let is_named = is_named_origin(worker, name, fields.origin.as_deref());
     check_local(fields.signs(), is_named, client_elsewhere(connection))
 }
 
@@ -57,13 +56,11 @@ pub(in super::super) fn may_write(worker: &Worker, connection: &Connection, requ
         let authorization = request.read.as_ref().and_then(|fields| fields.authorization.as_ref());
         return authorization.and_then(|given| given.bearer()).is_some_and(|presented| token.is(presented));
     }
-    let share = live.shares.find(request.name.as_bytes());
-    let takes_uploads = worker.takes_uploads() && share.is_some_and(|(share, _)| share.settings.uploads);
-    if !takes_uploads || live.settings.uploads_need_token() {
+    if !worker.takes_upload_of(&request.name) || live.settings.uploads_need_token() {
         return false;
     }
     let origin = request.read.as_ref().and_then(|fields| fields.origin.as_deref());
-    let is_named = is_named_origin(&live, &request.name, origin);
+    let is_named = is_named_origin(worker, &request.name, origin);
     check_local(request.signs, is_named, client_elsewhere(connection)).is_ok()
 }
 
@@ -73,9 +70,10 @@ fn client_elsewhere(connection: &Connection) -> Option<IpAddr> {
 }
 
 /// Whether the share of a name allows pages of this origin by its name.
-fn is_named_origin(live: &Live, name: &Name, origin: Option<&[u8]>) -> bool {
+fn is_named_origin(worker: &Worker, name: &Name, origin: Option<&[u8]>) -> bool {
     let Some(origin) = origin else { return false };
-    let cors = live.shares.find(name.as_bytes()).and_then(|(share, _)| share.cors());
+    let served = worker.served();
+    let cors = served.find(name).and_then(|(served, _)| served.share.cors());
     cors.is_some_and(|cors| cors::is_named(&cors.origins, origin))
 }
 
