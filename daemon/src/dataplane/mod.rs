@@ -32,9 +32,9 @@ mod readiness;
 mod registry;
 mod room;
 mod room_requests;
+mod served;
 #[cfg(test)]
 mod simulation;
-mod served;
 mod socket;
 mod stream;
 mod worker;
