@@ -1,32 +1,30 @@
 //! The daemon as a value: started from checked settings, reloaded, drained. The binary and the tests use it
 //! alike.
 
+mod error;
 mod root_watch;
+mod serving;
 mod sweeper;
 
-use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{
-    DriverChoice, EtagChoice, Exposure, Live, Reach, Settings, SinkChoice, listen_remedy, thread_remedy,
-};
-use crate::control::{self, ControlContext, ControlError, ControlPlane};
-use crate::dataplane::{DataPlane, DataPlaneError, Driver, Resources, Served, WorkerEnded};
+use crate::config::{DriverChoice, Exposure, Live, Reach, Settings, SinkChoice};
+use crate::control::{self, ControlContext, ControlPlane};
+use crate::dataplane::{DataPlane, Driver, Resources, Served, WorkerEnded};
 use crate::files::archive::Archives;
-use crate::files::upload::{UploadError, Uploads};
-use crate::files::{Digester, FileError, Listings, Root, Spool, SpoolError, Synthetic, SyntheticError};
+use crate::files::{Listings, Spool, Synthetic};
 use crate::limits::{AddressShares, Descriptors, memory_limit_bytes};
-use crate::sandbox::{Sandbox, SandboxError};
-use crate::sys::uring::{self, RingRefused};
+use crate::sandbox::Sandbox;
+use crate::sys::uring;
 use crate::systemd::Listeners;
 use crate::telemetry::{HEARTBEAT_AGE_MAX, LogQueue, Telemetry};
-use root_watch::{Open, RootWatch};
+pub use error::DaemonError;
+use root_watch::{Open, Renewed, RootWatch};
 use sweeper::Sweeper;
 
 /// The interval of looks whether all workers use new settings, which they take up with their next tick.
@@ -39,97 +37,11 @@ const WAITING_SHARE: u64 = 8;
 /// The most connections that may wait for the control plane to accept them.
 const CONTROL_BACKLOG: i32 = 1024;
 
-/// Why the daemon could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// The root can't be opened.
-    #[error("root {}: {reason}", path.display())]
-    Root {
-        /// The path of the root.
-        path: PathBuf,
-        /// Why it can't be opened.
-        reason: FileError,
-    },
-    /// Nothing can be uploaded below the root.
-    #[error("uploads below {}: {reason}", path.display())]
-    Uploads {
-        /// The path of the root.
-        path: PathBuf,
-        /// Why nothing can be uploaded.
-        reason: UploadError,
-    },
-    /// The spool can't be used.
-    #[error("spool {}: {reason}", path.display())]
-    Spool {
-        /// The path of the spool.
-        path: PathBuf,
-        /// Why it can't be used.
-        reason: SpoolError,
-    },
-    /// The setting is `driver = "uring"` and the kernel refuses a ring.
-    #[error("driver uring: {0}; --driver auto would fall back to epoll")]
-    Driver(RingRefused),
-    /// The rights that binding needed can't be given up.
-    #[error(transparent)]
-    Sandbox(#[from] SandboxError),
-    /// The control address can't be listened on.
-    #[error("control_listen {address}: {reason}{}", listen_remedy("control_listen", .reason))]
-    ControlListen {
-        /// The address.
-        address: SocketAddr,
-        /// The error of the system.
-        reason: io::Error,
-    },
-    /// The data plane could not start.
-    #[error(transparent)]
-    DataPlane(#[from] DataPlaneError),
-    /// The control plane could not start.
-    #[error(transparent)]
-    Control(#[from] ControlError),
-    /// The source of synthetic bytes could not be made.
-    #[error("memory for synthetic streams: {0}")]
-    Synthetic(SyntheticError),
-    /// The thread that sweeps uploads could not be started.
-    #[error("the thread that sweeps uploads can't be started: {0}{remedy}", remedy = thread_remedy(.0))]
-    Sweeper(io::Error),
-    /// The thread that looks after the root could not be started.
-    #[error("the thread that looks after the root can't be started: {0}{remedy}", remedy = thread_remedy(.0))]
-    RootWatch(io::Error),
-    /// The thread that makes digests could not be started.
-    #[error("the thread that makes digests can't be started: {0}{remedy}", remedy = thread_remedy(.0))]
-    Digester(io::Error),
-}
-
-impl DaemonError {
-    /// Whether the configuration is at fault rather than the moment.
-    pub fn is_configuration(&self) -> bool {
-        matches!(self, DaemonError::Root { .. } | DaemonError::Uploads { .. } | DaemonError::Spool { .. })
-    }
-
-    /// Returns the errno of the system, where that is the cause.
-    pub fn errno(&self) -> Option<i32> {
-        match self {
-            DaemonError::ControlListen { reason, .. }
-            | DaemonError::DataPlane(
-                DataPlaneError::Listen { reason, .. }
-                | DataPlaneError::Thread { reason, .. }
-                | DataPlaneError::EventLoop { reason, .. }
-                | DataPlaneError::Disk(reason),
-            )
-            | DaemonError::Synthetic(SyntheticError::Failed(reason))
-            | DaemonError::Sweeper(reason)
-            | DaemonError::RootWatch(reason)
-            | DaemonError::Digester(reason) => reason.raw_os_error(),
-            _ => None,
-        }
-    }
-}
-
 /// A running daemon.
 pub struct Daemon {
     data: DataPlane,
     control: ControlPlane,
-    /// The sweeper of the uploads below the root that is served now.
+    /// The sweeper of the uploads of the shares that are served now.
     sweeper: Mutex<Option<Sweeper>>,
     spool: Option<Arc<Spool>>,
     root_watch: Option<RootWatch>,
@@ -161,7 +73,7 @@ impl Daemon {
         let listener = bind_control(live.settings.control_listen, passed.control)?;
         sandbox.after_binding()?;
         let data_address = bound.address();
-        let (served_sender, served) = watch::channel(Arc::new(serve(&live.settings, 0)?));
+        let (served_sender, served) = watch::channel(Arc::new(serving::open_all(&live.shares, 0)?));
         let telemetry = Telemetry::new(live.settings.workers, driver.name(), log.clone());
         telemetry.budget.cap(memory_limit_bytes() / WAITING_SHARE);
         let resources = resources(&live.settings, &served, &telemetry)?;
@@ -178,7 +90,7 @@ impl Daemon {
             descriptors_max: resources.descriptors_max,
         })?;
         let served = served.borrow().clone();
-        let sweeper = Mutex::new(start_sweeper(&served, &resources.spool, &receiver, &telemetry)?);
+        let sweeper = Mutex::new(start_sweeper(&served, &resources.spool, &telemetry)?);
         let root_watch = start_root_watch(&receiver.borrow().settings, &served, sandbox, &telemetry)?;
         let daemon = Daemon {
             data,
@@ -221,31 +133,39 @@ impl Daemon {
             announce_exposure(&live);
         }
         let generation = live.generation;
-        // The root comes first: a worker that uses the new settings must use the new root too.
-        self.reopen_root();
+        // The shares come first: a worker that uses the new settings must use the new roots too.
+        self.renew_shares(&live);
         self.live.send_replace(Arc::new(live));
         self.await_adoption(generation);
         needs_restart
     }
 
-    /// Serves the directory that the root's path leads to, where that is another one by now. Running transfers go
-    /// on with the former.
-    fn reopen_root(&self) {
+    /// Serves the shares of these settings, each from the directory that its root's path leads to by now. Running
+    /// transfers go on with those of before.
+    fn renew_shares(&self, live: &Live) {
         let Some(watch) = &self.root_watch else { return };
-        let served = match watch.reopen() {
-            Ok(None) => return,
-            Ok(Some(served)) => served,
-            Err(reason) => {
-                tracing::error!(reason, "the root could not be reopened: the former one stays");
-                return;
-            }
-        };
-        match start_sweeper(&served, &self.spool, &self.live.subscribe(), &self.telemetry) {
+        let before = self.served.borrow().clone();
+        let renewed = watch.renew(Arc::clone(&before), &live.shares, live.generation);
+        let renewed = renewed.unwrap_or_else(|reason| {
+            let served = Arc::new(serving::without_new(&before, &live.shares, live.generation));
+            let is_same = serving::are_same(&before, &served);
+            let failed = vec![("/".to_owned(), reason)];
+            Renewed { served: (!is_same).then_some(served), opened: Vec::new(), failed }
+        });
+        for (share, reason) in &renewed.failed {
+            tracing::error!(share, reason, "the root could not be reopened: the former one stays");
+        }
+        let Some(served) = renewed.served else { return };
+        match start_sweeper(&served, &self.spool, &self.telemetry) {
             Ok(sweeper) => *self.sweeper.lock().unwrap_or_else(PoisonError::into_inner) = sweeper,
-            Err(error) => tracing::error!(%error, "uploads below the new root are not swept"),
+            Err(error) => tracing::error!(%error, "uploads below the new roots are not swept"),
         }
         self.served.send_replace(served);
-        tracing::info!("the root was reopened");
+        for share in renewed.opened {
+            let is_new = before.at(&share).is_none();
+            let what = if is_new { "the root was opened" } else { "the root was reopened" };
+            tracing::info!(share, "{what}");
+        }
     }
 
     fn await_adoption(&self, generation: u64) {
@@ -318,20 +238,6 @@ fn choose_driver(settings: &Settings) -> Result<Driver, DaemonError> {
     }
 }
 
-/// Opens the root and everything that belongs to it, as root number `number`.
-fn serve(settings: &Settings, number: u64) -> Result<Served, DaemonError> {
-    let root = settings.root.as_deref().map(|path| open_root(path, settings.etag)).transpose()?;
-    let uploads = root.as_ref().filter(|_| settings.uploads).map(|root| {
-        let path = settings.root.clone().unwrap_or_default();
-        Uploads::open(Arc::clone(root)).map_err(|reason| DaemonError::Uploads { path, reason })
-    });
-    let uploads = uploads.transpose()?;
-    // The digester comes after uploads, which keep records of files where they outlive the daemon.
-    let digester = root.as_ref().filter(|_| settings.etag == EtagChoice::Digest);
-    let digester = digester.map(|root| Digester::start(Arc::clone(root)).map_err(DaemonError::Digester));
-    Ok(Served { digester: digester.transpose()?, root, uploads, number })
-}
-
 fn resources(
     settings: &Settings,
     served: &watch::Receiver<Arc<Served>>,
@@ -355,49 +261,33 @@ fn resources(
 fn start_sweeper(
     served: &Served,
     spool: &Option<Arc<Spool>>,
-    live: &watch::Receiver<Arc<Live>>,
     telemetry: &Arc<Telemetry>,
 ) -> Result<Option<Sweeper>, DaemonError> {
-    let (uploads, spool) = (served.uploads.clone(), spool.clone());
-    let is_kept = uploads.is_some() || spool.is_some();
-    let sweeper = is_kept.then(|| Sweeper::start(uploads, spool, live.clone(), telemetry));
+    let is_needed = !served.uploads().is_empty() || spool.is_some();
+    let sweeper = is_needed.then(|| Sweeper::start(served, spool.clone(), telemetry));
     sweeper.transpose().map_err(DaemonError::Sweeper)
 }
 
+/// Starts the watch over the roots, unless there are none and no reload may bring some.
 fn start_root_watch(
     settings: &Settings,
     served: &Arc<Served>,
     sandbox: &Sandbox,
     telemetry: &Arc<Telemetry>,
 ) -> Result<Option<RootWatch>, DaemonError> {
-    let Some(path) = settings.root.clone() else { return Ok(None) };
-    let (settings, is_confined) = (settings.clone(), sandbox.reach() == Reach::Sandbox);
-    let open: Open = Box::new(move |number| {
-        if is_confined && !may_be_read(&settings)? {
+    if served.shares().is_empty() && settings.roots_allowed.is_empty() {
+        return Ok(None);
+    }
+    let is_confined = sandbox.reach() == Reach::Sandbox;
+    let open: Open = Box::new(move |share| {
+        let may_be_read = || serving::open_root(share).map(|root| root.may_be_read());
+        if is_confined && !may_be_read().map_err(|error| error.to_string())? {
             return Err("the sandbox shows the directory that was there at the start: restart".to_owned());
         }
-        serve(&settings, number).map_err(|error| error.to_string())
+        serving::open(share).map_err(|error| error.to_string())
     });
-    let watch = RootWatch::start(path, Arc::clone(served), open, telemetry);
+    let watch = RootWatch::start(Arc::clone(served), open, telemetry);
     watch.map(Some).map_err(DaemonError::RootWatch)
-}
-
-/// Whether the sandbox lets the current root be read.
-fn may_be_read(settings: &Settings) -> Result<bool, String> {
-    let Some(path) = &settings.root else { return Ok(true) };
-    open_root(path, settings.etag).map(|root| root.may_be_read()).map_err(|error| error.to_string())
-}
-
-fn open_root(path: &Path, etag: EtagChoice) -> Result<Arc<Root>, DaemonError> {
-    let root = Root::open(path).map_err(|reason| DaemonError::Root { path: path.to_owned(), reason })?;
-    if let Some(name) = root.mute_file_system() {
-        tracing::info!(
-            root = %path.display(),
-            "the root is on {name}, which doesn't tell what is in memory: files are read by disk threads first, and \
-             again after a minute"
-        );
-    }
-    Ok(Arc::new(root.tagging(etag)))
 }
 
 fn bind_control(address: SocketAddr, passed: Option<TcpListener>) -> Result<TcpListener, DaemonError> {

@@ -69,7 +69,7 @@ fn look_at_open_files(settings: &Settings, limit: Option<u64>) -> Result<Option<
     let cuts = [
         ("connections_max", settings.connections_max, parts.connections_max),
         ("control_connections_max", settings.control_connections_max, parts.control_connections_max),
-        ("uploads_max", if settings.uploads { settings.uploads_max } else { 0 }, parts.uploads_max),
+        ("uploads_max", if settings.takes_uploads() { settings.uploads_max } else { 0 }, parts.uploads_max),
         ("streams_max", settings.streams_max, parts.streams_max),
     ];
     let cuts: Vec<String> = cuts

@@ -6,6 +6,7 @@
 //! | [`protocol`] | frames and HTTP/1.1, sans-I/O |
 //! | [`limits`] | the limits of one address and the node |
 //! | [`job`] | the vocabulary between the planes |
+//! | [`decision`] | which share decides about a path |
 //! | [`files`] | names to open files |
 //! | [`dataplane`] | workers, connections, engines |
 //! | [`control`] | health, streams, metrics over hyper |
@@ -20,6 +21,7 @@
 pub mod config;
 pub mod control;
 pub mod dataplane;
+pub mod decision;
 pub mod files;
 pub mod host;
 pub mod job;

@@ -13,7 +13,7 @@ use streamd::host::{self, Unfit};
 use streamd::sandbox::{Sandbox, SandboxError};
 use streamd::systemd::{self, Addresses, Listeners, SocketError, Supervisor};
 use streamd::telemetry::logging::Logging;
-use streamd::{Daemon, DaemonError, sys};
+use streamd::{Daemon, DaemonError, decision, sys};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::{Interval, MissedTickBehavior};
@@ -89,7 +89,11 @@ fn look(arguments: &Arguments) -> Result<(), Failure> {
         return Err(ConfigError::Faults(warnings).into());
     }
     let sandbox = Sandbox::enter(&live.settings, arguments.config_file())?;
-    print(&read_report(&loaded, arguments, &warnings))?;
+    print(&read_report(&loaded, &live, arguments, &warnings))?;
+    if let Some(path) = &arguments.path {
+        let decided = decision::of_path(&live, path);
+        print(&decided.map_err(|error| failed(format!("--path {path}: {error}")))?)?;
+    }
     check(&live, &sandbox)
 }
 
@@ -181,25 +185,18 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Returns the lines of `--check` about the settings that it has read.
-fn read_report(loaded: &Loaded, arguments: &Arguments, warnings: &[Fault]) -> String {
+fn read_report(loaded: &Loaded, live: &Live, arguments: &Arguments, warnings: &[Fault]) -> String {
     let settings = &loaded.settings;
     let named = arguments.config_file().display();
     let file =
         loaded.file.as_ref().map_or_else(|| format!("none: there is no {named}"), |_| named.to_string());
-    let root = settings
-        .root
-        .as_ref()
-        .map_or_else(|| "none: HTTP answers 404".to_owned(), |root| root.display().to_string());
     let (data, control) = (settings.data_listen, settings.control_listen);
     let mut text = "configuration  good\n".to_owned();
     for warning in warnings {
         text += &format!("               warning: {warning}\n");
     }
-    for (what, is) in
-        [("file", &file), ("root", &root), ("listening", &format!("data {data}, control {control}"))]
-    {
-        text += &format!("{what:<15}{is}\n");
-    }
+    text += &format!("{:<15}{file}\n{}", "file", decision::shares(live));
+    text += &format!("{:<15}data {data}, control {control}\n", "listening");
     text
 }
 

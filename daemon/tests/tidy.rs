@@ -26,6 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("systemd", &["telemetry", "config"]),
     ("host", &["sys", "config", "limits"]),
     ("sandbox", &["config"]),
+    ("decision", &["protocol", "config"]),
     ("dataplane", &["files", "job", "limits", "sys", "protocol", "telemetry", "config"]),
     ("control", &["job", "limits", "sys", "protocol", "telemetry", "config"]),
     // This module wires the others.
@@ -40,6 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "control",
             "daemon",
             "dataplane",
+            "decision",
             "files",
             "host",
             "job",
@@ -70,7 +72,7 @@ const DATA_PLANE: &[&[&str]] = &[
     &["connection"],
     &["socket"],
     &["disk_waits", "error", "listener", "publications"],
-    &["client", "clock", "disk", "pacing", "pipe_pool", "room_requests"],
+    &["client", "clock", "disk", "pacing", "pipe_pool", "room_requests", "served"],
     &["platform"],
 ];
 

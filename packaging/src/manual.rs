@@ -8,8 +8,8 @@ use clap_mangen::Man;
 
 use crate::command;
 use crate::document::{Document, DocumentError};
-use crate::setting::shown;
-use streamd::config::{Change, Scope, Setting};
+use crate::setting::{example, heading, is_of_shares, shown};
+use streamd::config::{Change, CorsSettings, Declared, Scope, Setting};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -97,6 +97,10 @@ fn rendered(
 fn keys(settings: &[&Setting]) -> Result<String, DocumentError> {
     let mut text = ".SH SETTINGS\nEach is shown with its default and the reason for it.\n".to_owned();
     for setting in settings {
+        if let Some(members) = setting.members {
+            text += &table(settings, setting, &members())?;
+            continue;
+        }
         let value = shown(setting)?;
         let written = escaped(&value.text).replace('"', "\\(dq");
         let _ = writeln!(text, ".TP\n.BI {} \" = {written}\"", setting.key);
@@ -121,10 +125,47 @@ fn keys(settings: &[&Setting]) -> Result<String, DocumentError> {
     Ok(text)
 }
 
+/// Describes a table, with those of its settings that the file's top doesn't have.
+fn table(
+    settings: &[&Setting],
+    setting: &Setting,
+    members: &[&'static Setting],
+) -> Result<String, DocumentError> {
+    let mut text = format!(".TP\n.B {}\n", escaped(&heading(setting)));
+    let mut sentences = vec![format!("{}.", setting.help())];
+    sentences.extend(setting.more());
+    let is_own = |member: &&&Setting| {
+        !is_of_shares(settings, setting)
+            || member.key == "root"
+            || settings.iter().all(|above| above.key != member.key)
+    };
+    let others: Vec<&str> =
+        members.iter().filter(|member| !is_own(member)).map(|member| member.key).collect();
+    if !others.is_empty() {
+        sentences.push(format!("Besides its own settings it has {}.", others.join(", ")));
+        sentences.push("What a table leaves out has its default, whatever the file says above.".to_owned());
+    }
+    let _ = writeln!(text, "{}", escaped(&sentences.join(" ").replace('`', "")));
+    for member in members.iter().filter(is_own) {
+        let default = CorsSettings::default_text(member).filter(|default| default != "none");
+        let value = default.map_or_else(|| example(member), Ok)?;
+        let written = escaped(&value).replace('"', "\\(dq");
+        let _ = writeln!(
+            text,
+            ".RS\n.TP\n.BI {} \" = {written}\"\n{}\n.RE",
+            member.key,
+            escaped(&format!("{}.", member.help()))
+        );
+    }
+    let _ = writeln!(text, ".RS\n.PP\nWhy: {}\n.RE", escaped(setting.reason));
+    Ok(text)
+}
+
 /// Says what has the value for itself, where it isn't the whole daemon.
 fn of_whom(scope: Scope) -> Option<&'static str> {
     Some(match scope {
         Scope::Node => return None,
+        Scope::Share => "Each share has it for itself.",
         Scope::Address => "Each address of a client has it for itself.",
         Scope::Connection => "It holds for each connection.",
         Scope::File => "It holds for each file.",

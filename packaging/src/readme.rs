@@ -2,15 +2,22 @@
 
 use streamd::config::{Change, Declared, Kind, Setting, Settings};
 
+use crate::setting::heading;
+
 const BEGIN: &str = "<!-- options: written by packaging/examples/generate.rs -->\n";
 const END: &str = "<!-- end of options -->\n";
 
 /// The flags that are no settings.
-const OTHERS: [(&str, &str, &str); 5] = [
+const OTHERS: [(&str, &str, &str); 6] = [
     ("-h`, `--help", "", "The options that are used most; all of them"),
     ("--config FILE", "`/etc/streamd/streamd.toml` if present", "The TOML file"),
     ("--check", "", "Check configuration and host, bind nothing, and say what is open to whom"),
     ("--strict", "", "With `--check`: refuse what is only warned of"),
+    (
+        "--path PATH",
+        "",
+        "With `--check`: say which share decides about this path, and what is in force there",
+    ),
     ("--print-config", "", "Print the settings in force as a TOML file that says where each came from"),
 ];
 
@@ -42,6 +49,9 @@ fn row(flag: &str, default: &str, meaning: &str) -> String {
 }
 
 fn flag(setting: &Setting) -> String {
+    if setting.is_of_the_file_alone() {
+        return heading(setting);
+    }
     let flag = format!("--{}", setting.flag());
     let Some(value) = setting.kind.value_name() else { return flag };
     let several = if let Kind::List { .. } = setting.kind { ",…" } else { "" };
@@ -54,6 +64,7 @@ fn default(setting: &Setting) -> String {
         (None | Some("none"), Kind::List { .. } | Kind::Directory(_) | Kind::SecretFile(_)) => {
             "none".to_owned()
         }
+        (_, Kind::Map { .. } | Kind::Table | Kind::Tables) => "none".to_owned(),
         (None, _) => String::new(),
         (Some("true"), _) => "on".to_owned(),
         (Some("false"), _) => "off".to_owned(),

@@ -1,6 +1,6 @@
 //! The configuration file that shows every key: its meaning, its default, and whether a reload changes it.
 
-use streamd::config::{Change, Declared, Setting, Settings};
+use streamd::config::{Change, Declared, Kind, Setting, Settings};
 
 use crate::document::DocumentError;
 
@@ -12,6 +12,9 @@ const HEAD: &str = "\
 # Files are served from root alone. To write anywhere but below /var/lib/streamd the service needs a drop-in:
 # /usr/share/doc/streamd/examples/write-access.conf.
 ";
+
+/// The settings of a table that are shown: those that say what it is for.
+const MEMBERS_SHOWN: usize = 2;
 
 /// A value as it stands in the file.
 pub(crate) struct Shown {
@@ -31,11 +34,41 @@ pub(crate) fn shown(setting: &Setting) -> Result<Shown, DocumentError> {
 /// Writes the configuration file.
 pub(crate) fn file(settings: &[&Setting]) -> Result<String, DocumentError> {
     let mut text = HEAD.to_owned();
-    for setting in settings {
+    for setting in settings.iter().filter(|setting| setting.members.is_none()) {
         let shown = shown(setting)?;
         text += &format!("\n# {}\n#{} = {}\n", line(setting, shown.is_example), setting.key, shown.text);
     }
+    // What stands behind a table belongs to it.
+    for setting in settings {
+        let Some(members) = setting.members else { continue };
+        text += &format!("\n# {}\n#{}\n", line(setting, true), heading(setting));
+        for member in members().into_iter().take(MEMBERS_SHOWN) {
+            text += &format!("#{} = {}\n", member.key, example(member)?);
+        }
+        if is_of_shares(settings, setting) {
+            text += "# and any of the settings above that streamd.toml(5) names for each share\n";
+        }
+    }
     Ok(text)
+}
+
+/// Returns the line with which a table begins in the file.
+pub(crate) fn heading(setting: &Setting) -> String {
+    let key = setting.key;
+    if let Kind::Tables = setting.kind { format!("[[{key}]]") } else { format!("[{key}]") }
+}
+
+/// Returns an example of a setting, as it stands in the file.
+pub(crate) fn example(setting: &'static Setting) -> Result<String, DocumentError> {
+    let value = setting.kind.example().ok_or(DocumentError::NoExample(setting.key))?;
+    Ok(setting.kind.written(&value).to_string())
+}
+
+/// Whether the tables have settings that the file's top has too.
+pub(crate) fn is_of_shares(settings: &[&Setting], tables: &Setting) -> bool {
+    let members = tables.members.map(|members| members()).unwrap_or_default();
+    let is_above = |member: &&&Setting| settings.iter().any(|setting| setting.key == member.key);
+    members.iter().filter(is_above).count() > 1
 }
 
 /// Describes a setting in one line.
@@ -105,11 +138,11 @@ mod tests {
         let mut table = uncommented();
         assert_eq!((table["workers"].as_integer(), table["root"].as_str()), (Some(4), Some("/srv/files")));
         for setting in Settings::declared() {
-            if shown(setting).unwrap().is_example {
+            if setting.members.is_some() || shown(setting).unwrap().is_example {
                 table.remove(setting.key);
             }
         }
-        assert_eq!(table.len() + 5, Settings::declared().len());
+        assert_eq!(table.len() + 9, Settings::declared().len());
         assert_eq!(loaded(&table), Settings::default());
     }
 

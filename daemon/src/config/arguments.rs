@@ -39,6 +39,8 @@ pub struct Arguments {
     pub check: bool,
     /// Whether a check refuses what is only warned of.
     pub strict: bool,
+    /// The path of which a check says what decides about it.
+    pub path: Option<String>,
     /// Whether to print the settings in force.
     pub print_config: bool,
     /// The settings that were found; later ones win.
@@ -93,6 +95,7 @@ fn read(
         config: config.or_else(|| variables.config.map(PathBuf::from)),
         check: is("check"),
         strict: is("strict"),
+        path: matches.get_one::<String>("path").cloned(),
         print_config: is("print_config"),
         found: of_variables.into_iter().chain(flags).collect(),
         warnings,
@@ -160,6 +163,12 @@ fn command(settings: &[&'static Setting]) -> Command {
     let strict = switch("strict", "With --check: refuse what is only warned of")
         .requires("check")
         .hide_short_help(true);
+    let path = Arg::new("path")
+        .long("path")
+        .value_name("PATH")
+        .requires("check")
+        .hide_short_help(true)
+        .help("With --check: say which share decides about this path, and what is in force there");
     let print_config = switch("print_config", "Print the settings and their origins").long_help(
         "Print the settings in force as a TOML file that says of each where it came from, and exit",
     );
@@ -171,7 +180,7 @@ fn command(settings: &[&'static Setting]) -> Command {
         .after_help(format!("All settings: streamd --help. {EXIT_CODES}"))
         .after_long_help(EXIT_CODES)
         .args(settings.iter().filter_map(|setting| Some(placed(setting, setting.place?))))
-        .args([config, check, strict, print_config])
+        .args([config, check, strict, path, print_config])
         .args(settings.iter().filter(|setting| !setting.is_of_the_file_alone()).flat_map(|setting| {
             let former = setting.former_key.map(|former| argument(setting, former).hide(true));
             [Some(argument(setting, setting.key)), former].into_iter().flatten()
@@ -364,7 +373,7 @@ mod tests {
     fn help_says_of_each_setting_its_range_variable_and_whether_a_reload_takes_it() {
         let help = Arguments::command().render_long_help().to_string();
         let options: Vec<&str> = help.split("\n      --").collect();
-        for setting in Settings::declared() {
+        for setting in Settings::declared().iter().filter(|setting| !setting.is_of_the_file_alone()) {
             let flag = setting.flag();
             let is_it =
                 |option: &&&str| option.strip_prefix(&*flag).is_some_and(|rest| rest.starts_with([' ', '[']));

@@ -4,9 +4,11 @@ use std::io::{Error, ErrorKind};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::choices::{ProxyProtocolChoice, SinkChoice};
+use super::choices::{ProxyProtocolChoice, SinkChoice, SymlinkChoice};
 use super::faults::{Fault, Reach, remedy};
 use super::settings::Settings;
+use super::share_path::SharePath;
+use super::share_settings::ShareSettings;
 
 /// Finds settings that contradict each other.
 pub(super) fn combinations(settings: &Settings, faults: &mut Vec<Fault>) {
@@ -20,10 +22,11 @@ pub(super) fn combinations(settings: &Settings, faults: &mut Vec<Fault>) {
         );
         faults.push(Fault::new("control_listen", reason));
     }
+    shares(settings, faults);
     if settings.uploads && settings.root.is_none() {
         faults.push(Fault::new("uploads", "there is no directory to put files into: set root"));
     }
-    if settings.uploads && settings.token_file.is_none() {
+    if settings.takes_uploads() && settings.token_file.is_none() {
         check_unguarded_uploads(settings, faults);
     }
     if settings.data_listen == settings.control_listen && settings.data_listen.port() != 0 {
@@ -33,6 +36,55 @@ pub(super) fn combinations(settings: &Settings, faults: &mut Vec<Fault>) {
         let reason =
             "required of everybody and believed of nobody, so that nobody could connect: set trusted_proxies";
         faults.push(Fault::new("proxy_protocol", reason));
+    }
+}
+
+/// Finds shares that lack something, or share a path.
+fn shares(settings: &Settings, faults: &mut Vec<Fault>) {
+    let mut add = |key: &str, reason: String| faults.push(Fault::new(key, reason));
+    let mut paths: Vec<&str> = settings.root.iter().map(|_| "/").collect();
+    for share in &settings.share {
+        let Some(path) = share.path.as_ref().map(SharePath::as_str) else {
+            add("share.path", "is missing: a share is served below a path, as path = \"/iso\"".to_owned());
+            continue;
+        };
+        if share.root.is_none() {
+            add("share.root", format!("is missing for {path}: name its directory, as root = \"/srv/iso\""));
+        }
+        if paths.contains(&path) {
+            let remedy =
+                if path == "/" { ": the keys of the file's top are this one, root among them" } else { "" };
+            add("share.path", format!("{path} is taken by another share{remedy}"));
+        }
+        paths.push(path);
+    }
+    let all = settings.root_share().into_iter().chain(settings.share.iter().cloned());
+    all.for_each(|share| check_share(&share, faults));
+}
+
+/// Finds settings of one share that contradict each other.
+fn check_share(share: &ShareSettings, faults: &mut Vec<Fault>) {
+    let path = share.path.as_ref().map_or("/", SharePath::as_str);
+    let prefix = if path == "/" { "" } else { "share." };
+    let mut add = |key: &str, reason: &str| faults.push(Fault::new(&format!("{prefix}{key}"), reason));
+    if share.symlinks == SymlinkChoice::Anywhere && share.symlink_targets.is_empty() {
+        add(
+            "symlink_targets",
+            "symlinks = \"anywhere\" needs the directories that links lead into: name them here",
+        );
+    }
+    if share
+        .cors
+        .as_ref()
+        .is_some_and(|cors| cors.credentials && cors.origins.iter().any(|origin| origin == "*"))
+    {
+        add("cors.credentials", "browsers take no credentials for origins = [\"*\"]: name the origins");
+    }
+    if share.headers.iter().any(|rule| rule.r#match.is_none() || rule.set.is_empty()) {
+        add(
+            "headers",
+            "each rule needs names and fields: match = \"*.js\", set = { Cache-Control = \"no-cache\" }",
+        );
     }
 }
 
@@ -59,7 +111,9 @@ pub(super) fn directories(
     is_no_fault: impl Fn(&Error) -> bool,
     faults: &mut Vec<Fault>,
 ) {
-    for (setting, directory) in [("root", &settings.root), ("spool", &settings.spool)] {
+    let own = [("root", &settings.root), ("spool", &settings.spool)];
+    let of_shares = settings.share.iter().map(|share| ("share.root", &share.root));
+    for (setting, directory) in own.into_iter().chain(of_shares) {
         let Some(directory) = directory else { continue };
         let Err(error) = std::fs::read_dir(directory) else { continue };
         if is_no_fault(&error) {

@@ -46,6 +46,59 @@ pub enum EtagChoice {
     Times,
 }
 
+/// Which symbolic links are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SymlinkChoice {
+    /// None: what a link leads to is 404.
+    None,
+    /// Those that lead to what lies below the root, absolute ones too.
+    Beneath,
+    /// Those besides that lead into symlink_targets.
+    Anywhere,
+}
+
+/// A coding of which files have siblings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum CodingChoice {
+    /// Zstandard (RFC 8878), in `.zst`.
+    Zst,
+    /// Brotli (RFC 7932), in `.br`.
+    Br,
+    /// gzip (RFC 1952), in `.gz`.
+    Gz,
+}
+
+impl CodingChoice {
+    /// Reads the end of a sibling's name.
+    pub fn of_suffix(suffix: &str) -> Option<CodingChoice> {
+        <CodingChoice as clap::ValueEnum>::from_str(suffix, false).ok()
+    }
+
+    /// The end of a sibling's name.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            CodingChoice::Zst => ".zst",
+            CodingChoice::Br => ".br",
+            CodingChoice::Gz => ".gz",
+        }
+    }
+
+    /// The coding as HTTP names it.
+    pub fn token(self) -> &'static str {
+        match self {
+            CodingChoice::Zst => "zstd",
+            CodingChoice::Br => "br",
+            CodingChoice::Gz => "gzip",
+        }
+    }
+
+    /// Says what is wrong with one.
+    pub(super) fn check(suffix: &str) -> Result<(), String> {
+        let known = CodingChoice::of_suffix(suffix).map(|_| ());
+        known.ok_or_else(|| format!("{suffix:?} is no coding that is known: expected zst, br or gz"))
+    }
+}
+
 /// The sink of incoming frames' payloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum SinkChoice {

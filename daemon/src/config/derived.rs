@@ -32,7 +32,7 @@ impl Settings {
 
     /// Whether something that only a token guards can be reached from other hosts.
     pub fn needs_token(&self) -> bool {
-        !self.control_is_local() || (self.uploads && self.uploads_need_token())
+        !self.control_is_local() || (self.takes_uploads() && self.uploads_need_token())
     }
 
     /// Whether uploads would be open to other hosts without a token.

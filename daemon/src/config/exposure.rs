@@ -64,7 +64,7 @@ fn who_reaches_data(settings: &Settings) -> &'static str {
 
 fn reading(live: &Live) -> String {
     let settings = &live.settings;
-    if settings.root.is_none() {
+    if live.shares.iter().next().is_none() {
         return "nobody, no root is set".to_owned();
     }
     let hosts = match (live.hosts.are_all(), settings.hosts_allowed.is_empty()) {
@@ -85,10 +85,16 @@ fn frames(settings: &Settings) -> String {
 }
 
 fn uploads(live: &Live) -> String {
-    if !live.settings.uploads {
+    if !live.settings.takes_uploads() {
         return "nobody, they are off".to_owned();
     }
-    if live.token.is_some() { TOKEN.to_owned() } else { format!("{THIS_HOST}, but no web page") }
+    let who = if live.token.is_some() { TOKEN.to_owned() } else { format!("{THIS_HOST}, but no web page") };
+    if live.settings.share.is_empty() {
+        return who;
+    }
+    let taking = live.shares.iter().filter(|share| share.settings.uploads);
+    let paths: Vec<&str> = taking.map(|share| share.path.as_str()).collect();
+    format!("{who}; below {}", paths.join(", "))
 }
 
 fn control(live: &Live) -> String {

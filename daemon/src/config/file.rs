@@ -11,6 +11,7 @@ use toml::Value;
 use toml::de::{DeTable, DeValue};
 
 use super::faults::{ConfigError, Fault, Reach};
+use super::kind::Kind;
 use super::nearest::nearest;
 use super::origin::{Found, Origin};
 use super::setting::{Setting, renamed};
@@ -98,11 +99,23 @@ impl Reader<'_> {
         setting: &'static Setting,
     ) -> Result<Value, String> {
         if let Some(members) = setting.members {
-            return self.tables(key, value.get_ref(), &members()).ok_or_else(|| setting.kind.expected());
+            let members = members();
+            let read = match setting.kind {
+                Kind::Table => self.one_table(key, value.get_ref(), &members),
+                _ => self.tables(key, value.get_ref(), &members),
+            };
+            return read.ok_or_else(|| setting.kind.expected());
         }
         let value = Value::deserialize(value.clone().into_deserializer());
         let value = value.map_err(|_| setting.kind.expected())?;
         setting.kind.read(&value).map_err(|expected| format!("{value}: {expected}"))
+    }
+
+    /// Reads a table, as far as it can be read; each part that can't be is a fault.
+    fn one_table(&mut self, key: &str, value: &DeValue<'_>, members: &[&'static Setting]) -> Option<Value> {
+        let prefix = format!("{key}.");
+        let found = self.table(&prefix, value.as_table()?, members);
+        Some(Value::Table(self.valid(&prefix, found)))
     }
 
     /// Reads each table of an array, as far as it can be read; each part that can't be is a fault.

@@ -58,6 +58,24 @@ pub enum Kind {
         /// Checks an entry; the error is its fault.
         check: fn(&str) -> Result<(), String>,
     },
+    /// Text of a form that a function knows.
+    Text {
+        /// What it is, in capitals.
+        what: &'static str,
+        /// One that can be read.
+        example: &'static str,
+        /// Says what is wrong with one.
+        check: fn(&str) -> Result<(), String>,
+    },
+    /// Names with a text each (`{ name = "text" }`). They stand in the file alone.
+    Map {
+        /// One that can be read, as the file has it.
+        example: &'static str,
+        /// Says what is wrong with a name and its text.
+        check: fn(&str, &str) -> Result<(), String>,
+    },
+    /// A table (`[name]`), whose settings the setting names. It stands in the file alone.
+    Table,
     /// Tables of one form (`[[name]]`), whose settings the setting names. They stand in the file alone.
     Tables,
 }
@@ -67,6 +85,7 @@ impl Kind {
     pub(super) fn read(&self, value: &Value) -> Result<Value, String> {
         let is_read = match (self, value) {
             (Kind::Switch, Value::Boolean(_)) | (Kind::List { .. }, Value::Array(_)) => true,
+            (Kind::Map { .. }, Value::Table(table)) => table.values().all(Value::is_str),
             (Kind::Count(_) | Kind::Bytes(_) | Kind::Milliseconds(_), Value::Integer(number)) => *number >= 0,
             (
                 Kind::Bytes(_)
@@ -76,7 +95,8 @@ impl Kind {
                 | Kind::Address
                 | Kind::Directory(_)
                 | Kind::SecretFile(_)
-                | Kind::Name(_),
+                | Kind::Name(_)
+                | Kind::Text { .. },
                 Value::String(text),
             ) => return self.parse(text),
             _ => false,
@@ -100,11 +120,11 @@ impl Kind {
             Kind::Address => {
                 text.parse::<std::net::SocketAddr>().ok().map(|address| address.to_string().into())
             }
-            Kind::Directory(_) | Kind::SecretFile(_) | Kind::Name(_) => {
+            Kind::Directory(_) | Kind::SecretFile(_) | Kind::Name(_) | Kind::Text { .. } => {
                 (!text.is_empty()).then(|| text.into())
             }
             Kind::List { .. } => Some(text.split(',').map(Value::from).collect::<Vec<_>>().into()),
-            Kind::Tables => None,
+            Kind::Map { .. } | Kind::Table | Kind::Tables => None,
         };
         value.ok_or_else(|| self.expected())
     }
@@ -122,6 +142,13 @@ impl Kind {
             Kind::List { check, .. } => {
                 let entries = value.as_array().map_or(&[][..], Vec::as_slice);
                 entries.iter().filter_map(|entry| check(entry.as_str()?).err()).collect()
+            }
+            Kind::Text { check, .. } => {
+                value.as_str().and_then(|text| check(text).err()).into_iter().collect()
+            }
+            Kind::Map { check, .. } => {
+                let entries = value.as_table().into_iter().flatten();
+                entries.filter_map(|(name, text)| check(name, text.as_str()?).err()).collect()
             }
             _ => Vec::new(),
         }
@@ -145,6 +172,9 @@ impl Kind {
             Kind::SecretFile(example) => format!("expected a file, as {example}"),
             Kind::Name(example) => format!("expected a name, as {example}"),
             Kind::List { entry, example, .. } => format!("expected a list of {entry}, as [{example:?}]"),
+            Kind::Text { what, example, .. } => format!("expected {what}, as {example}"),
+            Kind::Map { example, .. } => format!("expected a table of names with a text each, as {example}"),
+            Kind::Table => "expected a table, as [name] or { key = value }".to_owned(),
             Kind::Tables => "expected tables in double brackets, as [[name]]".to_owned(),
         }
     }
@@ -162,7 +192,7 @@ impl Kind {
     /// Returns the word that stands for the value on a command line; None for a switch, which needs none.
     pub fn value_name(&self) -> Option<String> {
         let name = match self {
-            Kind::Switch | Kind::Tables => return None,
+            Kind::Switch | Kind::Map { .. } | Kind::Table | Kind::Tables => return None,
             Kind::Count(_) => "N",
             Kind::Bytes(_) => "BYTES",
             Kind::Milliseconds(_) => "MS",
@@ -172,6 +202,7 @@ impl Kind {
             Kind::SecretFile(_) => "FILE",
             Kind::Name(_) => "NAME",
             Kind::List { entry, .. } => entry,
+            Kind::Text { what, .. } => what,
             Kind::Choice(choices) => {
                 let names: Vec<String> =
                     choices().iter().map(|choice| choice.get_name().to_owned()).collect();
@@ -191,6 +222,12 @@ impl Kind {
         match self {
             Kind::Directory(example) | Kind::SecretFile(example) | Kind::Name(example) => {
                 Some((*example).into())
+            }
+            Kind::Text { example, .. } => Some((*example).into()),
+            Kind::List { example, .. } => Some(vec![*example].into()),
+            Kind::Map { example, .. } => {
+                let table: toml::Table = format!("value = {example}").parse().ok()?;
+                table.get("value").cloned()
             }
             Kind::Count(_) => Some(4.into()),
             _ => None,

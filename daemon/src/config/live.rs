@@ -1,12 +1,15 @@
 //! The settings in force while the daemon runs, and the part that a reload may change.
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
+use super::choices::SymlinkChoice;
 use super::faults::{ConfigError, Fault, Reach};
 use super::hosts::{HostRule, Hosts};
 use super::proxies::{self, TrustedProxies};
 use super::setting::{Change, Declared, Field};
 use super::settings::Settings;
+use super::share_settings::ShareSettings;
+use super::shares::Shares;
 use super::target::TargetRule;
 use super::token::Token;
 
@@ -21,8 +24,12 @@ pub struct Live {
     pub hosts: Hosts,
     /// The proxies that are trusted to name their clients.
     pub proxies: TrustedProxies,
+    /// What is served where.
+    pub shares: Shares,
     /// The parsed allow list.
     pub targets: Vec<TargetRule>,
+    /// The roots of the shares that there were at the start, which the sandbox shows.
+    roots_shown: Vec<PathBuf>,
     /// The number of reloads before.
     pub generation: u64,
 }
@@ -42,8 +49,10 @@ impl Live {
         let hosts = Hosts::new(settings.data_listen, hosts);
         let proxies = parse_all("trusted_proxies", &settings.trusted_proxies, proxies::parse, &mut faults);
         let proxies = TrustedProxies::new(proxies);
+        let shares = Shares::new(&settings, &mut faults);
         if faults.is_empty() {
-            Ok(Live { settings, token, hosts, proxies, targets, generation: 0 })
+            let roots_shown = shares.iter().map(|share| share.root.clone()).collect();
+            Ok(Live { settings, token, hosts, proxies, shares, targets, roots_shown, generation: 0 })
         } else {
             Err(ConfigError::Faults(faults))
         }
@@ -60,6 +69,7 @@ impl Live {
         for field in Settings::FIELDS.iter().filter(|field| field.setting.change == Change::Restart) {
             (field.copy)(kept, &mut settings);
         }
+        settings.share = self.reloaded_shares(settings.share);
         let mut token = new.token;
         // The hosts are those of this listener, whatever address the new settings name.
         let mut hosts = self.hosts.with_rules_of(new.hosts);
@@ -74,7 +84,36 @@ impl Live {
         let needs_restart = differing(&settings, &new.settings);
         let generation = self.generation + 1;
         let (proxies, targets) = (new.proxies, new.targets);
-        (Live { settings, token, hosts, proxies, targets, generation }, needs_restart)
+        // Whatever couldn't be compiled was a fault of the new settings.
+        let shares = Shares::new(&settings, &mut Vec::new());
+        let roots_shown = self.roots_shown.clone();
+        (Live { settings, token, hosts, proxies, shares, targets, roots_shown, generation }, needs_restart)
+    }
+
+    /// Returns the shares that are in force after a reload. A share that stays keeps the settings that need a restart;
+    /// a new share is taken if the sandbox shows its root and nothing is written to it.
+    fn reloaded_shares(&self, new: Vec<ShareSettings>) -> Vec<ShareSettings> {
+        let reload = |mut share: ShareSettings| {
+            let Some(before) = self.settings.share.iter().find(|before| before.path == share.path) else {
+                return self.shows(&share).then_some(share);
+            };
+            let kept = ShareSettings::FIELDS.iter().filter(|field| field.setting.change == Change::Restart);
+            kept.for_each(|field| (field.copy)(before, &mut share));
+            Some(share)
+        };
+        new.into_iter().filter_map(reload).collect()
+    }
+
+    /// Whether a share that wasn't there before can be served without a restart.
+    fn shows(&self, share: &ShareSettings) -> bool {
+        let Some(root) = &share.root else { return false };
+        let allowed = self.settings.roots_allowed.iter().map(Path::new);
+        let mut shown = self.roots_shown.iter().map(PathBuf::as_path).chain(allowed);
+        let leads_up = root.components().any(|part| part == Component::ParentDir);
+        !share.uploads
+            && share.symlinks != SymlinkChoice::Anywhere
+            && !leads_up
+            && shown.any(|top| root.starts_with(top))
     }
 }
 
@@ -93,13 +132,26 @@ fn read_token(path: &Path, reach: Reach, faults: &mut Vec<Fault>) -> Option<Toke
     Token::read(path, reach).map_err(|reason| faults.push(Fault::new("token_file", reason))).ok()
 }
 
-/// Returns the keys in which two sets of settings differ.
+/// Returns the keys in which two sets of settings differ, those of shares with their paths.
 fn differing(left: &Settings, right: &Settings) -> Vec<String> {
     let differs = |field: &&Field<Settings>| (field.get)(left) != (field.get)(right);
-    let mut keys: Vec<String> =
-        Settings::FIELDS.iter().filter(differs).map(|field| field.setting.key.to_owned()).collect();
+    let own = Settings::FIELDS.iter().filter(differs).filter(|field| field.setting.key != "share");
+    let own = own.map(|field| field.setting.key.to_owned());
+    let mut keys: Vec<String> = own.chain(differing_shares(&left.share, &right.share)).collect();
     keys.sort_unstable();
     keys
+}
+
+fn differing_shares(left: &[ShareSettings], right: &[ShareSettings]) -> Vec<String> {
+    let of_share = |share: &ShareSettings| {
+        let path = share.path.as_ref().map_or_else(String::new, ToString::to_string);
+        let Some(other) = left.iter().find(|other| other.path == share.path) else {
+            return vec![format!("share {path}")];
+        };
+        let differing = ShareSettings::FIELDS.iter().filter(|field| (field.get)(other) != (field.get)(share));
+        differing.map(|field| format!("share {path}: {}", field.setting.key)).collect()
+    };
+    right.iter().flat_map(of_share).collect()
 }
 
 #[cfg(test)]
@@ -109,10 +161,12 @@ mod tests {
 
     use toml::Value;
 
-    use super::super::choices::{Durability, EngineChoice, EtagChoice};
+    use super::super::choices::{Durability, EngineChoice, EtagChoice, SymlinkChoice};
     use super::super::kind::Kind;
     use super::super::lifetime::Lifetime;
     use super::super::setting::Setting;
+    use super::super::share_path::SharePath;
+    use super::super::share_settings::ShareSettings;
     use super::{Change, Declared, Live, Path, Settings};
 
     #[test]
@@ -130,7 +184,8 @@ mod tests {
     fn a_reload_takes_what_is_declared_so_and_names_all_else() {
         let token = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(token.path(), "secret").unwrap();
-        for field in Settings::FIELDS {
+        // Shares have settings of both kinds.
+        for field in Settings::FIELDS.iter().filter(|field| field.setting.key != "share") {
             let setting = &field.setting;
             let mut changed = Settings::default();
             assert!((field.put)(&mut changed, &other(setting, token.path())), "{}", setting.key);
@@ -158,6 +213,9 @@ mod tests {
             (Kind::SecretFile(_), _) => token.display().to_string().into(),
             (Kind::Address, _) => "127.0.0.1:1".into(),
             (Kind::List { example, .. }, _) => vec![example].into(),
+            (Kind::Map { example, .. }, _) => value(example),
+            (Kind::Table, _) => value("{ origins = ['https://app.example'] }"),
+            (Kind::Tables, _) => value("[{ match = '*.js', set = { X-A = '1' } }]"),
             (Kind::Span(_), _) => "29days".into(),
             (Kind::Choice(choices), default) => {
                 let names = choices().into_iter().map(|choice| Value::from(choice.get_name()));
@@ -167,6 +225,66 @@ mod tests {
             (_, Some(Value::Integer(number))) => (number + 1).into(),
             _ => setting.kind.example().unwrap(),
         }
+    }
+
+    fn value(text: &str) -> Value {
+        let mut table: toml::Table = format!("value = {text}").parse().unwrap();
+        table.remove("value").unwrap()
+    }
+
+    fn share(path: &str, root: &str) -> ShareSettings {
+        let path = Some(SharePath::parse(path).unwrap());
+        ShareSettings { path, root: Some(root.into()), ..ShareSettings::default() }
+    }
+
+    fn with_shares(share: Vec<ShareSettings>) -> Live {
+        let roots_allowed = vec!["/data".to_owned()];
+        Live::new(Settings { root: Some("/srv".into()), roots_allowed, share, ..Settings::default() })
+            .unwrap()
+    }
+
+    #[test]
+    fn a_reload_takes_shares_that_the_sandbox_shows_and_names_the_others() {
+        let old = with_shares(vec![share("/iso", "/mirror")]);
+        let uploads = ShareSettings { uploads: true, ..share("/uploads", "/srv/uploads") };
+        let anywhere = ShareSettings {
+            symlinks: SymlinkChoice::Anywhere,
+            symlink_targets: vec!["/a".to_owned()],
+            ..share("/anywhere", "/srv/a")
+        };
+        let new = with_shares(vec![
+            share("/of-root", "/srv/a"),
+            share("/of-share", "/mirror/old"),
+            share("/allowed", "/data"),
+            share("/elsewhere", "/home"),
+            share("/above", "/srv/../etc"),
+            uploads,
+            anywhere,
+        ]);
+        let (live, needs_restart) = old.reload(new);
+        let paths: Vec<&str> = live.shares.iter().map(|share| share.path.as_str()).collect();
+        assert_eq!(paths, ["/of-share", "/of-root", "/allowed", "/"], "the one that was left out is gone");
+        let named = ["share /above", "share /anywhere", "share /elsewhere", "share /uploads"];
+        assert_eq!(needs_restart, named);
+        // Its root was there at the start, and is still shown.
+        let (live, needs_restart) = live.reload(with_shares(vec![share("/back", "/mirror")]));
+        assert!(needs_restart.is_empty() && live.shares.find(b"back").unwrap().0.path.as_str() == "/back");
+    }
+
+    #[test]
+    fn a_share_that_stays_keeps_what_needs_a_restart() {
+        let old = with_shares(vec![share("/iso", "/mirror")]);
+        let changed = ShareSettings {
+            uploads: true,
+            create_dirs: true,
+            cache_control: Some("no-cache".to_owned()),
+            ..share("/iso", "/elsewhere")
+        };
+        let (live, needs_restart) = old.reload(with_shares(vec![changed.clone()]));
+        let kept = ShareSettings { uploads: false, root: Some("/mirror".into()), ..changed };
+        assert_eq!(live.settings.share, std::slice::from_ref(&kept));
+        assert_eq!(live.shares.find(b"iso/x").unwrap().0.settings, kept);
+        assert_eq!(needs_restart, ["share /iso: root", "share /iso: uploads"]);
     }
 
     #[test]

@@ -6,24 +6,32 @@
 
 mod advice;
 pub mod arguments;
+mod bounds;
 pub mod bytes;
 mod check;
 mod choices;
+mod cors;
 mod derived;
 mod exposure;
 mod faults;
 mod file;
+mod headers;
 mod hosts;
 mod kind;
 mod lifetime;
 mod live;
 mod load;
+mod media_types;
 mod nearest;
 mod origin;
+mod pattern;
 mod print;
 mod proxies;
 mod setting;
 pub mod settings;
+mod share_path;
+mod share_settings;
+mod shares;
 mod tables;
 pub mod target;
 mod token;
@@ -33,20 +41,26 @@ mod variables;
 pub use advice::advice;
 pub use arguments::{Arguments, CONFIG_FILE_DEFAULT};
 pub use choices::{
-    DriverChoice, Durability, EngineChoice, EtagChoice, LogFormat, LogLevel, ProxyProtocolChoice,
-    SandboxChoice, SinkChoice,
+    CodingChoice, DriverChoice, Durability, EngineChoice, EtagChoice, LogFormat, LogLevel,
+    ProxyProtocolChoice, SandboxChoice, SinkChoice, SymlinkChoice,
 };
+pub use cors::CorsSettings;
 pub use exposure::Exposure;
 pub use faults::{ConfigError, Fault, Reach, listen_remedy, thread_remedy};
+pub use headers::HeaderSettings;
 pub use hosts::{HostRule, Hosts, names_address, names_this_host};
 pub use kind::{Kind, Range};
 pub use lifetime::Lifetime;
 pub use live::Live;
 pub use load::{Loaded, check_directories, load, load_adjusted};
 pub use origin::Origin;
+pub use pattern::{Pattern, Patterns};
 pub use print::printed;
 pub use proxies::TrustedProxies;
 pub use setting::{Change, Declared, Field, Scope, Setting};
 pub use settings::{Settings, bounds_of};
+pub use share_path::SharePath;
+pub use share_settings::ShareSettings;
+pub use shares::{HeaderRule, Share, Shares};
 pub use target::TargetRule;
 pub use token::Token;

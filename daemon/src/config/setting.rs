@@ -29,7 +29,7 @@ pub struct Setting {
     pub see: Option<&'static str>,
     /// The name in the release before, which is accepted with a warning.
     pub former_key: Option<&'static str>,
-    /// The settings of each table, if the setting is a list of tables.
+    /// The settings that a table, or each of several, has.
     pub members: Option<fn() -> Vec<&'static Setting>>,
 }
 
@@ -38,6 +38,8 @@ pub struct Setting {
 pub enum Scope {
     /// The whole daemon.
     Node,
+    /// Each share.
+    Share,
     /// Each address of a client.
     Address,
     /// Each connection, or the bytes that are sent and received on it.
@@ -148,7 +150,15 @@ impl Setting {
 
     /// Whether the setting can be given in the file alone.
     pub fn is_of_the_file_alone(&self) -> bool {
-        self.members.is_some()
+        matches!(self.kind, Kind::Map { .. } | Kind::Table | Kind::Tables)
+    }
+}
+
+/// The key of a field, whose name may be a word of Rust (`r#match`).
+pub(super) const fn key_of(field: &'static str) -> &'static str {
+    match field.as_bytes() {
+        [b'r', b'#', ..] => field.split_at(2).1,
+        _ => field,
     }
 }
 
@@ -204,7 +214,7 @@ macro_rules! settings {
             const FIELDS: &'static [$crate::config::setting::Field<Self>] = &[$(
                 $crate::config::setting::Field {
                     setting: $crate::config::setting::Setting {
-                        key: stringify!($field),
+                        key: $crate::config::setting::key_of(stringify!($field)),
                         text: concat!($($text, "\n"),+),
                         reason: $reason,
                         kind: $kind,

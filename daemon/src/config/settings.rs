@@ -3,23 +3,21 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZero;
 use std::path::PathBuf;
-use std::time::Duration;
 
+use super::bounds::{BYTES, GIB, MIB, SOME_OR_NONE, TIB};
+pub use super::bounds::{PARTIAL_TTL_MAX, PARTIAL_TTL_MIN, UPLOAD_BYTES_MAX_LIMIT};
 use super::choices::{
     DriverChoice, Durability, EngineChoice, EtagChoice, LogFormat, LogLevel, ProxyProtocolChoice,
     SandboxChoice, SinkChoice,
 };
 use super::hosts::HostRule;
-use super::kind::{ANY, Kind, Range, range};
+use super::kind::{ANY, Kind, range};
 use super::lifetime::Lifetime;
 use super::proxies;
 use super::setting::{Declared, settings};
+use super::share_settings::{ShareSettings, check_absolute, settings_with_share};
 use super::target::TargetRule;
 use super::value::choices;
-
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
-const TIB: u64 = 1 << 40;
 
 /// The most workers: more than the cores of today's largest hosts only adds rings.
 pub const WORKERS_MAX: usize = 1024;
@@ -39,13 +37,6 @@ pub const FRAME_BYTES_MAX_LIMIT: u64 = (1 << 56) - 1;
 /// The highest value of the stream limit: a stream to a frame target is one frame.
 pub const STREAM_BYTES_MAX_LIMIT: u64 = FRAME_BYTES_MAX_LIMIT;
 
-/// The shortest lifetime of an upload that isn't continued: a client needs some time to notice and come back.
-pub const PARTIAL_TTL_MIN: Duration = Duration::from_secs(60);
-/// The longest lifetime of an upload that isn't continued: 30 days. A partial older than that is forgotten, and
-/// its disk space with it.
-pub const PARTIAL_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// The highest value of the upload limit, 10^15 - 1: `Upload-Offset` can't name a later byte (RFC 9651 3.3.1).
-pub const UPLOAD_BYTES_MAX_LIMIT: u64 = 999_999_999_999_999;
 /// The most uploads at once: each has a file and an entry in memory, and more are looked through in one sweep.
 pub const UPLOADS_MAX_LIMIT: usize = 65_536;
 
@@ -58,10 +49,8 @@ const STREAMS_MAX: usize = 64;
 /// The kind of a time-out, which is at least 1: one of 0 would be over before it began.
 const TIMEOUT: Kind = Kind::Milliseconds(range(1, TIMEOUT_MS_MAX));
 const SOME: Kind = Kind::Count(range(1, ANY));
-const SOME_OR_NONE: Kind = Kind::Count(range(0, ANY));
-const BYTES: Kind = Kind::Bytes(range(0, ANY));
 const UPLOADS: Kind = Kind::Count(range(1, UPLOADS_MAX_LIMIT as u64));
-const SPAN: Range = range(PARTIAL_TTL_MIN.as_secs(), PARTIAL_TTL_MAX.as_secs());
+const ROOTS: Kind = Kind::List { entry: "DIR", example: "/srv", check: check_absolute };
 const HOSTS: Kind =
     Kind::List { entry: "HOST", example: "files.example", check: |entry| HostRule::parse(entry).map(|_| ()) };
 const NETWORKS: Kind =
@@ -72,7 +61,7 @@ const TARGETS: Kind = Kind::List {
     check: |entry| TargetRule::parse(entry).map(|_| ()),
 };
 
-settings! {
+settings_with_share! {
     /// All settings. Each field's name is the key of the TOML file and, with `-` for `_`, the flag.
     pub struct Settings {
         /// Directory whose files are served over HTTP on the data port.
@@ -81,6 +70,12 @@ settings! {
         root: Option<PathBuf> = None, "Nothing is served that nobody named.",
             Kind::Directory("/srv/files"), Node, Restart
             { brief: "Directory whose files are served", place: "DIR" };
+        /// Further directories, each below a path of its own.
+        share: Vec<ShareSettings> = Vec::new(), "One directory is what most serve.",
+            Kind::Tables, Node, Reload { members: ShareSettings::declared };
+        /// Directories below which a reload may bring further shares: the sandbox hides all else.
+        roots_allowed: Vec<String> = Vec::new(), "What is served was named at the start.",
+            ROOTS, Node, Restart;
         /// Address of the data plane; port 0 takes a free one.
         data_listen: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080),
             "Data is for everybody, on the port that the deployments out there use.",
@@ -100,36 +95,6 @@ settings! {
         /// Directory of stored frames, for --sink store.
         spool: Option<PathBuf> = None, "Nothing is written that nobody asked for.",
             Kind::Directory("/var/lib/streamd"), Node, Restart;
-        /// Answer directories with their listing.
-        ///
-        /// It is HTML, or JSON for `Accept: application/json`; without it directories are 404.
-        listing: bool = false, "Names are as private as contents until somebody says otherwise.",
-            Kind::Switch, Node, Restart { brief: "Answer directories with a listing" };
-        /// What entity tags are made of.
-        etag: EtagChoice = EtagChoice::Node,
-            "Right for every file at once and without reading it; a digest costs a reading, times alone lie.",
-            Kind::Choice(choices::<EtagChoice>), Node, Restart
-            { see: "docs/operations.md#what-an-entity-tag-says" };
-        /// Take uploads below the root; they need the token where one is set, and one where other hosts reach them.
-        uploads: bool = false, "Files stay as they are until somebody says otherwise.",
-            Kind::Switch, Node, Restart { brief: "Take uploads below the root" };
-        /// Make the directories that an upload's name goes through.
-        ///
-        /// They are made when it is whole; without this it is 409.
-        create_dirs: bool = false, "A typing error in a name should be an error, not a new tree.",
-            Kind::Switch, Node, Reload;
-        /// What an upload is that was acknowledged: on disk, or in memory.
-        durability: Durability = Durability::Fsync, "Who is told that an upload is done may delete the original.",
-            Kind::Choice(choices::<Durability>), Upload, Reload;
-        /// How long an upload that isn't gone on with is kept (90s, 24h, 7days).
-        partial_ttl: Lifetime = Lifetime(Duration::from_secs(24 * 60 * 60)),
-            "Over night: who broke off in the evening goes on in the morning.",
-            Kind::Span(SPAN), Upload, Reload;
-        /// Longest upload that is taken.
-        ///
-        /// A longer one gets 413.
-        upload_bytes_max: u64 = TIB, "Far above any real file, far below what would overflow a sum.",
-            Kind::Bytes(range(1, UPLOAD_BYTES_MAX_LIMIT)), Upload, Reload;
         /// Uploads that are written at once.
         ///
         /// One more gets 429.
@@ -142,22 +107,6 @@ settings! {
         uploads_per_destination_max: usize = 16,
             "Far more than the clients that really race for one name, and no one name can take all the places.",
             UPLOADS, Name, Reload;
-        /// Rest of a body from which on it is written past the page cache (O_DIRECT), with durability fsync; 0 for
-        /// never.
-        direct_bytes_min: u64 = 64 * MIB,
-            "0.37 of the page cache's CPU; reading a file so long from the disk takes less long than its upload did.",
-            BYTES, Upload, Reload;
-        /// Bytes of the file system that uploads and stored frames leave free.
-        ///
-        /// Else they get 507.
-        min_free_bytes: u64 = 64 * MIB, "Enough for logs and journals to go on while somebody makes room.",
-            BYTES, Node, Reload;
-        /// Inodes of the file system that uploads and stored frames leave free, where it has a number of them.
-        ///
-        /// Btrfs and FAT have none.
-        min_free_inodes: u64 = 1_000,
-            "Enough for rotated logs, sockets and temporary files of a host, and little even of a small file system's.",
-            SOME_OR_NONE, Node, Reload;
         /// How bytes move.
         engine: EngineChoice = EngineChoice::Auto, "It is decided for each window by what is fastest there.",
             Kind::Choice(choices::<EngineChoice>), Node, Restart;

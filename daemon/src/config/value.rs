@@ -9,7 +9,7 @@ use toml::Value;
 
 use super::choices::{
     DriverChoice, Durability, EngineChoice, EtagChoice, LogFormat, LogLevel, ProxyProtocolChoice,
-    SandboxChoice, SinkChoice,
+    SandboxChoice, SinkChoice, SymlinkChoice,
 };
 use super::lifetime::Lifetime;
 
@@ -128,4 +128,5 @@ choice_types!(
     ProxyProtocolChoice,
     SandboxChoice,
     SinkChoice,
+    SymlinkChoice,
 );

@@ -6,9 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
-
-use crate::config::Live;
+use crate::dataplane::{Served, ServedShare};
 use crate::files::upload::{UploadUsage, Uploads};
 use crate::files::{Spool, SpoolUsage};
 use crate::telemetry::{SpoolGauges, Telemetry, UploadGauges};
@@ -28,39 +26,46 @@ pub(super) struct Sweeper {
     _stop: Sender<()>,
 }
 
+/// The uploads of one share, and when they were swept.
+struct Swept {
+    share: Arc<ServedShare>,
+    at: Option<Instant>,
+    /// Whether the last pass ended at a limit.
+    is_partway: bool,
+}
+
 impl Sweeper {
     pub(super) fn start(
-        uploads: Option<Arc<Uploads>>,
+        served: &Served,
         spool: Option<Arc<Spool>>,
-        live: watch::Receiver<Arc<Live>>,
         telemetry: &Arc<Telemetry>,
     ) -> io::Result<Sweeper> {
         let (stop, stopped) = channel();
         let telemetry = Arc::clone(telemetry);
-        let run = move || run(uploads.as_deref(), spool.as_deref(), &live, &telemetry, &stopped);
+        let taking = served.shares().iter().filter(|share| share.uploads.is_some());
+        let swept = taking.map(|share| Swept { share: Arc::clone(share), at: None, is_partway: false });
+        let swept: Vec<Swept> = swept.collect();
+        let run = move || run(swept, spool.as_deref(), &telemetry, &stopped);
         thread::Builder::new().name("streamd-sweep".to_owned()).spawn(run)?;
         Ok(Sweeper { _stop: stop })
     }
 }
 
-fn run(
-    uploads: Option<&Uploads>,
-    spool: Option<&Spool>,
-    live: &watch::Receiver<Arc<Live>>,
-    telemetry: &Telemetry,
-    stopped: &Receiver<()>,
-) {
-    let (mut swept_at, mut is_partway) = (None::<Instant>, false);
+fn run(mut swept: Vec<Swept>, spool: Option<&Spool>, telemetry: &Telemetry, stopped: &Receiver<()>) {
     loop {
-        if let Some(uploads) = uploads {
-            // The setting is read each time: a reload may have made it shorter.
-            let ttl = live.borrow().settings.partial_ttl.0;
-            let pause = if is_partway { TICK } else { interval(ttl) };
-            if swept_at.is_none_or(|at| at.elapsed() >= pause) {
-                is_partway = sweep(uploads, ttl);
-                swept_at = Some(Instant::now());
+        let mut usage = UploadUsage::default();
+        for Swept { share, at, is_partway } in &mut swept {
+            let Some(uploads) = &share.uploads else { continue };
+            let ttl = share.share.settings.partial_ttl.0;
+            let pause = if *is_partway { TICK } else { interval(ttl) };
+            if at.is_none_or(|at| at.elapsed() >= pause) {
+                *is_partway = sweep(uploads, ttl);
+                *at = Some(Instant::now());
             }
-            tell_uploads(&uploads.usage(), &telemetry.uploads);
+            usage = usage.and(&uploads.usage());
+        }
+        if !swept.is_empty() {
+            tell_uploads(&usage, &telemetry.uploads);
         }
         if let Some(spool) = spool {
             if let Err(error) = spool.refresh() {
@@ -115,7 +120,8 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::config::Settings;
+    use crate::config::{Live, Settings};
+    use crate::daemon::serving;
     use crate::files::Root;
     use crate::telemetry::LogQueue;
 
@@ -136,19 +142,20 @@ mod tests {
     #[test]
     fn it_sweeps_at_once_and_ends_when_it_is_dropped() {
         let directory = tempfile::tempdir().unwrap();
-        let uploads = Uploads::open(Arc::new(Root::open(directory.path()).unwrap())).unwrap();
+        let root = Some(directory.path().to_owned());
+        let live = Live::new(Settings { root, uploads: true, ..Settings::default() }).unwrap();
+        let served = serving::open_all(&live.shares, 0).unwrap();
         let staging = directory.path().join(".streamd-uploads");
         let [old, young] = ["0", "1"].map(|digit| staging.join(digit.repeat(32)));
         leave(&old, SystemTime::UNIX_EPOCH);
         leave(&young, SystemTime::now());
-        let (_settings, live) = watch::channel(Arc::new(Live::new(Settings::default()).unwrap()));
         let telemetry = Telemetry::new(0, "epoll", LogQueue::nowhere());
         telemetry.uploads.partials.set(7);
-        let sweeper = Sweeper::start(Some(Arc::clone(&uploads)), None, live, &telemetry).unwrap();
+        let sweeper = Sweeper::start(&served, None, &telemetry).unwrap();
         wait_until(|| telemetry.uploads.partials.get() == 0);
         assert!(!old.exists() && young.exists());
         drop(sweeper);
-        wait_until(|| Arc::strong_count(&uploads) == 1);
+        wait_until(|| Arc::strong_count(&served.shares()[0]) == 1);
     }
 
     #[test]

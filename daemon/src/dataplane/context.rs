@@ -21,12 +21,14 @@ use super::publications::Publications;
 use super::readiness::ReadinessEvents;
 use super::registry::Registry;
 use super::room_requests::RoomRequests;
+use super::served::Served;
 use super::socket::Socket;
 use crate::config::Live;
 use crate::files::archive::Archives;
-use crate::files::upload::Uploads;
-use crate::files::{Digester, FileCache, Generation, Listings, Root, Spool, Synthetic};
+use crate::files::{FileCache, Generation, Listings, Spool, Synthetic};
 use crate::limits::{AddressShares, Descriptors, Full, Holder, Plane, Reserved, TICK, Tick};
+use crate::protocol::http1::request::Wanted;
+use crate::protocol::name::Name;
 use crate::sys::uring::RingFeatures;
 use crate::telemetry::{AccessLog, Limit, RequestIds, Telemetry, WorkerCounters};
 
@@ -68,26 +70,12 @@ impl Driver {
     }
 }
 
-/// The served directory and what belongs to it: a reload puts another in its place as a whole, and what runs goes on
-/// with the one that it began with.
-#[derive(Clone, Default)]
-pub struct Served {
-    /// The directory, where one is configured.
-    pub root: Option<Arc<Root>>,
-    /// Who makes digests of its files, where entity tags follow from them.
-    pub digester: Option<Digester>,
-    /// The uploads below the directory, where they are allowed.
-    pub uploads: Option<Arc<Uploads>>,
-    /// How many there were before.
-    pub number: u64,
-}
-
-/// The parts that all workers share for reading and writing files.
+/// What all workers share for reading and writing files.
 #[derive(Clone)]
 pub struct Resources {
     /// The directory that is served now.
     pub served: watch::Receiver<Arc<Served>>,
-    /// The listings of its directories.
+    /// The listings of directories.
     pub listings: Arc<Listings>,
     /// The archives of its directories.
     pub archives: Arc<Archives>,
@@ -150,6 +138,8 @@ pub(super) struct Worker {
     began: Instant,
     /// The `Host` of the last request that was admitted by it: most requests that follow name the same one.
     pub(super) admitted_host: RefCell<Vec<u8>>,
+    /// The fields of requests on which some answer depends.
+    pub(super) wanted: Cell<Wanted>,
     served: RefCell<Rc<Served>>,
     live: RefCell<Rc<Live>>,
     live_changes: RefCell<watch::Receiver<Arc<Live>>>,
@@ -196,6 +186,7 @@ impl Worker {
             request_ids: RequestIds::default(),
             began: platform::now(),
             admitted_host: RefCell::default(),
+            wanted: Cell::new(wanted_by(&served)),
             served: RefCell::new(served),
             live: RefCell::new(live),
             live_changes: RefCell::new(live_changes),
@@ -227,21 +218,27 @@ impl Worker {
         if self.live.borrow().settings.writes_access_lines() { platform::now() } else { self.began }
     }
 
-    /// Returns the served directory: the worker's own copy. Whoever needs several things of one root asks once.
+    /// Returns what is served: the worker's own copy. Whoever asks for several things of one share asks once.
     pub(super) fn served(&self) -> Rc<Served> {
         Rc::clone(&self.served.borrow())
     }
 
-    /// Whether uploads are taken, which no reload changes.
+    /// Whether any share takes uploads.
     pub(super) fn takes_uploads(&self) -> bool {
-        self.served.borrow().uploads.is_some()
+        !self.served.borrow().uploads().is_empty()
     }
 
-    /// Returns how much uploads have changed so far below the root: facts about a file from before may be outdated.
+    /// Whether the share that a name belongs to takes uploads.
+    pub(super) fn takes_upload_of(&self, name: &Name) -> bool {
+        self.takes_uploads()
+            && self.served.borrow().find(name).is_some_and(|(served, _)| served.uploads.is_some())
+    }
+
+    /// Returns how often uploads have changed files of any share, and reloads the shares: facts about a file from
+    /// before may be outdated.
     pub(super) fn generation(&self) -> Generation {
         let served = self.served.borrow();
-        let published = served.uploads.as_ref().map_or(0, |uploads| uploads.generation());
-        Generation::of(served.number, published)
+        Generation::of(served.number(), served.publications())
     }
 
     /// Room for memory that waits for a peer, who is counted as `holder`.
@@ -250,11 +247,13 @@ impl Worker {
         self.telemetry.budget.reserve(Plane::Data(holder), bytes as u64, bytes_max)
     }
 
-    /// Goes by the settings and the root that a reload has put in place of those of before.
+    /// Goes by the settings and the shares that a reload has put in place of those of before.
     pub(super) fn follow_changes(&self) {
         let mut served = self.served_changes.borrow_mut();
         if served.has_changed().unwrap_or(false) {
-            *self.served.borrow_mut() = Rc::new(Served::clone(&served.borrow_and_update()));
+            let served = Rc::new(Served::clone(&served.borrow_and_update()));
+            self.wanted.set(wanted_by(&served));
+            *self.served.borrow_mut() = served;
         }
         let mut changes = self.live_changes.borrow_mut();
         if changes.has_changed().unwrap_or(false) {
@@ -353,5 +352,14 @@ impl Worker {
                 .await;
             }
         }
+    }
+}
+
+/// The fields of requests on which an answer of one of these shares depends.
+fn wanted_by(served: &Served) -> Wanted {
+    let mut shares = served.shares().iter().map(|served| &served.share);
+    Wanted {
+        origin: shares.clone().any(|share| share.cors().is_some()),
+        accept_encoding: shares.any(|share| !share.settings.precompressed.is_empty()),
     }
 }

@@ -6,7 +6,11 @@ use std::sync::Arc;
 use super::context::Worker;
 use super::disk::{DiskError, Lane, Owner};
 use super::platform;
-use crate::files::{FileError, Found, Generation, KnownFile, MountId, Root, SourceFile, Step, Term};
+use super::served::ServedShare;
+use crate::config::CodingChoice;
+use crate::files::{
+    Description, FileError, Found, Generation, KnownFile, MountId, Root, Siblings, SourceFile, Step, Term,
+};
 use crate::limits::AddressGroup;
 use crate::protocol::name::Name;
 
@@ -38,11 +42,73 @@ pub(super) async fn find(
     }
 }
 
-/// Keeps a file that was just opened for the requests that follow; `generation` is the one before the opening.
-pub(super) fn keep(worker: &Worker, name: &Name, file: SourceFile, generation: Generation) -> Rc<KnownFile> {
-    let served = worker.served();
-    if let Some(digester) = served.digester.as_ref().filter(|_| file.lacks_digest(platform::wall_clock())) {
-        digester.want(name);
+/// Keeps a file of this share that was just opened for the requests that follow; `generation` is the one before the
+/// opening.
+pub(super) fn keep(
+    worker: &Worker,
+    share: &ServedShare,
+    name: &Name,
+    file: SourceFile,
+    generation: Generation,
+) -> Rc<KnownFile> {
+    let description = Description::of(&share.share, name);
+    keep_as(worker, share, [name, name], description, file, generation)
+}
+
+/// Keeps the file of the name `own`, which answers for the directory of the name `directory`.
+pub(super) fn keep_index(
+    worker: &Worker,
+    share: &ServedShare,
+    [directory, own]: [&Name; 2],
+    file: SourceFile,
+    generation: Generation,
+) -> Rc<KnownFile> {
+    let description = Description::of(&share.share, own);
+    keep_as(worker, share, [directory, own], description, file, generation)
+}
+
+/// Returns the sibling in this coding that is known.
+pub(super) fn known_sibling(
+    worker: &Worker,
+    siblings: &Siblings,
+    coding: CodingChoice,
+) -> Option<Rc<KnownFile>> {
+    known_file(worker, &key_of_sibling(siblings, coding))
+}
+
+/// Keeps the sibling in this coding, apart from what answers for its own name.
+pub(super) fn keep_sibling(
+    worker: &Worker,
+    share: &ServedShare,
+    siblings: &Siblings,
+    coding: CodingChoice,
+    file: SourceFile,
+    generation: Generation,
+) -> Rc<KnownFile> {
+    let description = Description::of_coded(&share.share, siblings.name(), coding);
+    let names = [&key_of_sibling(siblings, coding), &siblings.name_in(coding)];
+    keep_as(worker, share, names, description, file, generation)
+}
+
+/// A name that no request can have, since none has a zero byte.
+fn key_of_sibling(siblings: &Siblings, coding: CodingChoice) -> Name {
+    siblings.name_in(coding).with_end("\0")
+}
+
+/// Keeps a file of the name `own`, which answers for `name`. Both are whole names, with the path of the share.
+fn keep_as(
+    worker: &Worker,
+    share: &ServedShare,
+    [name, own]: [&Name; 2],
+    description: Description,
+    file: SourceFile,
+    generation: Generation,
+) -> Rc<KnownFile> {
+    if let Some(digester) = &share.digester
+        && file.lacks_digest(platform::wall_clock())
+        && let Some(within) = share.name_within(own)
+    {
+        digester.want(&within);
     }
     if file.is_modified_after(worker.clock.newest()) {
         // Its time is most likely this very moment, which the next answer's date shouldn't be older than.
@@ -51,7 +117,7 @@ pub(super) fn keep(worker: &Worker, name: &Name, file: SourceFile, generation: G
     let now = worker.clock.now();
     let valid_ms = worker.live().settings.cache_valid_ms;
     let end = now + worker.clock.ticks_within(valid_ms);
-    worker.files.add(name, file, &Term { now, end, generation, date: worker.clock.newest() })
+    worker.files.add(name, description, file, &Term { now, end, generation, date: worker.clock.newest() })
 }
 
 /// The mount that the directory of a name is on, for somebody of this group who writes there.

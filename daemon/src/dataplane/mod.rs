@@ -32,11 +32,13 @@ mod readiness;
 mod registry;
 mod room;
 mod room_requests;
+mod served;
 #[cfg(test)]
 mod simulation;
 mod socket;
 mod stream;
 mod worker;
 
-pub use context::{Driver, Resources, Served};
+pub use context::{Driver, Resources};
 pub use plane::{DataPlane, DataPlaneError, WorkerEnded};
+pub use served::{Served, ServedShare};

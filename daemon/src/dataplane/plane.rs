@@ -11,12 +11,11 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 use tokio::sync::{mpsc, watch};
 
 use super::context::{Drain, Driver, Resources, Setup};
-use super::disk::DiskThreads;
+use super::disk::{DiskThreads, MountNames, ShareMounts};
 use super::listener;
 use super::room_requests::RoomRequests;
 use super::worker::{self, Assignment};
 use crate::config::{Live, Settings, listen_remedy, thread_remedy};
-use crate::files::Mounts;
 use crate::job::{MAILBOX_JOBS_MAX, Mailboxes, StreamJob};
 use crate::sys::uring;
 use crate::telemetry::Telemetry;
@@ -205,9 +204,13 @@ impl Bound {
 }
 
 fn start_disk_threads(settings: &Settings, resources: &Resources) -> Result<DiskThreads, DataPlaneError> {
-    let of_root = resources.served.borrow().root.as_ref().map(|root| Arc::clone(root.mounts()));
-    let mounts = of_root.unwrap_or_else(|| Arc::new(Mounts::of_process()));
-    DiskThreads::start(settings.disk_threads, settings.disk_timeout_ms, mounts).map_err(DataPlaneError::Disk)
+    let served = resources.served.borrow();
+    let names = served.shares().iter().map(|served| {
+        let path = served.share.path.as_str().trim_end_matches('/').to_owned();
+        ShareMounts { path, mounts: Arc::clone(served.root.mounts()) }
+    });
+    let names = MountNames::new(names.collect());
+    DiskThreads::start(settings.disk_threads, settings.disk_timeout_ms, names).map_err(DataPlaneError::Disk)
 }
 
 type Ready = Receiver<io::Result<()>>;

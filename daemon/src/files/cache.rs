@@ -7,19 +7,18 @@
 //! whoever was told that an upload is published finds it on every worker. A file whose bytes aren't kept is asked at
 //! each use whether it is still the same: its old length must not promise what its new bytes can't keep.
 
-use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::SystemTime;
 
+use super::description::{Description, tag_in};
 use super::generation::Generation;
 use super::source::SourceFile;
 use crate::limits::{KNOWN_FILES_MAX, Tick};
 use crate::protocol::conditional::Validators;
 use crate::protocol::date::http_date;
 use crate::protocol::http1::response::{FieldBlock, ResponseHead};
-use crate::protocol::media_type::content_type;
 use crate::protocol::name::Name;
 
 /// Largest file whose content is kept: up to here copying from memory costs less than sendfile.
@@ -37,8 +36,8 @@ pub struct KnownFile {
     pub validators: Validators,
     /// Its modification time as HTTP spells it, where HTTP can.
     pub last_modified: Option<String>,
-    /// Its media type.
-    pub media_type: Cow<'static, str>,
+    /// What its share says of it.
+    pub description: Description,
     /// The whole content, where it is short and was in memory, or has been read since.
     content: OnceCell<Box<[u8]>>,
     /// Whether the content was looked for in memory and isn't all there.
@@ -50,24 +49,31 @@ pub struct KnownFile {
 }
 
 impl KnownFile {
-    fn new(name: &Name, mut file: SourceFile, with_content: bool, date: SystemTime) -> KnownFile {
+    fn new(
+        description: Description,
+        mut file: SourceFile,
+        with_content: bool,
+        date: SystemTime,
+    ) -> KnownFile {
         // Reading comes first, since it may find that the file has changed since it was opened.
         let content = if with_content { file.read_hot(CONTENT_BYTES_MAX) } else { None };
         let validators = file.validators(date);
+        let validators = Validators { etag: tag_in(&validators.etag, description.coding), ..validators };
         let last_modified = validators.modified.map(http_date);
-        let media_type = content_type(name.as_bytes());
         let whole = FieldBlock::of(|head| {
-            describe(head, &media_type, file.size(), &validators, last_modified.as_deref());
+            let media_type = &description.media_type;
+            describe(head, media_type, file.size(), &validators, last_modified.as_deref(), &description);
         });
         let is_cold = with_content && content.is_none();
         let content = content.map_or_else(OnceCell::new, OnceCell::from);
         let is_kept = Cell::new(false);
-        KnownFile { last_modified, validators, media_type, content, is_kept, is_cold, file, whole }
+        KnownFile { last_modified, validators, description, content, is_kept, is_cold, file, whole }
     }
 
     /// Writes the header fields of an answer that carries `content_length` bytes of this file as `media_type`.
     pub fn describe(&self, head: &mut ResponseHead<'_>, media_type: &str, content_length: u64) {
-        describe(head, media_type, content_length, &self.validators, self.last_modified.as_deref());
+        let KnownFile { validators, last_modified, description, .. } = self;
+        describe(head, media_type, content_length, validators, last_modified.as_deref(), description);
     }
 
     /// Returns the whole content, where it is short and known.
@@ -96,12 +102,17 @@ fn describe(
     content_length: u64,
     validators: &Validators,
     last_modified: Option<&str>,
+    description: &Description,
 ) {
     head.field("Content-Type", media_type).field_number("Content-Length", content_length);
+    if let Some(coding) = description.coding {
+        head.field("Content-Encoding", coding.token());
+    }
     if let Some(last_modified) = last_modified {
         head.field("Last-Modified", last_modified);
     }
     head.field("ETag", &validators.etag).field("Accept-Ranges", "bytes");
+    head.block(&description.fields);
 }
 
 /// The open files that one worker keeps.
@@ -154,25 +165,22 @@ impl FileCache {
         }
     }
 
-    /// Returns the file known as `name`, unless it is too old at tick `now` or from another generation.
+    /// Returns the file that answers for `name`, unless it is too old at tick `now` or from another generation. For a
+    /// directory, whose name ends in a slash, that is its index.
     pub fn get(&self, name: &Name, now: Tick, generation: Generation) -> Option<Rc<KnownFile>> {
-        // `file/` names no file, and `file` is what is known.
-        if name.is_directory() {
-            return None;
-        }
         let entries = self.entries.borrow();
         let is_current = |kept: &&Kept| now < kept.end && generation == kept.generation;
         let known = &entries.get(name.as_bytes()).filter(is_current)?.file;
         (known.content().is_some() || known.file.is_unchanged()).then(|| Rc::clone(known))
     }
 
-    /// Takes a file that was just opened, and keeps it for `term` if there is room.
-    pub fn add(&self, name: &Name, file: SourceFile, term: &Term) -> Rc<KnownFile> {
+    /// Takes a file that was just opened and answers for `name`, and keeps it for `term` if there is room.
+    pub fn add(&self, name: &Name, description: Description, file: SourceFile, term: &Term) -> Rc<KnownFile> {
         let Term { now, end, generation, date } = *term;
         let mut entries = self.entries.borrow_mut();
         let has_room = entries.len() < self.entries_max && self.content_bytes.get() < CONTENTS_BYTES_MAX;
         let is_kept = now < end && (has_room || entries.contains_key(name.as_bytes()));
-        let known = Rc::new(KnownFile::new(name, file, is_kept, date));
+        let known = Rc::new(KnownFile::new(description, file, is_kept, date));
         if is_kept {
             self.content_bytes.set(self.content_bytes.get() + known.content_bytes());
             known.is_kept.set(true);
@@ -224,6 +232,7 @@ impl FileCache {
 mod tests {
     use super::super::root::{Found, Root};
     use super::*;
+    use crate::config::{Live, Settings};
 
     fn open(root: &Root, name: &Name) -> SourceFile {
         match root.find(name).unwrap() {
@@ -250,6 +259,16 @@ mod tests {
         cache.get(name, Tick::number(now), Generation::of(0, generation))
     }
 
+    fn description(name: &Name) -> Description {
+        let settings = Settings { root: Some("/srv".into()), ..Settings::default() };
+        let shares = Live::new(settings).unwrap().shares;
+        Description::of(shares.iter().next().unwrap(), name)
+    }
+
+    fn add(cache: &FileCache, name: &Name, file: SourceFile, term: &Term) -> Rc<KnownFile> {
+        cache.add(name, description(name), file, term)
+    }
+
     fn name(text: &str) -> Name {
         Name::parse(text.as_bytes()).unwrap()
     }
@@ -260,7 +279,7 @@ mod tests {
         let cache = FileCache::default();
         for (path, content_bytes) in [("/small", Some(100)), ("/large", None)] {
             let name = name(path);
-            let added = cache.add(&name, open(&root, &name), &term(5, 8, 0));
+            let added = add(&cache, &name, open(&root, &name), &term(5, 8, 0));
             assert_eq!(added.content().map(<[u8]>::len), content_bytes);
             let known = get(&cache, &name, 7, 0).unwrap();
             assert!(Rc::ptr_eq(&known, &added));
@@ -277,13 +296,13 @@ mod tests {
         let (_keep, root) = fixture(&[("file", 10)]);
         let cache = FileCache::default();
         let file = name("/file");
-        cache.add(&file, open(&root, &file), &term(0, 2, 7));
+        add(&cache, &file, open(&root, &file), &term(0, 2, 7));
         assert!(get(&cache, &file, 1, 7).is_some());
         assert!(get(&cache, &file, 1, 8).is_none());
         // This file was opened before the publication, and is added after it by another request's look.
-        cache.add(&file, open(&root, &file), &term(1, 2, 7));
+        add(&cache, &file, open(&root, &file), &term(1, 2, 7));
         assert!(get(&cache, &file, 1, 8).is_none());
-        cache.add(&file, open(&root, &file), &term(1, 2, 8));
+        add(&cache, &file, open(&root, &file), &term(1, 2, 8));
         assert!(get(&cache, &file, 1, 8).is_some());
     }
 
@@ -292,11 +311,11 @@ mod tests {
         let (_keep, root) = fixture(&[("file", 10)]);
         let cache = FileCache::of(10);
         let file = name("/file");
-        let known = cache.add(&file, open(&root, &file), &term(5, 5, 0));
+        let known = add(&cache, &file, open(&root, &file), &term(5, 5, 0));
         assert!(get(&cache, &file, 5, 0).is_none());
         assert!(!known.lacks_content(), "it may well be in memory");
         for number in 0..20_u64 {
-            cache.add(&name(&format!("/{number}")), open(&root, &file), &term(0, 1, 0));
+            add(&cache, &name(&format!("/{number}")), open(&root, &file), &term(0, 1, 0));
         }
         assert_eq!(cache.expire(Tick::number(1)).len(), 10);
     }
@@ -308,7 +327,7 @@ mod tests {
         // A file whose content wasn't in memory at its opening.
         let cold = |path: &Name| KnownFile {
             is_cold: true,
-            ..KnownFile::new(path, open(&root, path), false, SystemTime::now())
+            ..KnownFile::new(description(path), open(&root, path), false, SystemTime::now())
         };
         for (is_kept, counted) in [(true, 10), (false, 0)] {
             let known = cold(&name("/file"));
@@ -330,7 +349,12 @@ mod tests {
         cache.keep_content(&known, Box::new([7; 10]));
         assert!(known.lacks_content(), "there is no room for more");
         assert!(!cold(&name("/long")).lacks_content());
-        let unread = KnownFile::new(&name("/file"), open(&root, &name("/file")), false, SystemTime::now());
+        let unread = KnownFile::new(
+            description(&name("/file")),
+            open(&root, &name("/file")),
+            false,
+            SystemTime::now(),
+        );
         assert!(!unread.lacks_content(), "nobody has looked whether it is in memory");
     }
 
@@ -340,7 +364,7 @@ mod tests {
         let cache = FileCache::default();
         let paths = ["/written", "/replaced", "/removed"].map(name);
         for path in &paths {
-            cache.add(path, open(&root, path), &term(0, 1, 0));
+            add(&cache, path, open(&root, path), &term(0, 1, 0));
             assert!(get(&cache, path, 0, 0).is_some());
         }
         let at = |name: &str| directory.path().join(name);
@@ -359,8 +383,8 @@ mod tests {
         let cache = FileCache::default();
         let file = name("/file");
         // Two requests may find at the same time that the file isn't known.
-        cache.add(&file, open(&root, &file), &term(0, 1, 0));
-        cache.add(&file, open(&root, &file), &term(0, 1, 0));
+        add(&cache, &file, open(&root, &file), &term(0, 1, 0));
+        add(&cache, &file, open(&root, &file), &term(0, 1, 0));
         assert_eq!(cache.content_bytes.get(), 10);
         cache.expire(Tick::number(1));
         assert_eq!(cache.content_bytes.get(), 0);

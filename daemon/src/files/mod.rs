@@ -3,6 +3,7 @@
 
 pub mod archive;
 mod cache;
+mod description;
 pub mod digest;
 mod digester;
 mod digests;
@@ -32,6 +33,7 @@ pub mod upload;
 mod witnesses;
 
 pub use cache::{CONTENT_BYTES_MAX, FileCache, KnownFile, Term};
+pub use description::{Description, Siblings};
 pub use digester::Digester;
 pub use digests::Digests;
 pub use directory::{Beginning, Begun, Entry, Listing, Listings, Next, Subject, Terms};

@@ -119,14 +119,13 @@ impl Mounts {
     }
 
     /// Returns the mount point of a mount.
-    pub fn point(&self, id: MountId) -> Arc<str> {
-        self.find(id, |mount| Some(Arc::clone(&mount.point))).unwrap_or_else(|| "?".into())
+    pub fn point(&self, id: MountId) -> Option<Arc<str>> {
+        self.find(id, |mount| Some(Arc::clone(&mount.point)))
     }
 
-    /// Returns the mount point as clients see it, who needn't know where the directory is.
-    pub fn shown(&self, id: MountId) -> Arc<str> {
-        self.find(id, |mount| Some(format!("/{}", shown(mount.below.as_ref()?)).into()))
-            .unwrap_or_else(|| "/".into())
+    /// Returns the mount point relative to the directory, where it lies below it.
+    pub fn point_below(&self, id: MountId) -> Option<Arc<str>> {
+        self.find(id, |mount| Some(shown(mount.below.as_ref()?).into()))
     }
 
     /// Reads the mounts again if they changed since.
@@ -232,17 +231,19 @@ mod tests {
                 let name = Name::parse(path.as_bytes()).unwrap();
                 assert_eq!(mounts.of_name(&name), MountId(id), "{path}");
             }
-            assert_eq!(&*mounts.shown(MountId(2)), format!("{prefix}/data"));
+            let below = mounts.point_below(MountId(2)).unwrap();
+            assert_eq!(format!("/{below}"), format!("{prefix}/data"));
         }
     }
 
     #[test]
-    fn a_mount_is_named_by_its_place_and_to_clients_from_the_root_on() {
+    fn a_mount_is_named_by_its_place_and_from_the_root_on() {
         let mounts = mounts("/srv", LINES.join("\n").as_bytes());
-        assert_eq!(&*mounts.point(MountId(3)), "/srv/data/in it");
-        assert_eq!(&*mounts.shown(MountId(3)), "/data/in it");
-        assert_eq!(&*mounts.shown(MountId(5)), "/");
-        assert_eq!((&*mounts.point(MountId(9)), &*mounts.shown(MountId(9))), ("?", "/"));
+        assert_eq!(mounts.point(MountId(3)).as_deref(), Some("/srv/data/in it"));
+        assert_eq!(mounts.point_below(MountId(3)).as_deref(), Some("data/in it"));
+        assert_eq!(mounts.point(MountId(5)).as_deref(), Some("/elsewhere"));
+        assert_eq!(mounts.point_below(MountId(5)), None);
+        assert_eq!((mounts.point(MountId(9)), mounts.point_below(MountId(9))), (None, None));
     }
 
     #[test]
@@ -253,7 +254,7 @@ mod tests {
         let text = whole(&file).unwrap();
         let mounts = mounts("/srv", &text);
         assert_eq!(mounts.of_name(&Name::parse(b"/%ff/file").unwrap()), MountId(7));
-        assert_eq!(&*mounts.shown(MountId(7)), "/\u{fffd}");
+        assert_eq!(mounts.point_below(MountId(7)).as_deref(), Some("\u{fffd}"));
         assert_eq!(mounts.of_name(&Name::parse(b"/data/file").unwrap()), MountId(2));
         assert_eq!(mounts.of_name(&Name::parse(b"/file").unwrap()), MountId(1));
     }
@@ -264,7 +265,7 @@ mod tests {
         let mounts = Mounts::below(std::fs::File::open(directory.path()).unwrap());
         mounts.refresh();
         assert_ne!(mounts.root(), MountId::UNKNOWN);
-        let point = mounts.point(mounts.root());
+        let point = mounts.point(mounts.root()).unwrap();
         assert!(directory.path().canonicalize().unwrap().starts_with(&*point), "{point}");
         assert_eq!(mounts.of_name(&Name::parse(b"/file").unwrap()), mounts.root());
     }

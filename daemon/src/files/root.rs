@@ -1,12 +1,14 @@
 //! The served directory: names are resolved beneath it by openat2(2) (Linux 5.6), so that no link and no race
 //! leads outside.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, statat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, readlinkat, statat,
+};
 use rustix::io::Errno;
 
 use super::digests::{Algorithms, Digests};
@@ -19,7 +21,7 @@ use super::place::Place;
 use super::records::Records;
 use super::source::SourceFile;
 use crate::config::EtagChoice;
-use crate::protocol::name::Name;
+use crate::protocol::name::{Name, is_reserved_segment};
 
 /// The most tries of one look-up. openat2 answers EAGAIN when a rename elsewhere races with `..` in a link; each
 /// further try is as likely to get through as the first.
@@ -323,7 +325,7 @@ impl Root {
             return Ok(Seen::Elsewhere(mount));
         }
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let found = patiently(|| self.open_beneath(path, flags, ResolveFlags::empty()))?;
+        let found = patiently(|| self.open_served(path, flags, ResolveFlags::empty()))?;
         fstat(found).map(Seen::Found)
     }
 
@@ -331,21 +333,33 @@ impl Root {
     /// can be synced (fsync(2)). Waits for the disk.
     pub(super) fn open_directory(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        patiently(|| self.open_beneath(path, flags, ResolveFlags::empty()))
+        patiently(|| self.open_served(path, flags, ResolveFlags::empty()))
     }
 
     /// Opens a directory as [`Root::open_directory`] does, if that needs no disk: None where it might, and where
     /// it can't be opened.
     pub(super) fn open_directory_now(&self, path: &[u8]) -> Option<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        self.open_beneath(path, flags, ResolveFlags::CACHED | ResolveFlags::NO_XDEV).ok()
+        self.open_served(path, flags, ResolveFlags::CACHED | ResolveFlags::NO_XDEV).ok()
     }
 
     fn resolve(&self, path: &[u8], extra: ResolveFlags) -> Result<OwnedFd, Errno> {
         let path = if path.is_empty() { b"." } else { path };
         // NONBLOCK keeps the opening of a FIFO from waiting for its writer, NOCTTY from taking a terminal.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        self.open_beneath(path, flags, extra)
+        self.open_served(path, flags, extra)
+    }
+
+    /// Opens as [`Root::open_beneath`] does, but nothing in a staging directory, this share's or another's, where a
+    /// link leads into one: that is outside. What a link leads to has a path of its own. A way without links takes one
+    /// call.
+    fn open_served(&self, path: &[u8], flags: OFlags, extra: ResolveFlags) -> Result<OwnedFd, Errno> {
+        match self.open_beneath(path, flags, extra | ResolveFlags::NO_SYMLINKS) {
+            Err(Errno::LOOP) => {}
+            opened => return opened,
+        }
+        let opened = self.open_beneath(path, flags, extra)?;
+        if is_in_staging(&opened) { Err(Errno::XDEV) } else { Ok(opened) }
     }
 
     fn open_beneath(&self, path: &[u8], flags: OFlags, extra: ResolveFlags) -> Result<OwnedFd, Errno> {
@@ -384,6 +398,13 @@ fn inspect(descriptor: OwnedFd, path: &[u8]) -> Result<Opened, FileError> {
     }
 }
 
+/// Whether a file or directory lies in a staging directory or is one, by the path that it has now.
+fn is_in_staging(opened: &OwnedFd) -> bool {
+    let link = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    let Ok(path) = readlinkat(CWD, link, Vec::new()) else { return true };
+    path.as_bytes().split(|byte| *byte == b'/').any(is_reserved_segment)
+}
+
 /// Opens again where a race with a rename or a signal was in the way.
 pub(super) fn patiently(open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
     for _ in 0..TRIES_MAX {
@@ -396,93 +417,4 @@ pub(super) fn patiently(open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<Own
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use super::{FileError, Found, Root, Standing};
-    use crate::protocol::name::Name;
-
-    fn find(root: &Root, path: &str) -> Result<Found, FileError> {
-        root.find(&Name::parse(path.as_bytes()).unwrap())
-    }
-
-    fn fixture() -> (tempfile::TempDir, Root) {
-        let outer = tempfile::tempdir().unwrap();
-        let inner = outer.path().join("root");
-        std::fs::create_dir_all(inner.join("sub")).unwrap();
-        std::fs::write(outer.path().join("secret"), "secret").unwrap();
-        std::fs::write(inner.join("file"), "content").unwrap();
-        symlink("../secret", inner.join("outside")).unwrap();
-        symlink("/etc/passwd", inner.join("absolute")).unwrap();
-        symlink("../file", inner.join("sub/inside")).unwrap();
-        rustix::fs::mkfifoat(rustix::fs::CWD, inner.join("fifo"), rustix::fs::Mode::RUSR).unwrap();
-        let root = Root::open(&inner).unwrap();
-        (outer, root)
-    }
-
-    #[test]
-    fn files_and_links_inside_are_found() {
-        let (_keep, root) = fixture();
-        for path in ["/file", "/sub/inside", "/sub/../file", "//file"] {
-            match find(&root, path).unwrap() {
-                Found::File(file) => assert_eq!(file.size(), 7, "{path}"),
-                Found::Directory(_) => panic!("{path} is a directory"),
-            }
-        }
-        assert!(matches!(find(&root, "/sub/").unwrap(), Found::Directory(_)));
-        assert!(matches!(find(&root, "/").unwrap(), Found::Directory(_)));
-    }
-
-    #[test]
-    fn it_is_known_what_its_path_leads_to() {
-        let (keep, root) = fixture();
-        let (path, aside) = (keep.path().join("root"), keep.path().join("aside"));
-        assert_eq!(root.standing(&path), Standing::Served);
-        std::fs::rename(&path, &aside).unwrap();
-        assert_eq!(root.standing(&path), Standing::Replaced);
-        std::fs::create_dir(&path).unwrap();
-        assert_eq!(root.standing(&path), Standing::Replaced);
-        std::fs::remove_dir(&path).unwrap();
-        symlink(&aside, &path).unwrap();
-        assert_eq!(root.standing(&path), Standing::Served);
-        std::fs::remove_dir_all(&aside).unwrap();
-        assert_eq!(root.standing(&path), Standing::Removed);
-    }
-
-    #[test]
-    fn outside_and_absent_look_the_same() {
-        let (_keep, root) = fixture();
-        for path in ["/outside", "/absolute", "/absent", "/file/", "/file/below", "/fifo", "/%2e%2e/secret"] {
-            assert_eq!(find(&root, path).unwrap_err(), FileError::NotFound, "{path}");
-        }
-    }
-
-    #[test]
-    fn reserved_names_are_absent() {
-        let (keep, root) = fixture();
-        let outer = keep.path().join("root/.streamd-uploads");
-        std::fs::create_dir(&outer).unwrap();
-        std::fs::write(outer.join("partial"), "part").unwrap();
-        for path in [
-            "/.streamd-uploads",
-            "/.streamd-uploads/",
-            "/.streamd-uploads/partial",
-            "/%2Estreamd-uploads/partial",
-        ] {
-            let name = Name::parse(path.as_bytes()).unwrap();
-            assert_eq!(root.find(&name).unwrap_err(), FileError::NotFound, "{path}");
-            let cached = root.find_cached(&name);
-            assert_eq!(cached.unwrap().unwrap_err(), FileError::NotFound, "{path}");
-        }
-    }
-
-    #[test]
-    fn a_cached_answer_agrees_with_the_full_one() {
-        let (_keep, root) = fixture();
-        let name = Name::parse(b"/file").unwrap();
-        root.find(&name).unwrap();
-        if let Some(found) = root.find_cached(&name) {
-            assert!(matches!(found.unwrap(), Found::File(_)));
-        }
-    }
-}
+mod tests;

@@ -14,6 +14,10 @@ pub const KNOWN_FILES_MAX: usize = 1024;
 /// need some for a moment.
 const OWN: u64 = 32;
 
+/// The descriptors of each share besides the one that a node has most often: root, mounts, staging directory of uploads
+/// with its records.
+const OWN_PER_SHARE: u64 = 6;
+
 /// The descriptors of each worker: ring or epoll with its waker, listener, epoll instance of arrivals. 4 are open
 /// at rest.
 const OWN_PER_WORKER: u64 = 5;
@@ -84,7 +88,7 @@ impl Descriptors {
         }
         let workers = (settings.workers as u64).max(1);
         // Each worker keeps one file at least.
-        let rest = limit.saturating_sub(OWN + (OWN_PER_WORKER + 1) * workers);
+        let rest = limit.saturating_sub(own(settings) + (OWN_PER_WORKER + 1) * workers);
         let part = rest / PART_DIVISOR;
         let control = (settings.control_connections_max as u64).min(part.max(CONTROL_CONNECTIONS_MIN));
         let uploads = uploads_wanted(settings).min((part / PER_UPLOAD).max(1));
@@ -131,7 +135,7 @@ impl Descriptors {
     /// With fewer the daemon would listen, be healthy perhaps, and serve nobody.
     pub fn least(settings: &Settings) -> u64 {
         let parts = [
-            OWN + (OWN_PER_WORKER + 1) * (settings.workers as u64).max(1),
+            own(settings) + (OWN_PER_WORKER + 1) * (settings.workers as u64).max(1),
             CONTROL_CONNECTIONS_MIN.min(settings.control_connections_max as u64),
             PER_UPLOAD * uploads_wanted(settings).min(1),
             PER_STREAM,
@@ -144,7 +148,7 @@ impl Descriptors {
     pub fn wanted(settings: &Settings) -> u64 {
         let connections = (settings.connections_max as u64).saturating_mul(PER_CONNECTION);
         let parts = [
-            OWN + OWN_PER_WORKER * settings.workers as u64,
+            own(settings) + OWN_PER_WORKER * settings.workers as u64,
             (KNOWN_FILES_MAX as u64 + PER_PIPE * PIPES_MAX as u64) * settings.workers as u64,
             settings.control_connections_max as u64,
             PER_UPLOAD * uploads_wanted(settings),
@@ -154,8 +158,13 @@ impl Descriptors {
     }
 }
 
+/// Returns the descriptors of the daemon and its shares.
+fn own(settings: &Settings) -> u64 {
+    OWN + OWN_PER_SHARE * settings.share.len() as u64
+}
+
 fn uploads_wanted(settings: &Settings) -> u64 {
-    if settings.uploads { settings.uploads_max as u64 } else { 0 }
+    if settings.takes_uploads() { settings.uploads_max as u64 } else { 0 }
 }
 
 fn count(number: u64) -> usize {

@@ -7,6 +7,7 @@
 //! | [`frame`] | the 8-byte size header and the 4-byte acknowledgement |
 //! | [`http1`] | request heads, chunked bodies, response heads |
 //! | [`name`] | which file below the root a request path means; escaping for logs |
+//! | [`accept`] | which form and which coding of an answer a client takes |
 //! | [`natural`] | which of two names comes first |
 //! | [`listing`] | in which order a directory is listed |
 //! | [`conditional`] | 200, 304 or 412; whether a write may go on |
@@ -17,16 +18,22 @@
 //! | `upload_fields` | the fields of resumable uploads in one request |
 //! | [`multipart`] | the body of a 206 with several ranges |
 //! | [`media_type`] | the `Content-Type` of a name |
+//! | [`cors`] | which pages of other origins may read an answer |
+//! | [`disposition`] | under which name a browser saves a file |
+//! | [`error_page`] | errors for people |
 //! | [`date`] | HTTP and ISO dates, without the panics outside the years 1970 to 9999 |
 //! | [`problem`] | error bodies and reason phrases |
 //! | [`proxy_header`] | the client that a proxy names ahead of a connection's first byte |
 
+pub mod accept;
 pub mod conditional;
 pub mod content_range;
+pub mod cors;
 pub mod date;
 pub mod detect;
 pub mod digest;
 pub mod disposition;
+pub mod error_page;
 pub mod frame;
 pub mod http1;
 pub mod listing;

@@ -62,6 +62,32 @@ impl Name {
         &self.0
     }
 
+    /// The name of an entry of the directory that has this name, with or without a slash at its end.
+    #[must_use]
+    pub fn join(&self, entry: &str) -> Name {
+        let slash: &[u8] = if self.is_directory() { b"" } else { b"/" };
+        Name([&self.0, slash, entry.as_bytes()].concat())
+    }
+
+    /// The name with something behind it, which has no slash.
+    #[must_use]
+    pub fn with_end(&self, end: &str) -> Name {
+        Name([&self.0, end.as_bytes()].concat())
+    }
+
+    /// Returns the path as a URL has it, for `Location`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("/{}", percent_encode(&self.0, PATH_ESCAPED))
+    }
+
+    /// Returns the last so many bytes as a name, which begins where a segment does: the name within a directory.
+    #[must_use]
+    pub fn ending(&self, bytes: usize) -> Cow<'_, Name> {
+        let from = self.0.len().saturating_sub(bytes);
+        if from == 0 { Cow::Borrowed(self) } else { Cow::Owned(Name(self.0[from..].to_owned())) }
+    }
+
     /// Whether the request can only mean a directory: the root, or a path that ended in a slash or a dot
     /// segment.
     #[must_use]
@@ -160,10 +186,11 @@ impl UploadResource {
         }
     }
 
-    /// Returns the path as a URL has it, for `Location`.
+    /// Returns the path as a URL has it, for `Location`, below the path of the share.
     #[must_use]
-    pub fn path(&self) -> String {
-        format!("/{}/{}", percent_encode(&self.staging.0, PATH_ESCAPED), self.id)
+    pub fn path_below(&self, share: &str) -> String {
+        let share = percent_encode(share.trim_end_matches('/').as_bytes(), PATH_ESCAPED);
+        format!("{share}/{}/{}", percent_encode(&self.staging.0, PATH_ESCAPED), self.id)
     }
 }
 

@@ -118,7 +118,7 @@ impl UploadStep {
                 Err(UploadRequestError::WriteOfUpload { method: request.method })
             }
             (Method::Put | Method::Post, false) => create(write, request.body),
-            (Method::Get | Method::Head | Method::Delete, _) => Ok(UploadStep::Neither),
+            (Method::Get | Method::Head | Method::Options | Method::Delete, _) => Ok(UploadStep::Neither),
         }
     }
 }
@@ -229,8 +229,8 @@ impl UploadRequestError {
     #[must_use]
     pub fn allow(&self) -> Option<&'static str> {
         match self {
-            Self::PatchOfFile => Some("GET, HEAD, PUT, POST, DELETE"),
-            Self::WriteOfUpload { .. } => Some("GET, HEAD, PATCH, DELETE"),
+            Self::PatchOfFile => Some("GET, HEAD, PUT, POST, DELETE, OPTIONS"),
+            Self::WriteOfUpload { .. } => Some("GET, HEAD, PATCH, DELETE, OPTIONS"),
             _ => None,
         }
     }

@@ -42,7 +42,7 @@ const WRITE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
 /// Restricts the thread to the files that these settings need. The error says what to do about it.
 pub(super) fn restrict(settings: &Settings, config_file: &Path) -> Result<(), String> {
     let abi = kernel()?;
-    if settings.uploads && abi < ABI_OF_RENAMES {
+    if settings.takes_uploads() && abi < ABI_OF_RENAMES {
         return Err(format!(
             "ABI {abi} refuses renames between directories, by which uploads get their names: Linux 5.19 or newer is \
              needed"
@@ -102,12 +102,36 @@ fn enforce(settings: &Settings, config_file: &Path) -> Result<(), RulesetError> 
         .handle_access(AccessFs::from_all(TRIED))?
         .scope(scopes)?
         .create()?
-        .add_rules(path_beneath_rules(&settings.root, access(settings.uploads)))?
+        .add_rules(path_beneath_rules(roots(settings, true), access(true)))?
+        .add_rules(path_beneath_rules(roots(settings, false), access(false)))?
+        .add_rules(path_beneath_rules(shown_besides(settings), READ))?
         .add_rules(path_beneath_rules(&settings.spool, spool_access))?
         .add_rules(path_beneath_rules(read_on_reload(settings, config_file), READ))?
         .add_rules(path_beneath_rules(read_of_host(settings), READ))?
         .restrict_self()?;
     Ok(())
+}
+
+/// Returns the roots of the shares that take uploads, or of those that don't. Rights add up where one lies in another.
+fn roots(settings: &Settings, takes_uploads: bool) -> Vec<PathBuf> {
+    let own = settings.root.iter().map(|root| (root, settings.uploads));
+    let of_shares = settings.share.iter().filter_map(|share| Some((share.root.as_ref()?, share.uploads)));
+    own.chain(of_shares)
+        .filter(|(_, uploads)| *uploads == takes_uploads)
+        .map(|(root, _)| root.clone())
+        .collect()
+}
+
+/// Returns the directories that links and shares of later reloads may lead to.
+fn shown_besides(settings: &Settings) -> Vec<PathBuf> {
+    let of_shares = settings.share.iter().flat_map(|share| &share.symlink_targets);
+    settings
+        .roots_allowed
+        .iter()
+        .chain(&settings.symlink_targets)
+        .chain(of_shares)
+        .map(PathBuf::from)
+        .collect()
 }
 
 /// Returns the directories that hold the configuration and the token: files are replaced by a rename, and a rule

@@ -35,7 +35,6 @@ const FURTHER: &[(&[u8], u16)] = &[
     (b"GET / HTTP/3.0\r\nHost: localhost\r\n\r\n", 505),
     (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     (b"BREW / HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
-    (b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
     (b"CONNECT a:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
 ];
 

@@ -63,6 +63,7 @@ fn every_size_comes_whole_with_its_fields() {
                     "Last-Modified",
                     "ETag",
                     "Accept-Ranges",
+                    "X-Content-Type-Options",
                 ];
                 assert_eq!(names(&response), fields, "{name} {size}");
                 assert_eq!(response.field("Content-Length"), Some(size.to_string().as_str()), "{name}");

@@ -36,7 +36,9 @@ fn fixture() -> Fixture {
 
 fn daemons(fixture: &Fixture) -> impl Iterator<Item = TestDaemon> {
     drivers().into_iter().map(|driver| {
-        TestDaemon::start(Settings { driver, root: Some(fixture.path().join("root")), ..settings() })
+        let root = Some(fixture.path().join("root"));
+        // Names that begin with dots are looked for here.
+        TestDaemon::start(Settings { driver, root, hidden: Vec::new(), ..settings() })
     })
 }
 

@@ -339,9 +339,9 @@ fn an_append_says_what_it_is() {
         assert_eq!(offset(daemon, &name), 5);
         let fields = format!("{PARTIAL}Upload-Offset: 0\r\nUpload-Complete: ?0\r\n");
         for (method, path, allow) in [
-            ("PATCH", "/file", "GET, HEAD, PUT, POST, DELETE"),
-            ("PUT", name.as_str(), "GET, HEAD, PATCH, DELETE"),
-            ("POST", name.as_str(), "GET, HEAD, PATCH, DELETE"),
+            ("PATCH", "/file", "GET, HEAD, PUT, POST, DELETE, OPTIONS"),
+            ("PUT", name.as_str(), "GET, HEAD, PATCH, DELETE, OPTIONS"),
+            ("POST", name.as_str(), "GET, HEAD, PATCH, DELETE, OPTIONS"),
         ] {
             let response = send(daemon.data(), method, path, &fields, b"x");
             assert_eq!((response.status, response.field("Allow")), (405, Some(allow)), "{method} {path}");

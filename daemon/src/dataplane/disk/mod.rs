@@ -10,6 +10,7 @@
 //! nothing the queue would never be taken.
 
 mod lane;
+mod mount_names;
 mod queue;
 mod shares;
 mod task;
@@ -27,6 +28,7 @@ use slab::Slab;
 use super::platform;
 use crate::files::{FileError, KnownFile, MountId, SourceFile};
 pub(in crate::dataplane) use lane::{Lane, Owner};
+pub(in crate::dataplane) use mount_names::{MountNames, ShareMounts};
 pub(in crate::dataplane) use task::Part;
 use task::{Abandoned, Awaited, Awaiting, Slot, Unawaited};
 pub(super) use threads::DiskThreads;
@@ -250,7 +252,7 @@ impl Disk {
     }
 
     fn silent(&self, mount: MountId) -> DiskError {
-        DiskError::Silent(self.pool.mounts().shown(mount))
+        DiskError::Silent(self.pool.names().shown(mount))
     }
 
     fn ask<R: Send + 'static>(

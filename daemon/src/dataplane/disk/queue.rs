@@ -45,8 +45,8 @@ const STRIDE: u64 = 8;
 /// Tasks that wait, and how many run of which.
 pub(super) struct Queue<T> {
     shares: Shares,
-    root_mount: MountId,
-    /// Whether other mounts have had tasks so far.
+    root_mounts: Vec<MountId>,
+    /// Whether several mounts have had tasks so far, or may have.
     has_others: bool,
     lanes: [OfLane<T>; Lane::ALL.len()],
     /// Those with tasks that run.
@@ -116,10 +116,11 @@ impl<T> OfLane<T> {
 }
 
 impl<T> Queue<T> {
-    /// For so many threads as are shared; `root_mount` is the root's own mount.
-    pub(super) fn new(shares: Shares, root_mount: MountId) -> Queue<T> {
+    /// For so many threads as are shared; `root_mounts` are those that roots are on.
+    pub(super) fn new(shares: Shares, root_mounts: Vec<MountId>) -> Queue<T> {
         let lanes = Lane::ALL.map(|_| OfLane { mounts: VecDeque::new(), waiting: 0, running: 0, pass: 0 });
-        Queue { shares, root_mount, has_others: false, lanes, busy: Vec::new(), pass: 0, number: 0 }
+        let has_others = root_mounts.len() > 1;
+        Queue { shares, root_mounts, has_others, lanes, busy: Vec::new(), pass: 0, number: 0 }
     }
 
     pub(super) fn shares(&self) -> &Shares {
@@ -156,7 +157,7 @@ impl<T> Queue<T> {
 
     /// Adds a task, and tells its number.
     pub(super) fn push(&mut self, lane: Lane, owner: Owner, task: T, now: Instant) -> u64 {
-        self.has_others |= owner.mount != self.root_mount;
+        self.has_others |= !self.root_mounts.contains(&owner.mount);
         self.number += 1;
         let (number, pass) = (self.number, self.pass);
         let of_lane = &mut self.lanes[lane as usize];
@@ -345,7 +346,7 @@ impl<T> Queue<T> {
 
     fn may_hold_more(&self, lane: Lane, mount: MountId) -> bool {
         let Some(busy) = self.busy.iter().find(|busy| busy.mount == mount) else { return true };
-        let (kind, is_root_mount) = (self.shares.lane(lane).kind, mount == self.root_mount);
+        let (kind, is_root_mount) = (self.shares.lane(lane).kind, self.root_mounts.contains(&mount));
         if is_root_mount && !self.has_others {
             return true;
         }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use monoio::{LegacyDriver, RuntimeBuilder};
 
 use super::queue::WAITING_MAX;
-use super::{Disk, DiskError, DiskThreads, Lane, Owner};
-use crate::files::{MountId, Mounts};
+use super::{Disk, DiskError, DiskThreads, Lane, MountNames, Owner};
+use crate::files::MountId;
 
 const OWNER: Owner = Owner { mount: MountId::UNKNOWN, group: None };
 
@@ -15,7 +15,7 @@ const OWNER: Owner = Owner { mount: MountId::UNKNOWN, group: None };
 const NO_TIMEOUT_MS: u64 = 3_600_000;
 
 fn disk(threads: usize, timeout_ms: u64) -> (DiskThreads, Disk) {
-    let threads = DiskThreads::start(threads, timeout_ms, Arc::new(Mounts::of_process())).unwrap();
+    let threads = DiskThreads::start(threads, timeout_ms, MountNames::new(Vec::new())).unwrap();
     let disk = Disk::new(&threads);
     (threads, disk)
 }

@@ -11,10 +11,11 @@ use rustix::process::nice;
 
 use super::super::platform;
 use super::lane::{Lane, Owner};
+use super::mount_names::MountNames;
 use super::queue::Queue;
 use super::shares::{Kind, Shares};
 use super::task::Task;
-use crate::files::{MountId, Mounts};
+use crate::files::MountId;
 use crate::telemetry::{DiskState, LaneState, SilentMount};
 
 /// Patient threads leave the processor to whoever wants it now: workers, and threads that somebody waits for.
@@ -43,7 +44,7 @@ pub(in crate::dataplane) struct Pool {
     timeout_ms: AtomicU64,
     /// Whether some mount was silent at the last tick: only then newcomers ask which, under the lock.
     has_silent: AtomicBool,
-    mounts: Arc<Mounts>,
+    names: MountNames,
 }
 
 struct State {
@@ -94,9 +95,9 @@ impl DiskThreads {
     pub(in crate::dataplane) fn start(
         count: usize,
         timeout_ms: u64,
-        mounts: Arc<Mounts>,
+        names: MountNames,
     ) -> io::Result<DiskThreads> {
-        let threads = DiskThreads::unstarted(count, timeout_ms, mounts);
+        let threads = DiskThreads::unstarted(count, timeout_ms, names);
         for number in 0..count {
             let pool = Arc::clone(threads.pool());
             let name = format!("streamd-disk-{number}");
@@ -107,10 +108,10 @@ impl DiskThreads {
     }
 
     /// Makes the work of `count` threads, for whoever does it instead of them.
-    pub(super) fn unstarted(count: usize, timeout_ms: u64, mounts: Arc<Mounts>) -> DiskThreads {
+    pub(super) fn unstarted(count: usize, timeout_ms: u64, names: MountNames) -> DiskThreads {
         let shares = Shares::of(count);
         let state = State {
-            queue: Queue::new(shares, mounts.root()),
+            queue: Queue::new(shares, names.root_mounts()),
             running: vec![None; count],
             asleep: Default::default(),
             ended: Default::default(),
@@ -119,7 +120,7 @@ impl DiskThreads {
             is_over: false,
         };
         let (timeout_ms, has_silent) = (AtomicU64::new(timeout_ms), AtomicBool::new(false));
-        let pool = Pool { state: Mutex::new(state), timeout_ms, has_silent, mounts };
+        let pool = Pool { state: Mutex::new(state), timeout_ms, has_silent, names };
         DiskThreads(Arc::new(End(Arc::new(pool))))
     }
 
@@ -131,8 +132,8 @@ impl DiskThreads {
 
 impl Pool {
     /// The mounts that tasks are for.
-    pub(super) fn mounts(&self) -> &Mounts {
-        &self.mounts
+    pub(super) fn names(&self) -> &MountNames {
+        &self.names
     }
 
     /// From now on so long is waited for a mount.
@@ -215,11 +216,11 @@ impl Pool {
         let told = std::mem::replace(&mut state.told, silent.iter().map(|(mount, ..)| *mount).collect());
         drop(state);
         for (mount, silence, threads) in silent.iter().filter(|(mount, ..)| !told.contains(mount)) {
-            let (mount, seconds) = (self.mounts.point(*mount), silence.as_secs());
+            let (mount, seconds) = (self.names.point(*mount), silence.as_secs());
             tracing::warn!(%mount, seconds, threads, "a mount doesn't answer: what needs it gets 503");
         }
         for mount in told.into_iter().filter(|told| !silent.iter().any(|(mount, ..)| mount == told)) {
-            let mount = self.mounts.point(mount);
+            let mount = self.names.point(mount);
             tracing::info!(%mount, "a mount answers again");
         }
     }
@@ -247,7 +248,7 @@ impl Pool {
         drop(state);
         let silent = silent.into_iter();
         let silent =
-            silent.map(|(mount, silence, _)| SilentMount { point: self.mounts.point(mount), silence });
+            silent.map(|(mount, silence, _)| SilentMount { point: self.names.point(mount), silence });
         DiskState { lanes: lanes.to_vec(), silent: silent.collect(), is_stuck }
     }
 
@@ -354,8 +355,8 @@ pub(in crate::dataplane) struct SimulatedThreads {
 
 #[cfg(test)]
 impl SimulatedThreads {
-    pub(in crate::dataplane) fn new(count: usize, timeout_ms: u64, mounts: Arc<Mounts>) -> SimulatedThreads {
-        let threads = DiskThreads::unstarted(count, timeout_ms, mounts);
+    pub(in crate::dataplane) fn new(count: usize, timeout_ms: u64, names: MountNames) -> SimulatedThreads {
+        let threads = DiskThreads::unstarted(count, timeout_ms, names);
         SimulatedThreads { threads, begun: (0..count).map(|_| None).collect() }
     }
 

@@ -1,74 +1,127 @@
 //! Finds out what answers a request: a file, a listing, or why there is none.
 
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::super::connection::Connection;
 use super::super::context::Worker;
 use super::super::disk::{Lane, Owner};
 use super::super::engine::{self, Engine, Facts};
 use super::super::look_up;
-use super::archive_content;
+use super::super::served::{Served, ServedShare};
 use super::content::of_file;
 use super::digest;
+use super::directory::{self, Answering};
 use super::exchange::Exchange;
-use super::listing::{self, ListingBody};
+use super::negotiation::{self, Selected};
 use super::response::{Asked, Body, Response};
+use super::upload::may_write;
 use crate::config::EngineChoice;
 use crate::files::residency::Residency;
-use crate::files::{CONTENT_BYTES_MAX, FileError, Found, KnownFile, MountId, Root};
+use crate::files::{CONTENT_BYTES_MAX, FileError, Found, KnownFile};
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::Request;
-use crate::protocol::listing::location_with_slash;
-use crate::telemetry::Limit;
+use crate::protocol::name::Name;
 
-/// The answer to a request for a file that is known, if nothing of the file has to be read for it.
-pub(super) fn of_known_file(worker: &Worker, exchange: &Exchange, known: &Rc<KnownFile>) -> Option<Response> {
+/// The answer to a request for a file that is known, if nothing has to be looked up or read for it.
+pub(super) fn of_known_file(
+    worker: &Worker,
+    connection: &Connection,
+    exchange: &Exchange,
+    known: &Rc<KnownFile>,
+) -> Option<Response> {
+    if !known.description.depends_on_request() {
+        return of_ready_file(worker, exchange, known);
+    }
+    if known.description.is_hidden && !may_write(worker, connection, &exchange.request) {
+        return Some(absent(&exchange.asked(worker)));
+    }
+    match negotiation::select(worker, &exchange.request, known) {
+        Selected::This(selected) => of_ready_file(worker, exchange, &selected),
+        Selected::LookUp(..) => None,
+    }
+}
+
+/// The answer with a file, if nothing of it has to be read first.
+fn of_ready_file(worker: &Worker, exchange: &Exchange, known: &Rc<KnownFile>) -> Option<Response> {
     let request = &exchange.request;
-    if request.want_repr_digest.is_some() || wants_content(worker, request, known) {
+    if request.want_repr_digest().is_some() || wants_content(worker, request, known) {
         return None;
     }
     Some(of_file(request, &exchange.asked(worker), known, None))
 }
 
-/// The answer to a request for a name of which nothing is known: a file, a listing, or why there is none.
+/// The answer to a request for a name of which nothing is known: a file, what answers for a directory, or why there is
+/// none.
 pub(super) async fn of_name(worker: &Worker, connection: &Connection, exchange: &Exchange) -> Response {
     let (request, asked) = (&exchange.request, exchange.asked(worker));
     let served = worker.served();
-    let Some(root) = &served.root else {
-        return Response::problem(&asked, 404, "no files are served: start streamd with --root DIR");
-    };
+    let Some((share, within)) = served.find(&request.name) else { return of_no_share(&served, &asked) };
+    // A hidden name isn't even looked up, so that not the time that it takes tells of it.
+    if is_hidden(share, &within) && !may_write(worker, connection, request) {
+        return absent(&asked);
+    }
     let generation = worker.generation();
-    match look_up::find(worker, root, &request.name, connection.group()).await {
+    let known = match look_up::find(worker, &share.root, &within, connection.group()).await {
         Ok(Found::File(file)) if request.wants_archive => {
             worker.disk.close(file);
-            Response::problem(&asked, 404, "this is a file, and only directories have archives")
+            return Response::problem(&asked, 404, "this is a file, and only directories have archives");
         }
-        Ok(Found::File(file)) => {
-            let known = look_up::keep(worker, &request.name, file, generation);
-            let response = of_read_file(worker, connection, exchange, &known).await;
-            worker.disk.release(known);
-            response
-        }
-        Ok(Found::Directory(directory)) if worker.live().settings.listing => {
-            // An archive has no links that would need the slash.
-            if !request.name.is_directory() && !request.wants_archive {
-                // A disk thread closes it, since a server may have to be asked for that.
-                let owner = Owner { mount: MountId::of(&directory), group: connection.group() };
-                worker.disk.discard(Lane::Listing, owner, directory);
-                return redirect_to_directory(&asked, request);
+        Ok(Found::File(file)) => look_up::keep(worker, share, &request.name, file, generation),
+        Ok(Found::Directory(directory)) => {
+            match directory::of_directory(worker, connection, exchange, share, directory).await {
+                Answering::Index(known) => known,
+                Answering::Made(response) => return response,
             }
-            of_directory(worker, connection, request, &asked, root, directory).await
         }
-        Ok(Found::Directory(_)) => Response::of_file_error(&asked, FileError::NotFound),
-        Err(error) => Response::of_file_error(&asked, error),
+        Err(error) => return Response::of_file_error(&asked, error),
+    };
+    of_found_file(worker, connection, exchange, known).await
+}
+
+/// Whether only those see a name of this share who may write.
+fn is_hidden(share: &ServedShare, within: &Name) -> bool {
+    let name = within.as_bytes();
+    share.share.hidden.cover(name.strip_suffix(b"/").unwrap_or(name))
+}
+
+fn absent(asked: &Asked<'_>) -> Response {
+    Response::of_file_error(asked, FileError::NotFound)
+}
+
+/// The answer to a request for a file that was found, or for the sibling that the client prefers to it.
+pub(super) async fn of_found_file(
+    worker: &Worker,
+    connection: &Connection,
+    exchange: &Exchange,
+    known: Rc<KnownFile>,
+) -> Response {
+    let selected = if known.description.depends_on_request() {
+        if known.description.is_hidden && !may_write(worker, connection, &exchange.request) {
+            return absent(&exchange.asked(worker));
+        }
+        // Boxed, since few shares have siblings.
+        let selected = Box::pin(negotiation::find(worker, connection, &exchange.request, &known)).await;
+        worker.disk.release(known);
+        selected
+    } else {
+        known
+    };
+    let response = of_read_file(worker, connection, exchange, &selected).await;
+    worker.disk.release(selected);
+    response
+}
+
+/// The answer to a request for a name that no share has.
+fn of_no_share(served: &Served, asked: &Asked<'_>) -> Response {
+    if served.shares().is_empty() {
+        return Response::problem(asked, 404, "no files are served: start streamd with --root DIR");
     }
+    Response::of_file_error(asked, FileError::NotFound)
 }
 
 /// The answer to a request for a file of which something may have to be read first: its bytes, if they are few, and its
 /// digest.
-pub(super) async fn of_read_file(
+async fn of_read_file(
     worker: &Worker,
     connection: &Connection,
     exchange: &Exchange,
@@ -81,7 +134,7 @@ pub(super) async fn of_read_file(
         return Response::of_file_error(&asked, error);
     }
     // Boxed, since few requests want one.
-    let repr_digest = match &request.want_repr_digest {
+    let repr_digest = match request.want_repr_digest() {
         Some(_) => Box::pin(digest::of(worker, connection, request, &known.file)).await,
         None => None,
     };
@@ -90,56 +143,6 @@ pub(super) async fn of_read_file(
         body.may_have_changed = true;
     }
     response
-}
-
-/// The answer that lists a directory, or is its archive.
-async fn of_directory(
-    worker: &Worker,
-    connection: &Connection,
-    request: &Request,
-    asked: &Asked<'_>,
-    root: &Arc<Root>,
-    directory: OwnedFd,
-) -> Response {
-    let listings_max = worker.live().settings.address_listings_max;
-    let share = worker.resources.shares.listings.take(connection.group(), 1, listings_max as u64);
-    let Some(share) = share else { return too_many_listings(asked, listings_max) };
-    if request.wants_archive {
-        // Its place among the listings is for the plan alone: a download takes as long as its client.
-        return Box::pin(archive_content::of_directory(worker, connection, request, asked, root, directory))
-            .await;
-    }
-    // Boxed, since files need no room for this.
-    let response = match Box::pin(listing::read(worker, connection, request, root, directory)).await {
-        Ok(body) => of_listing(asked, body),
-        Err(error) => Response::of_file_error(asked, error),
-    };
-    Response { share: Some(Box::new(share)), ..response }
-}
-
-fn of_listing(asked: &Asked<'_>, body: ListingBody) -> Response {
-    let mut response = Response::in_pieces(asked, body.media_type(), body.framing(), |head| {
-        body.describe(head);
-    });
-    if asked.has_body() {
-        response.body = Body::Listing(Box::new(body));
-    } else {
-        body.give_up(asked.worker);
-    }
-    response
-}
-
-/// The links of a listing are relative, and so right behind the slash alone.
-fn redirect_to_directory(asked: &Asked<'_>, request: &Request) -> Response {
-    Response::made(asked, 301, &[("Location", location_with_slash(&request.target))], None)
-}
-
-fn too_many_listings(asked: &Asked<'_>, listings_max: usize) -> Response {
-    asked.worker.counters.limited.add(Limit::AddressListings, 1);
-    let detail = format!("this address is being sent {listings_max} listings, which is address_listings_max");
-    Response::problem_with(asked, 429, &detail, |head| {
-        head.field("Retry-After", "1");
-    })
 }
 
 /// Whether a request is for bytes that are few, so that they are kept with what is known of the file, and not kept yet.

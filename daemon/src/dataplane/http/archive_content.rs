@@ -8,6 +8,7 @@ use super::super::connection::Connection;
 use super::super::context::Worker;
 use super::archive::{self, ArchiveBody};
 use super::response::{Asked, Body, Response};
+use crate::config::Share;
 use crate::files::archive::{Plan, Tree};
 use crate::files::{Root, Terms};
 use crate::protocol::conditional::{Validators, Verdict, evaluate, range_applies};
@@ -15,6 +16,7 @@ use crate::protocol::disposition;
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::Request;
 use crate::protocol::http1::response::ResponseHead;
+use crate::protocol::name::Name;
 use crate::protocol::range::{ByteRange, Selection, select};
 
 /// The media type of tar. None is registered; this is the one that browsers and servers use.
@@ -29,10 +31,11 @@ pub(super) async fn of_directory(
     connection: &Connection,
     request: &Request,
     asked: &Asked<'_>,
-    root: &Root,
+    (root, within): (&Arc<Root>, &Name),
     directory: OwnedFd,
+    hiding: Option<Arc<Share>>,
 ) -> Response {
-    let tree = Tree::new(root, &request.name, directory);
+    let tree = Tree::new(root, within, directory).hiding(hiding);
     let group = connection.group();
     let waiting_bytes_max = worker.live().settings.waiting_bytes_max;
     let terms = Terms { waiting_bytes_max, holder: group, generation: worker.generation() };
@@ -93,7 +96,8 @@ fn of_plan(request: &Request, asked: &Asked<'_>, tree: &Tree, plan: &Arc<Plan>, 
             .field("ETag", plan.etag())
             .field("Accept-Ranges", "bytes")
             .field("Content-Disposition", &disposition::attachment(&file_name(request)))
-            .field("Cache-Control", "no-cache");
+            .field("Cache-Control", "no-cache")
+            .field("X-Content-Type-Options", "nosniff");
         if status == 206 {
             head.content_range(range, whole.length);
         }

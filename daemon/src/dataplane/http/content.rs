@@ -10,6 +10,7 @@ use super::response::{Asked, Body, FileBody, Response};
 use crate::files::KnownFile;
 use crate::files::residency::Residency;
 use crate::protocol::conditional::{Validators, Verdict, evaluate, range_applies};
+use crate::protocol::disposition;
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::Request;
 use crate::protocol::http1::response::ResponseHead;
@@ -38,7 +39,8 @@ pub(super) fn of_file(
     }
     let size = known.file.size();
     let whole = ByteRange { start: 0, length: size };
-    let content = Content { asked, known, repr_digest };
+    let disposition = disposition(request);
+    let content = Content { asked, known, repr_digest, disposition: disposition.as_deref() };
     let selection = match &request.range {
         // Ranges are defined for GET alone (RFC 9110 14.2).
         Some(field) if request.method == Method::Get && applies(request, known) => select(field, size),
@@ -67,7 +69,10 @@ fn of_unsized_file(request: &Request, asked: &Asked<'_>, known: &Rc<KnownFile>) 
     let is_last = framing == Framing::Connection;
     let mut out = asked.buffer();
     let mut head = asked.head(&mut out, 200);
-    head.field("Content-Type", &known.media_type);
+    head.field("Content-Type", &known.description.media_type).block(&known.description.fields);
+    if let Some(value) = disposition(request) {
+        head.field("Content-Disposition", &value);
+    }
     if !asked.has_body() {
         head.finish(asked.keep_alive, asked.version);
         return Response::bare(200, out);
@@ -78,6 +83,17 @@ fn of_unsized_file(request: &Request, asked: &Asked<'_>, known: &Rc<KnownFile>) 
     head.finish(asked.keep_alive && !is_last, asked.version);
     let body = Body::Unsized { file: Rc::clone(known), framing };
     Response { body, is_last, ..Response::bare(200, out) }
+}
+
+/// The field that has a browser save the file, where the request asks for that.
+fn disposition(request: &Request) -> Option<String> {
+    if !request.is_download {
+        return None;
+    }
+    let mut segments = request.name.as_bytes().split(|&byte| byte == b'/');
+    let own = segments.rfind(|segment| !segment.is_empty());
+    let attachment = |name: &[u8]| disposition::attachment(&String::from_utf8_lossy(name));
+    Some(own.map_or_else(|| "attachment".to_owned(), attachment))
 }
 
 fn applies(request: &Request, known: &KnownFile) -> bool {
@@ -91,6 +107,7 @@ fn not_modified(asked: &Asked<'_>, known: &KnownFile) -> Response {
     if let Some(last_modified) = &known.last_modified {
         head.field("Last-Modified", last_modified);
     }
+    head.block(&known.description.fields);
     head.finish(asked.keep_alive, asked.version);
     Response::bare(304, out)
 }
@@ -107,6 +124,7 @@ struct Content<'a> {
     asked: &'a Asked<'a>,
     known: &'a Rc<KnownFile>,
     repr_digest: Option<&'a str>,
+    disposition: Option<&'a str>,
 }
 
 impl Content<'_> {
@@ -115,7 +133,7 @@ impl Content<'_> {
         let body = self.body(range);
         let mut response = self.head(status, |head| match status {
             206 => {
-                self.known.describe(head, &self.known.media_type, range.length);
+                self.known.describe(head, &self.known.description.media_type, range.length);
                 head.content_range(range, self.known.file.size());
             }
             _ => {
@@ -145,7 +163,8 @@ impl Content<'_> {
     /// An answer with several ranges as multipart/byteranges (RFC 9110 14.6).
     fn several(&self, ranges: &[ByteRange], whole: ByteRange) -> Response {
         let boundary = format!("{:032x}", u128::from_ne_bytes(random()));
-        let Some(plan) = multipart::plan(ranges, whole.length, &self.known.media_type, boundary) else {
+        let Some(plan) = multipart::plan(ranges, whole.length, &self.known.description.media_type, boundary)
+        else {
             return self.single(200, whole);
         };
         let mut response = self.head(206, |head| {
@@ -163,6 +182,9 @@ impl Content<'_> {
         describe(&mut head);
         if let Some(digest) = self.repr_digest {
             head.field("Repr-Digest", digest);
+        }
+        if let Some(disposition) = self.disposition {
+            head.field("Content-Disposition", disposition);
         }
         head.finish(self.asked.keep_alive, self.asked.version);
         Response::bare(status, out)

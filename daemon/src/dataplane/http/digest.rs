@@ -22,10 +22,11 @@ pub(super) async fn of(
     if file.is_unsized() {
         return None;
     }
-    let algorithm = *digest::wanted(request.want_repr_digest.as_deref()?).first()?;
+    let algorithm = *digest::wanted(request.want_repr_digest()?).first()?;
     let algorithms = Algorithms::of(&[algorithm]);
     let owner = Owner { mount: file.mount(), group: connection.group() };
-    let (root, file) = (Arc::clone(worker.served().root.as_ref()?), file.clone());
+    let served = worker.served();
+    let (root, file) = (Arc::clone(&served.find(&request.name)?.0.root), file.clone());
     let begin = move || Computation::begin(root, file, algorithms);
     // A client that half-closed gets the answer without it, since nothing tells whether it is still there.
     let has_left = || connection.socket.has_peer_ended();

@@ -1,10 +1,13 @@
 //! A request that is being answered.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::context::Worker;
 use super::body::Discarded;
+use super::cors::{self, Cors};
 use super::response::Asked;
+use crate::config::Share;
 use crate::protocol::http1::request::Request;
 use crate::protocol::name::escaped_for_log;
 use crate::telemetry::RequestId;
@@ -19,6 +22,8 @@ pub(super) struct Exchange {
     pub(super) keep_alive: bool,
     /// Bytes that an upload's body brought.
     pub(super) uploaded_bytes: u64,
+    /// Its share, where pages of other origins may read that.
+    cors: Option<Arc<Share>>,
 }
 
 impl Exchange {
@@ -31,7 +36,8 @@ impl Exchange {
     ) -> Exchange {
         let keep_alive = request.keep_alive && discarded.is_whole && !worker.is_draining();
         let id = worker.request_ids.name(request.caller.as_mut().and_then(|caller| caller.id.take()));
-        let exchange = Exchange { request, id, started, discarded, keep_alive, uploaded_bytes: 0 };
+        let cors = cors::share_of(worker, &request);
+        let exchange = Exchange { request, id, started, discarded, keep_alive, uploaded_bytes: 0, cors };
         exchange.log_begin();
         exchange
     }
@@ -61,7 +67,15 @@ impl Exchange {
 
     /// The traits of the request that shape every answer to it.
     pub(super) fn asked<'w>(&'w self, worker: &'w Worker) -> Asked<'w> {
-        let Exchange { request, keep_alive, id, .. } = self;
-        Asked { worker, method: request.method, version: request.version, keep_alive: *keep_alive, id }
+        let Exchange { request, keep_alive, id, cors, .. } = self;
+        Asked {
+            worker,
+            method: request.method,
+            version: request.version,
+            keep_alive: *keep_alive,
+            id,
+            prefers_html: request.prefers_html,
+            cors: cors.as_ref().and_then(|share| Cors::of(share, request)),
+        }
     }
 }

@@ -11,16 +11,18 @@ use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::request::{Progress, Request, parse_knowing};
 use crate::protocol::name::escape_for_log;
 
-/// Takes a head out of the input, if it is whole. A method that writes is refused where uploads are off.
+/// Takes a head out of the input, if it is whole. A method that writes is refused where the share takes no uploads.
 pub(super) fn take(
     worker: &Worker,
     connection: &Registered,
     input: &mut Input,
 ) -> Result<Option<Request>, RequestError> {
-    let progress = parse_knowing(input.bytes(), &worker.admitted_host.borrow())?;
+    let progress = parse_knowing(input.bytes(), &worker.admitted_host.borrow(), worker.wanted.get())?;
     match progress {
-        Progress::Complete { request, .. } if !request.method.is_read() && !worker.takes_uploads() => {
-            Err(RequestError::MethodNotOffered { method: request.method.as_str() })
+        Progress::Complete { request, .. }
+            if !request.method.is_read() && !worker.takes_upload_of(&request.name) =>
+        {
+            Err(RequestError::UploadsOff { method: request.method.as_str() })
         }
         Progress::Complete { request, head_bytes, authority } => {
             check_host(worker, &request, authority)?;
@@ -59,7 +61,7 @@ fn check_host(
 ) -> Result<(), RequestError> {
     // No browser speaks HTTP/1.0 without Host.
     let Some(Authority { host, text, .. }) = authority else { return Ok(()) };
-    if worker.takes_uploads() && upload::concerns(request) {
+    if worker.takes_uploads() && upload::concerns(request) && worker.takes_upload_of(&request.name) {
         return Ok(());
     }
     if worker.live().hosts.admit(host) {

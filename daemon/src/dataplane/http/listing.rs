@@ -17,11 +17,13 @@ use super::super::disk::{DiskError, Lane, Owner};
 use super::super::engine::Transfer;
 use super::super::error::TransferError;
 use super::chunks::Framing;
+use crate::config::Share;
 use crate::files::{Beginning, Begun, FileError, Listing, Listings, MountId, Next, Root, Subject, Terms};
 use crate::limits::Reserved;
 use crate::protocol::http1::request::Request;
 use crate::protocol::http1::response::ResponseHead;
 use crate::protocol::listing::Order;
+use crate::protocol::name::Name;
 use about::About;
 use form::Form;
 
@@ -47,27 +49,47 @@ struct Page {
     /// None once its last entry is written.
     listing: Option<Listing>,
     is_sorted: bool,
+    hiding: Option<Hiding>,
 }
 
-/// Reads `directory`, whose name is the request's, up to the first piece. A listing of one piece has a length, like any
-/// short answer.
+/// The names that are left out of the listing of a directory.
+struct Hiding {
+    share: Arc<Share>,
+    /// The path of the directory within the share.
+    directory: Vec<u8>,
+}
+
+impl Hiding {
+    fn covers(&self, entry: &[u8]) -> bool {
+        let name = match &*self.directory {
+            b"" => entry.to_owned(),
+            directory => [directory, b"/", entry].concat(),
+        };
+        self.share.hidden.fit(&name)
+    }
+}
+
+/// Reads `directory`, which is called `within` below the root, up to the first piece. A listing of one piece has a
+/// length, like any short answer.
 pub(super) async fn read(
     worker: &Worker,
     connection: &Connection,
     request: &Request,
-    root: &Arc<Root>,
+    (root, within): (&Arc<Root>, &Name),
     directory: OwnedFd,
+    hiding: Option<Arc<Share>>,
 ) -> Result<ListingBody, FileError> {
-    let path = request.name.as_bytes();
-    let path = path.strip_suffix(b"/").unwrap_or(path).to_owned();
-    let about = About { path: path.clone(), order: Order::of_target(&request.target), is_sorted: false };
+    let path_of = |name: &Name| name.as_bytes().strip_suffix(b"/").unwrap_or(name.as_bytes()).to_owned();
+    let path = path_of(within);
+    let about =
+        About { path: path_of(&request.name), order: Order::of_target(&request.target), is_sorted: false };
     let subject = Subject { directory, root: Arc::clone(root), path, order: about.order };
     let directory = &subject.directory;
     let mut owner = Owner { mount: MountId::of(directory), group: connection.group() };
     let waiting_bytes_max = worker.live().settings.waiting_bytes_max;
     let terms = Terms { waiting_bytes_max, holder: connection.group(), generation: worker.generation() };
     let listings = Arc::clone(&worker.resources.listings);
-    let reading = Reading { listings, about, as_json: request.accepts_json, terms };
+    let reading = Reading { listings, about, as_json: request.accepts_json, terms, hiding };
     let step = move || reading.begin(subject);
     let mut step = worker.disk.run_or_refuse(Lane::Listing, owner, step).await??;
     // It is read step by step, so that others get their turn on the disk thread, and a reader that has left ends it.
@@ -98,6 +120,8 @@ struct Reading {
     about: About,
     as_json: bool,
     terms: Terms,
+    /// The share whose hidden names are left out.
+    hiding: Option<Arc<Share>>,
 }
 
 /// How far a listing is.
@@ -130,12 +154,13 @@ impl Reading {
     }
 
     fn write(self, listing: Listing) -> Result<FirstPiece, FileError> {
-        let Reading { listings, about, as_json, terms } = self;
+        let Reading { listings, about, as_json, terms, hiding } = self;
+        let hiding = hiding.map(|share| Hiding { share, directory: about.path.clone() });
         let form = Form::new(as_json, About { is_sorted: listing.is_sorted(), ..about });
         let mut room = listings.reserve(PIECE_BYTES_MAX, terms)?;
         let mut piece = Vec::with_capacity(PIECE_BYTES_MAX);
         form.begin(&mut piece);
-        let mut page = Page { form, is_sorted: listing.is_sorted(), listing: Some(listing) };
+        let mut page = Page { form, is_sorted: listing.is_sorted(), listing: Some(listing), hiding };
         let leads_to = page.write(&mut piece)?;
         // The beginning of a page shows the path several times.
         let over = piece.capacity().saturating_sub(PIECE_BYTES_MAX) as u64;
@@ -241,6 +266,8 @@ impl Page {
         let Some(listing) = &mut self.listing else { return Ok(None) };
         while piece.len() < PIECE_BYTES {
             match listing.next_entry()? {
+                Next::Entry(entry)
+                    if self.hiding.as_ref().is_some_and(|hiding| hiding.covers(&entry.name)) => {}
                 Next::Entry(entry) => self.form.write(&entry, piece),
                 Next::Elsewhere(mount) => return Ok(Some(mount)),
                 Next::End => {

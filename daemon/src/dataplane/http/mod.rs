@@ -5,8 +5,10 @@
 //! 1. `states` takes it from its head to its answer, and calls all that follow.
 //! 2. `head` reads it, and it becomes an `exchange`; `refusal` answers where that fails.
 //! 3. `body` drops a body that nobody wants. Requests that write go to `upload` instead, which receives theirs.
-//! 4. `answer` finds out what answers it, a file (`content`, `digest`) or a directory (`listing`, or `archive_content`
-//!    for all of it), and makes a `response`.
+//! 4. `answer` finds out what answers it, a file (`content`, `digest`), a file in the coding that the client takes
+//!    (`negotiation`) or what there is of a directory (`directory`: `listing`, or `archive_content` for all of it), and
+//!    makes a `response`, with what pages of other origins have to know of it (`cors`). `options` answers questions for
+//!    the methods.
 //! 5. `send` sends that, with `archive` where that is all of a directory, and with `chunks` and `unsized_body` where
 //!    its length isn't known.
 //! 6. `ending` accounts for how far that came, and says how the connection goes on.
@@ -17,11 +19,15 @@ mod archive_content;
 mod body;
 mod chunks;
 mod content;
+mod cors;
 mod digest;
+mod directory;
 mod ending;
 mod exchange;
 mod head;
 mod listing;
+mod negotiation;
+mod options;
 mod refusal;
 mod response;
 mod send;

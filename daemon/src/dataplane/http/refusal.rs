@@ -127,7 +127,15 @@ impl<'i> Unread<'i> {
     /// The traits of an answer after which the connection ends.
     fn asked<'w>(&'w self, worker: &'w Worker) -> Asked<'w> {
         let method = if self.glimpse.is_head() { Method::Head } else { Method::Get };
-        Asked { worker, method, version: Version::Http11, keep_alive: false, id: &self.id }
+        Asked {
+            worker,
+            method,
+            version: Version::Http11,
+            keep_alive: false,
+            id: &self.id,
+            prefers_html: self.glimpse.prefers_html,
+            cors: None,
+        }
     }
 
     /// Counts it and writes its access line, as those of a request. Says how its answer ended.

@@ -9,6 +9,7 @@ use super::super::disk::{DiskError, SILENT_RETRY_AFTER};
 use super::super::error::TransferError;
 use super::archive::ArchiveBody;
 use super::chunks::Framing;
+use super::cors::Cors;
 use super::listing::ListingBody;
 use crate::files::archive::ArchiveError;
 use crate::files::{FileError, KnownFile};
@@ -18,7 +19,7 @@ use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::Version;
 use crate::protocol::http1::response::ResponseHead;
 use crate::protocol::multipart::Segment;
-use crate::protocol::problem;
+use crate::protocol::{error_page, problem};
 use crate::telemetry::RequestId;
 
 /// The traits of a request that shape every answer to it.
@@ -28,6 +29,10 @@ pub(super) struct Asked<'w> {
     pub(super) version: Version,
     pub(super) keep_alive: bool,
     pub(super) id: &'w RequestId,
+    /// Whether errors are for people.
+    pub(super) prefers_html: bool,
+    /// Pages of which other origins may read the answer.
+    pub(super) cors: Option<Cors<'w>>,
 }
 
 impl Asked<'_> {
@@ -47,6 +52,9 @@ impl Asked<'_> {
         // The date is that of now, since what is known of a file may be younger than the request.
         let mut head = ResponseHead::new(out, status, &self.worker.clock.beginning());
         head.field_bytes("X-Request-Id", self.id.as_bytes());
+        if let Some(cors) = self.cors {
+            cors.describe(&mut head);
+        }
         head
     }
 }
@@ -188,16 +196,26 @@ impl Response {
         })
     }
 
-    /// A problem document with `more_fields` in its head.
+    /// An error with `more_fields` in its head: a page for whoever prefers one, else a problem document.
     pub(super) fn problem_with(
         asked: &Asked<'_>,
         status: u16,
         detail: &str,
         more_fields: impl FnOnce(&mut ResponseHead<'_>),
     ) -> Response {
-        let document = problem::document(status, detail);
-        let response =
-            Self::text_with(asked, status, problem::CONTENT_TYPE, document.as_bytes(), more_fields);
+        let more_fields = |head: &mut ResponseHead<'_>| {
+            head.field("Vary", "Accept");
+            if asked.prefers_html {
+                head.field("Content-Security-Policy", error_page::CONTENT_SECURITY_POLICY);
+            }
+            more_fields(head);
+        };
+        let (content_type, text) = if asked.prefers_html {
+            (error_page::CONTENT_TYPE, error_page::page(status, detail))
+        } else {
+            (problem::CONTENT_TYPE, problem::document(status, detail))
+        };
+        let response = Self::text_with(asked, status, content_type, text.as_bytes(), more_fields);
         Response { reason: Some(detail.into()), ..response }
     }
 
@@ -212,6 +230,7 @@ impl Response {
         let mut out = asked.buffer();
         let mut head = asked.head(&mut out, status);
         head.field("Content-Type", content_type).field_number("Content-Length", text.len() as u64);
+        head.field("X-Content-Type-Options", "nosniff");
         more_fields(&mut head);
         head.finish(asked.keep_alive, asked.version);
         let mut response = Response::bare(status, out);

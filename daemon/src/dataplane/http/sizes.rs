@@ -1,7 +1,6 @@
 //! Ten thousand connections at once are mostly their futures.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::super::context::Worker;
 use super::super::input::{Input, ReadDeadline};
@@ -9,8 +8,8 @@ use super::super::platform::simulated::CHOICE_BYTES;
 use super::super::registry::Registered;
 use super::response::Response;
 use super::states::{self, State};
+use super::upload::WrittenShare;
 use super::{send, serve, upload};
-use crate::files::upload::Uploads;
 use crate::protocol::http1::request::Request;
 
 /// The bytes of the future that `_call` gives.
@@ -39,7 +38,7 @@ fn a_connection_and_its_requests_take_no_more_memory_than_they_did() {
             of_call(|| {
                 states::finish(worker(), connection(), input(), any::<ReadDeadline>(), any::<State>())
             }),
-            2504,
+            2104,
         ),
         (
             "an answer",
@@ -49,9 +48,15 @@ fn a_connection_and_its_requests_take_no_more_memory_than_they_did() {
         (
             "an upload",
             of_call(|| {
-                upload::serve(worker(), connection(), any::<Request>(), input(), any::<Arc<Uploads>>())
+                upload::serve(
+                    worker(),
+                    connection(),
+                    any::<Box<Request>>(),
+                    input(),
+                    any::<Box<WrittenShare>>(),
+                )
             }),
-            2512,
+            2152,
         ),
         ("a state", size_of::<State>(), 40),
     ] {

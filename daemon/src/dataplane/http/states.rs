@@ -6,7 +6,6 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::context::Worker;
@@ -19,9 +18,9 @@ use super::exchange::Exchange;
 use super::refusal::{self, Refusal};
 use super::response::Response;
 use super::send::{self, Progress};
-use super::{answer, head, upload};
+use super::{answer, head, options, upload};
 use crate::files::KnownFile;
-use crate::files::upload::Uploads;
+use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::{Body, Request};
 
 /// How far a request has come, and what it waits for.
@@ -31,7 +30,7 @@ pub(super) enum State {
     /// No request could be read, which has to be answered.
     Refused(Refusal),
     /// It is one of the uploads, which receive its body themselves.
-    Upload(Box<Request>, Arc<Uploads>),
+    Upload(Box<Request>, Box<upload::WrittenShare>),
     /// It brings a body that nobody wants, which has to be out of the way.
     Body(Box<Request>),
     /// Its name has to be looked up: no file is known by it.
@@ -93,8 +92,8 @@ pub(super) async fn finish(
             State::Refused(refusal) => {
                 return Box::pin(refusal::answer(worker, connection, input, refusal, started)).await;
             }
-            State::Upload(request, uploads) => {
-                return Box::pin(upload::serve(worker, connection, *request, input, uploads)).await;
+            State::Upload(request, written) => {
+                return Box::pin(upload::serve(worker, connection, request, input, written)).await;
             }
             State::Body(request) => Box::pin(discard_body(worker, connection, input, *request)).await,
             State::Named(exchange) => Box::pin(look_up_name(worker, connection, *exchange)).await,
@@ -102,8 +101,7 @@ pub(super) async fn finish(
                 Box::pin(read_and_answer(worker, connection, *exchange, known)).await
             }
             State::Responding(responding) => {
-                let (exchange, response) = *responding;
-                return send::send_and_account(worker, connection, input, exchange, response).await;
+                return send::send_and_account(worker, connection, input, responding).await;
             }
             State::Answered(after) => return after,
         };
@@ -112,8 +110,8 @@ pub(super) async fn finish(
 
 /// The head is whole: it says who takes the body.
 fn with_head(worker: &Worker, connection: &Registered, input: &mut Input, request: Request) -> State {
-    if let Some(uploads) = uploads_for(worker, &request) {
-        return State::Upload(Box::new(request), uploads);
+    if let Some(written) = written_share(worker, &request) {
+        return State::Upload(Box::new(request), Box::new(written));
     }
     if request.body != Body::None {
         return State::Body(Box::new(request));
@@ -122,12 +120,19 @@ fn with_head(worker: &Worker, connection: &Registered, input: &mut Input, reques
     without_body(worker, connection, input, exchange)
 }
 
-fn uploads_for(worker: &Worker, request: &Request) -> Option<Arc<Uploads>> {
-    if worker.takes_uploads() && upload::concerns(request) { worker.served().uploads.clone() } else { None }
+fn written_share(worker: &Worker, request: &Request) -> Option<upload::WrittenShare> {
+    if !worker.takes_uploads() || !upload::concerns(request) {
+        return None;
+    }
+    upload::WrittenShare::of(&worker.served(), &request.name)
 }
 
 /// No body is in the way any more: the file is looked for among those that are known.
 fn without_body(worker: &Worker, connection: &Registered, input: &mut Input, exchange: Exchange) -> State {
+    if exchange.request.method == Method::Options {
+        let response = options::answer(worker, &exchange);
+        return with_response(worker, connection, input, exchange, response);
+    }
     // No file has an archive: what the name leads to has to be seen.
     let known = if exchange.request.wants_archive {
         None
@@ -137,7 +142,7 @@ fn without_body(worker: &Worker, connection: &Registered, input: &mut Input, exc
     let Some(known) = known else {
         return State::Named(Box::new(exchange.timed(worker)));
     };
-    let Some(response) = answer::of_known_file(worker, &exchange, &known) else {
+    let Some(response) = answer::of_known_file(worker, connection, &exchange, &known) else {
         return State::Found(Box::new(exchange.timed(worker)), known);
     };
     with_response(worker, connection, input, exchange, response)
@@ -203,6 +208,6 @@ async fn read_and_answer(
     exchange: Exchange,
     known: Rc<KnownFile>,
 ) -> State {
-    let response = answer::of_read_file(worker, connection, &exchange, &known).await;
+    let response = answer::of_found_file(worker, connection, &exchange, known).await;
     State::Responding(Box::new((exchange, response)))
 }

@@ -10,12 +10,13 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tokio::sync::watch;
 
-use super::super::context::{Drain, Driver, Resources, Served, Setup, Worker};
-use super::super::disk::{Disk, SimulatedThreads};
+use super::super::context::{Drain, Driver, Resources, Setup, Worker};
+use super::super::disk::{Disk, MountNames, ShareMounts, SimulatedThreads};
 use super::super::dispatch;
 use super::super::platform::simulated::{Endings, Entered, Host, Seeded, Wire};
 use super::super::platform::{self, Stream};
 use super::super::readiness::ReadinessEvents;
+use super::super::served::{Served, ServedShare};
 use super::super::socket::Socket;
 use super::client::Client;
 use super::request::{Files, content};
@@ -129,11 +130,14 @@ impl World {
         let uploads = Uploads::open(Arc::clone(&root)).unwrap();
         let (queue, lines) = LogQueue::kept();
         let telemetry = Telemetry::new(1, "simulation", queue);
-        let disk =
-            SimulatedThreads::new(DISK_THREADS, settings(seeded).disk_timeout_ms, Arc::clone(root.mounts()));
-        let live = Live::new(settings(seeded)).unwrap();
-        let served =
-            Served { root: Some(root), digester: None, uploads: Some(Arc::clone(&uploads)), number: 0 };
+        let names = ShareMounts { path: String::new(), mounts: Arc::clone(root.mounts()) };
+        let names = MountNames::new(vec![names]);
+        let disk = SimulatedThreads::new(DISK_THREADS, settings(seeded).disk_timeout_ms, names);
+        let settings = Settings { root: Some(directory.path().to_owned()), ..settings(seeded) };
+        let live = Live::new(settings).unwrap();
+        let share = Arc::clone(live.shares.iter().next().unwrap());
+        let share = ServedShare { share, root, digester: None, uploads: Some(Arc::clone(&uploads)) };
+        let served = Served::new(vec![Arc::new(share)], 0);
         let resources = Resources {
             served: watch::channel(Arc::new(served)).1,
             listings: Arc::new(Listings::new(Arc::clone(&telemetry.budget))),

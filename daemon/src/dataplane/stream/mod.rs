@@ -254,8 +254,11 @@ async fn open(worker: &Worker, stream: &Stream) -> Result<Body, StreamError> {
 
 async fn open_file(worker: &Worker, name: &Name) -> Result<SourceFile, StreamError> {
     let served = worker.served();
-    let root = served.root.as_ref().ok_or(StreamError::NoRoot)?;
-    match find(worker, root, name, None).await {
+    if served.shares().is_empty() {
+        return Err(StreamError::NoRoot);
+    }
+    let (share, name) = served.find(name).ok_or(StreamError::NotFound)?;
+    match find(worker, &share.root, &name, None).await {
         Ok(Found::File(file)) => Ok(file),
         Ok(Found::Directory(_)) | Err(FileError::NotFound) => Err(StreamError::NotFound),
         Err(error) => Err(StreamError::SourceFailed(error.into())),

@@ -26,11 +26,16 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Reads names by one call, and returns whether there may be more.
-    pub(super) fn read(&mut self, directory: &OwnedFd) -> Result<bool, Errno> {
+    /// Reads names by one call, those that are left out aside, and returns whether there may be more.
+    pub(super) fn read(
+        &mut self,
+        directory: &OwnedFd,
+        is_left_out: impl Fn(&[u8]) -> bool,
+    ) -> Result<bool, Errno> {
         let mut buffer = [MaybeUninit::uninit(); READ_BYTES];
         read_names(directory, &mut buffer, |name, file_type| {
             match file_type {
+                _ if is_left_out(name) => {}
                 FileType::Directory => self.add(name, true),
                 FileType::RegularFile | FileType::Symlink => self.add(name, false),
                 // Some file systems don't say (readdir(3)).

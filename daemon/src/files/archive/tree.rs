@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
-use crate::config::EtagChoice;
+use crate::config::{EtagChoice, Share};
 use crate::files::file_system::{ChangeTime, FileSystem};
 use crate::files::mounts::{MountId, Mounts};
 use crate::files::root::{Root, patiently};
@@ -23,6 +23,8 @@ pub struct Tree {
     mount: MountId,
     /// Whether other mounts may lie below the directory.
     has_mounts: bool,
+    /// The share whose hidden names are left out.
+    hiding: Option<Arc<Share>>,
 }
 
 impl Tree {
@@ -37,7 +39,27 @@ impl Tree {
             has_mounts: mounts.are_besides(&[mount]),
             mounts,
             mount,
+            hiding: None,
         }
+    }
+
+    /// Leaves the hidden names of a share out.
+    #[must_use]
+    pub fn hiding(self, hiding: Option<Arc<Share>>) -> Tree {
+        Tree { hiding, ..self }
+    }
+
+    /// Tells whether any names are left out.
+    pub(super) fn is_hiding(&self) -> bool {
+        self.hiding.is_some()
+    }
+
+    /// Tells whether a name in the directory at this path from here on is left out.
+    pub(super) fn hides(&self, path: &[u8], name: &[u8]) -> bool {
+        let Some(share) = &self.hiding else { return false };
+        let parts = [&*self.below, path, name].into_iter().filter(|part| !part.is_empty());
+        let whole = parts.collect::<Vec<_>>().join(&b'/');
+        share.hidden.fit(&whole)
     }
 
     /// Returns the directory's own mount.

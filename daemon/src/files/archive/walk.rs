@@ -179,7 +179,9 @@ impl Walk {
         if level.is_read {
             return self.see(level);
         }
-        let read = level.open.as_ref().map_or(Ok(false), |open| level.names.read(open));
+        let (tree, path) = (&self.tree, &level.path);
+        let is_left_out = |name: &[u8]| tree.hides(path, name);
+        let read = level.open.as_ref().map_or(Ok(false), |open| level.names.read(open, is_left_out));
         level.is_read = !read.map_err(|errno| ArchiveError::of(&level.path, errno))?;
         if self.members.len() + level.names.len() > MEMBERS_MAX {
             return Err(ArchiveError::TooMany { members_max: MEMBERS_MAX });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::free_space::Room;
-use crate::config::{Durability, Settings};
+use crate::config::{Durability, Settings, ShareSettings};
 
 /// The settings that uploads heed.
 #[derive(Clone, Copy, Debug)]
@@ -29,19 +29,19 @@ pub struct UploadLimits {
 }
 
 impl UploadLimits {
-    /// Takes the limits from the settings.
-    pub fn of(settings: &Settings) -> UploadLimits {
-        let is_durable = settings.durability == Durability::Fsync;
+    /// Takes the limits from the settings of a share and the node's.
+    pub fn of(share: &ShareSettings, node: &Settings) -> UploadLimits {
+        let is_durable = share.durability == Durability::Fsync;
         UploadLimits {
-            upload_bytes_max: settings.upload_bytes_max,
-            uploads_max: settings.uploads_max,
-            uploads_per_destination_max: settings.uploads_per_destination_max,
+            upload_bytes_max: share.upload_bytes_max,
+            uploads_max: node.uploads_max,
+            uploads_per_destination_max: node.uploads_per_destination_max,
             // Without durability the page cache takes the bytes in less time (docs/performance.md).
-            direct_bytes_min: if is_durable { settings.direct_bytes_min } else { 0 },
-            min_free_bytes: settings.min_free_bytes,
-            min_free_inodes: settings.min_free_inodes,
+            direct_bytes_min: if is_durable { share.direct_bytes_min } else { 0 },
+            min_free_bytes: share.min_free_bytes,
+            min_free_inodes: share.min_free_inodes,
             is_durable,
-            create_dirs: settings.create_dirs,
+            create_dirs: share.create_dirs,
             stall: STALL,
         }
     }

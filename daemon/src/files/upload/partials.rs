@@ -44,6 +44,19 @@ pub struct UploadUsage {
     pub bytes_ahead: u64,
 }
 
+impl UploadUsage {
+    /// Returns the sum with the uploads of another root.
+    #[must_use]
+    pub fn and(&self, other: &UploadUsage) -> UploadUsage {
+        UploadUsage {
+            writers: self.writers + other.writers,
+            partials: self.partials + other.partials,
+            bytes: self.bytes + other.bytes,
+            bytes_ahead: self.bytes_ahead + other.bytes_ahead,
+        }
+    }
+}
+
 /// The partials of one root, and the state that they share.
 #[derive(Debug)]
 pub(super) struct Partials {

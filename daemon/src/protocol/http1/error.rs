@@ -32,6 +32,8 @@ pub enum RequestError {
     MethodUnknown { method: String },
     #[error("the method {method} is not offered here; the Allow field names those that are")]
     MethodNotOffered { method: &'static str },
+    #[error("the method {method} is not offered here; the Allow field names those that are")]
+    UploadsOff { method: &'static str },
     #[error("the version `{version}` is not of the form `HTTP/1.1`, in capitals and with nothing after it")]
     VersionInvalid { version: String },
     #[error("the version `{version}` is not spoken here; send HTTP/1.1 or HTTP/1.0")]
@@ -97,7 +99,7 @@ impl RequestError {
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
-            Self::MethodNotOffered { .. } => 405,
+            Self::MethodNotOffered { .. } | Self::UploadsOff { .. } => 405,
             Self::TargetTooLong => 414,
             Self::Expectation { .. } => 417,
             Self::HostNotAllowed { .. } => 421,
@@ -134,6 +136,10 @@ impl RequestError {
     /// Returns the value of `Allow`, by whether uploads are on: only for a 405 (RFC 9110 15.5.6).
     #[must_use]
     pub fn allow(&self, uploads: bool) -> Option<&'static str> {
-        matches!(self, Self::MethodNotOffered { .. }).then(|| Method::allowed(uploads))
+        match self {
+            Self::MethodNotOffered { .. } => Some(Method::allowed(uploads)),
+            Self::UploadsOff { .. } => Some(Method::allowed(false)),
+            _ => None,
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use memchr::memchr_iter;
 
+use crate::protocol::accept::Accepted;
 use crate::protocol::conditional::Preconditions;
 use crate::protocol::date::parse_http_date;
 use crate::protocol::http1::authority::Authority;
@@ -11,8 +12,10 @@ use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::field::{Once, join, keep_first, lower_case, members};
 use crate::protocol::http1::limits::FIELDS_MAX;
 use crate::protocol::http1::line::Version;
-use crate::protocol::http1::method::is_token_byte;
-use crate::protocol::http1::write_fields::WriteFields;
+use crate::protocol::http1::method::{Method, is_token_byte};
+use crate::protocol::http1::read_fields::{Preflight, ReadFields, Wanted};
+use crate::protocol::http1::signs::Signs;
+use crate::protocol::http1::write_fields::{Credentials, WriteFields};
 use crate::protocol::name::escape_for_log;
 
 /// The length of the longest name in [`Fields::add`], `if-unmodified-since`, in bytes: a longer one is none of
@@ -46,7 +49,12 @@ pub(super) struct Fields<'b> {
     if_none_match: Once<'b>,
     if_modified_since: Once<'b>,
     if_unmodified_since: Once<'b>,
-    accepts_json: bool,
+    accepted: Accepted,
+    wanted: Wanted,
+    origin: Option<&'b [u8]>,
+    accept_encoding: Option<Vec<u8>>,
+    preflight: Option<Preflight>,
+    signs: Signs,
     want_repr_digest: Option<Vec<u8>>,
     user_agent: Option<&'b [u8]>,
     x_request_id: Option<&'b [u8]>,
@@ -56,8 +64,13 @@ pub(super) struct Fields<'b> {
 
 impl<'b> Fields<'b> {
     /// Reads the field lines of a head, up to and with the empty line. Fields that matter only to a request that
-    /// may change something are looked for in no other.
-    pub(super) fn parse(lines: &'b [u8], may_change: bool) -> Result<Self, RequestError> {
+    /// may change something are looked for in no other, and those of a preflight only in an OPTIONS.
+    pub(super) fn parse(
+        lines: &'b [u8],
+        method: Option<Method>,
+        may_change: bool,
+        wanted: Wanted,
+    ) -> Result<Self, RequestError> {
         let (mut few, mut many);
         let headers: &mut [_] = if memchr_iter(b'\n', lines).count() <= FIELDS_USUAL_MAX {
             few = [httparse::EMPTY_HEADER; FIELDS_USUAL_MAX];
@@ -68,9 +81,12 @@ impl<'b> Fields<'b> {
         };
         let parsed = httparse::parse_headers(lines, headers);
         let Ok(httparse::Status::Complete((_, headers))) = parsed else { return Err(diagnose(lines)) };
-        let mut fields = Fields::default();
+        let mut fields = Fields { wanted, ..Fields::default() };
         for header in headers {
             fields.add(header.name, header.value);
+        }
+        if method == Some(Method::Options) && wanted.origin {
+            fields.preflight = Preflight::parse(headers);
         }
         if may_change {
             fields.write = Some(Box::new(WriteFields::parse(headers)?));
@@ -94,7 +110,16 @@ impl<'b> Fields<'b> {
             b"if-none-match" => self.if_none_match.add(value),
             b"if-modified-since" => self.if_modified_since.add(value),
             b"if-unmodified-since" => self.if_unmodified_since.add(value),
-            b"accept" => self.accepts_json |= members(value).any(is_json),
+            b"accept" => self.accepted.add(value),
+            b"accept-encoding" if self.wanted.accept_encoding => join(&mut self.accept_encoding, value),
+            b"origin" => {
+                self.signs.has_origin = true;
+                keep_first(&mut self.origin, value);
+            }
+            b"sec-fetch-site" => self.signs.is_cross_site |= value == b"cross-site",
+            b"forwarded" | b"via" | b"x-forwarded-for" | b"x-forwarded-host" | b"x-real-ip" => {
+                self.signs.is_forwarded = true;
+            }
             b"user-agent" => keep_first(&mut self.user_agent, value),
             b"x-request-id" => keep_first(&mut self.x_request_id, value),
             b"traceparent" => keep_first(&mut self.traceparent, value),
@@ -191,8 +216,24 @@ impl<'b> Fields<'b> {
         self.expects_continue && version == Version::Http11
     }
 
-    pub(super) fn accepts_json(&self) -> bool {
-        self.accepts_json
+    pub(super) fn accepted(&self) -> Accepted {
+        self.accepted
+    }
+
+    pub(super) fn signs(&self) -> Signs {
+        self.signs
+    }
+
+    pub(super) fn read(&mut self) -> Option<Box<ReadFields>> {
+        let origin = self.origin.filter(|_| self.wanted.origin).map(Box::from);
+        let fields = ReadFields {
+            authorization: self.authorization.value.map(Credentials::new),
+            origin,
+            accept_encoding: self.accept_encoding.take().map(Vec::into_boxed_slice),
+            preflight: self.preflight,
+            want_repr_digest: self.want_repr_digest.take().map(Vec::into_boxed_slice),
+        };
+        fields.boxed()
     }
 
     pub(super) fn range(&self) -> Option<Box<[u8]>> {
@@ -205,10 +246,6 @@ impl<'b> Fields<'b> {
 
     pub(super) fn caller(&self) -> Option<Box<Caller>> {
         Caller::of(self.user_agent, request_id(self.x_request_id, self.traceparent))
-    }
-
-    pub(super) fn want_repr_digest(&mut self) -> Option<Box<[u8]>> {
-        self.want_repr_digest.take().map(Vec::into_boxed_slice)
     }
 
     /// Returns the fields of a request for `authority` that may change something.
@@ -254,11 +291,4 @@ fn parse_length(value: &[u8]) -> Option<u64> {
 
 fn is_chunked(encoding: &[u8]) -> bool {
     encoding.eq_ignore_ascii_case(b"chunked")
-}
-
-/// Whether a member of `Accept` names JSON and doesn't rule it out by a weight of zero (RFC 9110 12.4.2).
-fn is_json(media_range: &[u8]) -> bool {
-    let mut parts = media_range.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
-    let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(b"application/json"));
-    named && !parts.any(|parameter| matches!(parameter, b"q=0" | b"q=0." | b"q=0.0" | b"q=0.00" | b"q=0.000"))
 }

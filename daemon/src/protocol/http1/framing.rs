@@ -8,7 +8,9 @@ use crate::protocol::http1::body::Body;
 use crate::protocol::http1::chunked::{ChunkError, ChunkedDecoder};
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::fields::Fields;
+use crate::protocol::http1::method::Method;
 use crate::protocol::http1::method_name::MethodName;
+use crate::protocol::http1::read_fields::Wanted;
 use crate::protocol::http1::{head, target};
 
 /// A whole head without faults.
@@ -36,13 +38,16 @@ pub fn frame(buffer: &[u8]) -> Result<Option<Framed<'_>>, RequestError> {
         (Ok(target), _) => target,
         // CONNECT and OPTIONS have targets of their own (RFC 9112 3.2.3, 3.2.4).
         (Err(_), MethodName::NotOffered(method)) => return Err(RequestError::MethodNotOffered { method }),
+        (Err(_), MethodName::Offered(method @ Method::Options)) => {
+            return Err(RequestError::MethodNotOffered { method: method.as_str() });
+        }
         (Err(error), MethodName::Offered(_)) => return Err(error),
     };
     // Only such paths can be refused.
     if memchr2(b'%', b'\\', target.path).is_some() {
         target.name()?;
     }
-    let fields = Fields::parse(head.fields, false)?;
+    let fields = Fields::parse(head.fields, None, false, Wanted::default())?;
     let body = fields.body(version)?;
     fields.check(version, b"")?;
     let line_bytes = head.bytes - head.fields.len() - b"\r\n".len();

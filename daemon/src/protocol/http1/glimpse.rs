@@ -3,6 +3,7 @@
 
 use crate::protocol::http1::caller::Caller;
 use crate::protocol::http1::fields::Fields;
+use crate::protocol::http1::read_fields::Wanted;
 use crate::protocol::http1::{head, line};
 
 /// The readable parts of a request, whatever is wrong with the rest.
@@ -16,6 +17,8 @@ pub struct Glimpse<'b> {
     pub range: Option<Box<[u8]>>,
     /// The names that the client gives itself and its request, where all fields could be read.
     pub caller: Option<Box<Caller>>,
+    /// Whether the client prefers a page, where all fields could be read.
+    pub prefers_html: bool,
 }
 
 impl<'b> Glimpse<'b> {
@@ -24,10 +27,11 @@ impl<'b> Glimpse<'b> {
     pub fn of(buffer: &'b [u8]) -> Glimpse<'b> {
         let cut = head::cut(buffer);
         let (method, target) = line::tell(cut.line, cut.is_line_whole);
-        let fields = cut.fields.and_then(|lines| Fields::parse(lines, false).ok());
+        let fields = cut.fields.and_then(|lines| Fields::parse(lines, None, false, Wanted::default()).ok());
         let range = fields.as_ref().and_then(Fields::range);
         let caller = fields.as_ref().and_then(Fields::caller);
-        Glimpse { method, target, range, caller }
+        let prefers_html = fields.is_some_and(|fields| fields.accepted().prefers_html());
+        Glimpse { method, target, range, caller, prefers_html }
     }
 
     /// Whether the request is answered without a body, whatever is wrong with it.

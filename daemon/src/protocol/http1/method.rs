@@ -17,19 +17,21 @@ pub enum Method {
     Patch,
     /// DELETE removes the file, or gives up an upload.
     Delete,
+    /// OPTIONS asks which methods there are, and whether a page of another origin may use them.
+    Options,
 }
 
 impl Method {
-    /// Returns the value of `Allow` in a 405, by whether uploads are on.
+    /// Returns the value of `Allow`, by whether uploads are on.
     #[must_use]
     pub fn allowed(uploads: bool) -> &'static str {
-        if uploads { "GET, HEAD, PUT, POST, PATCH, DELETE" } else { "GET, HEAD" }
+        if uploads { "GET, HEAD, PUT, POST, PATCH, DELETE, OPTIONS" } else { "GET, HEAD, OPTIONS" }
     }
 
     /// Whether the method changes nothing.
     #[must_use]
     pub fn is_read(self) -> bool {
-        matches!(self, Method::Get | Method::Head)
+        matches!(self, Method::Get | Method::Head | Method::Options)
     }
 
     /// Returns the method as it stands in a request line.
@@ -42,6 +44,7 @@ impl Method {
             Method::Post => "POST",
             Method::Patch => "PATCH",
             Method::Delete => "DELETE",
+            Method::Options => "OPTIONS",
         }
     }
 }

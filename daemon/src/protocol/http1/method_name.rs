@@ -9,7 +9,7 @@ use crate::protocol::name::escape_for_log;
 const METHOD_BYTES_MAX: usize = 32;
 
 /// The methods of RFC 9110 9.3 that are known and never offered.
-const NOT_OFFERED: [&str; 3] = ["OPTIONS", "TRACE", "CONNECT"];
+const NOT_OFFERED: [&str; 2] = ["TRACE", "CONNECT"];
 
 /// A method that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,7 @@ impl MethodName {
             b"POST" => Method::Post,
             b"PATCH" => Method::Patch,
             b"DELETE" => Method::Delete,
+            b"OPTIONS" => Method::Options,
             _ => {
                 let known = NOT_OFFERED.into_iter().find(|method| method.as_bytes() == name);
                 let unknown = || RequestError::MethodUnknown { method: escape_for_log(name) };

@@ -6,12 +6,15 @@ pub use crate::protocol::http1::error::RequestError;
 pub use crate::protocol::http1::limits::{FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 pub use crate::protocol::http1::line::Version;
 pub use crate::protocol::http1::method::Method;
+pub use crate::protocol::http1::read_fields::{Preflight, ReadFields, Wanted};
+pub use crate::protocol::http1::signs::Signs;
 pub use crate::protocol::http1::write_fields::WriteFields;
 
 use crate::protocol::conditional::Preconditions;
 use crate::protocol::http1::authority::Authority;
 use crate::protocol::http1::fields::Fields;
-use crate::protocol::http1::{head, target};
+use crate::protocol::http1::head;
+use crate::protocol::http1::target::{self, Target};
 use crate::protocol::name::Name;
 
 /// The parameter that asks for an archive.
@@ -44,12 +47,27 @@ pub struct Request {
     pub preconditions: Preconditions,
     /// Whether `Accept` names `application/json`, by its name and with a weight above zero.
     pub accepts_json: bool,
-    /// The `Want-Repr-Digest` field, its lines joined with `, `, for [`wanted`](crate::protocol::digest::wanted).
-    pub want_repr_digest: Option<Box<[u8]>>,
+    /// Whether `Accept` names `text/html`, and prefers it to JSON.
+    pub prefers_html: bool,
+    /// Whether the query asks for a download (`?download`).
+    pub is_download: bool,
+    /// The signs that somebody else than a program on this host asks.
+    pub signs: Signs,
+    /// The fields that matter where the settings say so, as far as they were wanted.
+    pub read: Option<Box<ReadFields>>,
     /// The names that the client gives itself and its request, if it does.
     pub caller: Option<Box<Caller>>,
     /// The fields that matter to a write; `None` for [reads](Method::is_read), and for no other request.
     pub write: Option<Box<WriteFields>>,
+}
+
+impl Request {
+    /// Returns the `Want-Repr-Digest` field, its lines joined with `, `, for
+    /// [`wanted`](crate::protocol::digest::wanted).
+    #[must_use]
+    pub fn want_repr_digest(&self) -> Option<&[u8]> {
+        self.read.as_ref()?.want_repr_digest.as_deref()
+    }
 }
 
 /// The result of parsing the bytes received so far.
@@ -80,24 +98,32 @@ pub enum Progress<'b> {
 /// [`RequestError`] as soon as no further bytes could mend the head; faults in fields are reported once the head
 /// is whole. The connection can't be used for another request then.
 pub fn parse(buffer: &[u8]) -> Result<Progress<'_>, RequestError> {
-    parse_knowing(buffer, b"")
+    parse_knowing(buffer, b"", Wanted::default())
 }
 
 /// Reads as [`parse`] does, but takes a `Host` of `known_host`, which was read before, without reading it again.
-/// Requests that may change something get their authority all the same.
+/// Requests that may change something get their authority all the same. Of the [`ReadFields`] those are kept that are
+/// `wanted`.
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_knowing<'b>(buffer: &'b [u8], known_host: &[u8]) -> Result<Progress<'b>, RequestError> {
+pub fn parse_knowing<'b>(
+    buffer: &'b [u8],
+    known_host: &[u8],
+    wanted: Wanted,
+) -> Result<Progress<'b>, RequestError> {
     let located = head::locate(buffer, |line| line.method.offered().map(drop))?;
     let Some(head) = located else { return Ok(Progress::Incomplete) };
     let (method, version) = (head.line.method.offered()?, head.line.version);
-    let target = target::parse(head.line.target)?;
+    let target = match (method, head.line.target) {
+        (Method::Options, b"*") => Target::ASTERISK,
+        (_, target) => target::parse(target)?,
+    };
     let name = target.name()?;
     // A client that asks how far an upload came ends the request that writes to it, so even that question may
     // change something.
-    let may_change = !method.is_read() || name.upload_resource().is_some();
-    let mut fields = Fields::parse(head.fields, may_change)?;
+    let may_change = !method.is_read() || method != Method::Options && name.upload_resource().is_some();
+    let mut fields = Fields::parse(head.fields, Some(method), may_change, wanted)?;
     let body = fields.body(version)?;
     let host = fields.check(version, if may_change { b"" } else { known_host })?;
     let authority = target.authority.or(host);
@@ -113,8 +139,11 @@ pub fn parse_knowing<'b>(buffer: &'b [u8], known_host: &[u8]) -> Result<Progress
         range: fields.range(),
         if_range: fields.if_range(),
         preconditions: fields.preconditions(),
-        accepts_json: fields.accepts_json(),
-        want_repr_digest: fields.want_repr_digest(),
+        accepts_json: fields.accepted().takes_json(),
+        prefers_html: fields.accepted().prefers_html(),
+        is_download: target.has_parameter("download"),
+        signs: fields.signs(),
+        read: fields.read(),
         caller: fields.caller(),
         write: fields.write(authority),
     };

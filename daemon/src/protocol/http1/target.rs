@@ -20,6 +20,10 @@ impl Target<'_> {
         Ok(Name::parse(self.path)?)
     }
 
+    /// The target of an OPTIONS that is for the daemon and no file of it (RFC 9112 3.2.4).
+    pub(super) const ASTERISK: Target<'static> =
+        Target { text: "*", authority: None, path: b"/", query: b"" };
+
     /// Tells whether the query has this parameter, such as `archive=tar`. Others are ignored.
     pub(super) fn has_parameter(&self, parameter: &str) -> bool {
         !self.query.is_empty()

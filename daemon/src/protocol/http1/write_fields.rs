@@ -10,6 +10,7 @@ use crate::protocol::content_range::{ContentRange, ContentRangeError};
 use crate::protocol::digest::{self, Digest, DigestError};
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::field::{Once, join, lower_case};
+use crate::protocol::http1::signs::Signs;
 use crate::protocol::name::UploadId;
 use crate::protocol::upload_fields::UploadFields;
 
@@ -62,6 +63,13 @@ impl WriteFields {
         found.read()
     }
 
+    /// Returns the signs that somebody else than a program on this host writes.
+    #[must_use]
+    pub fn signs(&self) -> Signs {
+        let WriteFields { is_cross_site, is_forwarded, .. } = *self;
+        Signs { has_origin: self.origin.is_some(), is_cross_site, is_forwarded }
+    }
+
     /// Whether the media type is `expected`, whatever its parameters (RFC 9110 8.3.1).
     #[must_use]
     pub fn has_content_type(&self, expected: &str) -> bool {
@@ -82,6 +90,11 @@ pub struct UploadIdError;
 pub struct Credentials(Box<[u8]>);
 
 impl Credentials {
+    /// Keeps the value of the field.
+    pub(super) fn new(value: &[u8]) -> Credentials {
+        Credentials(value.into())
+    }
+
     /// Returns the bearer token (RFC 6750 2.1), if the credentials are one; the name of a scheme has no case (RFC
     /// 9110 11.1).
     #[must_use]
@@ -150,7 +163,7 @@ impl<'b> Found<'b> {
 
     fn read(self) -> Result<WriteFields, RequestError> {
         Ok(WriteFields {
-            authorization: self.authorization.single("Authorization")?.map(|value| Credentials(value.into())),
+            authorization: self.authorization.single("Authorization")?.map(Credentials::new),
             host: None,
             origin: self.origin.single("Origin")?.map(Box::from),
             is_cross_site: self.is_cross_site,

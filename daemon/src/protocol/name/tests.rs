@@ -186,7 +186,10 @@ fn uploads_have_names_below_their_staging_directory() {
 #[test]
 fn an_upload_knows_its_path() {
     let id = UploadId(1);
-    assert_eq!(UploadResource::of_root(id).path(), "/.streamd-uploads/00000000000000000000000000000001");
+    assert_eq!(
+        UploadResource::of_root(id).path_below("/"),
+        "/.streamd-uploads/00000000000000000000000000000001"
+    );
     let table = [
         (".", "/.streamd-uploads/"),
         ("a", "/a/.streamd-uploads/"),
@@ -194,7 +197,7 @@ fn an_upload_knows_its_path() {
     ];
     for (directory, staging) in table {
         assert_eq!(
-            UploadResource::beside(directory.as_bytes(), id).path(),
+            UploadResource::beside(directory.as_bytes(), id).path_below("/"),
             format!("{staging}{id}"),
             "{directory}"
         );
@@ -260,7 +263,7 @@ proptest! {
             && !directory.is_directory()
         {
             let resource = UploadResource::beside(directory.as_bytes(), UploadId(id));
-            let name = Name::parse(resource.path().as_bytes()).unwrap();
+            let name = Name::parse(resource.path_below("/").as_bytes()).unwrap();
             prop_assert!(name.is_reserved());
             prop_assert_eq!(name.upload_resource(), Some(resource));
         }

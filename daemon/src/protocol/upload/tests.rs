@@ -193,10 +193,10 @@ fn a_media_type_that_is_no_part_is_415() {
 #[test]
 fn methods_fit_a_file_or_an_upload() {
     let table = [
-        ("PATCH", "/a", "GET, HEAD, PUT, POST, DELETE"),
-        ("PATCH", "/.streamd-uploads/x", "GET, HEAD, PUT, POST, DELETE"),
-        ("PUT", UPLOAD, "GET, HEAD, PATCH, DELETE"),
-        ("POST", UPLOAD, "GET, HEAD, PATCH, DELETE"),
+        ("PATCH", "/a", "GET, HEAD, PUT, POST, DELETE, OPTIONS"),
+        ("PATCH", "/.streamd-uploads/x", "GET, HEAD, PUT, POST, DELETE, OPTIONS"),
+        ("PUT", UPLOAD, "GET, HEAD, PATCH, DELETE, OPTIONS"),
+        ("POST", UPLOAD, "GET, HEAD, PATCH, DELETE, OPTIONS"),
     ];
     for (method, path, allow) in table {
         let error = step(method, path, &format!("{PARTIAL}Upload-Complete: ?1\r\n")).unwrap_err();

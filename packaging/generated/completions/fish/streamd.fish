@@ -1,29 +1,15 @@
 complete -c streamd -l config -d 'Other than /etc/streamd/streamd.toml' -r -F
+complete -c streamd -l path -d 'With --check: say which share decides about this path, and what is in force there' -r
 complete -c streamd -l root -d 'Directory whose files are served' -r -f -a "(__fish_complete_directories)"
+complete -c streamd -l roots-allowed -d 'Directories below which a reload may bring further shares: the sandbox hides all else' -r
 complete -c streamd -l data-listen -d 'Files and frames [0.0.0.0:8080]' -r
 complete -c streamd -l control-listen -d 'Health and metrics [127.0.0.1:8081]' -r
 complete -c streamd -l workers -d 'Threads that serve the data plane' -r
 complete -c streamd -l sink -d 'Where the payload of incoming frames goes' -r -f -a "discard\t'Counted and dropped inside the kernel'
 store\t'Written to the spool directory; acknowledged once it is durable'"
 complete -c streamd -l spool -d 'Directory of stored frames, for --sink store' -r -f -a "(__fish_complete_directories)"
-complete -c streamd -l listing -d 'Answer directories with a listing' -r -f -a "true\t''
-false\t''"
-complete -c streamd -l etag -d 'What entity tags are made of' -r -f -a "node\t'Size, modification time, inode and change time: strong once it is 2 s old, and another on each host'
-digest\t'The content, of which a digest is made in the background: strong and the same everywhere once that is there'
-times\t'Size and modification time in seconds: always weak, and the same where both are'"
-complete -c streamd -l uploads -d 'Take uploads below the root' -r -f -a "true\t''
-false\t''"
-complete -c streamd -l create-dirs -d 'Make the directories that an upload\'s name goes through' -r -f -a "true\t''
-false\t''"
-complete -c streamd -l durability -d 'What an upload is that was acknowledged: on disk, or in memory' -r -f -a "fsync\t'On disk, with its name'
-none\t'In the page cache: a host that loses power within the next half minute loses it too'"
-complete -c streamd -l partial-ttl -d 'How long an upload that isn\'t gone on with is kept (90s, 24h, 7days)' -r
-complete -c streamd -l upload-bytes-max -d 'Longest upload that is taken' -r
 complete -c streamd -l uploads-max -d 'Uploads that are written at once' -r
 complete -c streamd -l uploads-per-destination-max -d 'Uploads that are written at once to one name' -r
-complete -c streamd -l direct-bytes-min -d 'Rest of a body from which on it is written past the page cache (O_DIRECT), with durability fsync; 0 for never' -r
-complete -c streamd -l min-free-bytes -d 'Bytes of the file system that uploads and stored frames leave free' -r
-complete -c streamd -l min-free-inodes -d 'Inodes of the file system that uploads and stored frames leave free, where it has a number of them' -r
 complete -c streamd -l engine -d 'How bytes move' -r -f -a "auto\t'Decided per window from its length and from whether it is hot'
 sendfile\t'Non-blocking sendfile(2)'
 splice\t'splice(2) through a pipe'
@@ -77,6 +63,30 @@ complete -c streamd -l connect-timeout-ms -d 'Time for a stream\'s target to acc
 complete -c streamd -l target-timeout-ms -d 'Time that a stream\'s target may stay silent' -r
 complete -c streamd -l drain-timeout-ms -d 'Time for transfers in flight to finish when the daemon stops' -r
 complete -c streamd -l congestion-control -d 'TCP congestion control of data connections (cubic, bbr)' -r
+complete -c streamd -l listing -d 'Answer directories with a listing' -r -f -a "true\t''
+false\t''"
+complete -c streamd -l index -d 'Files that answer for their directory, the first that there is' -r
+complete -c streamd -l hidden -d 'Names that nobody sees who may not write: 404, and in no listing' -r
+complete -c streamd -l symlinks -d 'Which symbolic links are followed' -r -f -a "none\t'None: what a link leads to is 404'
+beneath\t'Those that lead to what lies below the root, absolute ones too'
+anywhere\t'Those besides that lead into symlink_targets'"
+complete -c streamd -l symlink-targets -d 'Directories into which links may lead besides the root, with symlinks = "anywhere"' -r
+complete -c streamd -l precompressed -d 'Siblings of a file that answer for it where the client takes their coding, by suffix: zst, br, gz' -r
+complete -c streamd -l etag -d 'What entity tags are made of' -r -f -a "node\t'Size, modification time, inode and change time: strong once it is 2 s old, and another on each host'
+digest\t'The content, of which a digest is made in the background: strong and the same everywhere once that is there'
+times\t'Size and modification time in seconds: always weak, and the same where both are'"
+complete -c streamd -l cache-control -d 'Cache-Control of every file, where no header rule says otherwise' -r
+complete -c streamd -l uploads -d 'Take uploads below the root' -r -f -a "true\t''
+false\t''"
+complete -c streamd -l create-dirs -d 'Make the directories that an upload\'s name goes through' -r -f -a "true\t''
+false\t''"
+complete -c streamd -l durability -d 'What an upload is that was acknowledged: on disk, or in memory' -r -f -a "fsync\t'On disk, with its name'
+none\t'In the page cache: a host that loses power within the next half minute loses it too'"
+complete -c streamd -l partial-ttl -d 'How long an upload that isn\'t gone on with is kept (90s, 24h, 7days)' -r
+complete -c streamd -l upload-bytes-max -d 'Longest upload that is taken' -r
+complete -c streamd -l direct-bytes-min -d 'Rest of a body from which on it is written past the page cache (O_DIRECT), with durability fsync; 0 for never' -r
+complete -c streamd -l min-free-bytes -d 'Bytes of the file system that uploads and stored frames leave free' -r
+complete -c streamd -l min-free-inodes -d 'Inodes of the file system that uploads and stored frames leave free, where it has a number of them' -r
 complete -c streamd -l check -d 'Check configuration and host'
 complete -c streamd -l strict -d 'With --check: refuse what is only warned of'
 complete -c streamd -l print-config -d 'Print the settings and their origins'

@@ -11,7 +11,7 @@ fn owner(mount: u64, host: u8) -> Owner {
 }
 
 fn queue(threads: usize) -> Queue<usize> {
-    Queue::new(Shares::of(threads), MountId::numbered(1))
+    Queue::new(Shares::of(threads), vec![MountId::numbered(1)])
 }
 
 /// Takes tasks as threads of a kind do, until none may take more.

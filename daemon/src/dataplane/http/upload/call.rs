@@ -1,7 +1,6 @@
 //! A request that writes, while it is served: its fields, and its calls of the storage.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::super::super::context::Worker;
 use super::super::super::disk::{DiskError, Lane, Owner};
@@ -13,9 +12,10 @@ use super::super::super::registry::Registered;
 use super::answer::{Answer, CONTENT_DIGEST};
 use super::error::BodyError;
 use super::receive;
+use super::written::WrittenShare;
 use crate::files::MountId;
 use crate::files::digest::Algorithms;
-use crate::files::upload::{MayRepeat, Published, UploadError, UploadLimits, Uploads, Writer};
+use crate::files::upload::{MayRepeat, Published, UploadError, UploadLimits, Writer};
 use crate::protocol::digest::{self, Digest};
 use crate::protocol::http1::request::{Body, Request, Version, WriteFields};
 use crate::protocol::http1::response::{CONTINUE, ResponseHead};
@@ -53,7 +53,8 @@ pub(super) struct Call<'a> {
     pub(super) connection: &'a Registered,
     pub(super) input: &'a mut Input,
     pub(super) request: &'a Request,
-    pub(super) uploads: Arc<Uploads>,
+    /// Where it writes to.
+    pub(super) written: Box<WrittenShare>,
     pub(super) body: BodyState,
     /// Whether disk threads have received bytes of the connection.
     pub(super) is_received_elsewhere: bool,
@@ -104,14 +105,14 @@ impl Call<'_> {
 
     /// The limits of uploads, as far as there are descriptors for them.
     pub(super) fn limits(&self) -> UploadLimits {
-        let limits = UploadLimits::of(&self.worker.live().settings);
+        let limits = UploadLimits::of(&self.written.share.share.settings, &self.worker.live().settings);
         let uploads_max = limits.uploads_max.min(self.worker.descriptors().uploads_max);
         UploadLimits { uploads_max, ..limits }
     }
 
-    /// `Upload-Limit` of this daemon.
+    /// `Upload-Limit` of the share.
     pub(super) fn upload_limit(&self) -> String {
-        let settings = &self.worker.live().settings;
+        let settings = &self.written.share.share.settings;
         upload::limit(settings.upload_bytes_max, settings.partial_ttl.0)
     }
 
@@ -149,23 +150,23 @@ impl Call<'_> {
 
     /// The digests that the client wants to hear of, and those that entity tags follow from.
     pub(super) fn wanted_digests(&self) -> Algorithms {
-        let wanted = self.request.want_repr_digest.as_deref().map(digest::wanted).unwrap_or_default();
+        let wanted = self.request.want_repr_digest().map(digest::wanted).unwrap_or_default();
         let wanted = wanted.first().map_or(Algorithms::default(), |algorithm| Algorithms::of(&[*algorithm]));
-        let tagged = self.uploads.root().algorithms();
+        let tagged = self.written.uploads.root().algorithms();
         wanted.union(tagged)
     }
 
     /// Finds out where it writes, so that a mount to which links lead holds up nobody's uploads to another.
     pub(super) async fn find_mount(&mut self) -> Result<(), Stop> {
-        let (root, group) = (self.uploads.root(), self.connection.group());
-        let found = mount_of_directory(self.worker, root, &self.request.name, group).await;
+        let (root, group) = (self.written.uploads.root(), self.connection.group());
+        let found = mount_of_directory(self.worker, root, &self.written.name, group).await;
         self.mount = Some(found.map_err(|error| Answer::of_disk_error(&error))?);
         Ok(())
     }
 
     /// Whose share of the disk threads it takes.
     pub(super) fn owner(&self) -> Owner {
-        let of_name = || self.uploads.root().mounts().of_name(&self.request.name);
+        let of_name = || self.written.uploads.root().mounts().of_name(&self.written.name);
         Owner { mount: self.mount.unwrap_or_else(of_name), group: self.connection.group() }
     }
 
@@ -285,11 +286,16 @@ impl Call<'_> {
         }
         let mut out = Vec::new();
         ResponseHead::interim(&mut out, 104)
-            .field("Location", &resource.path())
+            .field("Location", &self.location(resource))
             .field("Upload-Limit", &self.upload_limit())
             .field_number("Upload-Draft-Interop-Version", version)
             .finish_interim();
         self.send_interim(&out).await
+    }
+
+    /// The path of an upload, as clients see it.
+    pub(super) fn location(&self, resource: &UploadResource) -> String {
+        resource.path_below(self.written.share.share.path.as_str())
     }
 
     async fn send_interim(&self, bytes: &[u8]) -> Result<(), Stop> {

@@ -19,6 +19,7 @@ mod short;
 mod trips;
 mod turn;
 mod whole;
+mod written;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use super::body::{self, Discarded};
 use super::ending::{After, Sent, finish};
 use super::exchange::Exchange;
 use super::send;
-use crate::files::upload::{UploadError, Uploads};
+use crate::files::upload::UploadError;
 use crate::limits::TICK_MS;
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::{Body, Request};
@@ -43,6 +44,8 @@ use crate::telemetry::UploadOutcome;
 use answer::Answer;
 use call::{BodyState, Call, Stop};
 use conditions::Conditions;
+pub(super) use permission::may_write;
+pub(super) use written::WrittenShare;
 
 /// Time that a client's acknowledgement of an answer may take that it would ask for again, in milliseconds: some round
 /// trips, retransmissions included.
@@ -53,16 +56,17 @@ const ACKNOWLEDGED_MS: u64 = TICK_MS;
 
 /// Whether a request is one for this module, uploads being on.
 pub(super) fn concerns(request: &Request) -> bool {
-    !request.method.is_read() || request.name.upload_resource().is_some()
+    let asks_of_upload = || request.method != Method::Options && request.name.upload_resource().is_some();
+    !request.method.is_read() || asks_of_upload()
 }
 
 /// Serves a request that [`concerns`] uploads.
 pub(super) async fn serve(
     worker: &Rc<Worker>,
     connection: &Registered,
-    request: Request,
+    request: Box<Request>,
     input: &mut Input,
-    uploads: Arc<Uploads>,
+    written: Box<WrittenShare>,
 ) -> After {
     let started = Instant::now();
     let body = if request.body == Body::None { BodyState::Whole } else { BodyState::Untouched };
@@ -71,7 +75,7 @@ pub(super) async fn serve(
         connection,
         input,
         request: &request,
-        uploads,
+        written,
         body,
         is_received_elsewhere: false,
         received_bytes: 0,
@@ -87,7 +91,7 @@ pub(super) async fn serve(
     call.account(&result);
     let (state, received_bytes, dropped_bytes) = (call.body, call.received_bytes, call.dropped_bytes);
     let may_repeat = call.may_repeat.take();
-    let uploads = Arc::clone(&call.uploads);
+    let uploads = Arc::clone(&call.written.uploads);
     if call.is_received_elsewhere {
         // Bytes behind the body may have come with it, of which the worker wasn't told.
         connection.socket.notify_readable(false);
@@ -95,7 +99,7 @@ pub(super) async fn serve(
     let answer = match result {
         Ok(answer) | Err(Stop::Refused(answer)) => answer,
         Err(Stop::Ended(error)) => {
-            let exchange = Exchange::begin(worker, request, Discarded::partly(0), started);
+            let exchange = Exchange::begin(worker, *request, Discarded::partly(0), started);
             let exchange = exchange.of_upload(received_bytes);
             return finish(worker, connection, input, &exchange, Sent::nothing(error));
         }
@@ -109,7 +113,7 @@ pub(super) async fn serve(
             .await
             .unwrap_or_else(|cut| Discarded::partly(cut.bytes)),
     };
-    let exchange = Exchange::begin(worker, request, discarded, started).of_upload(received_bytes);
+    let exchange = Exchange::begin(worker, *request, discarded, started).of_upload(received_bytes);
     let response = answer.respond(&exchange.asked(worker));
     let sent = send::send(worker, connection, response).await;
     if let Some(client) = may_repeat
@@ -153,10 +157,10 @@ fn outcome_of(method: Method, result: &Result<Answer, Stop>) -> Option<UploadOut
 
 impl Call<'_> {
     async fn answer(&mut self) -> Result<Answer, Stop> {
-        permission::check(self.worker, self.connection, self.fields()?)?;
-        if let Some(resource) = self.request.name.upload_resource() {
+        permission::check(self.worker, self.connection, &self.request.name, self.fields()?)?;
+        if let Some(resource) = self.written.name.upload_resource() {
             return match self.request.method {
-                Method::Get | Method::Head => self.status(resource).await,
+                Method::Get | Method::Head | Method::Options => self.status(resource).await,
                 Method::Delete => self.cancel(resource).await,
                 _ => {
                     let _place = self.take_place().await?;
@@ -164,7 +168,7 @@ impl Call<'_> {
                 }
             };
         }
-        if self.request.name.is_reserved() {
+        if self.written.name.is_reserved() {
             return Err(Answer::of_error(&UploadError::NotFound, &[]).into());
         }
         if self.request.method == Method::Delete {
@@ -177,13 +181,21 @@ impl Call<'_> {
         self.find_mount().await?;
         match step {
             UploadStep::Create { complete, length } => Box::pin(self.create(complete, length)).await,
-            UploadStep::Neither if self.request.method == Method::Put => self.put().await,
+            UploadStep::Neither if self.request.method == Method::Put => {
+                self.put().await.map(|answer| self.located(answer))
+            }
             UploadStep::Neither | UploadStep::Append { .. } => {
                 let detail = "POST begins an upload in several requests and needs Upload-Complete: ?0 or ?1; a whole \
                               file takes PUT (curl -T FILE URL)";
                 Err(Answer::problem(400, detail).into())
             }
         }
+    }
+
+    /// Says of a file that is new where it is.
+    fn located(&self, answer: Answer) -> Answer {
+        let location = (answer.status() == 201).then(|| self.request.name.path());
+        answer.field_if("Location", location)
     }
 
     /// Counts the upload. A request that only asks or removes is none.
@@ -198,7 +210,8 @@ impl Call<'_> {
 
     /// Removes a file.
     async fn delete(&mut self) -> Result<Answer, Stop> {
-        let (uploads, limits, name) = (Arc::clone(&self.uploads), self.limits(), self.request.name.clone());
+        let (uploads, limits, name) =
+            (Arc::clone(&self.written.uploads), self.limits(), self.written.name.clone());
         let conditions = Conditions::of(&self.request.preconditions);
         self.on_disk_at_first(move || {
             let permits = |current: Option<&_>| conditions.permit(current);

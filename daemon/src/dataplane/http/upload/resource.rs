@@ -21,14 +21,14 @@ impl Call<'_> {
         let content = Digests::from_fields(&self.content_digests()?);
         let conditions = Conditions::of(&self.request.preconditions);
         let plan = Plan {
-            destination: self.request.name.clone(),
+            destination: self.written.name.clone(),
             mount: self.owner().mount,
             length,
             digests: Digests::from_fields(&self.repr_digests()?),
             note: conditions.note(),
         };
-        let (uploads, limits) = (Arc::clone(&self.uploads), self.limits());
-        let root = Arc::clone(self.uploads.root());
+        let (uploads, limits) = (Arc::clone(&self.written.uploads), self.limits());
+        let root = Arc::clone(self.written.uploads.root());
         let algorithms = content.algorithms().union(self.wanted_digests());
         let begun = self.on_disk_at_first(move || {
             if !conditions.hold(&root, &plan.destination) {
@@ -48,12 +48,12 @@ impl Call<'_> {
         match answer {
             Taken::Published(answer) => {
                 // A client that meant to go on wants to know where, though nothing is left to send.
-                let location = (!complete).then(|| resource.path());
+                let location = (!complete).then(|| self.location(&resource));
                 let answer = self.completed(answer).field_if("Location", location);
                 Ok(answer.field("Upload-Limit", self.upload_limit()))
             }
             Taken::Kept(offset) => Ok(Answer::new(201)
-                .field("Location", resource.path())
+                .field("Location", self.location(&resource))
                 .field("Upload-Limit", self.upload_limit())
                 .field("Upload-Offset", offset.to_string())
                 .upload_complete(false)),
@@ -68,7 +68,7 @@ impl Call<'_> {
         self.check_content_encoding()?;
         let content = Digests::from_fields(&self.content_digests()?);
         let digests = Digests::from_fields(&self.repr_digests()?);
-        let (uploads, limits) = (Arc::clone(&self.uploads), self.limits());
+        let (uploads, limits) = (Arc::clone(&self.written.uploads), self.limits());
         let algorithms = content.algorithms();
         let resumed = self.on_disk_at_first(move || {
             let mut writer = uploads.resume(&resource, offset, length, &limits)?;
@@ -144,7 +144,7 @@ impl Call<'_> {
     /// Tells how far an upload came (draft section 4.3), and ends the request that writes to it (4.6): whoever asks has
     /// lost that one, and goes on from here.
     pub(super) async fn status(&mut self, resource: UploadResource) -> Result<Answer, Stop> {
-        let (uploads, limits) = (Arc::clone(&self.uploads), self.limits());
+        let (uploads, limits) = (Arc::clone(&self.written.uploads), self.limits());
         let status = self.on_disk_at_first(move || uploads.interrupt(&resource, &limits)).await?;
         Ok(Answer::new(204)
             .field("Upload-Offset", status.offset.to_string())
@@ -156,7 +156,7 @@ impl Call<'_> {
 
     /// Gives an upload up (draft section 4.5).
     pub(super) async fn cancel(&mut self, resource: UploadResource) -> Result<Answer, Stop> {
-        let uploads = Arc::clone(&self.uploads);
+        let uploads = Arc::clone(&self.written.uploads);
         self.on_disk_at_first(move || uploads.remove(&resource)).await?;
         Ok(Answer::new(204))
     }

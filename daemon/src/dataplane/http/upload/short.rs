@@ -54,7 +54,7 @@ impl Call<'_> {
         if let Some(error) = self.worker.disk.refusal(Lane::Write, self.owner()) {
             return Err(Answer::of_disk_error(&error).into());
         }
-        let admitted = self.uploads.admit(plan, &self.limits());
+        let admitted = self.written.uploads.admit(plan, &self.limits());
         let mut admitted = admitted.map_err(|error| self.refusal(&error))?;
         let mut body = self.input.take();
         match self.receive_rest(&mut body, length).await {
@@ -116,7 +116,8 @@ impl Call<'_> {
     ) -> Result<Answer, Stop> {
         // Other uploads get its place once it is answered, even where a mount that doesn't answer still holds its work.
         let _place_guard = admitted.place_guard();
-        let (uploads, limits, recorded) = (Arc::clone(&self.uploads), self.limits(), self.wanted_digests());
+        let (uploads, limits, recorded) =
+            (Arc::clone(&self.written.uploads), self.limits(), self.wanted_digests());
         let conditions = Conditions::of(&self.request.preconditions);
         let known = uploads.known_destination(&plan.destination);
         let mut admitted = admitted;
@@ -130,8 +131,11 @@ impl Call<'_> {
                 AtOnce::NotNow(back) => admitted = back,
             }
         }
-        let root = Arc::clone(self.uploads.root());
-        let is_by_itself = limits.is_durable || known.is_none() || !conditions.are_none();
+        let root = Arc::clone(self.written.uploads.root());
+        let is_by_itself = limits.is_durable
+            || known.is_none()
+            || !conditions.are_none()
+            || !trips::lead_to(self.worker, &root);
         let work = move || {
             if !conditions.hold(&root, &plan.destination) {
                 // The admission ends in the same way where this is found before a long body is taken.

@@ -8,7 +8,7 @@ use super::super::super::context::Worker;
 use super::super::super::disk::{DiskError, Lane, Owner, Part};
 use super::super::super::platform;
 use super::super::super::publications::Outcome;
-use crate::files::MountId;
+use crate::files::{MountId, Root};
 use crate::limits::AddressGroup;
 
 /// Publishes a file with the next trip.
@@ -48,9 +48,14 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Only files on the root's own mount go together, so that no other holds them up.
+/// Only files on one mount go together, so that no other holds them up.
 fn mount(worker: &Worker) -> MountId {
-    worker.served().root.as_ref().map_or(MountId::UNKNOWN, |root| root.mounts().root())
+    worker.served().mount_of_trips()
+}
+
+/// Whether a file in a share with this root may go with others: it lies on the mount that trips are made to.
+pub(super) fn lead_to(worker: &Worker, root: &Root) -> bool {
+    root.mounts().root() == mount(worker)
 }
 
 /// Makes one trip after the other, until nothing waits.

@@ -41,7 +41,7 @@ impl Call<'_> {
         let digests = Digests::from_fields(&self.repr_digests()?);
         let content = Digests::from_fields(&self.content_digests()?);
         let plan = Plan {
-            destination: self.request.name.clone(),
+            destination: self.written.name.clone(),
             mount: self.owner().mount,
             length: self.body_bytes().or(fields.upload.length),
             // The body is the whole file, so both kinds of digest are the file's: what is left of it when it is cut
@@ -75,7 +75,7 @@ impl Call<'_> {
             return Err(Answer::problem(400, &detail).into());
         }
         let plan = Plan {
-            destination: self.request.name.clone(),
+            destination: self.written.name.clone(),
             mount: self.owner().mount,
             length: Some(range.total),
             digests,
@@ -105,15 +105,15 @@ impl Call<'_> {
         if range.is_last() {
             // Digests that came with the first part were noted; the last one's count too.
             if upload.is_none() && range.first > 0 {
-                let (name, length) = (&self.request.name, range.total);
-                self.may_repeat = Some(self.uploads.await_repeat(name, length, range.first));
+                let (name, length) = (&self.written.name, range.total);
+                self.may_repeat = Some(self.written.uploads.await_repeat(name, length, range.first));
             }
             return self.publish(writer, digests).await;
         }
         let resource = writer.resource();
         let offset = self.keep(writer).await?;
         Ok(Answer::new(202)
-            .field("Location", resource.path())
+            .field("Location", self.location(&resource))
             .field("Upload-Id", resource.id.to_string())
             .field("Upload-Offset", offset.to_string()))
     }
@@ -125,9 +125,9 @@ impl Call<'_> {
 
     /// Gets a writer, if the conditions hold by now: whoever waits for a 100 learns it before the body is sent.
     async fn begin(&self, plan: Plan, algorithms: Algorithms, beginning: Beginning) -> Result<Writer, Stop> {
-        let (uploads, limits) = (Arc::clone(&self.uploads), self.limits());
+        let (uploads, limits) = (Arc::clone(&self.written.uploads), self.limits());
         let conditions = Conditions::of(&self.request.preconditions);
-        let root = Arc::clone(self.uploads.root());
+        let root = Arc::clone(self.written.uploads.root());
         self.on_disk_at_first(move || {
             if !conditions.hold(&root, &plan.destination) {
                 return Err(UploadError::PreconditionFailed);

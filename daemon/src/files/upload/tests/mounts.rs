@@ -151,7 +151,7 @@ fn uploads_to_another_mount_lie_beside_their_destination() {
     let upload = writer.resource();
     writer.write(&content[..400]).unwrap();
     assert_eq!(names(&mount.0.join(".streamd-uploads")), [upload.id.to_string()]);
-    assert_eq!(upload.path(), format!("/mnt/.streamd-uploads/{}", upload.id));
+    assert_eq!(upload.path_below("/"), format!("/mnt/.streamd-uploads/{}", upload.id));
     assert_eq!(fixture.uploads.status(&UploadResource::of_root(upload.id)), Err(UploadError::NotFound));
     writer.crash();
     fixture.restart();
@@ -179,7 +179,7 @@ fn on_another_mount_directories_are_made_with_the_name_too() {
     let upload = writer.resource();
     writer.write(b"12345").unwrap();
     // The staging directory lies beside the last directory that exists.
-    assert_eq!(upload.path(), format!("/mnt/.streamd-uploads/{}", upload.id));
+    assert_eq!(upload.path_below("/"), format!("/mnt/.streamd-uploads/{}", upload.id));
     assert_eq!(names(&mount.0), [".streamd-uploads"]);
     writer.keep().unwrap();
     fixture.restart();

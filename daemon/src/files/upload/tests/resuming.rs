@@ -165,7 +165,7 @@ fn an_upload_lies_in_the_staging_directory_that_is_named_or_is_not_there() {
     let writer = fixture.uploads.create(&plan("/file", Some(1)), &limits()).unwrap();
     let upload = writer.resource();
     assert_eq!(upload, UploadResource::of_root(writer.id()));
-    assert_eq!(name(&upload.path()).upload_resource().as_ref(), Some(&upload));
+    assert_eq!(name(&upload.path_below("/")).upload_resource().as_ref(), Some(&upload));
     let elsewhere = UploadResource::beside(b"a", upload.id);
     let assert_absent = || {
         assert_eq!(fixture.uploads.status(&elsewhere), Err(UploadError::NotFound));

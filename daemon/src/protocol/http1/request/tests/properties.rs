@@ -132,7 +132,7 @@ fn a_known_host_is_not_told_again() {
     ] {
         let head = format!("{lines}\r\n\r\n");
         let Ok(Progress::Complete { request, authority, .. }) =
-            parse_knowing(head.as_bytes(), known.as_bytes())
+            parse_knowing(head.as_bytes(), known.as_bytes(), Wanted::default())
         else {
             panic!("{head:?}");
         };
@@ -141,6 +141,10 @@ fn a_known_host_is_not_told_again() {
     }
     for lines in ["Host: a\r\nHost: a", "Host: a, a", "Host:", "X: y"] {
         let head = format!("GET /a HTTP/1.1\r\n{lines}\r\n\r\n");
-        assert_eq!(parse_knowing(head.as_bytes(), b"a"), parse(head.as_bytes()), "{lines:?}");
+        assert_eq!(
+            parse_knowing(head.as_bytes(), b"a", Wanted::default()),
+            parse(head.as_bytes()),
+            "{lines:?}"
+        );
     }
 }

@@ -75,7 +75,7 @@ fn fields_of_writes_are_read() {
     assert_eq!(fields.upload_id, Ok(Some(UploadId(0xa1f))));
     assert!(fields.is_framed);
     let request = complete(head("PUT", "Want-Repr-Digest: sha-256=1\r\nIf-None-Match: *\r\n"));
-    assert_eq!(request.want_repr_digest.as_deref(), Some(b"sha-256=1".as_slice()));
+    assert_eq!(request.want_repr_digest(), Some(b"sha-256=1".as_slice()));
     assert_eq!(request.preconditions.if_none_match.as_deref(), Some(b"*".as_slice()));
 }
 
