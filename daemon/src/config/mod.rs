@@ -9,6 +9,7 @@ pub mod arguments;
 mod bounds;
 pub mod bytes;
 mod check;
+mod check_shares;
 mod choices;
 mod cors;
 mod derived;
