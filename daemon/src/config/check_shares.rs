@@ -1,6 +1,6 @@
 //! The rules that must hold between the settings of shares.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::choices::SymlinkChoice;
 use super::faults::Fault;
@@ -8,6 +8,9 @@ use super::origin::{Origin, Origins};
 use super::settings::Settings;
 use super::share_path::SharePath;
 use super::share_settings::ShareSettings;
+
+/// The name of directories of uploads, which lie in roots.
+pub const UPLOADS_DIRECTORY: &str = ".streamd-uploads";
 
 /// The shares of some settings, each with its place in the file.
 struct Given<'s> {
@@ -70,6 +73,18 @@ fn check_presence(place: Place<'_>, share: &ShareSettings, faults: &mut Vec<Faul
         let reason = format!("is missing for {path}: name its directory, as root = \"/srv/iso\"");
         faults.push(place.fault("root", reason));
     }
+    if let Some(root) = share.root.as_ref().filter(|root| is_of_uploads(root)) {
+        let reason = format!(
+            "{} is or lies in a directory of uploads, which nobody is shown: name another directory",
+            root.display()
+        );
+        faults.push(place.fault("root", reason));
+    }
+}
+
+fn is_of_uploads(root: &Path) -> bool {
+    let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    root.iter().any(|part| part.eq_ignore_ascii_case(UPLOADS_DIRECTORY))
 }
 
 fn check_links(place: Place<'_>, share: &ShareSettings, faults: &mut Vec<Fault>) {
@@ -232,6 +247,22 @@ mod tests {
         let expected = "roots_allowed: /nonexistent: No such file or directory (os error 2): create it, or name \
                         another (line 1)";
         assert_fault("roots_allowed = [\"/\", \"/nonexistent\"]\n", expected);
+    }
+
+    #[test]
+    fn no_share_serves_a_directory_of_uploads() {
+        let directory = tempfile::tempdir().unwrap();
+        let staging = directory.path().join(super::UPLOADS_DIRECTORY);
+        std::fs::create_dir(&staging).unwrap();
+        std::os::unix::fs::symlink(&staging, directory.path().join("link")).unwrap();
+        for root in [staging, directory.path().join("link")] {
+            let expected = format!(
+                "share.root: {} is or lies in a directory of uploads, which nobody is shown: name another directory \
+                 (line 3)",
+                root.display()
+            );
+            assert_fault(&format!("[[share]]\npath = \"/iso\"\nroot = {root:?}\n"), &expected);
+        }
     }
 
     #[test]
