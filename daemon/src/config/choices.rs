@@ -57,6 +57,17 @@ pub enum SymlinkChoice {
     Anywhere,
 }
 
+impl SymlinkChoice {
+    /// Returns the name in the settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            SymlinkChoice::None => "none",
+            SymlinkChoice::Beneath => "beneath",
+            SymlinkChoice::Anywhere => "anywhere",
+        }
+    }
+}
+
 /// A coding of which files have siblings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum CodingChoice {

@@ -9,6 +9,7 @@ pub mod arguments;
 mod bounds;
 pub mod bytes;
 mod check;
+mod check_shares;
 mod choices;
 mod cors;
 mod derived;
@@ -40,6 +41,7 @@ mod variables;
 
 pub use advice::advice;
 pub use arguments::{Arguments, CONFIG_FILE_DEFAULT};
+pub use check_shares::UPLOADS_DIRECTORY;
 pub use choices::{
     CodingChoice, DriverChoice, Durability, EngineChoice, EtagChoice, LogFormat, LogLevel,
     ProxyProtocolChoice, SandboxChoice, SinkChoice, SymlinkChoice,

@@ -44,6 +44,9 @@ macro_rules! settings_with_share {
                     "Files with a dot are keys, histories and drafts; .well-known is what others look for (RFC 8615).",
                     $crate::config::share_settings::PATTERNS, Share, Reload;
                 /// Which symbolic links are followed.
+                ///
+                /// What is followed is listed, and the log names what isn't. Nothing is written through a link but a
+                /// relative one that stays below the root.
                 symlinks: $crate::config::SymlinkChoice = $crate::config::SymlinkChoice::Beneath,
                     "Release directories are links, and none leads to what nobody meant to serve.",
                     Kind::Choice(choices::<$crate::config::SymlinkChoice>), Share, Restart;

@@ -25,6 +25,16 @@ pub enum DaemonError {
         /// Why it can't be opened.
         reason: FileError,
     },
+    /// A directory into which links may lead can't be opened.
+    #[error("{}symlink_targets {targets}: {reason}", of_share(share))]
+    SymlinkTargets {
+        /// The path of the share.
+        share: SharePath,
+        /// The directories.
+        targets: String,
+        /// Why one can't be opened.
+        reason: FileError,
+    },
     /// Nothing can be uploaded below the root.
     #[error("{}uploads below {}: {reason}", of_share(share), path.display())]
     Uploads {
@@ -85,7 +95,13 @@ fn of_share(share: &SharePath) -> String {
 impl DaemonError {
     /// Whether the configuration is at fault rather than the moment.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, DaemonError::Root { .. } | DaemonError::Uploads { .. } | DaemonError::Spool { .. })
+        matches!(
+            self,
+            DaemonError::Root { .. }
+                | DaemonError::SymlinkTargets { .. }
+                | DaemonError::Uploads { .. }
+                | DaemonError::Spool { .. }
+        )
     }
 
     /// Returns the errno of the system, where that is the cause.

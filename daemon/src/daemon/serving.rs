@@ -30,9 +30,12 @@ pub(super) fn open(share: &Arc<Share>) -> Result<ServedShare, DaemonError> {
 
 /// Opens the root of a share alone.
 pub(super) fn open_root(share: &Share) -> Result<Arc<Root>, DaemonError> {
-    let root = Root::open(&share.root).map_err(|reason| DaemonError::Root {
+    let refused = |reason| DaemonError::Root { share: share.path.clone(), path: share.root.clone(), reason };
+    let root = Root::open(&share.root).map_err(refused)?;
+    let (choice, targets) = (share.settings.symlinks, &share.settings.symlink_targets);
+    let root = root.following(choice, targets).map_err(|reason| DaemonError::SymlinkTargets {
         share: share.path.clone(),
-        path: share.root.clone(),
+        targets: targets.join(", "),
         reason,
     })?;
     if let Some(name) = root.mute_file_system() {

@@ -90,6 +90,7 @@ impl Archives {
         terms: Terms,
     ) -> Result<Planned, ArchiveError> {
         let began = Instant::now();
+        tree.refresh_mounts();
         let stat = fstat(&*tree.descriptor).map_err(FileError::from)?;
         let key = key_of(tree, &stat, terms);
         if let Some(plan) = self.shelf.find(&Wanted { key, age_max, etag }) {
@@ -119,8 +120,9 @@ impl Archives {
 }
 
 fn key_of(tree: &Tree, stat: &Stat, terms: Terms) -> Key {
-    // Who sees less gets another archive.
-    let name = Sha256::digest([tree.name(), &[u8::from(tree.is_hiding())]].concat()).into();
+    // Who sees less gets another archive, and no share that of another.
+    let etag = [tree.etag as u8];
+    let name = Sha256::digest([tree.name(), b"/", tree.hides_for().as_bytes(), &etag].concat()).into();
     Key { directory: (stat.st_dev, stat.st_ino), name, generation: terms.generation }
 }
 

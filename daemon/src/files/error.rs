@@ -35,6 +35,9 @@ pub enum FileError {
          a seccomp profile that knows it, or Linux 5.6 and newer"
     )]
     NoOpenat2,
+    /// A directory of uploads was to be served.
+    #[error("it lies in a directory of uploads (.streamd-uploads), which nobody is shown: name another")]
+    Reserved,
     /// The system gave any other error.
     #[error("the file can't be opened: {0}")]
     Failed(Errno),

@@ -2,6 +2,7 @@
 //! knows sockets.
 
 pub mod archive;
+mod beneath;
 mod cache;
 mod description;
 pub mod digest;

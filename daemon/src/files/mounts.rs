@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
-use crate::protocol::name::Name;
+use crate::protocol::name::{Name, is_reserved_segment};
 
 /// The number of a mount, valid as long as the mount is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,6 +24,15 @@ impl MountId {
     pub fn of(file: impl AsFd) -> MountId {
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
         match statx(file, "", flags, StatxFlags::MNT_ID) {
+            Ok(found) if found.stx_mask & StatxFlags::MNT_ID.bits() != 0 => MountId(found.stx_mnt_id),
+            _ => MountId::UNKNOWN,
+        }
+    }
+
+    /// Returns the mount that a name in a directory leads to, without following a link. Asks no server and no disk.
+    fn of_entry(directory: impl AsFd, name: &[u8]) -> MountId {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+        match statx(directory, name, flags, StatxFlags::MNT_ID) {
             Ok(found) if found.stx_mask & StatxFlags::MNT_ID.bits() != 0 => MountId(found.stx_mnt_id),
             _ => MountId::UNKNOWN,
         }
@@ -52,18 +61,25 @@ pub struct Mounts {
 struct Mount {
     id: MountId,
     /// The mount point.
-    point: Arc<str>,
+    point: Arc<[u8]>,
     /// The mount point relative to the directory, where it lies below it.
     below: Option<Arc<[u8]>>,
+    /// Whether it shows a directory of uploads, or a part of one, at another place.
+    is_reserved: bool,
 }
 
 impl Mounts {
     /// Reads the mounts below a directory.
     pub fn below(directory: impl AsFd) -> Mounts {
+        let path = Mounts::path_of(&directory);
+        Mounts::read(MountId::of(directory), path)
+    }
+
+    /// Returns the path that an open directory has now; none where that can't be told.
+    pub(super) fn path_of(directory: impl AsFd) -> Vec<u8> {
         let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&directory.as_fd()));
         let path = std::fs::read_link(link).ok();
-        let path = path.map(|path| path.into_os_string().into_vec());
-        Mounts::read(MountId::of(directory), path.unwrap_or_default())
+        path.map(|path| path.into_os_string().into_vec()).unwrap_or_default()
     }
 
     /// Reads the mounts of this process, where it serves no directory.
@@ -77,7 +93,8 @@ impl Mounts {
         let mount = |(point, id): &(&str, MountId)| Mount {
             id: *id,
             below: Some(Arc::from(point.as_bytes())),
-            point: Arc::from(*point),
+            point: Arc::from([b"/", point.as_bytes()].concat()),
+            is_reserved: false,
         };
         let table = RwLock::new(points.iter().map(mount).collect());
         Mounts { root, path: Vec::new(), source: None, table }
@@ -88,6 +105,11 @@ impl Mounts {
         let mounts = Mounts { root, path, source, table: RwLock::new(Arc::new([])) };
         mounts.load();
         mounts
+    }
+
+    /// Returns the path of the directory when it was opened.
+    pub(super) fn path(&self) -> &[u8] {
+        &self.path
     }
 
     /// Returns the mount of the directory.
@@ -112,6 +134,37 @@ impl Mounts {
         deepest.map_or(self.root, |(_, id)| id)
     }
 
+    /// Returns the mount of an absolute path without links.
+    pub(super) fn of_absolute(&self, path: &[u8]) -> MountId {
+        let table = self.table();
+        let leads = |point: &[u8]| {
+            let point = point.strip_suffix(b"/").unwrap_or(point);
+            path.strip_prefix(point).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        let deepest = table.iter().filter(|mount| leads(&mount.point)).max_by_key(|mount| mount.point.len());
+        deepest.map_or(MountId::UNKNOWN, |mount| mount.id)
+    }
+
+    /// Whether an open file or directory is in a mount that shows a directory of uploads.
+    pub(super) fn is_reserved_at(&self, file: impl AsFd) -> bool {
+        self.refresh();
+        self.have_reserved() && self.is_reserved(MountId::of(file))
+    }
+
+    /// Whether a name in an open directory is a mount that shows a directory of uploads. It is known of the mounts that
+    /// there were when they were last read.
+    pub(super) fn is_reserved_entry(&self, directory: impl AsFd, name: &[u8]) -> bool {
+        self.have_reserved() && self.is_reserved(MountId::of_entry(directory, name))
+    }
+
+    fn have_reserved(&self) -> bool {
+        self.table().iter().any(|mount| mount.is_reserved)
+    }
+
+    fn is_reserved(&self, id: MountId) -> bool {
+        self.table().iter().any(|mount| mount.id == id && mount.is_reserved)
+    }
+
     /// Whether there are mounts below the directory besides its own and `these`, to which a link could lead.
     pub(super) fn are_besides(&self, these: &[MountId]) -> bool {
         let is_other = |mount: &Mount| mount.below.is_some() && !these.contains(&mount.id);
@@ -120,7 +173,7 @@ impl Mounts {
 
     /// Returns the mount point of a mount.
     pub fn point(&self, id: MountId) -> Option<Arc<str>> {
-        self.find(id, |mount| Some(Arc::clone(&mount.point)))
+        self.find(id, |mount| Some(shown(&mount.point).into()))
     }
 
     /// Returns the mount point relative to the directory, where it lies below it.
@@ -169,16 +222,19 @@ fn whole(source: &File) -> Option<Vec<u8>> {
     }
 }
 
-/// A line of /proc/self/mountinfo (proc_pid_mountinfo(5)): the number of the mount comes first, its place fifth.
+/// A line of /proc/self/mountinfo (proc_pid_mountinfo(5)): the number of the mount comes first, the directory of its
+/// file system that it shows fourth, its place fifth.
 fn parse(line: &[u8], directory: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|&byte| byte == b' ');
     let id = MountId(std::str::from_utf8(fields.next()?).ok()?.parse().ok()?);
-    let point = unescaped(fields.nth(3)?)?;
+    let shows = unescaped(fields.nth(2)?)?;
+    let point = unescaped(fields.next()?)?;
     // The root directory is the one path that ends in a slash.
     let directory = directory.strip_suffix(b"/").unwrap_or(directory);
     let below = point.strip_prefix(directory).and_then(|rest| rest.strip_prefix(b"/"));
     let below = below.filter(|below| !below.is_empty()).map(Arc::from);
-    Some(Mount { id, below, point: shown(&point).into() })
+    let is_reserved = shows.split(|byte| *byte == b'/').any(is_reserved_segment);
+    Some(Mount { id, below, point: point.into(), is_reserved })
 }
 
 /// Decodes blanks, line feeds and backslashes, which are written as three octal digits.
@@ -244,6 +300,27 @@ mod tests {
         assert_eq!(mounts.point(MountId(5)).as_deref(), Some("/elsewhere"));
         assert_eq!(mounts.point_below(MountId(5)), None);
         assert_eq!((mounts.point(MountId(9)), mounts.point_below(MountId(9))), (None, None));
+    }
+
+    #[test]
+    fn a_mount_that_shows_a_directory_of_uploads_is_known_by_what_it_shows() {
+        let text = "7 1 8:1 /data/.streamd-uploads /srv/x rw - ext4 /dev/sda1 rw\n\
+                    8 1 8:1 /data/.Streamd-Uploads/0123 /srv/y rw - ext4 /dev/sda1 rw\n\
+                    9 1 8:1 /data/.streamd-uploads-of-old /srv/z rw - ext4 /dev/sda1 rw\n";
+        let found = mounts("/srv", text.as_bytes());
+        let reserved = [7, 8, 9, 1].map(|id| found.is_reserved(MountId(id)));
+        assert!(found.have_reserved() && reserved == [true, true, false, false]);
+        assert!(!mounts("/srv", LINES.join("\n").as_bytes()).have_reserved());
+    }
+
+    #[test]
+    fn an_absolute_path_is_on_the_deepest_mount_on_its_way() {
+        let found = mounts("/srv", LINES.join("\n").as_bytes());
+        for (path, id) in
+            [("/", 1), ("/srv", 1), ("/srv/data", 2), ("/srv/database/x", 4), ("/elsewhere/x", 5)]
+        {
+            assert_eq!(found.of_absolute(path.as_bytes()), MountId(id), "{path}");
+        }
     }
 
     #[test]

@@ -1,31 +1,24 @@
-//! The served directory: names are resolved beneath it by openat2(2) (Linux 5.6), so that no link and no race
-//! leads outside.
+//! The served directory: what its names lead to, and what is known of the files there.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, readlinkat, statat,
-};
+use rustix::fs::{AtFlags, CWD, FileType, OFlags, ResolveFlags, Stat, fstat, statat};
 use rustix::io::Errno;
 
+use super::beneath::{Beneath, patiently};
 use super::digests::{Algorithms, Digests};
 use super::error::FileError;
 use super::file_system::{ChangeTime, FileSystem, mute_name};
 use super::identity::{Recorded, Stamp};
-use super::links;
 use super::mounts::{MountId, Mounts};
 use super::place::Place;
 use super::records::Records;
 use super::source::SourceFile;
-use crate::config::EtagChoice;
-use crate::protocol::name::{Name, is_reserved_segment};
-
-/// The most tries of one look-up. openat2 answers EAGAIN when a rename elsewhere races with `..` in a link; each
-/// further try is as likely to get through as the first.
-const TRIES_MAX: usize = 8;
+use crate::config::{EtagChoice, SymlinkChoice};
+use crate::protocol::name::Name;
 
 /// The state of the path by which the root was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,37 +52,29 @@ pub enum Step {
 /// The root directory, held open: renaming it or mounting over it changes nothing for a running daemon.
 #[derive(Debug)]
 pub struct Root {
-    directory: OwnedFd,
+    beneath: Beneath,
     file_system: FileSystem,
-    mounts: Arc<Mounts>,
     etag: EtagChoice,
     /// The records of files below the root: beside the partials where there are uploads, else in memory.
     records: OnceLock<Records>,
 }
 
 impl Root {
-    /// Opens the root. Waits for the disk.
+    /// Opens the root, whose links lead where they stay beneath it. Waits for the disk.
     pub fn open(path: &Path) -> Result<Root, FileError> {
-        let directory = openat(CWD, path, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        let file_system = FileSystem::of(&directory);
-        let mounts = Arc::new(Mounts::below(&directory));
-        let root = Root { directory, file_system, mounts, etag: EtagChoice::Node, records: OnceLock::new() };
-        match root.open_beneath(
-            b".",
-            OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC,
-            ResolveFlags::empty(),
-        ) {
-            // A seccomp filter that can't look into its arguments refuses openat2 as a whole, as systemd's for
-            // RestrictSUIDSGID= does, which DynamicUser= implies (systemd 252). The start says so, rather than
-            // each request.
-            Err(Errno::NOSYS) => Err(FileError::NoOpenat2),
-            _ => Ok(root),
-        }
+        let beneath = Beneath::open(path)?;
+        let file_system = FileSystem::of(beneath.directory());
+        Ok(Root { beneath, file_system, etag: EtagChoice::Node, records: OnceLock::new() })
+    }
+
+    /// Lets links lead as `choice` says, where it says so into the directories `targets`. Waits for the disk.
+    pub fn following(self, choice: SymlinkChoice, targets: &[String]) -> Result<Root, FileError> {
+        Ok(Root { beneath: self.beneath.following(choice, targets)?, ..self })
     }
 
     /// Returns where `path`, by which the root was opened, leads now. Waits for the disk.
     pub fn standing(&self, path: &Path) -> Standing {
-        let own = match fstat(&self.directory) {
+        let own = match fstat(self.directory()) {
             Ok(stat) if stat.st_nlink == 0 => return Standing::Removed,
             // STALE comes from NFS: the server has the directory no more.
             Err(Errno::STALE) => return Standing::Removed,
@@ -119,13 +104,13 @@ impl Root {
 
     /// Returns the mounts below the root.
     pub fn mounts(&self) -> &Arc<Mounts> {
-        &self.mounts
+        self.beneath.mounts()
     }
 
     /// Returns the name of the root's file system, where that is local and can't tell which bytes of a file are in
     /// memory.
     pub fn mute_file_system(&self) -> Option<&'static str> {
-        if self.file_system.place == Place::LocalDisk { mute_name(&self.directory) } else { None }
+        if self.file_system.place == Place::LocalDisk { mute_name(self.directory()) } else { None }
     }
 
     /// Returns the kind of entity tags that the root's files have.
@@ -217,7 +202,7 @@ impl Root {
 
     /// Makes a source with its record where that needs no disk, else None.
     fn describe_now(&self, descriptor: OwnedFd, stat: &Stat) -> Option<SourceFile> {
-        let file = self.file(descriptor, stat, self.file_system, self.mounts.root());
+        let file = self.file(descriptor, stat, self.file_system, self.mounts().root());
         if !self.needs_record(&file) {
             return Some(file);
         }
@@ -226,7 +211,7 @@ impl Root {
     }
 
     pub(super) fn directory(&self) -> &OwnedFd {
-        &self.directory
+        self.beneath.directory()
     }
 
     /// Finds `name` if that needs no disk: every part is in the dentry cache (RESOLVE_CACHED, 5.12) and on the
@@ -243,6 +228,8 @@ impl Root {
         match self.resolve(path, ResolveFlags::CACHED | ResolveFlags::NO_XDEV) {
             // INVAL comes from a kernel before 5.12, XDEV from a way to another mount or outside.
             Err(Errno::AGAIN | Errno::INVAL | Errno::XDEV) => None,
+            // Where no link is followed the log has to name it.
+            Err(Errno::LOOP) if self.beneath.follows_none() => None,
             Ok(descriptor) => inspect(descriptor, path).map_or_else(
                 |error| Some(Err(error)),
                 |opened| match opened {
@@ -263,17 +250,17 @@ impl Root {
         if name.is_reserved() {
             return Err(FileError::NotFound);
         }
-        self.mounts.refresh();
+        self.mounts().refresh();
         let path = name.as_bytes();
-        if self.mounts.are_besides(mounts) {
-            if mounts.iter().all(|mount| *mount == self.mounts.root()) {
+        if self.beneath.may_lead_besides(mounts) {
+            if mounts.iter().all(|mount| *mount == self.mounts().root()) {
                 // The first try has no mount to cross, so that the usual name costs no more.
                 match patiently(|| self.resolve(path, ResolveFlags::NO_XDEV)) {
-                    Err(Errno::XDEV) => {}
+                    Err(Errno::XDEV | Errno::LOOP) => {}
                     opened => return self.found(opened?, path).map(Step::Found),
                 }
             }
-            if let Some(mount) = links::lead_to(&self.directory, &self.mounts, path, mounts) {
+            if let Some(mount) = self.beneath.leads_to(path, mounts) {
                 return Ok(Step::Elsewhere(mount));
             }
         }
@@ -282,9 +269,9 @@ impl Root {
 
     /// Returns the mount of the directory that `name` is in, where that needs no disk.
     pub fn mount_of_directory_now(&self, name: &Name) -> Option<MountId> {
-        let mount = self.mounts.of_name(name);
-        let is_sure = !self.mounts.are_besides(&[mount])
-            || mount == self.mounts.root()
+        let mount = self.mounts().of_name(name);
+        let is_sure = !self.mounts().are_besides(&[mount])
+            || mount == self.mounts().root()
                 && self.file_system.place != Place::Elsewhere
                 && self.open_directory_now(directory_of(name)).is_some();
         is_sure.then_some(mount)
@@ -293,8 +280,8 @@ impl Root {
     /// Returns the first mount besides the root's own and these to which links lead on the way to the directory of
     /// `name`. Only the root's own and these are asked. Waits for the disk.
     pub fn directory_leads_to(&self, name: &Name, mounts: &[MountId]) -> Option<MountId> {
-        self.mounts.refresh();
-        links::lead_to(&self.directory, &self.mounts, directory_of(name), mounts)
+        self.mounts().refresh();
+        self.beneath.leads_to(directory_of(name), mounts)
     }
 
     /// Finds `name`, wherever it leads. Waits for the disk.
@@ -302,7 +289,7 @@ impl Root {
         if name.is_reserved() {
             return Err(FileError::NotFound);
         }
-        self.mounts.refresh();
+        self.mounts().refresh();
         let path = name.as_bytes();
         let descriptor = patiently(|| self.resolve(path, ResolveFlags::empty()))?;
         self.found(descriptor, path)
@@ -319,13 +306,13 @@ impl Root {
     /// Looks where `path` leads, beneath the root as a request for it would be led. A link on its way that leads to
     /// another mount than these is named instead of followed, as by [`Root::find_within`]. Waits for the disk.
     pub(super) fn look_at(&self, path: &[u8], mounts: &[MountId]) -> Result<Seen, Errno> {
-        if self.mounts.are_besides(mounts)
-            && let Some(mount) = links::lead_to(&self.directory, &self.mounts, path, mounts)
+        if self.beneath.may_lead_besides(mounts)
+            && let Some(mount) = self.beneath.leads_to(path, mounts)
         {
             return Ok(Seen::Elsewhere(mount));
         }
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let found = patiently(|| self.open_served(path, flags, ResolveFlags::empty()))?;
+        let found = patiently(|| self.beneath.open_read(path, flags, ResolveFlags::empty()))?;
         fstat(found).map(Seen::Found)
     }
 
@@ -333,38 +320,20 @@ impl Root {
     /// can be synced (fsync(2)). Waits for the disk.
     pub(super) fn open_directory(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        patiently(|| self.open_served(path, flags, ResolveFlags::empty()))
+        patiently(|| self.beneath.open_written(path, flags, ResolveFlags::empty()))
     }
 
     /// Opens a directory as [`Root::open_directory`] does, if that needs no disk: None where it might, and where
     /// it can't be opened.
     pub(super) fn open_directory_now(&self, path: &[u8]) -> Option<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        self.open_served(path, flags, ResolveFlags::CACHED | ResolveFlags::NO_XDEV).ok()
+        self.beneath.open_written(path, flags, ResolveFlags::CACHED | ResolveFlags::NO_XDEV).ok()
     }
 
     fn resolve(&self, path: &[u8], extra: ResolveFlags) -> Result<OwnedFd, Errno> {
-        let path = if path.is_empty() { b"." } else { path };
         // NONBLOCK keeps the opening of a FIFO from waiting for its writer, NOCTTY from taking a terminal.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        self.open_served(path, flags, extra)
-    }
-
-    /// Opens as [`Root::open_beneath`] does, but nothing in a staging directory, this share's or another's, where a
-    /// link leads into one: that is outside. What a link leads to has a path of its own. A way without links takes one
-    /// call.
-    fn open_served(&self, path: &[u8], flags: OFlags, extra: ResolveFlags) -> Result<OwnedFd, Errno> {
-        match self.open_beneath(path, flags, extra | ResolveFlags::NO_SYMLINKS) {
-            Err(Errno::LOOP) => {}
-            opened => return opened,
-        }
-        let opened = self.open_beneath(path, flags, extra)?;
-        if is_in_staging(&opened) { Err(Errno::XDEV) } else { Ok(opened) }
-    }
-
-    fn open_beneath(&self, path: &[u8], flags: OFlags, extra: ResolveFlags) -> Result<OwnedFd, Errno> {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | extra;
-        openat2(&self.directory, path, flags, Mode::empty(), resolve)
+        self.beneath.open_read(path, flags, extra)
     }
 }
 
@@ -396,24 +365,6 @@ fn inspect(descriptor: OwnedFd, path: &[u8]) -> Result<Opened, FileError> {
         FileType::Directory => Ok(Opened::Directory(descriptor)),
         _ => Err(FileError::NotFound),
     }
-}
-
-/// Whether a file or directory lies in a staging directory or is one, by the path that it has now.
-fn is_in_staging(opened: &OwnedFd) -> bool {
-    let link = format!("/proc/self/fd/{}", opened.as_raw_fd());
-    let Ok(path) = readlinkat(CWD, link, Vec::new()) else { return true };
-    path.as_bytes().split(|byte| *byte == b'/').any(is_reserved_segment)
-}
-
-/// Opens again where a race with a rename or a signal was in the way.
-pub(super) fn patiently(open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
-    for _ in 0..TRIES_MAX {
-        match open() {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            result => return result,
-        }
-    }
-    Err(Errno::AGAIN)
 }
 
 #[cfg(test)]

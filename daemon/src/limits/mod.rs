@@ -7,6 +7,7 @@ mod heap;
 mod memory;
 mod pace;
 mod shares;
+mod throttle;
 mod tick;
 
 pub use address_group::AddressGroup;
@@ -16,4 +17,5 @@ pub use heap::Heap;
 pub use memory::memory_limit_bytes;
 pub use pace::{Pace, PaceMinimum};
 pub use shares::{AddressShares, Holder, Share, Shares};
+pub use throttle::Throttle;
 pub use tick::{TICK, TICK_MS, Tick};

@@ -47,6 +47,7 @@ mod limits_addresses;
 mod limits_memory;
 mod limits_progress;
 mod limits_room;
+mod links;
 mod listing_clients;
 mod logs;
 mod metrics;

@@ -339,7 +339,7 @@ impl Response {
                 Self::unavailable(asked, &detail, "1")
             }
             FileError::Silent(_) => Self::unavailable(asked, &detail, SILENT_RETRY_AFTER),
-            FileError::NoOpenat2 | FileError::Failed(_) => {
+            FileError::NoOpenat2 | FileError::Reserved | FileError::Failed(_) => {
                 tracing::warn!(%error, "a file could not be opened");
                 Self::problem(asked, 500, "the file could not be opened; the daemon's log says why")
             }

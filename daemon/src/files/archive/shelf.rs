@@ -18,7 +18,8 @@ const KEPT_BYTES_MAX: u64 = 8 << 20;
 pub(super) struct Key {
     /// The file system and inode of the directory.
     pub(super) directory: (u64, u64),
-    /// The digest of the directory's name, with which all paths begin, and of whether names are left out.
+    /// The digest of the directory's name, with which all paths begin, of the share whose names are left out, and of
+    /// the kind of its tags.
     pub(super) name: [u8; 32],
     /// The generation of the uploads below the root.
     pub(super) generation: Generation,

@@ -7,9 +7,10 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
 use crate::config::{EtagChoice, Share};
+use crate::files::beneath::patiently;
 use crate::files::file_system::{ChangeTime, FileSystem};
 use crate::files::mounts::{MountId, Mounts};
-use crate::files::root::{Root, patiently};
+use crate::files::root::Root;
 use crate::protocol::name::Name;
 
 /// A directory of which an archive is made. Clones share its descriptor.
@@ -49,9 +50,9 @@ impl Tree {
         Tree { hiding, ..self }
     }
 
-    /// Tells whether any names are left out.
-    pub(super) fn is_hiding(&self) -> bool {
-        self.hiding.is_some()
+    /// Returns the path of the share whose hidden names are left out; an empty one where none are.
+    pub(super) fn hides_for(&self) -> &str {
+        self.hiding.as_ref().map_or("", |share| share.path.as_str())
     }
 
     /// Tells whether a name in the directory at this path from here on is left out.
@@ -60,6 +61,16 @@ impl Tree {
         let parts = [&*self.below, path, name].into_iter().filter(|part| !part.is_empty());
         let whole = parts.collect::<Vec<_>>().join(&b'/');
         share.hidden.fit(&whole)
+    }
+
+    /// Looks for mounts that came or went.
+    pub(super) fn refresh_mounts(&self) {
+        self.mounts.refresh();
+    }
+
+    /// Tells whether a name in an open directory is a mount that shows a directory of uploads.
+    pub(super) fn is_reserved(&self, directory: &OwnedFd, name: &[u8]) -> bool {
+        self.mounts.is_reserved_entry(directory, name)
     }
 
     /// Returns the directory's own mount.

@@ -200,6 +200,7 @@ impl Walk {
         };
         let path = joined(&level.path, name);
         let seen = look_at(open, name).map_err(|errno| ArchiveError::of(&path, errno))?;
+        let seen = seen.filter(|_| !self.tree.is_reserved(open, name));
         let mut deeper = None;
         if let Some((kind, stat, target)) = seen {
             if (kind == Kind::Directory) != is_directory {

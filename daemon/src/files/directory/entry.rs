@@ -59,6 +59,8 @@ impl Place {
         if !path.is_empty() && !path.ends_with(b"/") {
             path.push(b'/');
         }
+        // Nobody may have looked for mounts since some were made.
+        root.mounts().refresh();
         let mounts = vec![MountId::of(&directory)];
         let device = fstat(&directory).ok().filter(|_| root.has_records()).map(|stat| stat.st_dev);
         let recorded = device.map(|device| (device, FileSystem::of(&directory).change_time));
@@ -83,7 +85,8 @@ impl Place {
             Err(errno) => return Err(errno),
         };
         if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-            return Ok(described(name, &stat));
+            let is_reserved = self.root.mounts().is_reserved_entry(&self.directory, name);
+            return Ok(if is_reserved { Described::Nothing } else { described(name, &stat) });
         }
         match self.root.look_at(&[&self.path, name].concat(), &self.mounts) {
             Ok(Seen::Found(stat)) => Ok(described(name, &stat)),

@@ -70,6 +70,11 @@ impl Mountpoint {
         Ok(mountpoint)
     }
 
+    /// Shows another directory there.
+    pub(crate) fn bind(&self, directory: &Path) -> Result<(), String> {
+        run("mount", [OsStr::new("--bind"), directory.as_os_str()], &self.path)
+    }
+
     /// Returns the mount point.
     pub(crate) fn path(&self) -> &Path {
         &self.path
