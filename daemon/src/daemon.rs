@@ -1,21 +1,23 @@
 //! The daemon as a value: started from checked settings, reloaded, drained. The binary and the tests use it
 //! alike.
 
+mod bind;
 mod root_watch;
 mod serving;
 mod sweeper;
+mod unix_socket;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{
-    DriverChoice, Exposure, Live, Reach, Settings, SharePath, SinkChoice, listen_remedy, thread_remedy,
+    DriverChoice, Exposure, ListenAddress, Live, PlaneChoice, Reach, Settings, SharePath, SinkChoice,
+    listen_remedy, thread_remedy,
 };
 use crate::control::{self, ControlContext, ControlError, ControlPlane};
 use crate::dataplane::{DataPlane, DataPlaneError, Driver, Resources, Served, WorkerEnded};
@@ -25,10 +27,12 @@ use crate::files::{FileError, Listings, Spool, SpoolError, Synthetic, SyntheticE
 use crate::limits::{AddressShares, Descriptors, memory_limit_bytes};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::sys::uring::{self, RingRefused};
-use crate::systemd::Listeners;
+use crate::systemd::PassedSockets;
 use crate::telemetry::{HEARTBEAT_AGE_MAX, LogQueue, Telemetry};
+use bind::Listening;
 use root_watch::{Open, Renewed, RootWatch};
 use sweeper::Sweeper;
+use unix_socket::UnixSocketError;
 
 /// The interval of looks whether all workers use new settings, which they take up with their next tick.
 const ADOPTION_LOOK: Duration = Duration::from_millis(2);
@@ -36,9 +40,6 @@ const ADOPTION_LOOK: Duration = Duration::from_millis(2);
 /// The divisor of this host's or cgroup's memory that gives the most which answers waiting for their readers may
 /// take, whatever the settings say: an eighth, as the buffers of long bodies do.
 const WAITING_SHARE: u64 = 8;
-
-/// The most connections that may wait for the control plane to accept them.
-const CONTROL_BACKLOG: i32 = 1024;
 
 /// Why the daemon could not start.
 #[derive(Debug, thiserror::Error)]
@@ -77,13 +78,25 @@ pub enum DaemonError {
     /// The rights that binding needed can't be given up.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
-    /// The control address can't be listened on.
-    #[error("control_listen {address}: {reason}{}", listen_remedy("control_listen", .reason))]
+    /// An address of the control plane can't be listened on.
+    #[error("{key} {address}: {reason}{}", listen_remedy(key, .reason))]
     ControlListen {
+        /// The setting that it stands in.
+        key: &'static str,
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// The error of the system.
         reason: io::Error,
+    },
+    /// A Unix socket can't be listened on.
+    #[error("{key} {address}: {reason}")]
+    UnixSocket {
+        /// The setting that its path stands in.
+        key: &'static str,
+        /// Its path.
+        address: ListenAddress,
+        /// Why it can't be, and the remedy.
+        reason: UnixSocketError,
     },
     /// The data plane could not start.
     #[error(transparent)]
@@ -130,6 +143,7 @@ impl DaemonError {
             | DaemonError::Sweeper(reason)
             | DaemonError::RootWatch(reason)
             | DaemonError::Digester(reason) => reason.raw_os_error(),
+            DaemonError::UnixSocket { reason, .. } => reason.errno(),
             _ => None,
         }
     }
@@ -144,7 +158,7 @@ pub struct Daemon {
     spool: Option<Arc<Spool>>,
     root_watch: Option<RootWatch>,
     served: watch::Sender<Arc<Served>>,
-    data_address: SocketAddr,
+    listening: Listening,
     live: watch::Sender<Arc<Live>>,
     telemetry: Arc<Telemetry>,
     ended: mpsc::UnboundedReceiver<WorkerEnded>,
@@ -153,24 +167,23 @@ pub struct Daemon {
 impl Daemon {
     /// Starts both planes; when this returns, every worker accepts. Access lines go to `log`.
     pub fn start(live: Live, log: &LogQueue) -> Result<Daemon, DaemonError> {
-        Daemon::start_on(Listeners::default(), live, log, &Sandbox::off())
+        Daemon::start_on(PassedSockets::default(), live, log, &Sandbox::off())
     }
 
     /// Starts as [`Daemon::start`] does, on listeners that a service manager passed as far as there are some, at
     /// the addresses that the settings name by then. The caller's thread is in `sandbox`, and gives up the rights
     /// that binding needed.
     pub fn start_on(
-        passed: Listeners,
+        passed: PassedSockets,
         live: Live,
         log: &LogQueue,
         sandbox: &Sandbox,
     ) -> Result<Daemon, DaemonError> {
         let passed_planes = passed.planes();
         let driver = choose_driver(&live.settings)?;
-        let bound = DataPlane::bind(&live, passed.data)?;
-        let listener = bind_control(live.settings.control_listen, passed.control)?;
+        let (listening, bound, sockets) = bind::bind(&live, passed)?;
         sandbox.after_binding()?;
-        let data_address = bound.address();
+        let data_addresses = bound.addresses().to_vec();
         let (served_sender, served) = watch::channel(Arc::new(serving::open_all(&live.shares, 0)?));
         let telemetry = Telemetry::new(live.settings.workers, driver.name(), log.clone());
         telemetry.budget.cap(memory_limit_bytes() / WAITING_SHARE);
@@ -179,11 +192,11 @@ impl Daemon {
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let data = DataPlane::start(bound, driver, &receiver, &telemetry, &resources, &ended_sender)?;
         let control = control::start(ControlContext {
-            listener,
+            sockets,
             live: receiver.clone(),
             telemetry: Arc::clone(&telemetry),
             mailboxes: data.mailboxes(),
-            data_address,
+            data_addresses,
             shares: resources.shares.clone(),
             descriptors_max: resources.descriptors_max,
         })?;
@@ -197,7 +210,7 @@ impl Daemon {
             spool: resources.spool,
             root_watch,
             served: served_sender,
-            data_address,
+            listening,
             live: sender,
             telemetry,
             ended,
@@ -206,14 +219,9 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Returns the address of the data plane.
-    pub fn data_address(&self) -> SocketAddr {
-        self.data_address
-    }
-
-    /// Returns the address of the control plane.
-    pub fn control_address(&self) -> SocketAddr {
-        self.control.address()
+    /// Returns the first address of TCP that a plane listens on.
+    pub fn address(&self, plane: PlaneChoice) -> Option<SocketAddr> {
+        self.listening.addresses(plane).find_map(ListenAddress::inet)
     }
 
     /// Returns the daemon's counters.
@@ -289,21 +297,27 @@ impl Daemon {
 
     /// Stops accepting, lets transfers finish for at most `drain_timeout_ms`, and ends both planes. Blocks until
     /// then; /health answers 503 meanwhile.
-    pub fn drain(self) {
+    pub fn drain(mut self) {
         let timeout = Duration::from_millis(self.live.borrow().settings.drain_timeout_ms);
         tracing::info!(connections = self.telemetry.connections_open(), "draining");
         self.telemetry.start_draining();
+        // Whoever comes from now on finds no socket; who has connected is still accepted.
+        self.listening.remove_sockets(PlaneChoice::Data);
         self.data.drain(timeout);
         drop((self.sweeper, self.root_watch));
+        self.listening.remove_sockets(PlaneChoice::Control);
         self.control.stop();
         tracing::info!("stopped");
     }
 
     fn announce(&self, driver: Driver, inherited: &str) {
         let live = self.live.borrow();
+        self.listening.log();
+        let first =
+            |plane| self.listening.addresses(plane).next().map(ToString::to_string).unwrap_or_default();
         tracing::info!(
-            data = %self.data_address,
-            control = %self.control.address(),
+            data = %first(PlaneChoice::Data),
+            control = %first(PlaneChoice::Control),
             workers = live.settings.workers,
             driver = driver.name(),
             inherited,
@@ -386,22 +400,4 @@ fn start_root_watch(
     });
     let watch = RootWatch::start(Arc::clone(served), open, telemetry);
     watch.map(Some).map_err(DaemonError::RootWatch)
-}
-
-fn bind_control(address: SocketAddr, passed: Option<TcpListener>) -> Result<TcpListener, DaemonError> {
-    let bind = || {
-        if let Some(passed) = passed {
-            // A second listen(2) only changes the length of the queue.
-            SockRef::from(&passed).listen(CONTROL_BACKLOG)?;
-            return Ok(passed);
-        }
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // A restart must not wait for connections in TIME_WAIT.
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(CONTROL_BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        Ok(socket.into())
-    };
-    bind().map_err(|reason| DaemonError::ControlListen { address, reason })
 }

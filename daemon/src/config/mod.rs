@@ -9,16 +9,21 @@ pub mod arguments;
 mod bounds;
 pub mod bytes;
 mod check;
+mod check_listeners;
 mod choices;
 mod cors;
 mod derived;
 mod exposure;
 mod faults;
 mod file;
+mod group;
 mod headers;
 mod hosts;
 mod kind;
 mod lifetime;
+mod listen_address;
+mod listen_settings;
+mod listeners;
 mod live;
 mod load;
 mod media_types;
@@ -41,7 +46,7 @@ mod variables;
 pub use advice::advice;
 pub use arguments::{Arguments, CONFIG_FILE_DEFAULT};
 pub use choices::{
-    CodingChoice, DriverChoice, Durability, EngineChoice, EtagChoice, LogFormat, LogLevel,
+    CodingChoice, DriverChoice, Durability, EngineChoice, EtagChoice, LogFormat, LogLevel, PlaneChoice,
     ProxyProtocolChoice, SandboxChoice, SinkChoice, SymlinkChoice,
 };
 pub use cors::CorsSettings;
@@ -51,6 +56,9 @@ pub use headers::HeaderSettings;
 pub use hosts::{HostRule, Hosts, names_address, names_this_host};
 pub use kind::{Kind, Range};
 pub use lifetime::Lifetime;
+pub use listen_address::ListenAddress;
+pub use listen_settings::{ListenSettings, NAMES_OF_SHORT_FORMS};
+pub use listeners::{Listener, Listeners};
 pub use live::Live;
 pub use load::{Loaded, check_directories, load, load_adjusted};
 pub use origin::Origin;

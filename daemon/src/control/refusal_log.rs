@@ -1,10 +1,10 @@
 //! Refused callers in the log, without letting them fill it.
 
-use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::error::ApiError;
+use crate::limits::Peer;
 
 /// The least time between two lines: whoever guesses tokens must not fill the log.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ struct Throttle {
 
 impl RefusalLog {
     /// Logs that `peer` was refused on `path`, which is escaped, unless a line was written just before.
-    pub(super) fn refused(&self, peer: SocketAddr, path: &str, error: &ApiError) {
+    pub(super) fn refused(&self, peer: Peer, path: &str, error: &ApiError) {
         let admitted = self.0.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now());
         if let Some(left_out) = admitted {
             tracing::warn!(%peer, path, reason = %error, left_out, "control request refused");

@@ -32,13 +32,13 @@ mod readiness;
 mod registry;
 mod room;
 mod room_requests;
+mod served;
 #[cfg(test)]
 mod simulation;
-mod served;
 mod socket;
 mod stream;
 mod worker;
 
 pub use context::{Driver, Resources};
-pub use plane::{DataPlane, DataPlaneError, WorkerEnded};
+pub use plane::{Bound, DataPlane, DataPlaneError, GivenSocket, WorkerEnded};
 pub use served::{Served, ServedShare};

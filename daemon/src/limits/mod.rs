@@ -6,6 +6,7 @@ mod descriptors;
 mod heap;
 mod memory;
 mod pace;
+mod peer;
 mod shares;
 mod tick;
 
@@ -15,5 +16,6 @@ pub use descriptors::{DATA_CONNECTIONS_MIN, Descriptors, KNOWN_FILES_MAX};
 pub use heap::Heap;
 pub use memory::memory_limit_bytes;
 pub use pace::{Pace, PaceMinimum};
+pub use peer::{LocalPeer, Peer};
 pub use shares::{AddressShares, Holder, Share, Shares};
 pub use tick::{TICK, TICK_MS, Tick};

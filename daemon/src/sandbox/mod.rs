@@ -109,7 +109,7 @@ impl Sandbox {
         let _ = writeln!(text, "landlock       {}", rules::kernel_text());
         let held = capabilities::held();
         let is_for_good = self.is_off() || !self.missing.is_empty() || held == "none";
-        let until = if is_for_good { "" } else { ", until both ports are bound" };
+        let until = if is_for_good { "" } else { ", until all ports are bound" };
         let _ = writeln!(text, "capabilities   {held}{until}");
         let no_new_privs = rustix::thread::no_new_privs().unwrap_or(false);
         let _ = writeln!(text, "no_new_privs   {}", if no_new_privs { "set" } else { "not set" });
