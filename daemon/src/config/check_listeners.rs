@@ -38,7 +38,8 @@ pub(super) fn combinations(settings: &Settings, faults: &mut Vec<Fault>) {
         listeners[..place].iter().for_each(|before| check_pair(before, listen, faults));
         if listen.proxy_protocol == ProxyProtocolChoice::Required && settings.trusted_proxies.is_empty() {
             let key = if listen.key() == "listen" { "listen.proxy_protocol" } else { "proxy_protocol" };
-            let reason = "required of everybody and believed of nobody, so that nobody could connect: set trusted_proxies";
+            let reason = "required of everybody and believed of nobody, so that nobody could connect: set \
+                          trusted_proxies";
             faults.push(Fault::new(key, reason));
         }
     }

@@ -122,7 +122,10 @@ fn check_all(
         let origin = origins.get(fault.setting.as_str());
         fault.from(origin)
     };
-    faults.extend(found.into_iter().map(with_origin));
+    // What couldn't be read has been told, and only looks as if it were missing.
+    let is_told = |fault: &Fault| faults.iter().any(|told| told.setting == fault.setting);
+    let new: Vec<Fault> = found.into_iter().filter(|fault| !is_told(fault)).map(with_origin).collect();
+    faults.extend(new);
 }
 
 #[cfg(test)]
@@ -389,7 +392,7 @@ mod tests {
         assert_eq!(addresses(&set), ["127.0.0.1:9", "127.0.0.1:8081", "unix:/run/data.sock"]);
         for (text, expected) in [
             (
-                "[[listen]]\nname = \"a\"\naddress = \"unix:run\"",
+                "[[listen]]\naddress = \"unix:run\"",
                 "listen.address: \"unix:run\": expected the absolute path of a",
             ),
             ("[[listen]]\nmode = 660\naddress = \"unix:/a\"", "listen.mode: 660: expected MODE, as 0660"),
