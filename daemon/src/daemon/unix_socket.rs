@@ -44,8 +44,8 @@ pub enum UnixSocketError {
     Bind(io::Error),
     /// The socket can't have its group.
     #[error(
-        "its group can't be {group}: {reason}: the user who runs streamd has to be in it (SupplementaryGroups= in the \
-         unit), or leave group away"
+        "its group can't be {group}: {reason}: the user who runs streamd has to be in it, and streamd.service lets \
+         nobody change a group: let a socket unit listen there (SocketGroup=), or leave group away"
     )]
     Group {
         /// The number of the group.
@@ -268,7 +268,7 @@ mod tests {
         let (_directory, path) = directory();
         let message = bind(&path, 0o660, Some(0), 128).unwrap_err().to_string();
         assert!(
-            message.starts_with("its group can't be 0: ") && message.contains("SupplementaryGroups="),
+            message.starts_with("its group can't be 0: ") && message.contains("(SocketGroup=)"),
             "{message}"
         );
         assert!(!path.exists());
