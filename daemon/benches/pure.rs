@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::SystemTime;
 
 use divan::{Bencher, counter::ItemsCount};
-use streamd::config::Shares;
+use streamd::config::{Live, Settings};
 use streamd::files::{Description, FileCache, Found, Generation, Root, Term};
 use streamd::limits::Tick;
 use streamd::protocol::http1::request::{Version, parse};
@@ -61,11 +61,14 @@ fn cache_of_one() -> Option<(FileCache, Name, tempfile::TempDir)> {
     let directory = tempfile::tempdir().ok()?;
     std::fs::write(directory.path().join("file"), [7; 1024]).ok()?;
     let (root, name) = (Root::open(directory.path()).ok()?, Name::parse(b"/file").ok()?);
+    let settings = Settings { root: Some(directory.path().to_owned()), ..Settings::default() };
+    let live = Live::new(settings).ok()?;
+    let (share, _) = live.shares.find(name.as_bytes())?;
     let cache = FileCache::default();
     if let Ok(Found::File(file)) = root.find(&name) {
         cache.add(
             &name,
-            Description::of(&Shares::default(), &name),
+            Description::of(share, &name),
             file,
             &Term {
                 now: Tick::FIRST,

@@ -2,37 +2,32 @@
 //! alike.
 
 mod bind;
+mod error;
 mod root_watch;
 mod serving;
 mod sweeper;
 mod unix_socket;
 
-use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{
-    DriverChoice, Exposure, ListenAddress, Live, PlaneChoice, Reach, Settings, SharePath, SinkChoice,
-    listen_remedy, thread_remedy,
-};
-use crate::control::{self, ControlContext, ControlError, ControlPlane};
-use crate::dataplane::{DataPlane, DataPlaneError, Driver, Resources, Served, WorkerEnded};
+use crate::config::{DriverChoice, Exposure, ListenAddress, Live, PlaneChoice, Reach, Settings, SinkChoice};
+use crate::control::{self, ControlContext, ControlPlane};
+use crate::dataplane::{DataPlane, Driver, Resources, Served, WorkerEnded};
 use crate::files::archive::Archives;
-use crate::files::upload::UploadError;
-use crate::files::{FileError, Listings, Spool, SpoolError, Synthetic, SyntheticError};
+use crate::files::{Listings, Spool, Synthetic};
 use crate::limits::{AddressShares, Descriptors, memory_limit_bytes};
-use crate::sandbox::{Sandbox, SandboxError};
-use crate::sys::uring::{self, RingRefused};
+use crate::sandbox::Sandbox;
+use crate::sys::uring;
 use crate::systemd::PassedSockets;
 use crate::telemetry::{HEARTBEAT_AGE_MAX, LogQueue, Telemetry};
 use bind::Listening;
+pub use error::DaemonError;
 use root_watch::{Open, Renewed, RootWatch};
 use sweeper::Sweeper;
-use unix_socket::UnixSocketError;
 
 /// The interval of looks whether all workers use new settings, which they take up with their next tick.
 const ADOPTION_LOOK: Duration = Duration::from_millis(2);
@@ -40,114 +35,6 @@ const ADOPTION_LOOK: Duration = Duration::from_millis(2);
 /// The divisor of this host's or cgroup's memory that gives the most which answers waiting for their readers may
 /// take, whatever the settings say: an eighth, as the buffers of long bodies do.
 const WAITING_SHARE: u64 = 8;
-
-/// Why the daemon could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// The root can't be opened.
-    #[error("{}root {}: {reason}", of_share(share), path.display())]
-    Root {
-        /// The path of the share.
-        share: SharePath,
-        /// The path of the root.
-        path: PathBuf,
-        /// Why it can't be opened.
-        reason: FileError,
-    },
-    /// Nothing can be uploaded below the root.
-    #[error("{}uploads below {}: {reason}", of_share(share), path.display())]
-    Uploads {
-        /// The path of the share.
-        share: SharePath,
-        /// The path of the root.
-        path: PathBuf,
-        /// Why nothing can be uploaded.
-        reason: UploadError,
-    },
-    /// The spool can't be used.
-    #[error("spool {}: {reason}", path.display())]
-    Spool {
-        /// The path of the spool.
-        path: PathBuf,
-        /// Why it can't be used.
-        reason: SpoolError,
-    },
-    /// The setting is `driver = "uring"` and the kernel refuses a ring.
-    #[error("driver uring: {0}; --driver auto would fall back to epoll")]
-    Driver(RingRefused),
-    /// The rights that binding needed can't be given up.
-    #[error(transparent)]
-    Sandbox(#[from] SandboxError),
-    /// An address of the control plane can't be listened on.
-    #[error("{key} {address}: {reason}{}", listen_remedy(key, .reason))]
-    ControlListen {
-        /// The setting that it stands in.
-        key: &'static str,
-        /// The address.
-        address: ListenAddress,
-        /// The error of the system.
-        reason: io::Error,
-    },
-    /// A Unix socket can't be listened on.
-    #[error("{key} {address}: {reason}")]
-    UnixSocket {
-        /// The setting that its path stands in.
-        key: &'static str,
-        /// Its path.
-        address: ListenAddress,
-        /// Why it can't be, and the remedy.
-        reason: UnixSocketError,
-    },
-    /// The data plane could not start.
-    #[error(transparent)]
-    DataPlane(#[from] DataPlaneError),
-    /// The control plane could not start.
-    #[error(transparent)]
-    Control(#[from] ControlError),
-    /// The source of synthetic bytes could not be made.
-    #[error("memory for synthetic streams: {0}")]
-    Synthetic(SyntheticError),
-    /// The thread that sweeps uploads could not be started.
-    #[error("the thread that sweeps uploads can't be started: {0}{remedy}", remedy = thread_remedy(.0))]
-    Sweeper(io::Error),
-    /// The thread that looks after the roots could not be started.
-    #[error("the thread that looks after the roots can't be started: {0}{remedy}", remedy = thread_remedy(.0))]
-    RootWatch(io::Error),
-    /// The thread that makes digests could not be started.
-    #[error("the thread that makes digests can't be started: {0}{remedy}", remedy = thread_remedy(.0))]
-    Digester(io::Error),
-}
-
-/// Begins an error of a share with its path. The share `/` is the only one of many nodes, and needs no name.
-fn of_share(share: &SharePath) -> String {
-    if *share == SharePath::root() { String::new() } else { format!("share {share}: ") }
-}
-
-impl DaemonError {
-    /// Whether the configuration is at fault rather than the moment.
-    pub fn is_configuration(&self) -> bool {
-        matches!(self, DaemonError::Root { .. } | DaemonError::Uploads { .. } | DaemonError::Spool { .. })
-    }
-
-    /// Returns the errno of the system, where that is the cause.
-    pub fn errno(&self) -> Option<i32> {
-        match self {
-            DaemonError::ControlListen { reason, .. }
-            | DaemonError::DataPlane(
-                DataPlaneError::Listen { reason, .. }
-                | DataPlaneError::Thread { reason, .. }
-                | DataPlaneError::EventLoop { reason, .. }
-                | DataPlaneError::Disk(reason),
-            )
-            | DaemonError::Synthetic(SyntheticError::Failed(reason))
-            | DaemonError::Sweeper(reason)
-            | DaemonError::RootWatch(reason)
-            | DaemonError::Digester(reason) => reason.raw_os_error(),
-            DaemonError::UnixSocket { reason, .. } => reason.errno(),
-            _ => None,
-        }
-    }
-}
 
 /// A running daemon.
 pub struct Daemon {

@@ -7,6 +7,9 @@ use std::path::Path;
 use super::choices::SinkChoice;
 use super::faults::Fault;
 use super::live::Live;
+use super::setting::{Declared, Field};
+use super::settings::Settings;
+use super::share_settings::ShareSettings;
 
 /// The shortest token, in bytes, that nobody guesses: 16 random bytes are 128 bits, and written down they are
 /// longer still.
@@ -31,13 +34,37 @@ pub fn advice(live: &Live) -> Vec<Fault> {
         );
         warnings.push(Fault::new("token_file", reason));
     }
-    if settings.listing && settings.root.is_none() {
-        warnings.push(Fault::new("listing", "there is no directory to list: set root"));
+    if settings.root.is_none() {
+        warnings.extend(of_no_share(settings));
     }
     if settings.spool.is_some() && settings.sink != SinkChoice::Store {
         warnings.push(Fault::new("spool", "nothing is stored there: set sink = \"store\""));
     }
     warnings
+}
+
+/// Warns of keys of the file's top that are those of the share `/`, where there is none.
+fn of_no_share(settings: &Settings) -> Vec<Fault> {
+    if settings.share.is_empty() {
+        let reason = "there is no directory to list: set root";
+        return settings.listing.then(|| Fault::new("listing", reason)).into_iter().collect();
+    }
+    let default = Settings::default();
+    let is_of_shares = |field: &&Field<Settings>| {
+        // The spool has these two as well, and uploads without a root are a fault.
+        !matches!(field.setting.key, "root" | "min_free_bytes" | "min_free_inodes" | "uploads")
+            && ShareSettings::FIELDS.iter().any(|of_share| of_share.setting.key == field.setting.key)
+    };
+    let set = Settings::FIELDS.iter().filter(is_of_shares);
+    let set = set.filter(|field| (field.get)(settings) != (field.get)(&default));
+    set.map(|field| {
+        let key = field.setting.key;
+        let reason = format!(
+            "is of the share /, which has no root: set root, or {key} in the [[share]] that is meant"
+        );
+        Fault::new(key, reason)
+    })
+    .collect()
 }
 
 fn exposed(token_file: &Path) -> Option<Fault> {
@@ -51,8 +78,8 @@ fn exposed(token_file: &Path) -> Option<Fault> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use super::super::settings::Settings;
-    use super::{Live, SinkChoice, advice};
+    use super::super::share_path::SharePath;
+    use super::{Live, Settings, ShareSettings, SinkChoice, advice};
 
     fn warnings(settings: Settings) -> Vec<String> {
         advice(&Live::new(settings).unwrap()).iter().map(ToString::to_string).collect()
@@ -83,6 +110,16 @@ mod tests {
         let listing = Settings { listing: true, ..Settings::default() };
         assert_eq!(warnings(Settings { root, ..listing.clone() }), [] as [String; 0]);
         assert_eq!(warnings(listing), ["listing: there is no directory to list: set root"]);
+        let share = ShareSettings {
+            path: Some(SharePath::parse("/iso").unwrap()),
+            root: Some("/".into()),
+            ..ShareSettings::default()
+        };
+        let shares = Settings { share: vec![share], min_free_bytes: 1, listing: true, ..Settings::default() };
+        let expected = "listing: is of the share /, which has no root: set root, or listing in the [[share]] that is \
+                        meant";
+        assert_eq!(warnings(shares.clone()), [expected]);
+        assert_eq!(warnings(Settings { root: Some("/".into()), ..shares }), [] as [String; 0]);
         let spool = Settings { spool: Some("/".into()), ..Settings::default() };
         assert_eq!(warnings(spool.clone()), ["spool: nothing is stored there: set sink = \"store\""]);
         assert_eq!(warnings(Settings { sink: SinkChoice::Store, ..spool }), [] as [String; 0]);

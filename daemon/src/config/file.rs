@@ -1,5 +1,6 @@
 //! The configuration file, read within a bound, with the line of each key.
 
+use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 use super::faults::{ConfigError, Fault, Reach};
 use super::kind::Kind;
 use super::nearest::nearest;
-use super::origin::{Found, Origin};
+use super::origin::{Found, Origin, TableOrigins};
 use super::setting::{Setting, renamed};
 
 /// The largest configuration file, in bytes: settings are a few hundred bytes, and a pipe must not fill the
@@ -25,6 +26,8 @@ const CONFIG_BYTES_MAX: u64 = 1 << 20;
 pub(super) struct Content {
     /// The settings, with values that may still be out of range.
     pub(super) found: Vec<Found>,
+    /// The origins of the keys of tables that there are several of, by the setting's key.
+    pub(super) tables: BTreeMap<&'static str, Vec<TableOrigins>>,
     /// Faults of unknown keys.
     pub(super) faults: Vec<Fault>,
     /// Warnings of former keys.
@@ -102,7 +105,7 @@ impl Reader<'_> {
             let members = members();
             let read = match setting.kind {
                 Kind::Table => self.one_table(key, value.get_ref(), &members),
-                _ => self.tables(key, value.get_ref(), &members),
+                _ => self.tables(key, value.get_ref(), setting, &members),
             };
             return read.ok_or_else(|| setting.kind.expected());
         }
@@ -119,13 +122,24 @@ impl Reader<'_> {
     }
 
     /// Reads each table of an array, as far as it can be read; each part that can't be is a fault.
-    fn tables(&mut self, key: &str, value: &DeValue<'_>, members: &[&'static Setting]) -> Option<Value> {
-        let tables: Option<Vec<_>> =
-            value.as_array()?.iter().map(|table| table.get_ref().as_table()).collect();
-        let mut values = Vec::new();
-        for table in tables? {
+    fn tables(
+        &mut self,
+        key: &str,
+        value: &DeValue<'_>,
+        setting: &Setting,
+        members: &[&'static Setting],
+    ) -> Option<Value> {
+        let tables = value.as_array()?.iter().map(|table| Some((table.span(), table.get_ref().as_table()?)));
+        let (mut values, mut origins) = (Vec::new(), Vec::new());
+        for (span, table) in tables.collect::<Option<Vec<_>>>()? {
             let found = self.table(&format!("{key}."), table, members);
+            let keys = found.iter().map(|found| (found.setting.key, found.origin.clone())).collect();
+            origins.push(TableOrigins { table: self.origin_at(span.start), keys });
             values.push(Value::Table(self.valid(&format!("{key}."), found)));
+        }
+        // Of tables within tables the outer one's line has to do.
+        if key == setting.key {
+            self.content.tables.insert(setting.key, origins);
         }
         Some(Value::Array(values))
     }
@@ -159,7 +173,11 @@ impl Reader<'_> {
     }
 
     fn origin(&self, key: &Spanned<std::borrow::Cow<'_, str>>) -> Origin {
-        let before = &self.text.as_bytes()[..key.span().start.min(self.text.len())];
+        self.origin_at(key.span().start)
+    }
+
+    fn origin_at(&self, place: usize) -> Origin {
+        let before = &self.text.as_bytes()[..place.min(self.text.len())];
         let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
         Origin::File { path: Arc::clone(&self.path), line }
     }
@@ -198,7 +216,7 @@ mod tests {
 
     fn read(text: &str) -> (Whole, Vec<String>, Vec<String>) {
         let content = parse(Path::new("/x.toml"), text, &Whole::declared()).unwrap();
-        let Content { found, faults, warnings } = content;
+        let Content { found, faults, warnings, .. } = content;
         let mut whole = Whole::default();
         for found in found {
             let field = Whole::FIELDS.iter().find(|field| field.setting.key == found.setting.key).unwrap();

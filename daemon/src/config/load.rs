@@ -5,15 +5,15 @@ use std::io::{Error, ErrorKind};
 use std::path::PathBuf;
 
 use super::arguments::Arguments;
-use super::check;
 use super::choices::PlaneChoice;
 use super::faults::{ConfigError, Fault, Reach};
 use super::file::{self, Content};
 use super::listen_address::ListenAddress;
-use super::origin::{Found, Origin};
+use super::origin::{Found, Origin, Origins};
 use super::setting::Declared;
 use super::settings::Settings;
 use super::token::Token;
+use super::{check, check_shares};
 
 /// Checked settings, and their origins.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub struct Loaded {
     /// The settings.
     pub settings: Settings,
     /// The origin of each key's value, as far as it isn't the default.
-    pub origins: BTreeMap<&'static str, Origin>,
+    pub origins: Origins,
     /// The file that was read; None where there is none.
     pub file: Option<PathBuf>,
     /// Warnings about values that are valid and still can't be meant.
@@ -43,17 +43,18 @@ pub fn load_adjusted(
     let path = arguments.config_file();
     let text = file::read(path, reach, arguments.config.is_some())?;
     let content = text.as_deref().map(|text| file::parse(path, text, &Settings::declared())).transpose()?;
-    let Content { mut found, mut faults, warnings } = content.unwrap_or_default();
+    let Content { mut found, mut tables, mut faults, warnings } = content.unwrap_or_default();
     found.extend(arguments.found.iter().cloned());
-    let (mut settings, mut origins) = laid_over(found, &mut faults);
-    leave_out_defaults(&mut settings, &origins);
+    let (mut settings, own) = laid_over(found, &mut faults);
+    leave_out_defaults(&mut settings, &own);
+    let mut origins = Origins { own, shares: tables.remove("share").unwrap_or_default() };
     let given = settings.clone();
     if let Err(fault) = adjust(&mut settings) {
         faults.push(fault);
     }
     // A changed value has another origin than the former one.
     for field in Settings::FIELDS.iter().filter(|field| (field.get)(&given) != (field.get)(&settings)) {
-        origins.remove(field.setting.key);
+        origins.own.remove(field.setting.key);
     }
     check_all(&settings, &origins, reach, &mut faults);
     if !faults.is_empty() {
@@ -66,7 +67,7 @@ pub fn load_adjusted(
 /// Checks once more that root and spool can be read, now in the part of the file system that `reach` shows.
 pub fn check_directories(settings: &Settings, reach: Reach) -> Result<(), ConfigError> {
     let mut faults = Vec::new();
-    check::directories(settings, reach, |_| false, &mut faults);
+    check::directories(settings, &Origins::default(), reach, |_| false, &mut faults);
     if faults.is_empty() { Ok(()) } else { Err(ConfigError::Faults(faults)) }
 }
 
@@ -100,17 +101,13 @@ fn leave_out_defaults(settings: &mut Settings, origins: &BTreeMap<&'static str, 
 }
 
 /// Finds the faults of the settings as a whole.
-fn check_all(
-    settings: &Settings,
-    origins: &BTreeMap<&'static str, Origin>,
-    reach: Reach,
-    faults: &mut Vec<Fault>,
-) {
+fn check_all(settings: &Settings, origins: &Origins, reach: Reach, faults: &mut Vec<Fault>) {
     let mut found = Vec::new();
     check::combinations(settings, &mut found);
+    check_shares::combinations(settings, origins, &mut found);
     // A running daemon keeps the directories that it has; only a restart tells whether it may use others.
     let is_hidden = |error: &Error| reach == Reach::Sandbox && error.kind() == ErrorKind::PermissionDenied;
-    check::directories(settings, reach, is_hidden, &mut found);
+    check::directories(settings, origins, reach, is_hidden, &mut found);
     if let Some(Err(reason)) = settings.token_file.as_deref().map(|path| Token::read(path, reach)) {
         found.push(Fault::new("token_file", reason));
     }
@@ -118,12 +115,17 @@ fn check_all(
     if reach == Reach::Everything {
         check::congestion_control(settings, &mut found);
     }
-    let with_origin = |fault: Fault| {
-        let origin = origins.get(fault.setting.as_str());
-        fault.from(origin)
+    let with_origin = |fault: Fault| match fault.origin {
+        Some(_) => fault,
+        None => {
+            let origin = origins.of(&fault.setting);
+            fault.from(origin)
+        }
     };
-    // What couldn't be read has been told, and only looks as if it were missing.
-    let is_told = |fault: &Fault| faults.iter().any(|told| told.setting == fault.setting);
+    // An address that couldn't be read has been told, and only looks as if it were missing.
+    let is_told = |fault: &Fault| {
+        fault.setting == "listen.address" && faults.iter().any(|told| told.setting == fault.setting)
+    };
     let new: Vec<Fault> = found.into_iter().filter(|fault| !is_told(fault)).map(with_origin).collect();
     faults.extend(new);
 }

@@ -10,6 +10,7 @@ mod bounds;
 pub mod bytes;
 mod check;
 mod check_listeners;
+mod check_shares;
 mod choices;
 mod cors;
 mod derived;

@@ -1,5 +1,6 @@
 //! The origins of settings' values.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -36,6 +37,35 @@ impl fmt::Display for Origin {
             }
             Origin::Variable(name) | Origin::Flag(name) => formatter.write_str(name),
         }
+    }
+}
+
+/// The origins of all values that aren't the default.
+#[derive(Clone, Debug, Default)]
+pub struct Origins {
+    /// Those of the settings themselves, by their keys.
+    pub(super) own: BTreeMap<&'static str, Origin>,
+    /// Those of the keys of each `[[share]]`, in the order of the file.
+    pub(super) shares: Vec<TableOrigins>,
+}
+
+/// The origins of one table of several, and of its keys.
+#[derive(Clone, Debug)]
+pub(super) struct TableOrigins {
+    pub(super) table: Origin,
+    pub(super) keys: BTreeMap<&'static str, Origin>,
+}
+
+impl Origins {
+    /// Returns the origin of a setting's value; None where it is the default.
+    pub fn of(&self, key: &str) -> Option<&Origin> {
+        self.own.get(key)
+    }
+
+    /// Returns the origin of a key of the share at this place of the list; that of its table where it hasn't the key.
+    pub(super) fn of_share(&self, place: usize, key: &str) -> Option<&Origin> {
+        let share = self.shares.get(place)?;
+        Some(share.keys.get(key).unwrap_or(&share.table))
     }
 }
 

@@ -15,7 +15,7 @@ pub fn printed(loaded: &Loaded) -> String {
             return format!("# {} is not set\n", setting.key);
         };
         let assignment = format!("{} = {}", setting.key, setting.kind.written(&value));
-        let origin = loaded.origins.get(setting.key).map_or("default".to_owned(), ToString::to_string);
+        let origin = loaded.origins.of(setting.key).map_or("default".to_owned(), ToString::to_string);
         format!("{assignment:<COMMENT_COLUMN$}  # {origin}\n")
     };
     Settings::FIELDS.iter().map(line).collect()

@@ -100,8 +100,8 @@ macro_rules! settings_with_share {
                 /// Rest of a body from which on it is written past the page cache (O_DIRECT), with durability fsync; 0
                 /// for never.
                 direct_bytes_min: u64 = 64 * $crate::config::bounds::MIB,
-                    "0.37 of the page cache's CPU; reading a file so long from the disk takes less long than its upload \
-                     did.",
+                    "0.37 of the page cache's CPU; reading a file so long from the disk takes less long than its \
+                     upload did.",
                     $crate::config::bounds::BYTES, Upload, Reload;
                 /// Bytes of the file system that uploads and stored frames leave free.
                 ///

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::DaemonError;
+use super::error::DaemonError;
 use super::unix_socket::{self, SocketFile};
 use crate::config::{ListenAddress, Listener, Live, PlaneChoice};
 use crate::dataplane::{Bound, DataPlane, GivenSocket};

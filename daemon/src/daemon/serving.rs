@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::DaemonError;
+use super::error::DaemonError;
 use crate::config::{EtagChoice, Share, Shares};
 use crate::dataplane::{Served, ServedShare};
 use crate::files::upload::Uploads;

@@ -241,8 +241,8 @@ impl Worker {
             && self.served.borrow().find(name).is_some_and(|(served, _)| served.uploads.is_some())
     }
 
-    /// Returns how often uploads have changed files of any share, and reloads the shares: facts about a file from before
-    /// may be outdated.
+    /// Returns how often uploads have changed files of any share, and reloads the shares: facts about a file from
+    /// before may be outdated.
     pub(super) fn generation(&self) -> Generation {
         let served = self.served.borrow();
         Generation::of(served.number(), served.publications())

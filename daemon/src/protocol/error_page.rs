@@ -7,7 +7,8 @@ pub const CONTENT_TYPE: &str = "text/html; charset=utf-8";
 
 /// The policy under which a page is shown: it loads nothing, and has no style but its own, which is known by its
 /// digest.
-pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'sha256-RjFyK14XKAIfFapJFEmFSJqdmmuZiG06Zv5Yjn3psAE='; base-uri 'none'; \
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
+     style-src 'sha256-RjFyK14XKAIfFapJFEmFSJqdmmuZiG06Zv5Yjn3psAE='; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";
 
 const STYLE: &str = ":root{color-scheme:light dark}body{font:1rem/1.5 system-ui,sans-serif;margin:15vh auto;\

@@ -1,5 +1,5 @@
-//! Tests of what the web expects of a server of files: indexes, hidden names, coded siblings, fields by rules, downloads,
-//! and errors that people can read.
+//! Tests of what the web expects of a server of files: indexes, hidden names, coded siblings, fields by rules,
+//! downloads, and errors that people can read.
 
 use std::os::unix::fs::symlink;
 
@@ -80,7 +80,7 @@ fn a_hidden_name_is_as_if_it_were_not_there() {
     let fixture = Fixture::new();
     fixture.write(".env", b"secret");
     fixture.write(".git/config", b"secret");
-    fixture.write("a/.hidden", b"secret");
+    fixture.write("a/.draft", b"secret");
     fixture.write("a/shown", b"shown");
     fixture.write(".well-known/security.txt", b"Contact");
     symlink("shown", fixture.path().join("a/.link")).unwrap();
@@ -90,7 +90,7 @@ fn a_hidden_name_is_as_if_it_were_not_there() {
         |daemon| {
             let absent = get(daemon.data(), "/absent", "").text();
             for path in
-                ["/.env", "/%2Eenv", "/.git/config", "/.git", "/.git/", "/a/.hidden", "/a/.link", "/.absent"]
+                ["/.env", "/%2Eenv", "/.git/config", "/.git", "/.git/", "/a/.draft", "/a/.link", "/.absent"]
             {
                 for _ in 0..2 {
                     let response = get(daemon.data(), path, "");
@@ -101,7 +101,7 @@ fn a_hidden_name_is_as_if_it_were_not_there() {
             assert_eq!(get(daemon.data(), "/.well-known/security.txt", "").text(), "Contact");
             for accept in ["", "Accept: application/json\r\n"] {
                 let listing = get(daemon.data(), "/a/", accept).text();
-                assert!(listing.contains("shown") && !listing.contains(".hidden"), "{listing}");
+                assert!(listing.contains("shown") && !listing.contains(".draft"), "{listing}");
                 assert!(!listing.contains(".link"), "{listing}");
                 let listing = get(daemon.data(), "/", accept).text();
                 assert!(listing.contains(".well-known") && !listing.contains(".git"), "{listing}");
@@ -110,7 +110,7 @@ fn a_hidden_name_is_as_if_it_were_not_there() {
             assert_eq!(archive.status, 200);
             let holds = |text: &[u8]| archive.body.windows(text.len()).any(|window| window == text);
             assert!(holds(b"shown") && holds(b"security.txt"));
-            assert!(!holds(b"secret") && !holds(b".hidden") && !holds(b".git"));
+            assert!(!holds(b"secret") && !holds(b".draft") && !holds(b".git"));
         },
     );
 }

@@ -43,6 +43,7 @@ impl Three {
         around.write("iso/old/file", b"never seen");
         around.write("old/file", b"of old");
         around.write("old/sub/file", b"below old");
+        std::fs::create_dir(around.path().join("allowed")).unwrap();
         Three { around }
     }
 
@@ -87,10 +88,10 @@ fn the_longest_path_decides_and_each_share_has_its_own_settings() {
         assert!(body("/iso/").contains("file"));
         // A file that is written anew in the same state keeps a tag that is made of its times alone.
         let tags = || {
-            ["old/file", "iso/file"].map(|name| {
+            for name in ["old/file", "iso/file"] {
                 three.around.write(name, b"again");
                 three.around.set_modified(name, 1_000_000_000);
-            });
+            }
             ["/iso/old/file", "/iso/file"]
                 .map(|path| get(daemon.data(), path, "").field("ETag").unwrap().to_owned())
         };
@@ -100,7 +101,7 @@ fn the_longest_path_decides_and_each_share_has_its_own_settings() {
             let response = put(daemon.data(), path, "", b"content");
             assert_eq!(response.status, status, "{path} {driver:?}");
             if status == 405 {
-                assert_eq!(response.field("Allow"), Some("GET, HEAD"), "{path}");
+                assert_eq!(response.field("Allow"), Some("GET, HEAD, OPTIONS"), "{path}");
             }
         }
         assert_eq!(std::fs::read(three.at("old/new")).unwrap(), b"content");
@@ -343,16 +344,26 @@ fn bad_tables_are_told_each_with_a_sentence() {
         ("[[share]]\npath = \"/a\"\n".to_owned(), "share.root: is missing for /a"),
         (format!("[[share]]\npath = \"a\"\n{root}"), "has no slash at its begin"),
         (format!("[[share]]\npath = \"/a/\"\n{root}"), "ends with a slash"),
-        (format!("[[share]]\npath = \"/iso\"\n{root}"), "share.path: /iso is taken by another share"),
-        (format!("[[share]]\npath = \"/\"\n{root}"), "share.path: / is taken by another share: the keys"),
+        (format!("[[share]]\npath = \"/iso\"\n{root}"), "share.path: /iso is the path of another share too"),
+        (
+            format!("[[share]]\npath = \"/\"\n{root}"),
+            "share.path: / is the share of the keys at the file's top",
+        ),
         (format!("[[share]]\npath = \"/a\"\n{root}listnig = true\n"), "listnig"),
         (format!("[[share]]\npath = \"/a\"\n{root}listing = 7\n"), "expected true or false"),
-        (format!("[[share]]\npath = \"/a\"\n{root}symlinks = \"anywhere\"\n"), "share.symlink_targets"),
+        (
+            format!("[[share]]\npath = \"/a\"\n{root}symlinks = \"anywhere\"\n"),
+            "share.symlinks: \"anywhere\" needs",
+        ),
+        (
+            format!("[[share]]\npath = \"/a\"\n{root}symlink_targets = [\"/\"]\n"),
+            "share.symlink_targets: no link",
+        ),
         ("[[share]]\npath = \"/a\"\nroot = \"/nonexistent\"\n".to_owned(), "/nonexistent: No such file"),
     ] {
         let path = configure(&three, &table);
         let output = command(&[&TEST_FLAGS[..], &["--config", &path, "--check"]].concat()).output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap() + std::str::from_utf8(&output.stdout).unwrap();
-        assert!(text.contains(expected), "{table}: {text}");
+        assert!(text.contains(expected) && text.contains(&format!("({path}:")), "{table}: {text}");
     }
 }

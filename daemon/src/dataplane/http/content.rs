@@ -90,8 +90,8 @@ fn disposition(request: &Request) -> Option<String> {
     if !request.is_download {
         return None;
     }
-    let segments = request.name.as_bytes().split(|&byte| byte == b'/');
-    let own = segments.filter(|segment| !segment.is_empty()).next_back();
+    let mut segments = request.name.as_bytes().split(|&byte| byte == b'/');
+    let own = segments.rfind(|segment| !segment.is_empty());
     let attachment = |name: &[u8]| disposition::attachment(&String::from_utf8_lossy(name));
     Some(own.map_or_else(|| "attachment".to_owned(), attachment))
 }

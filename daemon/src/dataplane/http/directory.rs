@@ -29,8 +29,8 @@ pub(super) enum Answering {
     Made(Response),
 }
 
-/// Finds out what answers a request for this directory. One without the slash at its end is led to the name with it, where
-/// something answers there: links in what is sent are relative to that.
+/// Finds out what answers a request for this directory. One without the slash at its end is led to the name with it,
+/// where something answers there: links in what is sent are relative to that.
 pub(super) async fn of_directory(
     worker: &Worker,
     connection: &Connection,
@@ -53,7 +53,13 @@ pub(super) async fn of_directory(
                 return Answering::Made(redirect(&asked, request));
             }
             let Index { name, file, generation } = index;
-            return Answering::Index(look_up::keep_index(worker, served, [&request.name, &name], file, generation));
+            return Answering::Index(look_up::keep_index(
+                worker,
+                served,
+                [&request.name, &name],
+                file,
+                generation,
+            ));
         }
         (Err(error), _) => {
             discard(worker, connection, directory);

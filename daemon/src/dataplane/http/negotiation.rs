@@ -26,14 +26,15 @@ pub(super) fn select<'k>(worker: &Worker, request: &Request, known: &'k Rc<Known
     };
     let codings = siblings.codings();
     let tokens: Vec<_> = codings.iter().map(|coding| coding.token()).collect();
-    let taken = codings_taken(accepted, &tokens).into_iter().filter_map(|index| codings.get(index).copied());
-    for coding in taken.filter(|coding| !siblings.is_absent(*coding)) {
-        return match look_up::known_sibling(worker, siblings, coding) {
-            Some(sibling) => Selected::This(sibling),
-            None => Selected::LookUp(siblings, coding),
-        };
+    let mut taken =
+        codings_taken(accepted, &tokens).into_iter().filter_map(|index| codings.get(index).copied());
+    let Some(coding) = taken.find(|coding| !siblings.is_absent(*coding)) else {
+        return Selected::This(Rc::clone(known));
+    };
+    match look_up::known_sibling(worker, siblings, coding) {
+        Some(sibling) => Selected::This(sibling),
+        None => Selected::LookUp(siblings, coding),
     }
-    Selected::This(Rc::clone(known))
 }
 
 /// Finds the file that answers a request for `known`. Where a sibling isn't there, or can't be opened now, the file

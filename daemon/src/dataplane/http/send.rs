@@ -45,9 +45,9 @@ pub(super) async fn send_and_account(
     worker: &Worker,
     connection: &Registered,
     input: &mut Input,
-    exchange: Exchange,
-    mut response: Response,
+    responding: Box<(Exchange, Response)>,
 ) -> After {
+    let (exchange, mut response) = *responding;
     // Requests that came ahead of their turn wait for this answer's reader too.
     if let Err(error) = input.hold(worker, connection) {
         let sent = Sent::of(&mut response, Err(error));

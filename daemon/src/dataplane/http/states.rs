@@ -93,7 +93,7 @@ pub(super) async fn finish(
                 return Box::pin(refusal::answer(worker, connection, input, refusal, started)).await;
             }
             State::Upload(request, written) => {
-                return Box::pin(upload::serve(worker, connection, *request, input, written)).await;
+                return Box::pin(upload::serve(worker, connection, request, input, written)).await;
             }
             State::Body(request) => Box::pin(discard_body(worker, connection, input, *request)).await,
             State::Named(exchange) => Box::pin(look_up_name(worker, connection, *exchange)).await,
@@ -101,8 +101,7 @@ pub(super) async fn finish(
                 Box::pin(read_and_answer(worker, connection, *exchange, known)).await
             }
             State::Responding(responding) => {
-                let (exchange, response) = *responding;
-                return send::send_and_account(worker, connection, input, exchange, response).await;
+                return send::send_and_account(worker, connection, input, responding).await;
             }
             State::Answered(after) => return after,
         };

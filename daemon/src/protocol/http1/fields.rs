@@ -13,7 +13,8 @@ use crate::protocol::http1::field::{Once, join, keep_first, lower_case, members}
 use crate::protocol::http1::limits::FIELDS_MAX;
 use crate::protocol::http1::line::Version;
 use crate::protocol::http1::method::{Method, is_token_byte};
-use crate::protocol::http1::read_fields::{Preflight, ReadFields, Signs, Wanted};
+use crate::protocol::http1::read_fields::{Preflight, ReadFields, Wanted};
+use crate::protocol::http1::signs::Signs;
 use crate::protocol::http1::write_fields::{Credentials, WriteFields};
 use crate::protocol::name::escape_for_log;
 

@@ -9,6 +9,7 @@
 //! | `field` | one header field: its name, and its values where it repeats |
 //! | `fields` | the header fields that matter, and their joint meaning |
 //! | [`read_fields`] | the header fields that matter where the settings say so |
+//! | [`signs`] | the signs of who makes a request |
 //! | [`write_fields`] | the header fields that matter to a method that writes |
 //! | [`forwarded`] | the sender of a request, as the proxies in between name it |
 //! | `body` | the framing of request bodies |
@@ -42,6 +43,7 @@ mod method_name;
 pub mod read_fields;
 pub mod request;
 pub mod response;
+pub mod signs;
 mod target;
 pub mod trailers;
 pub mod write_fields;

@@ -6,7 +6,8 @@ pub use crate::protocol::http1::error::RequestError;
 pub use crate::protocol::http1::limits::{FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 pub use crate::protocol::http1::line::Version;
 pub use crate::protocol::http1::method::Method;
-pub use crate::protocol::http1::read_fields::{Preflight, ReadFields, Signs, Wanted};
+pub use crate::protocol::http1::read_fields::{Preflight, ReadFields, Wanted};
+pub use crate::protocol::http1::signs::Signs;
 pub use crate::protocol::http1::write_fields::WriteFields;
 
 use crate::protocol::conditional::Preconditions;

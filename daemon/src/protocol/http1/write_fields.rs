@@ -10,7 +10,7 @@ use crate::protocol::content_range::{ContentRange, ContentRangeError};
 use crate::protocol::digest::{self, Digest, DigestError};
 use crate::protocol::http1::error::RequestError;
 use crate::protocol::http1::field::{Once, join, lower_case};
-use crate::protocol::http1::read_fields::Signs;
+use crate::protocol::http1::signs::Signs;
 use crate::protocol::name::UploadId;
 use crate::protocol::upload_fields::UploadFields;
 

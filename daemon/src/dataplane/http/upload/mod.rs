@@ -19,6 +19,7 @@ mod short;
 mod trips;
 mod turn;
 mod whole;
+mod written;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,23 +30,22 @@ use super::super::context::Worker;
 use super::super::error::TransferError;
 use super::super::input::Input;
 use super::super::registry::Registered;
-use super::super::served::{Served, ServedShare};
 use super::body::{self, Discarded};
 use super::ending::{After, Sent, finish};
 use super::exchange::Exchange;
 use super::send;
-use crate::files::upload::{UploadError, Uploads};
+use crate::files::upload::UploadError;
 use crate::limits::TICK_MS;
 use crate::protocol::http1::method::Method;
 use crate::protocol::http1::request::{Body, Request};
 use crate::protocol::http1::trailers::Trailers;
-use crate::protocol::name::Name;
 use crate::protocol::upload::UploadStep;
 use crate::telemetry::UploadOutcome;
 use answer::Answer;
 use call::{BodyState, Call, Stop};
 use conditions::Conditions;
 pub(super) use permission::may_write;
+pub(super) use written::WrittenShare;
 
 /// Time that a client's acknowledgement of an answer may take that it would ask for again, in milliseconds: some round
 /// trips, retransmissions included.
@@ -60,27 +60,11 @@ pub(super) fn concerns(request: &Request) -> bool {
     !request.method.is_read() || asks_of_upload()
 }
 
-/// The share that a request writes to, and the name there.
-pub(super) struct WrittenShare {
-    share: Arc<ServedShare>,
-    uploads: Arc<Uploads>,
-    name: Name,
-}
-
-impl WrittenShare {
-    /// Finds the share of a name; None where its share takes no uploads.
-    pub(super) fn of(served: &Served, name: &Name) -> Option<WrittenShare> {
-        let (share, name) = served.find(name)?;
-        let uploads = share.uploads.clone()?;
-        Some(WrittenShare { share: Arc::clone(share), uploads, name: name.into_owned() })
-    }
-}
-
 /// Serves a request that [`concerns`] uploads.
 pub(super) async fn serve(
     worker: &Rc<Worker>,
     connection: &Registered,
-    request: Request,
+    request: Box<Request>,
     input: &mut Input,
     written: Box<WrittenShare>,
 ) -> After {
@@ -115,7 +99,7 @@ pub(super) async fn serve(
     let answer = match result {
         Ok(answer) | Err(Stop::Refused(answer)) => answer,
         Err(Stop::Ended(error)) => {
-            let exchange = Exchange::begin(worker, request, Discarded::partly(0), started);
+            let exchange = Exchange::begin(worker, *request, Discarded::partly(0), started);
             let exchange = exchange.of_upload(received_bytes);
             return finish(worker, connection, input, &exchange, Sent::nothing(error));
         }
@@ -129,7 +113,7 @@ pub(super) async fn serve(
             .await
             .unwrap_or_else(|cut| Discarded::partly(cut.bytes)),
     };
-    let exchange = Exchange::begin(worker, request, discarded, started).of_upload(received_bytes);
+    let exchange = Exchange::begin(worker, *request, discarded, started).of_upload(received_bytes);
     let response = answer.respond(&exchange.asked(worker));
     let sent = send::send(worker, connection, response).await;
     if let Some(client) = may_repeat
