@@ -13,7 +13,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use streamd::Daemon;
-use streamd::config::{Live, Settings};
+use streamd::config::{Live, PlaneChoice, Settings};
 use streamd::telemetry::{LogQueue, Outcome};
 
 #[path = "smoke/cold.rs"]
@@ -64,11 +64,11 @@ impl Server {
     }
 
     fn data(&self) -> String {
-        self.daemon.as_ref().unwrap().data_address().to_string()
+        self.daemon.as_ref().unwrap().address(PlaneChoice::Data).unwrap().to_string()
     }
 
     fn control(&self) -> String {
-        self.daemon.as_ref().unwrap().control_address().to_string()
+        self.daemon.as_ref().unwrap().address(PlaneChoice::Control).unwrap().to_string()
     }
 }
 

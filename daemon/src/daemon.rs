@@ -1,19 +1,20 @@
 //! The daemon as a value: started from checked settings, reloaded, drained. The binary and the tests use it
 //! alike.
 
+mod bind;
 mod error;
 mod root_watch;
 mod serving;
 mod sweeper;
+mod unix_socket;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{DriverChoice, Exposure, Live, Reach, Settings, SinkChoice};
+use crate::config::{DriverChoice, Exposure, ListenAddress, Live, PlaneChoice, Reach, Settings, SinkChoice};
 use crate::control::{self, ControlContext, ControlPlane};
 use crate::dataplane::{DataPlane, Driver, Resources, Served, WorkerEnded};
 use crate::files::archive::Archives;
@@ -21,8 +22,9 @@ use crate::files::{Listings, Spool, Synthetic};
 use crate::limits::{AddressShares, Descriptors, memory_limit_bytes};
 use crate::sandbox::Sandbox;
 use crate::sys::uring;
-use crate::systemd::Listeners;
+use crate::systemd::PassedSockets;
 use crate::telemetry::{HEARTBEAT_AGE_MAX, LogQueue, Telemetry};
+use bind::Listening;
 pub use error::DaemonError;
 use root_watch::{Open, Renewed, RootWatch};
 use sweeper::Sweeper;
@@ -34,9 +36,6 @@ const ADOPTION_LOOK: Duration = Duration::from_millis(2);
 /// take, whatever the settings say: an eighth, as the buffers of long bodies do.
 const WAITING_SHARE: u64 = 8;
 
-/// The most connections that may wait for the control plane to accept them.
-const CONTROL_BACKLOG: i32 = 1024;
-
 /// A running daemon.
 pub struct Daemon {
     data: DataPlane,
@@ -46,7 +45,7 @@ pub struct Daemon {
     spool: Option<Arc<Spool>>,
     root_watch: Option<RootWatch>,
     served: watch::Sender<Arc<Served>>,
-    data_address: SocketAddr,
+    listening: Listening,
     live: watch::Sender<Arc<Live>>,
     telemetry: Arc<Telemetry>,
     ended: mpsc::UnboundedReceiver<WorkerEnded>,
@@ -55,24 +54,23 @@ pub struct Daemon {
 impl Daemon {
     /// Starts both planes; when this returns, every worker accepts. Access lines go to `log`.
     pub fn start(live: Live, log: &LogQueue) -> Result<Daemon, DaemonError> {
-        Daemon::start_on(Listeners::default(), live, log, &Sandbox::off())
+        Daemon::start_on(PassedSockets::default(), live, log, &Sandbox::off())
     }
 
     /// Starts as [`Daemon::start`] does, on listeners that a service manager passed as far as there are some, at
     /// the addresses that the settings name by then. The caller's thread is in `sandbox`, and gives up the rights
     /// that binding needed.
     pub fn start_on(
-        passed: Listeners,
+        passed: PassedSockets,
         live: Live,
         log: &LogQueue,
         sandbox: &Sandbox,
     ) -> Result<Daemon, DaemonError> {
         let passed_planes = passed.planes();
         let driver = choose_driver(&live.settings)?;
-        let bound = DataPlane::bind(&live, passed.data)?;
-        let listener = bind_control(live.settings.control_listen, passed.control)?;
+        let (listening, bound, sockets) = bind::bind(&live, passed)?;
         sandbox.after_binding()?;
-        let data_address = bound.address();
+        let data_addresses = bound.addresses().to_vec();
         let (served_sender, served) = watch::channel(Arc::new(serving::open_all(&live.shares, 0)?));
         let telemetry = Telemetry::new(live.settings.workers, driver.name(), log.clone());
         telemetry.budget.cap(memory_limit_bytes() / WAITING_SHARE);
@@ -81,11 +79,11 @@ impl Daemon {
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let data = DataPlane::start(bound, driver, &receiver, &telemetry, &resources, &ended_sender)?;
         let control = control::start(ControlContext {
-            listener,
+            sockets,
             live: receiver.clone(),
             telemetry: Arc::clone(&telemetry),
             mailboxes: data.mailboxes(),
-            data_address,
+            data_addresses,
             shares: resources.shares.clone(),
             descriptors_max: resources.descriptors_max,
         })?;
@@ -99,7 +97,7 @@ impl Daemon {
             spool: resources.spool,
             root_watch,
             served: served_sender,
-            data_address,
+            listening,
             live: sender,
             telemetry,
             ended,
@@ -108,14 +106,9 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Returns the address of the data plane.
-    pub fn data_address(&self) -> SocketAddr {
-        self.data_address
-    }
-
-    /// Returns the address of the control plane.
-    pub fn control_address(&self) -> SocketAddr {
-        self.control.address()
+    /// Returns the first address of TCP that a plane listens on.
+    pub fn address(&self, plane: PlaneChoice) -> Option<SocketAddr> {
+        self.listening.addresses(plane).find_map(ListenAddress::inet)
     }
 
     /// Returns the daemon's counters.
@@ -191,21 +184,27 @@ impl Daemon {
 
     /// Stops accepting, lets transfers finish for at most `drain_timeout_ms`, and ends both planes. Blocks until
     /// then; /health answers 503 meanwhile.
-    pub fn drain(self) {
+    pub fn drain(mut self) {
         let timeout = Duration::from_millis(self.live.borrow().settings.drain_timeout_ms);
         tracing::info!(connections = self.telemetry.connections_open(), "draining");
         self.telemetry.start_draining();
+        // Whoever comes from now on finds no socket; who has connected is still accepted.
+        self.listening.remove_sockets(PlaneChoice::Data);
         self.data.drain(timeout);
         drop((self.sweeper, self.root_watch));
+        self.listening.remove_sockets(PlaneChoice::Control);
         self.control.stop();
         tracing::info!("stopped");
     }
 
     fn announce(&self, driver: Driver, inherited: &str) {
         let live = self.live.borrow();
+        self.listening.log();
+        let first =
+            |plane| self.listening.addresses(plane).next().map(ToString::to_string).unwrap_or_default();
         tracing::info!(
-            data = %self.data_address,
-            control = %self.control.address(),
+            data = %first(PlaneChoice::Data),
+            control = %first(PlaneChoice::Control),
             workers = live.settings.workers,
             driver = driver.name(),
             inherited,
@@ -288,22 +287,4 @@ fn start_root_watch(
     });
     let watch = RootWatch::start(Arc::clone(served), open, telemetry);
     watch.map(Some).map_err(DaemonError::RootWatch)
-}
-
-fn bind_control(address: SocketAddr, passed: Option<TcpListener>) -> Result<TcpListener, DaemonError> {
-    let bind = || {
-        if let Some(passed) = passed {
-            // A second listen(2) only changes the length of the queue.
-            SockRef::from(&passed).listen(CONTROL_BACKLOG)?;
-            return Ok(passed);
-        }
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // A restart must not wait for connections in TIME_WAIT.
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(CONTROL_BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        Ok(socket.into())
-    };
-    bind().map_err(|reason| DaemonError::ControlListen { address, reason })
 }

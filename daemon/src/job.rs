@@ -105,8 +105,8 @@ pub struct StreamJob {
     pub source: Source,
     /// The target, the address that was checked against the allow list.
     pub target: SocketAddr,
-    /// Whether the target is the own data plane.
-    pub is_own: bool,
+    /// The place of the listener that the target is, where it is one of the own data plane.
+    pub own_listener: Option<u16>,
     /// The protocol that the target speaks.
     pub protocol: TargetProtocol,
     /// The progress, shared with the control plane.

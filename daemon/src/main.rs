@@ -11,7 +11,7 @@ use streamd::config::{
 };
 use streamd::host::{self, Unfit};
 use streamd::sandbox::{Sandbox, SandboxError};
-use streamd::systemd::{self, Addresses, Listeners, SocketError, Supervisor};
+use streamd::systemd::{self, Addresses, PassedSockets, SocketError, Supervisor};
 use streamd::telemetry::logging::Logging;
 use streamd::{Daemon, DaemonError, decision, sys};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -109,15 +109,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 fn run_supervised(arguments: &Arguments, supervisor: &mut Supervisor) -> Result<(), Failure> {
-    let (mut listeners, mut addresses) = (Listeners::default(), Addresses::default());
+    let (mut passed, mut addresses) = (PassedSockets::default(), Addresses::default());
     let loaded = load_adjusted(arguments, Reach::Everything, |settings| {
         let fault = |error: SocketError| Fault::new("socket activation", error.to_string());
-        (listeners, addresses) = passed_listeners(settings).map_err(fault)?;
+        (passed, addresses) = passed_sockets(settings).map_err(fault)?;
         addresses.win_over(settings);
         Ok(())
     });
     let loaded = loaded.and_then(|loaded| Ok((Live::new(loaded.settings)?, loaded.warnings)));
-    let (live, warnings) = loaded.map_err(|error| refused_with(&listeners, error))?;
+    let (live, warnings) = loaded.map_err(|error| refused_with(&passed, error))?;
     // The sandbox comes before the first thread starts: each thread inherits what its starter has given up.
     let sandbox = Sandbox::enter(&live.settings, arguments.config_file())?;
     // Root may have read them by a capability that is gone now.
@@ -136,7 +136,7 @@ fn run_supervised(arguments: &Arguments, supervisor: &mut Supervisor) -> Result<
         let _entered = runtime.enter();
         Signals::listen().map_err(|error| failed(format!("signals can't be listened to: {error}")))?
     };
-    let daemon = Daemon::start_on(listeners, live, logging.queue(), &sandbox)?;
+    let daemon = Daemon::start_on(passed, live, logging.queue(), &sandbox)?;
     sandbox.log();
     supervisor.ready(daemon.telemetry());
     let sources = Sources { arguments, addresses, logging: &logging, reach: sandbox.reach() };
@@ -162,7 +162,7 @@ fn install_logging(settings: &Settings, sandbox: &Sandbox) -> Result<Logging, Fa
 
 /// Adds to a fault of the settings that passed sockets win over their addresses: whoever mends a fault of an
 /// address must know that the settings aren't its source.
-fn refused_with(passed: &Listeners, error: ConfigError) -> Failure {
+fn refused_with(passed: &PassedSockets, error: ConfigError) -> Failure {
     let mut failure = Failure::from(error);
     if passed.planes() != "none" {
         failure.message += "\nthe addresses of passed sockets (ListenStream= of the socket unit) win over ";
@@ -171,13 +171,13 @@ fn refused_with(passed: &Listeners, error: ConfigError) -> Failure {
     failure
 }
 
-/// Returns the listeners that a service manager passed, and their addresses.
-fn passed_listeners(settings: &Settings) -> Result<(Listeners, Addresses), SocketError> {
+/// Returns the sockets that a service manager passed, and their addresses.
+fn passed_sockets(settings: &Settings) -> Result<(PassedSockets, Addresses), SocketError> {
     let names = systemd::announced()?;
     let count = names.len();
     let descriptors =
         sys::passed_descriptors(count).map_err(|reason| SocketError::Descriptors { count, reason })?;
-    Listeners::assign(names, descriptors, settings)
+    PassedSockets::assign(names, descriptors, settings)
 }
 
 fn print(text: &str) -> Result<(), Failure> {
@@ -186,17 +186,15 @@ fn print(text: &str) -> Result<(), Failure> {
 
 /// Returns the lines of `--check` about the settings that it has read.
 fn read_report(loaded: &Loaded, live: &Live, arguments: &Arguments, warnings: &[Fault]) -> String {
-    let settings = &loaded.settings;
     let named = arguments.config_file().display();
     let file =
         loaded.file.as_ref().map_or_else(|| format!("none: there is no {named}"), |_| named.to_string());
-    let (data, control) = (settings.data_listen, settings.control_listen);
     let mut text = "configuration  good\n".to_owned();
     for warning in warnings {
         text += &format!("               warning: {warning}\n");
     }
     text += &format!("{:<15}{file}\n{}", "file", decision::shares(live));
-    text += &format!("{:<15}data {data}, control {control}\n", "listening");
+    text += &decision::listeners(live);
     text
 }
 

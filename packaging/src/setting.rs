@@ -142,7 +142,7 @@ mod tests {
                 table.remove(setting.key);
             }
         }
-        assert_eq!(table.len() + 9, Settings::declared().len());
+        assert_eq!(table.len() + 10, Settings::declared().len());
         assert_eq!(loaded(&table), Settings::default());
     }
 

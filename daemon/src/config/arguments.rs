@@ -362,7 +362,7 @@ mod tests {
         let error = Arguments::read(["streamd", "--engine", "copy"], variables).unwrap_err().to_string();
         for text in [
             "invalid value for the variable STREAMD_WORKERS: \"many\": expected a whole number, as 64",
-            "STREAMD_DATA_LISTEN: \"localhost\": expected ADDR:PORT, as 0.0.0.0:8080",
+            "STREAMD_DATA_LISTEN: \"localhost\": expected ADDR:PORT or unix:PATH, as 0.0.0.0:8080",
         ] {
             assert!(error.contains(text), "{error}");
         }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::choices::{ProxyProtocolChoice, SinkChoice};
+use super::check_listeners;
+use super::choices::{PlaneChoice, SinkChoice};
 use super::faults::{Fault, Reach, remedy};
 use super::origin::{Origin, Origins};
 use super::settings::Settings;
@@ -15,23 +16,9 @@ pub(super) fn combinations(settings: &Settings, faults: &mut Vec<Fault>) {
     if settings.sink == SinkChoice::Store && settings.spool.is_none() {
         faults.push(Fault::new("spool", "sink = \"store\" needs a directory for the frames: set spool"));
     }
-    if !settings.control_is_local() && settings.token_file.is_none() {
-        let reason = format!(
-            "{} can be reached from other hosts: set token_file, or listen on 127.0.0.1",
-            settings.control_listen
-        );
-        faults.push(Fault::new("control_listen", reason));
-    }
+    check_listeners::combinations(settings, faults);
     if settings.uploads && settings.root.is_none() {
         faults.push(Fault::new("uploads", "there is no directory to put files into: set root"));
-    }
-    if settings.data_listen == settings.control_listen && settings.data_listen.port() != 0 {
-        faults.push(Fault::new("control_listen", "the same address and port as data_listen"));
-    }
-    if settings.proxy_protocol == ProxyProtocolChoice::Required && settings.trusted_proxies.is_empty() {
-        let reason =
-            "required of everybody and believed of nobody, so that nobody could connect: set trusted_proxies";
-        faults.push(Fault::new("proxy_protocol", reason));
     }
 }
 
@@ -86,7 +73,8 @@ fn named_directories<'s>(settings: &Settings, origins: &'s Origins) -> Vec<Named
 /// TCP_CONGESTION).
 pub(super) fn congestion_control(settings: &Settings, faults: &mut Vec<Fault>) {
     let Some(name) = &settings.congestion_control else { return };
-    let domain = Domain::for_address(settings.data_listen);
+    let address = settings.listeners_of(PlaneChoice::Data).find_map(|listen| listen.address?.inet());
+    let Some(domain) = address.map(Domain::for_address) else { return };
     // A failure to make any socket is told where one is bound.
     let Ok(socket) = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)) else { return };
     let Err(error) = socket.set_tcp_congestion(name.as_bytes()) else { return };

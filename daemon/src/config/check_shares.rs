@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::choices::SymlinkChoice;
+use super::check_listeners;
+use super::choices::{PlaneChoice, SymlinkChoice};
 use super::faults::Fault;
 use super::origin::{Origin, Origins};
 use super::settings::Settings;
@@ -169,11 +170,8 @@ impl Given<'_> {
     /// Finds uploads that are open without a token. Whoever reaches the data plane may write then, so that must be
     /// this host alone, and not by a proxy on it.
     fn check_unguarded_uploads(&self, settings: &Settings, faults: &mut Vec<Fault>) {
-        let reason = if !settings.data_is_local() {
-            format!(
-                "data_listen {} can be reached from other hosts: set token_file, or listen on 127.0.0.1",
-                settings.data_listen
-            )
+        let reason = if let Some(listen) = settings.reached_from_elsewhere(PlaneChoice::Data) {
+            format!("{} {}", listen.key(), check_listeners::open_to_others(&listen))
         } else if settings.opens_to_proxies() {
             "hosts_allowed has names of a proxy, whose clients all look like this host: set token_file, or leave \
              uploads or hosts_allowed away"

@@ -130,6 +130,25 @@ pub enum ProxyProtocolChoice {
     Required,
 }
 
+/// What is served at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PlaneChoice {
+    /// Files and frames.
+    Data,
+    /// Health, streams and metrics.
+    Control,
+}
+
+impl PlaneChoice {
+    /// The name of the plane.
+    pub fn name(self) -> &'static str {
+        match self {
+            PlaneChoice::Data => "data",
+            PlaneChoice::Control => "control",
+        }
+    }
+}
+
 /// The durability of an upload that was acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Durability {

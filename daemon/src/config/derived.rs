@@ -1,9 +1,8 @@
 //! Values that follow from several settings together.
 
-use std::net::{IpAddr, Ipv4Addr};
-
-use super::choices::LogLevel;
+use super::choices::{LogLevel, PlaneChoice};
 use super::hosts::HostRule;
+use super::listen_settings::ListenSettings;
 use super::settings::Settings;
 
 impl Settings {
@@ -27,7 +26,7 @@ impl Settings {
 
     /// Whether the data plane can be reached from this host alone.
     pub fn data_is_local(&self) -> bool {
-        is_loopback(self.data_listen.ip())
+        self.reached_from_elsewhere(PlaneChoice::Data).is_none()
     }
 
     /// Whether something that only a token guards can be reached from other hosts.
@@ -53,15 +52,13 @@ impl Settings {
 
     /// Whether the control plane can be reached from this host alone.
     pub fn control_is_local(&self) -> bool {
-        is_loopback(self.control_listen.ip())
+        self.reached_from_elsewhere(PlaneChoice::Control).is_none()
     }
-}
 
-fn is_loopback(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_loopback(),
-        IpAddr::V6(address) => {
-            address.is_loopback() || address.to_ipv4_mapped().is_some_and(|v4: Ipv4Addr| v4.is_loopback())
-        }
+    /// Returns the first listener of a plane that other hosts reach.
+    pub(super) fn reached_from_elsewhere(&self, plane: PlaneChoice) -> Option<ListenSettings> {
+        let is_open =
+            |listen: &ListenSettings| listen.address.as_ref().is_some_and(|address| !address.is_local());
+        self.listeners_of(plane).find(is_open)
     }
 }

@@ -1,7 +1,7 @@
 //! The permissions that follow from the settings, told by `--check` and in the log, so that nobody has to work
 //! them out.
 
-use super::choices::{ProxyProtocolChoice, SinkChoice};
+use super::choices::{PlaneChoice, ProxyProtocolChoice, SinkChoice};
 use super::live::Live;
 use super::settings::Settings;
 
@@ -67,7 +67,8 @@ fn reading(live: &Live) -> String {
     if live.shares.iter().next().is_none() {
         return "nobody, no root is set".to_owned();
     }
-    let hosts = match (live.hosts.are_all(), settings.hosts_allowed.is_empty()) {
+    let is_open = live.listeners.of(PlaneChoice::Data).any(|(_, listener)| listener.hosts.are_all());
+    let hosts = match (is_open, settings.hosts_allowed.is_empty()) {
         (true, _) if settings.data_is_local() => "by any name, so by a proxy's clients too",
         (true, _) => "by any name",
         (false, true) => "by its own names",

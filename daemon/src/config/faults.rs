@@ -88,6 +88,7 @@ pub(super) fn remedy(error: &io::Error, reach: Reach) -> &'static str {
 
 /// Returns the remedy for an address of `setting` that can't be listened on.
 pub fn listen_remedy(setting: &str, error: &io::Error) -> String {
+    let setting = if setting == "listen" { "address" } else { setting };
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!(": another process listens there: `ss -ltnp` names it; end it, or set another {setting}")

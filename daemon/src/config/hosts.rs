@@ -71,11 +71,6 @@ impl Hosts {
         Hosts { bound, bound_text, rules: rules.into(), is_open }
     }
 
-    /// Makes the hosts of the same listener by the rules of `other`.
-    pub fn with_rules_of(&self, other: Hosts) -> Hosts {
-        Hosts::new(SocketAddr::new(self.bound, 0), other.rules.into_vec())
-    }
-
     /// Whether every host is admitted.
     pub fn are_all(&self) -> bool {
         self.is_open

@@ -7,6 +7,7 @@ use toml::Value;
 
 use super::bytes;
 use super::lifetime::Lifetime;
+use super::listen_address::{AddressError, ListenAddress};
 
 /// The greatest number of TOML, for a range without a bound.
 pub(super) const ANY: u64 = i64::MAX.unsigned_abs();
@@ -40,7 +41,7 @@ pub enum Kind {
     Span(Range),
     /// One of some names.
     Choice(fn() -> Vec<PossibleValue>),
-    /// An address and port to listen on.
+    /// An address and port to listen on, or the path of a Unix socket.
     Address,
     /// A directory, with an example.
     Directory(&'static str),
@@ -117,9 +118,11 @@ impl Kind {
                 let is_one = choices().iter().any(|choice| choice.get_name() == text);
                 is_one.then(|| text.into())
             }
-            Kind::Address => {
-                text.parse::<std::net::SocketAddr>().ok().map(|address| address.to_string().into())
-            }
+            Kind::Address => match text.parse::<ListenAddress>() {
+                Ok(address) => Some(address.to_string().into()),
+                Err(AddressError::Unreadable) => None,
+                Err(AddressError::Path(reason)) => return Err(reason),
+            },
             Kind::Directory(_) | Kind::SecretFile(_) | Kind::Name(_) | Kind::Text { .. } => {
                 (!text.is_empty()).then(|| text.into())
             }
@@ -167,7 +170,10 @@ impl Kind {
                     choices().iter().map(|choice| choice.get_name().to_owned()).collect();
                 format!("expected one of {}", names.join(", "))
             }
-            Kind::Address => "expected ADDR:PORT, as 0.0.0.0:8080 or [::]:8080".to_owned(),
+            Kind::Address => {
+                "expected ADDR:PORT or unix:PATH, as 0.0.0.0:8080, [::]:8080 or unix:/run/streamd/data.sock"
+                    .to_owned()
+            }
             Kind::Directory(example) => format!("expected a directory, as {example}"),
             Kind::SecretFile(example) => format!("expected a file, as {example}"),
             Kind::Name(example) => format!("expected a name, as {example}"),
@@ -230,6 +236,9 @@ impl Kind {
                 table.get("value").cloned()
             }
             Kind::Count(_) => Some(4.into()),
+            Kind::Address => Some("[::]:8080".into()),
+            Kind::Choice(choices) => choices().first().map(|choice| choice.get_name().into()),
+            Kind::Switch => Some(true.into()),
             _ => None,
         }
     }

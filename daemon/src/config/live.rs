@@ -4,8 +4,9 @@ use std::path::{Component, Path, PathBuf};
 
 use super::choices::SymlinkChoice;
 use super::faults::{ConfigError, Fault, Reach};
-use super::hosts::{HostRule, Hosts};
-use super::proxies::{self, TrustedProxies};
+use super::hosts::HostRule;
+use super::listeners::Listeners;
+use super::proxies::{ProxyRule, TrustedProxies};
 use super::setting::{Change, Declared, Field};
 use super::settings::Settings;
 use super::share_settings::ShareSettings;
@@ -20,8 +21,8 @@ pub struct Live {
     pub settings: Settings,
     /// The token of the control plane and of uploads, where one is configured.
     pub token: Option<Token>,
-    /// The hosts that requests of the data plane may be for.
-    pub hosts: Hosts,
+    /// What is listened on, with the hosts that requests may be for.
+    pub listeners: Listeners,
     /// The proxies that are trusted to name their clients.
     pub proxies: TrustedProxies,
     /// What is served where.
@@ -46,13 +47,13 @@ impl Live {
         let token = settings.token_file.as_deref().and_then(|path| read_token(path, reach, &mut faults));
         let targets = parse_all("targets_allowed", &settings.targets_allowed, TargetRule::parse, &mut faults);
         let hosts = parse_all("hosts_allowed", &settings.hosts_allowed, HostRule::parse, &mut faults);
-        let hosts = Hosts::new(settings.data_listen, hosts);
-        let proxies = parse_all("trusted_proxies", &settings.trusted_proxies, proxies::parse, &mut faults);
-        let proxies = TrustedProxies::new(proxies);
+        let listeners = Listeners::new(&settings, hosts, reach, &mut faults);
+        let proxies = parse_all("trusted_proxies", &settings.trusted_proxies, ProxyRule::parse, &mut faults);
+        let proxies = TrustedProxies::new(&proxies);
         let shares = Shares::new(&settings, &mut faults);
         if faults.is_empty() {
             let roots_shown = shares.iter().map(|share| share.root.clone()).collect();
-            Ok(Live { settings, token, hosts, proxies, shares, targets, roots_shown, generation: 0 })
+            Ok(Live { settings, token, listeners, proxies, shares, targets, roots_shown, generation: 0 })
         } else {
             Err(ConfigError::Faults(faults))
         }
@@ -71,23 +72,27 @@ impl Live {
         }
         settings.share = self.reloaded_shares(settings.share);
         let mut token = new.token;
-        // The hosts are those of this listener, whatever address the new settings name.
-        let mut hosts = self.hosts.with_rules_of(new.hosts);
+        let mut hosts_of = new.listeners;
         if token.is_none() && settings.needs_token() {
             token.clone_from(&self.token);
             settings.token_file.clone_from(&kept.token_file);
         }
         if token.is_none() && settings.needs_token() {
-            hosts = self.hosts.clone();
+            hosts_of = self.listeners.clone();
             settings.hosts_allowed.clone_from(&kept.hosts_allowed);
         }
+        // The addresses are those that are listened on, whatever the new settings name.
+        let listeners = self.listeners.renewed(&settings, hosts_of);
         let needs_restart = differing(&settings, &new.settings);
         let generation = self.generation + 1;
         let (proxies, targets) = (new.proxies, new.targets);
         // Whatever couldn't be compiled was a fault of the new settings.
         let shares = Shares::new(&settings, &mut Vec::new());
         let roots_shown = self.roots_shown.clone();
-        (Live { settings, token, hosts, proxies, shares, targets, roots_shown, generation }, needs_restart)
+        (
+            Live { settings, token, listeners, proxies, shares, targets, roots_shown, generation },
+            needs_restart,
+        )
     }
 
     /// Returns the shares that are in force after a reload. A share that stays keeps the settings that need a restart;
@@ -161,13 +166,16 @@ mod tests {
 
     use toml::Value;
 
-    use super::super::choices::{Durability, EngineChoice, EtagChoice, SymlinkChoice};
+    use super::super::choices::{
+        Durability, EngineChoice, EtagChoice, PlaneChoice, ProxyProtocolChoice, SymlinkChoice,
+    };
     use super::super::kind::Kind;
     use super::super::lifetime::Lifetime;
+    use super::super::listen_settings::ListenSettings;
     use super::super::setting::Setting;
     use super::super::share_path::SharePath;
     use super::super::share_settings::ShareSettings;
-    use super::{Change, Declared, Live, Path, Settings};
+    use super::{Change, Declared, Live, Path, Reach, Settings};
 
     #[test]
     fn a_reload_takes_limits_and_names_the_rest() {
@@ -215,6 +223,7 @@ mod tests {
             (Kind::List { example, .. }, _) => vec![example].into(),
             (Kind::Map { example, .. }, _) => value(example),
             (Kind::Table, _) => value("{ origins = ['https://app.example'] }"),
+            (Kind::Tables, _) if setting.key == "listen" => value("[{ address = 'unix:/a' }]"),
             (Kind::Tables, _) => value("[{ match = '*.js', set = { X-A = '1' } }]"),
             (Kind::Span(_), _) => "29days".into(),
             (Kind::Choice(choices), default) => {
@@ -308,6 +317,50 @@ mod tests {
         assert_eq!(needs_restart, ["uploads"]);
     }
 
+    fn admits_evil(live: &Live) -> bool {
+        live.listeners.of(PlaneChoice::Data).any(|(_, listener)| listener.hosts.admit(b"evil.example"))
+    }
+
+    #[test]
+    fn a_reload_names_a_changed_listener_and_keeps_all_that_there_are() {
+        let at = |address: &str| ListenSettings {
+            address: Some(address.parse().unwrap()),
+            ..ListenSettings::default()
+        };
+        let old = Settings { listen: vec![at("unix:/a")], ..Settings::default() };
+        let old = Live::new(old).unwrap();
+        let changed = ListenSettings { mode: Some("0600".to_owned()), ..at("unix:/a") };
+        let new = Settings { listen: vec![changed, at("unix:/b")], ..Settings::default() };
+        let (live, needs_restart) = old.reload(Live::new(new).unwrap());
+        assert_eq!(needs_restart, ["listen"]);
+        let shown: Vec<String> = live.listeners.iter().map(|(_, listener)| listener.describe()).collect();
+        assert_eq!(shown, ["0.0.0.0:8080", "127.0.0.1:8081", "unix:/a  mode 0660"]);
+        let proxy_protocol = ProxyProtocolChoice::Optional;
+        let new = Settings { listen: vec![at("unix:/a")], proxy_protocol, ..Settings::default() };
+        let (live, needs_restart) = old.reload(Live::new(new).unwrap());
+        assert!(needs_restart.is_empty());
+        let of: Vec<ProxyProtocolChoice> =
+            live.listeners.iter().map(|(_, listener)| listener.proxy_protocol).collect();
+        assert_eq!(of, [proxy_protocol, ProxyProtocolChoice::Off, ProxyProtocolChoice::Off]);
+    }
+
+    #[test]
+    fn a_group_that_there_is_not_is_a_fault() {
+        let listen = ListenSettings {
+            address: Some("unix:/a".parse().unwrap()),
+            group: Some("no-such-group".to_owned()),
+            ..ListenSettings::default()
+        };
+        let settings = Settings { listen: vec![listen], ..Settings::default() };
+        let error = Live::new(settings.clone()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("listen.group: there is no group \"no-such-group\" in /etc/group"),
+            "{error}"
+        );
+        // The sandbox hides the groups from a reload, which keeps its listeners anyway.
+        assert!(Live::within(Reach::Sandbox, settings).is_ok());
+    }
+
     #[test]
     fn a_token_stays_while_what_it_guards_can_be_reached() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -342,13 +395,13 @@ mod tests {
         let old = Live::new(Settings { uploads: true, ..local.clone() }).unwrap();
         let new = Settings { hosts_allowed: hosts_allowed.clone(), ..local.clone() };
         let (live, needs_restart) = old.reload(Live::new(new.clone()).unwrap());
-        assert!(!live.hosts.admit(b"evil.example") && live.settings.hosts_allowed.is_empty());
+        assert!(!admits_evil(&live) && live.settings.hosts_allowed.is_empty());
         assert_eq!(needs_restart, ["hosts_allowed", "uploads"]);
         let (live, needs_restart) = Live::new(local).unwrap().reload(Live::new(new).unwrap());
-        assert!(live.hosts.admit(b"evil.example") && needs_restart.is_empty());
+        assert!(admits_evil(&live) && needs_restart.is_empty());
         // Another address in the new file doesn't make this listener one of all names.
         let elsewhere = Live::new(Settings::default()).unwrap();
-        assert!(!old.reload(elsewhere).0.hosts.admit(b"evil.example"));
+        assert!(!admits_evil(&old.reload(elsewhere).0));
     }
 
     #[test]

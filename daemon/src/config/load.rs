@@ -5,8 +5,10 @@ use std::io::{Error, ErrorKind};
 use std::path::PathBuf;
 
 use super::arguments::Arguments;
+use super::choices::PlaneChoice;
 use super::faults::{ConfigError, Fault, Reach};
 use super::file::{self, Content};
+use super::listen_address::ListenAddress;
 use super::origin::{Found, Origin, Origins};
 use super::setting::Declared;
 use super::settings::Settings;
@@ -44,6 +46,7 @@ pub fn load_adjusted(
     let Content { mut found, mut tables, mut faults, warnings } = content.unwrap_or_default();
     found.extend(arguments.found.iter().cloned());
     let (mut settings, own) = laid_over(found, &mut faults);
+    leave_out_defaults(&mut settings, &own);
     let mut origins = Origins { own, shares: tables.remove("share").unwrap_or_default() };
     let given = settings.clone();
     if let Err(fault) = adjust(&mut settings) {
@@ -85,6 +88,18 @@ fn laid_over(found: Vec<Found>, faults: &mut Vec<Fault>) -> (Settings, BTreeMap<
     (settings, origins)
 }
 
+/// Takes away the default address of a plane that has a `[[listen]]`: who names where to listen means nowhere else.
+fn leave_out_defaults(settings: &mut Settings, origins: &BTreeMap<&'static str, Origin>) {
+    let has = |plane| settings.listen.iter().any(|listen| listen.plane == plane);
+    let (data, control) = (has(PlaneChoice::Data), has(PlaneChoice::Control));
+    if data && !origins.contains_key("data_listen") {
+        settings.data_listen = ListenAddress::None;
+    }
+    if control && !origins.contains_key("control_listen") {
+        settings.control_listen = ListenAddress::None;
+    }
+}
+
 /// Finds the faults of the settings as a whole.
 fn check_all(settings: &Settings, origins: &Origins, reach: Reach, faults: &mut Vec<Fault>) {
     let mut found = Vec::new();
@@ -107,7 +122,12 @@ fn check_all(settings: &Settings, origins: &Origins, reach: Reach, faults: &mut 
             fault.from(origin)
         }
     };
-    faults.extend(found.into_iter().map(with_origin));
+    // An address that couldn't be read has been told, and only looks as if it were missing.
+    let is_told = |fault: &Fault| {
+        fault.setting == "listen.address" && faults.iter().any(|told| told.setting == fault.setting)
+    };
+    let new: Vec<Fault> = found.into_iter().filter(|fault| !is_told(fault)).map(with_origin).collect();
+    faults.extend(new);
 }
 
 #[cfg(test)]
@@ -338,7 +358,10 @@ mod tests {
     #[test]
     fn what_can_not_be_read_is_answered_with_an_example() {
         for (text, expected) in [
-            ("data_listen = \"localhost\"", "expected ADDR:PORT, as 0.0.0.0:8080 or [::]:8080"),
+            (
+                "data_listen = \"localhost\"",
+                "expected ADDR:PORT or unix:PATH, as 0.0.0.0:8080, [::]:8080 or unix:/run/streamd/data.sock",
+            ),
             ("workers = \"4\"", "expected a whole number, as 64"),
             ("workers = -1", "expected a whole number, as 64"),
             ("listing = \"true\"", "expected true or false"),
@@ -352,6 +375,37 @@ mod tests {
         ] {
             let (key, value) = text.split_once(" = ").unwrap();
             assert_eq!(faults(text, &[]), [format!("{key}: {value}: {expected}")]);
+        }
+    }
+
+    #[test]
+    fn a_table_of_a_plane_takes_the_place_of_its_default_address_and_not_of_a_set_one() {
+        let text = "[[listen]]\naddress = \"unix:/run/data.sock\"\nmode = \"0666\"\n";
+        let settings = load_with(text, &[]).unwrap();
+        assert!(settings.data_listen.is_none());
+        assert_eq!(settings.control_listen, Settings::default().control_listen);
+        let addresses = |settings: &Settings| {
+            let addresses =
+                settings.listeners().into_iter().map(|listen| listen.address.unwrap().to_string());
+            addresses.collect::<Vec<_>>()
+        };
+        assert_eq!(addresses(&settings), ["127.0.0.1:8081", "unix:/run/data.sock"]);
+        let set = load_with(text, &["--data-listen=127.0.0.1:9"]).unwrap();
+        assert_eq!(addresses(&set), ["127.0.0.1:9", "127.0.0.1:8081", "unix:/run/data.sock"]);
+        for (text, expected) in [
+            (
+                "[[listen]]\naddress = \"unix:run\"",
+                "listen.address: \"unix:run\": expected the absolute path of a",
+            ),
+            ("[[listen]]\nmode = 660\naddress = \"unix:/a\"", "listen.mode: 660: expected MODE, as 0660"),
+            ("[[listen]]\naddress = \"unix:/a\"\nmode = \"9\"", "listen.mode: \"9\" is no mode"),
+            (
+                "[[listen]]\naddress = \"unix:/a\"\nplane = \"files\"",
+                "listen.plane: \"files\": expected one of data,",
+            ),
+        ] {
+            let found = faults(text, &[]);
+            assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
         }
     }
 

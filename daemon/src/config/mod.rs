@@ -9,6 +9,7 @@ pub mod arguments;
 mod bounds;
 pub mod bytes;
 mod check;
+mod check_listeners;
 mod check_shares;
 mod choices;
 mod cors;
@@ -16,10 +17,14 @@ mod derived;
 mod exposure;
 mod faults;
 mod file;
+mod group;
 mod headers;
 mod hosts;
 mod kind;
 mod lifetime;
+mod listen_address;
+mod listen_settings;
+mod listeners;
 mod live;
 mod load;
 mod media_types;
@@ -43,7 +48,7 @@ pub use advice::advice;
 pub use arguments::{Arguments, CONFIG_FILE_DEFAULT};
 pub use check_shares::UPLOADS_DIRECTORY;
 pub use choices::{
-    CodingChoice, DriverChoice, Durability, EngineChoice, EtagChoice, LogFormat, LogLevel,
+    CodingChoice, DriverChoice, Durability, EngineChoice, EtagChoice, LogFormat, LogLevel, PlaneChoice,
     ProxyProtocolChoice, SandboxChoice, SinkChoice, SymlinkChoice,
 };
 pub use cors::CorsSettings;
@@ -53,6 +58,9 @@ pub use headers::HeaderSettings;
 pub use hosts::{HostRule, Hosts, names_address, names_this_host};
 pub use kind::{Kind, Range};
 pub use lifetime::Lifetime;
+pub use listen_address::ListenAddress;
+pub use listen_settings::{ListenSettings, NAMES_OF_SHORT_FORMS};
+pub use listeners::{Listener, Listeners};
 pub use live::Live;
 pub use load::{Loaded, check_directories, load, load_adjusted};
 pub use origin::Origin;

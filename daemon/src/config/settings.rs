@@ -13,6 +13,8 @@ use super::choices::{
 use super::hosts::HostRule;
 use super::kind::{ANY, Kind, range};
 use super::lifetime::Lifetime;
+use super::listen_address::ListenAddress;
+use super::listen_settings::ListenSettings;
 use super::proxies;
 use super::setting::{Declared, settings};
 use super::share_settings::{ShareSettings, check_absolute, settings_with_share};
@@ -53,8 +55,11 @@ const UPLOADS: Kind = Kind::Count(range(1, UPLOADS_MAX_LIMIT as u64));
 const ROOTS: Kind = Kind::List { entry: "DIR", example: "/srv", check: check_absolute };
 const HOSTS: Kind =
     Kind::List { entry: "HOST", example: "files.example", check: |entry| HostRule::parse(entry).map(|_| ()) };
-const NETWORKS: Kind =
-    Kind::List { entry: "NETWORK", example: "10.0.0.0/8", check: |entry| proxies::parse(entry).map(|_| ()) };
+const NETWORKS: Kind = Kind::List {
+    entry: "NETWORK",
+    example: "10.0.0.0/8",
+    check: |entry| proxies::ProxyRule::parse(entry).map(|_| ()),
+};
 const TARGETS: Kind = Kind::List {
     entry: "HOST:PORT",
     example: "10.0.0.0/8:8080",
@@ -77,15 +82,21 @@ settings_with_share! {
         roots_allowed: Vec<String> = Vec::new(), "What is served was named at the start.",
             ROOTS, Node, Restart;
         /// Address of the data plane; port 0 takes a free one.
-        data_listen: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080),
+        ///
+        /// Where a `[[listen]]` is of this plane, it is none until it is set.
+        data_listen: ListenAddress = inet(Ipv4Addr::UNSPECIFIED, 8080),
             "Data is for everybody, on the port that the deployments out there use.",
             Kind::Address, Node, Restart { brief: "Files and frames" };
         /// Address of the control plane; port 0 takes a free one.
         ///
-        /// Anything but loopback needs a token.
-        control_listen: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081),
+        /// Anything but loopback and Unix sockets needs a token.
+        control_listen: ListenAddress = inet(Ipv4Addr::LOCALHOST, 8081),
             "Control is for this host.",
             Kind::Address, Node, Restart { brief: "Health and metrics" };
+        /// Further addresses of either plane, and what is spoken there.
+        listen: Vec<ListenSettings> = Vec::new(), "One address for each plane is what most need.",
+            Kind::Tables, Node, Restart
+            { members: ListenSettings::declared, see: "docs/operations.md#where-it-listens" };
         /// Threads that serve the data plane.
         workers: usize = usable_cores(), "More threads than cores would only wait for each other.",
             Kind::Count(range(1, WORKERS_MAX as u64)), Node, Restart { default_words: "one for each usable core" };
@@ -140,11 +151,11 @@ settings_with_share! {
             "On a loopback address a page from elsewhere could read what nobody else on the network can.",
             HOSTS, Node, Reload { see: "docs/security.md#what-is-exposed-where" };
         /// Proxies that are believed whom they stand for, by PROXY protocol, Forwarded and X-Forwarded-For: addresses
-        /// and networks (10.0.0.0/8).
+        /// and networks (10.0.0.0/8), and unix: for who connects by a Unix socket.
         trusted_proxies: Vec<String> = Vec::new(),
             "Whoever is believed can be anybody; from loopback each program of this host connects, not a proxy alone.",
             NETWORKS, Node, Reload { see: "docs/security.md#behind-a-proxy" };
-        /// Whether connections to the data port begin with a PROXY protocol header, version 1 or 2.
+        /// Whether connections to data_listen begin with a PROXY protocol header, version 1 or 2.
         proxy_protocol: ProxyProtocolChoice = ProxyProtocolChoice::Off,
             "No proxy sends a header unless it is told to.",
             Kind::Choice(choices::<ProxyProtocolChoice>), Node, Reload
@@ -274,6 +285,11 @@ settings_with_share! {
 /// Returns the range of `key`, as help says it: `1 to 1024`; None where it isn't a number.
 pub fn bounds_of(key: &str) -> Option<String> {
     Settings::FIELDS.iter().find(|field| field.setting.key == key)?.setting.kind.range()
+}
+
+/// Makes an address of TCP.
+fn inet(address: Ipv4Addr, port: u16) -> ListenAddress {
+    SocketAddr::new(IpAddr::V4(address), port).into()
 }
 
 /// Returns the number of cores that this process may run on, one worker for each.

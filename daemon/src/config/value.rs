@@ -1,6 +1,5 @@
 //! The types that settings have, as values of TOML.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -8,8 +7,8 @@ use clap::builder::PossibleValue;
 use toml::Value;
 
 use super::choices::{
-    DriverChoice, Durability, EngineChoice, EtagChoice, LogFormat, LogLevel, ProxyProtocolChoice,
-    SandboxChoice, SinkChoice, SymlinkChoice,
+    DriverChoice, Durability, EngineChoice, EtagChoice, LogFormat, LogLevel, PlaneChoice,
+    ProxyProtocolChoice, SandboxChoice, SinkChoice, SymlinkChoice,
 };
 use super::lifetime::Lifetime;
 
@@ -53,16 +52,6 @@ macro_rules! numbers {
 }
 
 numbers!(u64, usize);
-
-impl Typed for SocketAddr {
-    fn from_value(value: &Value) -> Option<SocketAddr> {
-        value.as_str()?.parse().ok()
-    }
-
-    fn to_value(&self) -> Option<Value> {
-        Some(self.to_string().into())
-    }
-}
 
 impl Typed for Option<PathBuf> {
     fn from_value(value: &Value) -> Option<Option<PathBuf>> {
@@ -125,6 +114,7 @@ choice_types!(
     EtagChoice,
     LogFormat,
     LogLevel,
+    PlaneChoice,
     ProxyProtocolChoice,
     SandboxChoice,
     SinkChoice,

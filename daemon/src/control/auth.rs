@@ -115,6 +115,8 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use hyper::Request;
     use hyper::http::request::Parts;
 
@@ -135,13 +137,14 @@ mod tests {
     }
 
     fn here() -> Caller {
-        Caller::of_peer("127.0.0.1:5".parse().unwrap())
+        Caller::of_peer("127.0.0.1:5".parse::<SocketAddr>().unwrap().into())
     }
 
     #[test]
     fn callers_elsewhere_need_a_token() {
         let token = Token::new(b"secret").unwrap();
-        let elsewhere = Caller { address: "192.0.2.7:0".parse().unwrap(), is_elsewhere: true };
+        let elsewhere =
+            Caller { address: "192.0.2.7:0".parse::<SocketAddr>().unwrap().into(), is_elsewhere: true };
         let anonymous = request(&[("host", "a")]);
         let refused = check(&anonymous, elsewhere, None).unwrap_err();
         assert_eq!(refused.status(), 403);

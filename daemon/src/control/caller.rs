@@ -1,11 +1,10 @@
 //! The caller of a request: the peer, or the client that it names where it is a trusted proxy.
 
-use std::fmt;
-use std::net::SocketAddr;
-
 use hyper::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
+use std::fmt;
 
 use crate::config::TrustedProxies;
+use crate::limits::Peer;
 use crate::protocol::http1::forwarded::{ForwardedError, Sender, of_fields};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -15,14 +14,14 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) struct Caller {
     /// The address of the caller, or of the proxy where the caller's isn't known; the port is 0 where none is
     /// told.
-    pub(super) address: SocketAddr,
+    pub(super) address: Peer,
     /// Whether a proxy asks for somebody who isn't known to be on this host.
     pub(super) is_elsewhere: bool,
 }
 
 impl Caller {
     /// Makes a caller of a peer that asks for itself.
-    pub(super) fn of_peer(peer: SocketAddr) -> Caller {
+    pub(super) fn of_peer(peer: Peer) -> Caller {
         Caller { address: peer, is_elsewhere: false }
     }
 
@@ -31,11 +30,11 @@ impl Caller {
     /// # Errors
     /// [`ForwardedError`] where the fields of a trusted proxy can't be believed.
     pub(super) fn of(
-        peer: SocketAddr,
+        peer: Peer,
         headers: &HeaderMap,
         proxies: &TrustedProxies,
     ) -> Result<Caller, ForwardedError> {
-        if !proxies.contain(peer.ip()) {
+        if !peer.is_trusted(proxies) {
             return Ok(Caller::of_peer(peer));
         }
         let fields = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
@@ -43,7 +42,9 @@ impl Caller {
         Ok(match said {
             None => Caller::of_peer(peer),
             Some(Sender::Unnamed) => Caller { address: peer, is_elsewhere: true },
-            Some(Sender::Client(address)) => Caller { address, is_elsewhere: !address.ip().is_loopback() },
+            Some(Sender::Client(address)) => {
+                Caller { address: address.into(), is_elsewhere: !address.ip().is_loopback() }
+            }
         })
     }
 }
@@ -51,13 +52,18 @@ impl Caller {
 /// Writes the address without the port, which a proxy seldom tells.
 impl fmt::Display for Caller {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.address.ip(), formatter)
+        match self.address {
+            Peer::Inet(address) => fmt::Display::fmt(&address.ip(), formatter),
+            local @ Peer::Local(_) => fmt::Display::fmt(&local, formatter),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use hyper::header::HeaderMap;
+
+    use std::net::SocketAddr;
 
     use super::Caller;
     use crate::config::{Live, Settings};
@@ -77,8 +83,9 @@ mod tests {
             ("192.0.2.8:5", "x-forwarded-for", "127.0.0.1", "192.0.2.8:5", false),
         ] {
             let headers = HeaderMap::from_iter([(field.parse().unwrap(), value.parse().unwrap())]);
-            let caller = Caller::of(peer.parse().unwrap(), &headers, &live.proxies).unwrap();
-            assert_eq!(caller, Caller { address: expected.parse().unwrap(), is_elsewhere }, "{peer} {value}");
+            let at = |text: &str| text.parse::<SocketAddr>().unwrap().into();
+            let caller = Caller::of(at(peer), &headers, &live.proxies).unwrap();
+            assert_eq!(caller, Caller { address: at(expected), is_elsewhere }, "{peer} {value}");
         }
     }
 }

@@ -1,7 +1,6 @@
 //! A control connection: hyper between its time-outs.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +8,6 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time;
 
@@ -17,9 +15,9 @@ use super::gate::{Gate, Refusal, Refused, Verdict};
 use super::head_deadline::{HeadDeadline, RequestClock};
 use super::routes;
 use super::shared::Shared;
+use super::stream::Stream;
 use super::write_pace::WritePace;
-use crate::config::Settings;
-use crate::limits::PaceMinimum;
+use crate::limits::{PaceMinimum, Peer};
 use crate::protocol::detect::TLS_ON_PLAIN_PORT;
 use crate::protocol::http1::request::HEAD_BYTES_MAX;
 
@@ -32,21 +30,23 @@ const HYPER_SLACK: Duration = Duration::from_secs(5);
 
 /// Serves requests until the peer closes, a time-out strikes or the plane stops.
 pub(super) async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
+    stream: Stream,
+    peer: Peer,
     clock: RequestClock,
     shared: Arc<Shared>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let live = shared.live();
-    if let Err(error) = set_options(&stream, &live.settings) {
+    let send_timeout = Duration::from_millis(live.settings.send_timeout_ms);
+    if let Err(error) = stream.set_options(send_timeout) {
         tracing::debug!(%peer, %error, "control connection lost before its first request");
         return;
     }
     let head_timeout = Duration::from_millis(live.settings.head_timeout_ms);
     let idle_timeout = Duration::from_millis(live.settings.idle_timeout_ms);
     let verdict = Verdict::default();
-    let stream = WritePace::new(stream, PaceMinimum::of(&live.settings), Arc::clone(&shared.telemetry));
+    let stream =
+        WritePace::new(stream, send_timeout, PaceMinimum::of(&live.settings), Arc::clone(&shared.telemetry));
     let stream = HeadDeadline::new(stream, clock.clone(), head_timeout, idle_timeout);
     let gate = Gate::new(stream, clock.clone(), verdict.clone());
     let (requests, judged) = (clock.clone(), verdict.clone());
@@ -90,14 +90,4 @@ pub(super) async fn serve(
     if let Err(error) = result {
         tracing::debug!(%peer, %error, "control connection ended early");
     }
-}
-
-fn set_options(stream: &TcpStream, settings: &Settings) -> std::io::Result<()> {
-    // Head and body of an answer may leave in two writes: the second must not wait for the peer's ACK.
-    stream.set_nodelay(true)?;
-    // tcp(7), TCP_USER_TIMEOUT: a peer that acknowledges nothing for this long is gone, and so is one that
-    // keeps its window shut (seen on 6.18). Clients that never read their answers would otherwise use up the
-    // connection limit.
-    let send_timeout = Duration::from_millis(settings.send_timeout_ms);
-    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(send_timeout))
 }

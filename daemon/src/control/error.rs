@@ -106,6 +106,7 @@ impl ApiError {
             | Self::BadHost(_)
             | Self::Forwarded(_)
             | Self::Body(BodyError::Broken(_))
+            | Self::Target(TargetError::NoOwn)
             | Self::RawToOwnDataPlane(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::ForeignOrigin { .. }

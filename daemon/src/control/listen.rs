@@ -1,22 +1,22 @@
-//! The listener of the control plane, which is bounded, never spins and never ends by an error.
+//! The listeners of the control plane, which are bounded, never spin and never end by an error.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time;
 
 use super::connection;
 use super::head_deadline::RequestClock;
+use super::listeners::Listeners;
 use super::shared::Shared;
 use super::slots::{Place, Slots};
-use crate::limits::AddressGroup;
-use crate::telemetry::{Limit, shown_address};
+use super::stream::Stream;
+use crate::limits::Peer;
+use crate::telemetry::Limit;
 
 /// The pause after an error such as EMFILE: the connection that could not be taken stays in the queue, so an
 /// immediate retry would spin.
@@ -34,11 +34,11 @@ const REFUSAL_LINE_INTERVAL: Duration = Duration::from_secs(1);
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// Accepts and serves until `stopped` says so or its sender is gone.
-pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+pub(super) async fn run(listeners: Listeners, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     let slots = Slots::new(shared.descriptors(&shared.live()).control_connections_max);
-    let spare = spare_of(&listener);
+    let spare = listeners.spare();
     let mut acceptor =
-        Acceptor { listener, slots, shared, spare, newcomer: None, is_failing: false, last_refusal: None };
+        Acceptor { listeners, slots, shared, spare, newcomer: None, is_failing: false, last_refusal: None };
     let mut connections = JoinSet::new();
     loop {
         if let Some((stream, peer)) = acceptor.placed_newcomer() {
@@ -72,35 +72,30 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stopped:
 }
 
 struct Acceptor {
-    listener: TcpListener,
+    listeners: Listeners,
     slots: Arc<Slots>,
     shared: Arc<Shared>,
     /// A descriptor kept for the moment in which there is no other.
     spare: Option<OwnedFd>,
     /// A connection that was accepted, and is served once there is room.
-    newcomer: Option<(TcpStream, SocketAddr)>,
+    newcomer: Option<(Stream, Peer)>,
     is_failing: bool,
     last_refusal: Option<Instant>,
-}
-
-/// Makes a spare descriptor, which may be of any file.
-fn spare_of(listener: &TcpListener) -> Option<OwnedFd> {
-    rustix::io::fcntl_dupfd_cloexec(listener, 0).ok()
 }
 
 impl Acceptor {
     /// Returns the next connection; None after an error and its pause. May be dropped at any await without losing
     /// a connection.
-    async fn accept(&mut self) -> Option<(TcpStream, SocketAddr)> {
+    async fn accept(&mut self) -> Option<(Stream, Peer)> {
         if self.spare.is_none() {
-            self.spare = spare_of(&self.listener);
+            self.spare = self.listeners.spare();
         }
-        match self.listener.accept().await {
-            Ok((stream, peer)) => {
+        match self.listeners.accept().await {
+            Ok(newcomer) => {
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!("the control plane accepts connections again");
                 }
-                Some((stream, shown_address(peer)))
+                Some(newcomer)
             }
             Err(error) if is_of_the_connection(&error) => None,
             Err(error) => {
@@ -119,18 +114,18 @@ impl Acceptor {
     }
 
     /// Returns the newcomer, if there is room for it now.
-    fn placed_newcomer(&mut self) -> Option<(TcpStream, SocketAddr)> {
+    fn placed_newcomer(&mut self) -> Option<(Stream, Peer)> {
         if self.newcomer.is_some() && self.slots.has_room() { self.newcomer.take() } else { None }
     }
 
     /// Takes a place for a newcomer, possibly another connection's; None where its address holds as many
     /// connections as it may.
-    fn place(&mut self, peer: SocketAddr, clock: &RequestClock) -> Option<Place> {
+    fn place(&mut self, peer: Peer, clock: &RequestClock) -> Option<Place> {
         let (shares, limited) = (&self.shared.shares, &self.shared.telemetry.control.limited);
         let live = self.shared.live();
         let of_address = live.settings.address_connections_max as u64;
         // The client that a proxy names is known with each request, not before.
-        let holder = if live.proxies.contain(peer.ip()) { None } else { AddressGroup::of(peer.ip()) };
+        let holder = if peer.is_trusted(&live.proxies) { None } else { peer.group() };
         let Some(share) = shares.connections.take(holder, 1, of_address) else {
             limited.add(Limit::AddressConnections, 1);
             if self.last_refusal.is_none_or(|last| last.elapsed() >= REFUSAL_LINE_INTERVAL) {

@@ -14,6 +14,7 @@ mod gate;
 mod half_close;
 mod head_deadline;
 mod listen;
+mod listeners;
 mod lookup;
 mod metrics;
 mod pages;
@@ -24,6 +25,7 @@ mod response;
 mod routes;
 mod shared;
 mod slots;
+mod stream;
 mod streams;
 mod target;
 #[cfg(test)]
@@ -32,14 +34,15 @@ mod write_pace;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
+use self::listeners::Listeners;
 use self::lookup::Lookups;
 use self::refusal_log::RefusalLog;
 use self::registry::StreamRegistry;
@@ -52,17 +55,17 @@ use crate::telemetry::Telemetry;
 
 /// The parts of the daemon that the control plane is given.
 pub struct ControlContext {
-    /// The listener, bound and listening.
-    pub listener: std::net::TcpListener,
+    /// The sockets of its listeners, bound and listening.
+    pub sockets: Vec<OwnedFd>,
     /// The settings in force, read anew for each request.
     pub live: watch::Receiver<Arc<Live>>,
     /// The counters and the workers' heartbeats.
     pub telemetry: Arc<Telemetry>,
     /// The workers' mailboxes, which take streams.
     pub mailboxes: Mailboxes,
-    /// The bound address of the own data plane, the target of a stream that names none. Where it is unspecified,
-    /// streams go to the loopback address of its family.
-    pub data_address: SocketAddr,
+    /// The bound addresses of the own data plane, each with the place of its listener; the first is the target of a
+    /// stream that names none. Where it is unspecified, streams go to the loopback address of its family.
+    pub data_addresses: Vec<(u16, SocketAddr)>,
     /// The shares of each address, of both planes.
     pub shares: AddressShares,
     /// The most descriptors that the process may have.
@@ -72,8 +75,8 @@ pub struct ControlContext {
 /// Why the control plane did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// The listener can't be used.
-    #[error("the control plane's listener can't be used: {0}")]
+    /// A listener can't be used.
+    #[error("a listener of the control plane can't be used: {0}")]
     Listener(#[source] io::Error),
     /// No event loop can be made: descriptors or memory ran out.
     #[error(
@@ -90,7 +93,6 @@ pub enum ControlError {
 
 /// A running control plane. Dropping it without [`ControlPlane::stop`] stops it too, but waits for nothing.
 pub struct ControlPlane {
-    address: SocketAddr,
     stop: watch::Sender<bool>,
     thread: JoinHandle<()>,
 }
@@ -106,20 +108,18 @@ const HEAP_LOOK_BEATS: u64 = 4;
 
 /// Starts the control plane on a thread of its own; when this returns, it answers.
 pub fn start(context: ControlContext) -> Result<ControlPlane, ControlError> {
-    let address = context.listener.local_addr().map_err(ControlError::Listener)?;
-    context.listener.set_nonblocking(true).map_err(ControlError::Listener)?;
     let runtime =
         Builder::new_current_thread().enable_io().enable_time().build().map_err(ControlError::Runtime)?;
-    let listener = {
+    let listeners = {
         let _entered = runtime.enter();
-        TcpListener::from_std(context.listener).map_err(ControlError::Listener)?
+        Listeners::new(context.sockets).map_err(ControlError::Listener)?
     };
     let shared = Arc::new(Shared {
         live: context.live,
         registry: StreamRegistry::new(Arc::clone(&context.telemetry)),
         telemetry: context.telemetry,
         mailboxes: context.mailboxes,
-        own: OwnDataPlane::new(context.data_address),
+        own: OwnDataPlane::new(context.data_addresses),
         shares: context.shares,
         descriptors_max: context.descriptors_max,
         refusals: RefusalLog::default(),
@@ -130,21 +130,21 @@ pub fn start(context: ControlContext) -> Result<ControlPlane, ControlError> {
     let (turns, first_turn) = mpsc::channel();
     let thread = std::thread::Builder::new()
         .name("streamd-control".to_owned())
-        .spawn(move || run(runtime, listener, shared, stopped, turns))
+        .spawn(move || run(runtime, listeners, shared, stopped, turns))
         .map_err(ControlError::Thread)?;
     first_turn.recv().map_err(|_| ControlError::Ended)?;
-    Ok(ControlPlane { address, stop, thread })
+    Ok(ControlPlane { stop, thread })
 }
 
 fn run(
     runtime: Runtime,
-    listener: TcpListener,
+    listeners: Listeners,
     shared: Arc<Shared>,
     stopped: watch::Receiver<bool>,
     turns: mpsc::Sender<()>,
 ) {
     runtime.spawn(beat(Arc::clone(&shared.telemetry), turns));
-    runtime.block_on(listen::run(listener, shared, stopped));
+    runtime.block_on(listen::run(listeners, shared, stopped));
 }
 
 /// Tells once that the loop runs, and then beats for as long as it does.
@@ -163,11 +163,6 @@ async fn beat(telemetry: Arc<Telemetry>, turns: mpsc::Sender<()>) {
 }
 
 impl ControlPlane {
-    /// Returns the address that the plane listens on.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// Stops accepting, lets running requests finish for at most a second, and joins the thread.
     pub fn stop(self) {
         self.stop.send_replace(true);

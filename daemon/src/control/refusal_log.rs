@@ -1,10 +1,9 @@
 //! Refused callers in the log, without letting them fill it.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::error::ApiError;
-use crate::limits::Throttle;
+use crate::limits::{Peer, Throttle};
 
 /// The least time between two lines: whoever guesses tokens must not fill the log.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
@@ -20,7 +19,7 @@ impl Default for RefusalLog {
 
 impl RefusalLog {
     /// Logs that `peer` was refused on `path`, which is escaped, unless a line was written just before.
-    pub(super) fn refused(&self, peer: SocketAddr, path: &str, error: &ApiError) {
+    pub(super) fn refused(&self, peer: Peer, path: &str, error: &ApiError) {
         if let Some(left_out) = self.0.admit() {
             tracing::warn!(%peer, path, reason = %error, left_out, "control request refused");
         }

@@ -1,6 +1,5 @@
 //! The routes of the control plane, from a request to its answer.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -15,7 +14,7 @@ use super::response::{self, Answer};
 use super::shared::Shared;
 use super::streams::StreamCaller;
 use super::{auth, metrics, streams};
-use crate::limits::AddressGroup;
+use crate::limits::Peer;
 use crate::protocol::http1::caller::request_id;
 use crate::protocol::http1::forwarded::ForwardedError;
 use crate::protocol::name::escaped_for_log;
@@ -63,7 +62,7 @@ impl Route<'_> {
 /// Answers `request`, counts the answer and logs it.
 pub(super) async fn answer(
     shared: Arc<Shared>,
-    peer: SocketAddr,
+    peer: Peer,
     request: Request<Incoming>,
     verdict: &Verdict,
     in_request: &InRequest,
@@ -83,10 +82,10 @@ pub(super) async fn answer(
         Some(refused) => Err(refusal(&shared, refused.why)),
         None => {
             // A proxy that names nobody stands for many clients.
-            let is_proxy = live.proxies.contain(client.ip());
+            let is_proxy = client.is_trusted(&live.proxies);
             // The settings are released, since an answer may take hours.
             drop(live);
-            let holder = if is_proxy { None } else { AddressGroup::of(client.ip()) };
+            let holder = if is_proxy { None } else { client.group() };
             route(&shared, caller, request, &StreamCaller { holder, in_request }).await
         }
     };
@@ -111,7 +110,7 @@ const CLIENT_LEFT: u16 = 499;
 /// which drops it.
 struct Account {
     telemetry: Arc<Telemetry>,
-    peer: SocketAddr,
+    peer: Peer,
     method: String,
     /// The path, escaped.
     path: String,
@@ -123,26 +122,20 @@ struct Account {
 const UNREAD: &str = "-";
 
 impl Account {
-    fn new(shared: &Shared, peer: SocketAddr, request: &Request<Incoming>) -> Account {
+    fn new(shared: &Shared, peer: Peer, request: &Request<Incoming>) -> Account {
         let field = |name| request.headers().get(name).map(HeaderValue::as_bytes);
         let id = request_id(field(X_REQUEST_ID), field(TRACEPARENT));
         let path = escaped_for_log(request.uri().path()).into_owned();
         Account::named(shared, peer, request.method().to_string(), path, id)
     }
 
-    fn of_refused(shared: &Shared, peer: SocketAddr, refused: &mut Refused) -> Account {
+    fn of_refused(shared: &Shared, peer: Peer, refused: &mut Refused) -> Account {
         let or_unread = |text: Option<String>| text.unwrap_or_else(|| UNREAD.to_owned());
         let (method, path) = (or_unread(refused.method.take()), or_unread(refused.path.take()));
         Account::named(shared, peer, method, path, refused.id.take())
     }
 
-    fn named(
-        shared: &Shared,
-        peer: SocketAddr,
-        method: String,
-        path: String,
-        id: Option<Box<str>>,
-    ) -> Account {
+    fn named(shared: &Shared, peer: Peer, method: String, path: String, id: Option<Box<str>>) -> Account {
         Account {
             telemetry: Arc::clone(&shared.telemetry),
             peer,

@@ -43,17 +43,17 @@ pub(super) async fn run(
     if shared.telemetry.is_draining() {
         return Err(ApiError::Draining);
     }
-    target::judge(query.target.as_ref(), shared.own, &live)?;
+    target::judge(query.target.as_ref(), &shared.own, &live)?;
     // The slot is taken before the name lookup, which the limit then bounds too.
     let slot = reserve(shared, &live, caller)?;
     caller.in_request.begin_work();
-    let (target, is_own) =
-        match target::find(query.target.as_ref(), shared.own, &live, &shared.lookups).await? {
-            Target::Own(address) if query.protocol == TargetProtocol::Raw => {
-                return Err(ApiError::RawToOwnDataPlane(address.to_string()));
+    let (target, own_listener) =
+        match target::find(query.target.as_ref(), &shared.own, &live, &shared.lookups).await? {
+            Target::Own(listener) if query.protocol == TargetProtocol::Raw => {
+                return Err(ApiError::RawToOwnDataPlane(listener.address().to_string()));
             }
-            Target::Own(address) => (address, true),
-            Target::Other(address) => (address, false),
+            Target::Own(listener) => (listener.address(), Some(listener.place)),
+            Target::Other(address) => (address, None),
         };
     // A stream may take hours: the settings that it started with need not stay in memory.
     drop(live);
@@ -65,8 +65,15 @@ pub(super) async fn run(
     let running = slot.start(id.clone(), &query.source_name, target, Arc::clone(&progress));
     let (end, mut ended) = oneshot::channel();
     let StreamQuery { source, protocol, .. } = query;
-    let job =
-        StreamJob { id: id.clone(), source, target, is_own, protocol, progress: Arc::clone(&progress), end };
+    let job = StreamJob {
+        id: id.clone(),
+        source,
+        target,
+        own_listener,
+        protocol,
+        progress: Arc::clone(&progress),
+        end,
+    };
     if let Err(error) = shared.mailboxes.post(job) {
         return Err(fail(running, id, &progress, error));
     }

@@ -66,17 +66,31 @@ impl fmt::Display for TargetName {
 }
 
 /// The own data plane, recognised in all its spellings.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct OwnDataPlane {
+#[derive(Debug)]
+pub(super) struct OwnDataPlane(Vec<OwnListener>);
+
+/// A listener of the own data plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OwnListener {
+    /// Its place among all listeners.
+    pub(super) place: u16,
     bound: SocketAddr,
 }
 
 impl OwnDataPlane {
-    /// Describes the data plane that is bound to this address.
-    pub(super) fn new(bound: SocketAddr) -> OwnDataPlane {
-        OwnDataPlane { bound: canonical(bound) }
+    /// Describes the data plane whose listeners are bound to these addresses.
+    pub(super) fn new(bound: Vec<(u16, SocketAddr)>) -> OwnDataPlane {
+        let listener = |(place, bound)| OwnListener { place, bound: canonical(bound) };
+        OwnDataPlane(bound.into_iter().map(listener).collect())
     }
 
+    /// Returns the listener at which a connection to `address` ends.
+    fn owner(&self, address: SocketAddr) -> Option<OwnListener> {
+        self.0.iter().copied().find(|listener| listener.owns(address))
+    }
+}
+
+impl OwnListener {
     /// Returns the address to connect to.
     pub(super) fn address(self) -> SocketAddr {
         connectable(self.bound)
@@ -114,7 +128,7 @@ fn connectable(address: SocketAddr) -> SocketAddr {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     /// The own data plane.
-    Own(SocketAddr),
+    Own(OwnListener),
     /// An allowed address.
     Other(SocketAddr),
 }
@@ -125,6 +139,9 @@ pub(super) enum TargetError {
     /// The target is neither the own data plane nor on the list.
     #[error("target {0:?} is neither the own data plane nor listed in targets_allowed")]
     NotAllowed(String),
+    /// There is no target, and the own data plane has no address to connect to.
+    #[error("the own data plane listens on no address of TCP: name a target")]
+    NoOwn,
     /// The name has no address.
     #[error("target {target:?} can't be resolved: {error}")]
     Unresolved { target: String, error: LookupError },
@@ -138,12 +155,13 @@ pub(super) enum TargetError {
 
 /// Denies names that no rule can allow, whatever they resolve to: nobody makes the daemon ask name servers, or
 /// wait for them, with a name that it may not connect to anyway.
-pub(super) fn judge(name: Option<&TargetName>, own: OwnDataPlane, live: &Live) -> Result<(), TargetError> {
+pub(super) fn judge(name: Option<&TargetName>, own: &OwnDataPlane, live: &Live) -> Result<(), TargetError> {
     let Some(name) = name else { return Ok(()) };
     let is_possible = match name.address() {
         Some(address) => choose(&name.host, &[address], own, &live.targets).is_some(),
         None => {
-            let may_be_own = name.port == own.bound.port() && is_of_this_host(&name.host);
+            let is_port = |listener: &OwnListener| name.port == listener.bound.port();
+            let may_be_own = own.0.iter().any(is_port) && is_of_this_host(&name.host);
             may_be_own || live.targets.iter().any(|rule| rule.may_allow(&name.host, name.port))
         }
     };
@@ -159,20 +177,20 @@ fn is_of_this_host(name: &str) -> bool {
 /// Resolves `name` (the own data plane where None) and takes its first address that is allowed.
 pub(super) async fn find(
     name: Option<&TargetName>,
-    own: OwnDataPlane,
+    own: &OwnDataPlane,
     live: &Live,
     lookups: &Lookups,
 ) -> Result<Target, TargetError> {
-    let Some(name) = name else { return Ok(Target::Own(own.address())) };
+    let Some(name) = name else { return own.0.first().copied().map(Target::Own).ok_or(TargetError::NoOwn) };
     let addresses = resolve(name, live.settings.connect_timeout_ms, lookups).await?;
     choose(&name.host, &addresses, own, &live.targets)
         .ok_or_else(|| TargetError::NotAllowed(name.to_string()))
 }
 
-fn choose(host: &str, addresses: &[SocketAddr], own: OwnDataPlane, rules: &[TargetRule]) -> Option<Target> {
+fn choose(host: &str, addresses: &[SocketAddr], own: &OwnDataPlane, rules: &[TargetRule]) -> Option<Target> {
     addresses.iter().copied().find_map(|address| {
-        if own.owns(address) {
-            return Some(Target::Own(own.address()));
+        if let Some(listener) = own.owner(address) {
+            return Some(Target::Own(listener));
         }
         let address = canonical(address);
         rules.iter().any(|rule| rule.allows(host, address)).then_some(Target::Other(address))
@@ -201,7 +219,7 @@ async fn resolve(
 mod tests {
     use std::net::SocketAddr;
 
-    use super::{OwnDataPlane, Target, TargetName, choose};
+    use super::{OwnDataPlane, OwnListener, Target, TargetName, choose};
     use crate::config::TargetRule;
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
@@ -210,7 +228,15 @@ mod tests {
 
     fn chosen(bound: &str, host: &str, resolved: &[&str], rules: &[&str]) -> Option<Target> {
         let rules: Vec<TargetRule> = rules.iter().map(|rule| TargetRule::parse(rule).unwrap()).collect();
-        choose(host, &addresses(resolved), OwnDataPlane::new(bound.parse().unwrap()), &rules)
+        choose(host, &addresses(resolved), &own(&[bound]), &rules)
+    }
+
+    fn own(bound: &[&str]) -> OwnDataPlane {
+        OwnDataPlane::new((0..).zip(addresses(bound)).collect())
+    }
+
+    fn listener(bound: &str) -> OwnListener {
+        own(&[bound]).0[0]
     }
 
     #[test]
@@ -256,10 +282,22 @@ mod tests {
             ("[::1]:8080", "[::]:8080"),
             ("[::]:8080", "[::1]:8080"),
         ] {
-            let own = OwnDataPlane::new(bound.parse().unwrap()).address();
+            let own = listener(bound);
             assert_eq!(chosen(bound, "any", &[target], &[]), Some(Target::Own(own)), "{target} of {bound}");
-            assert!(!own.ip().is_unspecified());
+            assert!(!own.address().ip().is_unspecified());
         }
+    }
+
+    #[test]
+    fn of_several_listeners_the_one_that_is_meant_is_taken() {
+        let own = own(&["127.0.0.1:8080", "0.0.0.0:8082"]);
+        for (target, place) in [("127.0.0.1:8080", 0), ("127.0.0.9:8082", 1)] {
+            let Some(Target::Own(chosen)) = choose("any", &addresses(&[target]), &own, &[]) else {
+                panic!("{target}")
+            };
+            assert_eq!(chosen.place, place);
+        }
+        assert_eq!(choose("any", &addresses(&["127.0.0.9:8080"]), &own, &[]), None);
     }
 
     #[test]

@@ -10,9 +10,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::stream::Stream;
 use crate::limits::{Pace, PaceMinimum};
 use crate::sys;
 use crate::telemetry::{Limit, Telemetry};
@@ -22,7 +22,11 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A connection whose writes fail, and which is reset then, when its client takes less than the minimum.
 pub(super) struct WritePace {
-    stream: TcpStream,
+    stream: Stream,
+    /// The time after which a peer that takes nothing is given up, where TCP doesn't see to that.
+    send_timeout: Duration,
+    /// The bytes that were written, of which the kernel keeps no count for a Unix socket.
+    written: u64,
     minimum: PaceMinimum,
     telemetry: Arc<Telemetry>,
     /// The state of a write that waits.
@@ -31,12 +35,35 @@ pub(super) struct WritePace {
 
 struct Waiting {
     pace: Pace,
+    /// The bytes that the client of a Unix socket had taken when it last took some, and how long that is ago.
+    taken: u64,
+    silent: Duration,
     looks: Interval,
 }
 
 impl WritePace {
-    pub(super) fn new(stream: TcpStream, minimum: PaceMinimum, telemetry: Arc<Telemetry>) -> WritePace {
-        WritePace { stream, minimum, telemetry, waiting: None }
+    pub(super) fn new(
+        stream: Stream,
+        send_timeout: Duration,
+        minimum: PaceMinimum,
+        telemetry: Arc<Telemetry>,
+    ) -> WritePace {
+        WritePace { stream, send_timeout, written: 0, minimum, telemetry, waiting: None }
+    }
+
+    /// Counts what was written.
+    fn wrote(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = &polled {
+            self.written += *count as u64;
+        }
+        polled
+    }
+
+    /// Resets the connection: a part of an answer must not look like the whole, and the bytes left in the socket are
+    /// dropped too. A Unix socket just ends.
+    fn give_up(&self, reason: &'static str) -> io::Error {
+        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        io::Error::new(io::ErrorKind::TimedOut, reason)
     }
 
     /// Checks the pace while a write waits. Room for a good part of the socket's buffer is more than the minimum,
@@ -46,23 +73,42 @@ impl WritePace {
             self.waiting = None;
             return polled;
         }
+        let (stream, written) = (&self.stream, self.written);
+        let moved = || transferred_bytes(stream, written);
         let waiting = self.waiting.get_or_insert_with(|| {
             let mut looks = interval(LOOK_INTERVAL);
             looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            Box::new(Waiting { pace: Pace::default(), looks })
+            Box::new(Waiting { pace: Pace::default(), taken: 0, silent: Duration::ZERO, looks })
         });
         while waiting.looks.poll_tick(context).is_ready() {
-            if waiting.pace.wait(LOOK_INTERVAL, &self.minimum, || sys::transferred_bytes(&self.stream)) {
+            if waiting.pace.wait(LOOK_INTERVAL, &self.minimum, moved) {
                 self.telemetry.control.limited.add(Limit::Progress, 1);
-                // The connection is reset: a part of an answer must not look like the whole, and the bytes left in
-                // the socket are dropped too.
-                let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
                 let reason = "the client took fewer than progress_bytes_min bytes a second";
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)));
+                return Poll::Ready(Err(self.give_up(reason)));
+            }
+            if stream.is_unix() && waiting.is_silent_for(moved()) >= self.send_timeout {
+                return Poll::Ready(Err(self.give_up("the client took nothing for send_timeout_ms")));
             }
         }
         Poll::Pending
     }
+}
+
+impl Waiting {
+    /// Says for how long the client of a Unix socket has taken nothing, by what it has taken now.
+    fn is_silent_for(&mut self, taken: u64) -> Duration {
+        let is_silent = std::mem::replace(&mut self.taken, taken) == taken;
+        self.silent = if is_silent { self.silent + LOOK_INTERVAL } else { Duration::ZERO };
+        self.silent
+    }
+}
+
+/// Returns the bytes that a client has taken, of the `written` ones and those that it sent where TCP counts them.
+fn transferred_bytes(stream: &Stream, written: u64) -> u64 {
+    if stream.is_unix() {
+        return written.saturating_sub(sys::unacknowledged_bytes(stream).into());
+    }
+    sys::transferred_bytes(stream)
 }
 
 impl AsyncRead for WritePace {
@@ -79,6 +125,7 @@ impl AsyncWrite for WritePace {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(context, bytes);
+        let polled = this.wrote(polled);
         this.pace(context, polled)
     }
 
@@ -97,6 +144,7 @@ impl AsyncWrite for WritePace {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write_vectored(context, pieces);
+        let polled = this.wrote(polled);
         this.pace(context, polled)
     }
 

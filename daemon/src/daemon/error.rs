@@ -1,10 +1,10 @@
 //! Why the daemon could not start.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::config::{SharePath, listen_remedy, thread_remedy};
+use super::unix_socket::UnixSocketError;
+use crate::config::{ListenAddress, SharePath, listen_remedy, thread_remedy};
 use crate::control::ControlError;
 use crate::dataplane::DataPlaneError;
 use crate::files::upload::UploadError;
@@ -59,13 +59,25 @@ pub enum DaemonError {
     /// The rights that binding needed can't be given up.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
-    /// The control address can't be listened on.
-    #[error("control_listen {address}: {reason}{}", listen_remedy("control_listen", .reason))]
+    /// An address of the control plane can't be listened on.
+    #[error("{key} {address}: {reason}{}", listen_remedy(key, .reason))]
     ControlListen {
+        /// The setting that it stands in.
+        key: &'static str,
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// The error of the system.
         reason: io::Error,
+    },
+    /// A Unix socket can't be listened on.
+    #[error("{key} {address}: {reason}")]
+    UnixSocket {
+        /// The setting that its path stands in.
+        key: &'static str,
+        /// Its path.
+        address: ListenAddress,
+        /// Why it can't be, and the remedy.
+        reason: UnixSocketError,
     },
     /// The data plane could not start.
     #[error(transparent)]
@@ -118,6 +130,7 @@ impl DaemonError {
             | DaemonError::Sweeper(reason)
             | DaemonError::RootWatch(reason)
             | DaemonError::Digester(reason) => reason.raw_os_error(),
+            DaemonError::UnixSocket { reason, .. } => reason.errno(),
             _ => None,
         }
     }

@@ -1,6 +1,7 @@
-//! Takes connections off a worker's listener.
+//! Takes connections off a worker's listeners, each by a task of its own.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
@@ -9,14 +10,16 @@ use std::time::Duration;
 use monoio::net::TcpListener;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::net::{SocketFlags, acceptfrom_with};
+use rustix::net::{SocketFlags, accept_with, acceptfrom_with, sockopt};
 
+use super::connection::Via;
 use super::context::Worker;
+use super::listener::WorkerListener;
 use super::room_requests::Want;
 use super::socket::Socket;
-use super::{dispatch, platform};
+use super::{dispatch, pacing, platform};
 use crate::config::TrustedProxies;
-use crate::limits::{AddressGroup, Holder, TICK, Tick};
+use crate::limits::{Holder, LocalPeer, Peer, TICK, Tick};
 use crate::sys;
 use crate::telemetry::{Limit, shown_address};
 
@@ -49,14 +52,33 @@ const NEWCOMERS_MAX: usize = 64;
 /// A connection that isn't served yet.
 struct Newcomer {
     descriptor: OwnedFd,
-    peer: SocketAddr,
+    peer: Peer,
 }
 
 impl Newcomer {
     /// Whom it counts as until more is known: whom a proxy stands for is said on the connection.
     fn holder(&self, proxies: &TrustedProxies) -> Holder {
-        let address = self.peer.ip();
-        if proxies.contain(address) { None } else { AddressGroup::of(address) }
+        if self.peer.is_trusted(proxies) { None } else { self.peer.group() }
+    }
+}
+
+/// A listener that connections are taken from.
+pub(super) struct Source {
+    place: u16,
+    socket: TcpListener,
+    is_local: bool,
+    is_paced: bool,
+    is_kept: bool,
+    /// The most connections that are taken in one go.
+    batch: usize,
+}
+
+impl Source {
+    pub(super) fn new(listener: WorkerListener) -> io::Result<Source> {
+        let WorkerListener { place, socket, is_local, is_shared, is_kept } = listener;
+        let is_paced = !is_local && pacing::is_on(&socket);
+        let batch = if is_shared { BATCH_SHARED } else { BATCH };
+        Ok(Source { place, socket: TcpListener::from_std(socket)?, is_local, is_paced, is_kept, batch })
     }
 }
 
@@ -72,21 +94,20 @@ enum Accepted {
 
 /// Accepts until the worker drains, and then what is still in the queue: closing a listener resets whatever
 /// waits in it. Not so with a listener that a service manager keeps: there it waits for the next daemon.
-pub(super) async fn run(worker: Rc<Worker>, listener: TcpListener, is_passed: bool) {
-    let batch = if is_passed { BATCH_SHARED } else { BATCH };
+pub(super) async fn run(worker: Rc<Worker>, source: Source) {
     let mut acceptor =
-        Acceptor { worker, listener, batch, has_paused: false, last_said: None, newcomers: VecDeque::new() };
+        Acceptor { worker, source, has_paused: false, last_said: None, newcomers: VecDeque::new() };
     while !acceptor.worker.is_draining() {
         acceptor.turn().await;
     }
     while let Some(newcomer) = acceptor.newcomers.pop_front() {
         acceptor.serve(newcomer);
     }
-    if is_passed {
+    if acceptor.source.is_kept {
         return;
     }
     loop {
-        match accept_one(&acceptor.listener) {
+        match accept_one(&acceptor.source) {
             Accepted::Connection(newcomer) => acceptor.serve(newcomer),
             Accepted::Lost => {}
             Accepted::NoneWaiting | Accepted::Exhausted(_) => return,
@@ -94,11 +115,10 @@ pub(super) async fn run(worker: Rc<Worker>, listener: TcpListener, is_passed: bo
     }
 }
 
-/// A worker's listener and who comes from it.
+/// One of a worker's listeners and who comes from it.
 struct Acceptor {
     worker: Rc<Worker>,
-    listener: TcpListener,
-    batch: usize,
+    source: Source,
     has_paused: bool,
     /// When the log was last told that there is no room.
     last_said: Option<Tick>,
@@ -121,7 +141,7 @@ impl Acceptor {
             _ => {
                 self.has_paused = false;
                 // A dropped readiness wait loses nothing, and the time-out lets a drain be noticed.
-                let _ = monoio::time::timeout(TICK, self.listener.readable(false)).await;
+                let _ = monoio::time::timeout(TICK, self.source.socket.readable(false)).await;
             }
         }
     }
@@ -130,7 +150,7 @@ impl Acceptor {
     async fn turn_full(&mut self) {
         self.take_newcomers();
         if self.newcomers.is_empty() {
-            let _ = monoio::time::timeout(TICK, self.listener.readable(false)).await;
+            let _ = monoio::time::timeout(TICK, self.source.socket.readable(false)).await;
             return;
         }
         // Whose address holds least: where none is ended for this one, none is for the others.
@@ -150,11 +170,11 @@ impl Acceptor {
     fn take_newcomers(&mut self) {
         let part = self.worker.descriptors().connections_max / NEWCOMERS_DIVISOR;
         let newcomers_max = part.clamp(NEWCOMERS_MIN, NEWCOMERS_MAX);
-        for _ in 0..self.batch {
+        for _ in 0..self.source.batch {
             if self.newcomers.len() >= newcomers_max && !(self.is_queued() && self.refuse_newcomer()) {
                 return;
             }
-            match accept_one(&self.listener) {
+            match accept_one(&self.source) {
                 Accepted::Connection(newcomer) => self.newcomers.push_back(newcomer),
                 Accepted::Lost => {}
                 Accepted::NoneWaiting | Accepted::Exhausted(_) => return,
@@ -164,7 +184,7 @@ impl Acceptor {
 
     /// Whether somebody waits in the queue of the listener.
     fn is_queued(&self) -> bool {
-        let listener = sys::borrow(&self.listener);
+        let listener = sys::borrow(&self.source.socket);
         let mut events = [PollFd::new(&listener, PollFlags::IN)];
         poll(&mut events, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
@@ -206,12 +226,12 @@ impl Acceptor {
     }
 
     fn accept_batch(&mut self) -> Accepted {
-        for _ in 0..self.batch {
+        for _ in 0..self.source.batch {
             // Asked for each: a whole batch above the limit would make it a suggestion.
             if self.worker.is_full() {
                 break;
             }
-            match accept_one(&self.listener) {
+            match accept_one(&self.source) {
                 Accepted::Connection(newcomer) => {
                     if let exhausted @ Accepted::Exhausted(_) = self.serve_within(newcomer) {
                         return exhausted;
@@ -249,8 +269,9 @@ impl Acceptor {
         match Socket::new(descriptor, peer) {
             Ok(socket) => {
                 self.worker.counters.connections_accepted.add(1);
-                let is_proxy = self.worker.live().proxies.contain(peer.ip());
-                let registered = self.worker.registry.add(socket, is_proxy);
+                let is_proxy = peer.is_trusted(&self.worker.live().proxies);
+                let via = Via { listener: self.source.place, is_proxy, is_paced: self.source.is_paced };
+                let registered = self.worker.registry.add(socket, via);
                 platform::spawn(dispatch::run(Rc::clone(&self.worker), registered));
             }
             Err(error) => tracing::warn!(%peer, %error, "a connection could not be watched"),
@@ -284,32 +305,52 @@ fn is_below(descriptor: &OwnedFd, end: u64) -> bool {
     u64::try_from(descriptor.as_raw_fd()).is_ok_and(|number| number < end)
 }
 
-fn accept_one(listener: &TcpListener) -> Accepted {
+fn accept_one(source: &Source) -> Accepted {
     // accept4: non-blocking and close-on-exec from birth, which monoio's own accept leaves off.
-    match acceptfrom_with(sys::borrow(listener), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    if source.is_local {
+        let accepted = accept_with(sys::borrow(&source.socket), flags);
+        return accepted.map_or_else(failed, |descriptor| {
+            let peer = Peer::Local(local_peer(&descriptor));
+            Accepted::Connection(Newcomer { descriptor, peer })
+        });
+    }
+    match acceptfrom_with(sys::borrow(&source.socket), flags) {
         Ok((descriptor, Some(peer))) => match SocketAddr::try_from(peer) {
-            Ok(peer) => Accepted::Connection(Newcomer { descriptor, peer: shown_address(peer) }),
+            Ok(peer) => Accepted::Connection(Newcomer { descriptor, peer: shown_address(peer).into() }),
             Err(_) => Accepted::Lost,
         },
         // No address: the peer reset the connection while it waited.
         Ok((_, None)) => Accepted::Lost,
-        Err(Errno::AGAIN) => Accepted::NoneWaiting,
+        Err(errno) => failed(errno),
+    }
+}
+
+/// The process on the other end of a Unix socket. Its user alone is known where the kernel has no credentials of it.
+fn local_peer(descriptor: &OwnedFd) -> LocalPeer {
+    let Ok(credentials) = sockopt::socket_peercred(descriptor) else { return LocalPeer::default() };
+    let pid = u32::try_from(credentials.pid.as_raw_nonzero().get()).unwrap_or_default();
+    LocalPeer { uid: credentials.uid.as_raw(), pid }
+}
+
+/// Sorts the errors of accept(2).
+fn failed(errno: Errno) -> Accepted {
+    match errno {
+        Errno::AGAIN => Accepted::NoneWaiting,
         // Pending errors of the new connection are its own affair (accept(2), "Error handling").
-        Err(
-            Errno::CONNABORTED
-            | Errno::INTR
-            | Errno::PROTO
-            | Errno::NOPROTOOPT
-            | Errno::OPNOTSUPP
-            | Errno::NETDOWN
-            | Errno::NETUNREACH
-            | Errno::HOSTDOWN
-            | Errno::HOSTUNREACH
-            | Errno::NONET
-            | Errno::PERM,
-        ) => Accepted::Lost,
+        Errno::CONNABORTED
+        | Errno::INTR
+        | Errno::PROTO
+        | Errno::NOPROTOOPT
+        | Errno::OPNOTSUPP
+        | Errno::NETDOWN
+        | Errno::NETUNREACH
+        | Errno::HOSTDOWN
+        | Errno::HOSTUNREACH
+        | Errno::NONET
+        | Errno::PERM => Accepted::Lost,
         // The rest lasts: trying again at once would spin.
-        Err(errno) => Accepted::Exhausted(errno),
+        errno => Accepted::Exhausted(errno),
     }
 }
 

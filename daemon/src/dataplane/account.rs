@@ -1,11 +1,11 @@
 //! Accounts for transfers: each is counted, and written as one access line.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::context::Worker;
 use super::error::TransferError;
+use crate::limits::Peer;
 use crate::protocol::http1::caller::AGENT_BYTES_MAX;
 use crate::protocol::name::{escaped_for_log, escaped_up_to, sentence_up_to};
 use crate::telemetry::{AccessLine, EngineLabel, Label, Outcome, Status};
@@ -56,7 +56,7 @@ impl Tally {
 
 /// One line's worth of a transfer.
 pub(super) struct Access<'a> {
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Peer,
     /// `http`, `frame`, `raw`.
     pub(super) protocol: &'static str,
     /// The HTTP method; `RECEIVE` for a frame, `STREAM` for a stream of ours.

@@ -1,15 +1,13 @@
 //! Who is served on a connection: its peer, or whom the peer stands for where it is a proxy that is believed.
 
-use std::cell::Cell;
-use std::net::{IpAddr, SocketAddr};
-
-use crate::limits::AddressGroup;
+use crate::limits::{AddressGroup, Peer};
 use crate::protocol::http1::forwarded::Sender;
 use crate::protocol::proxy_header::Origin;
+use std::cell::Cell;
 
 /// Who is served.
 pub(super) struct Client {
-    address: Cell<SocketAddr>,
+    address: Cell<Peer>,
     /// The client that a proxy names; most connections have no proxy, and need no room for it.
     proxied: Option<Box<Proxied>>,
 }
@@ -26,19 +24,19 @@ struct Proxied {
 #[derive(Clone, Copy)]
 enum Known {
     /// A trusted proxy at this address, which speaks for itself, or of whose client nothing is said.
-    Proxy(SocketAddr),
+    Proxy(Peer),
     /// A client at this address.
-    Client(SocketAddr),
+    Client(Peer),
     /// Somebody behind the proxy at this address, who isn't named.
-    Unnamed(SocketAddr),
+    Unnamed(Peer),
 }
 
 impl Known {
-    fn of(address: SocketAddr, is_proxy: impl Fn(IpAddr) -> bool) -> Known {
-        if is_proxy(address.ip()) { Known::Proxy(address) } else { Known::Client(address) }
+    fn of(address: Peer, is_proxy: impl Fn(Peer) -> bool) -> Known {
+        if is_proxy(address) { Known::Proxy(address) } else { Known::Client(address) }
     }
 
-    fn address(self) -> SocketAddr {
+    fn address(self) -> Peer {
         match self {
             Known::Proxy(address) | Known::Client(address) | Known::Unnamed(address) => address,
         }
@@ -47,21 +45,21 @@ impl Known {
 
 impl Client {
     /// The peer of a connection, which may be a trusted proxy.
-    pub(super) fn of_peer(peer: SocketAddr, is_proxy: bool) -> Client {
+    pub(super) fn of_peer(peer: Peer, is_proxy: bool) -> Client {
         let known = || Cell::new(Known::Proxy(peer));
         let proxied = is_proxy.then(|| Box::new(Proxied { sender: known(), served: known() }));
         Client { address: Cell::new(peer), proxied }
     }
 
     /// Where it is, as far as that is known: else the nearest proxy. Port 0 where none is told.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> Peer {
         self.address.get()
     }
 
     /// Whom limits for each address count it as; nobody where it isn't known who is behind a proxy.
     pub(super) fn group(&self) -> Option<AddressGroup> {
         match self.proxied.as_ref().map(|proxied| proxied.served.get()) {
-            None | Some(Known::Client(_)) => AddressGroup::of(self.address().ip()),
+            None | Some(Known::Client(_)) => self.address().group(),
             Some(Known::Proxy(_) | Known::Unnamed(_)) => None,
         }
     }
@@ -72,9 +70,9 @@ impl Client {
     }
 
     /// Whether the sender is a trusted proxy, and still is, so that the fields of requests may name somebody else.
-    pub(super) fn is_relayed(&self, is_proxy: impl Fn(IpAddr) -> bool) -> bool {
+    pub(super) fn is_relayed(&self, is_proxy: impl Fn(Peer) -> bool) -> bool {
         self.proxied.as_ref().is_some_and(|proxied| match proxied.sender.get() {
-            Known::Proxy(address) => is_proxy(address.ip()),
+            Known::Proxy(address) => is_proxy(address),
             Known::Client(_) | Known::Unnamed(_) => false,
         })
     }
@@ -82,31 +80,31 @@ impl Client {
     /// Whether a proxy stands for somebody who isn't known to be on this host.
     pub(super) fn is_elsewhere(&self) -> bool {
         self.proxied.as_ref().is_some_and(|proxied| match proxied.served.get() {
-            Known::Proxy(address) | Known::Client(address) => !address.ip().is_loopback(),
+            Known::Proxy(address) | Known::Client(address) => !address.is_of_this_host(),
             Known::Unnamed(_) => true,
         })
     }
 
     /// The proxy's header came.
-    pub(super) fn introduce(&self, origin: Origin, is_proxy: impl Fn(IpAddr) -> bool) {
+    pub(super) fn introduce(&self, origin: Origin, is_proxy: impl Fn(Peer) -> bool) {
         let Some(proxied) = &self.proxied else { return };
         let sender = match origin {
             Origin::Itself => proxied.sender.get(),
             Origin::Unnamed => Known::Unnamed(proxied.sender.get().address()),
-            Origin::Client(client) => Known::of(client, is_proxy),
+            Origin::Client(client) => Known::of(client.into(), is_proxy),
         };
         proxied.sender.set(sender);
         self.serve(proxied, sender);
     }
 
     /// A request came whose fields say this, which the sender [may say](Client::is_relayed).
-    pub(super) fn hear(&self, said: Option<Sender>, is_proxy: impl Fn(IpAddr) -> bool) {
+    pub(super) fn hear(&self, said: Option<Sender>, is_proxy: impl Fn(Peer) -> bool) {
         let Some(proxied) = &self.proxied else { return };
         let sender = proxied.sender.get();
         let served = match said {
             None => sender,
             Some(Sender::Unnamed) => Known::Unnamed(sender.address()),
-            Some(Sender::Client(client)) => Known::of(client, is_proxy),
+            Some(Sender::Client(client)) => Known::of(client.into(), is_proxy),
         };
         self.serve(proxied, served);
     }
@@ -122,11 +120,13 @@ mod tests {
     use std::net::{IpAddr, SocketAddr};
 
     use super::Client;
+    use crate::limits::{LocalPeer, Peer};
     use crate::protocol::http1::forwarded::Sender;
     use crate::protocol::proxy_header::Origin;
 
-    fn is_proxy(address: IpAddr) -> bool {
-        address.is_loopback() || address == IpAddr::from([10, 0, 0, 1])
+    fn is_proxy(peer: Peer) -> bool {
+        let address = peer.ip();
+        peer.is_of_this_host() || address == IpAddr::from([10, 0, 0, 1])
     }
 
     fn at(text: &str) -> SocketAddr {
@@ -134,7 +134,7 @@ mod tests {
     }
 
     fn behind_loopback() -> Client {
-        Client::of_peer(at("127.0.0.1:1000"), true)
+        Client::of_peer(at("127.0.0.1:1000").into(), true)
     }
 
     #[track_caller]
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn whoever_is_no_proxy_is_itself_whatever_it_says() {
-        let client = Client::of_peer(at("192.0.2.7:1000"), false);
+        let client = Client::of_peer(at("192.0.2.7:1000").into(), false);
         client.introduce(Origin::Client(at("127.0.0.1:1")), is_proxy);
         client.hear(Some(Sender::Client(at("127.0.0.1:1"))), is_proxy);
         assert_is(&client, "192.0.2.7:1000", Some("192.0.2.7"), false);
@@ -161,11 +161,21 @@ mod tests {
         assert_is(&client, "127.0.0.1:1000", None, false);
         assert!(client.is_relayed(is_proxy));
         assert!(!client.is_relayed(|_| false), "it was trusted when it connected");
-        let remote = Client::of_peer(at("10.0.0.1:1000"), true);
+        let remote = Client::of_peer(at("10.0.0.1:1000").into(), true);
         assert_is(&remote, "10.0.0.1:1000", None, true);
         client.introduce(Origin::Unnamed, is_proxy);
         assert_is(&client, "127.0.0.1:1000", None, true);
         assert!(!client.is_relayed(is_proxy), "nobody knows who sends");
+    }
+
+    #[test]
+    fn a_proxy_on_a_unix_socket_names_its_clients_as_any_other() {
+        let local = Peer::Local(LocalPeer { uid: 33, pid: 7 });
+        let client = Client::of_peer(local, true);
+        assert!(client.address() == local && client.group().is_none() && !client.is_elsewhere());
+        assert!(client.is_relayed(|peer| peer == local));
+        client.hear(Some(Sender::Client(at("192.0.2.7:0"))), |_| false);
+        assert_is(&client, "192.0.2.7:0", Some("192.0.2.7"), true);
     }
 
     #[test]

@@ -7,7 +7,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -16,7 +15,7 @@ use super::client::Client;
 use super::clock::Deadline;
 use super::error::{PeerGone, TransferError};
 use super::socket::Socket;
-use crate::limits::{AddressGroup, Holder, Pace, PaceMinimum, Share, Shares, TICK, Tick};
+use crate::limits::{AddressGroup, Holder, Pace, PaceMinimum, Peer, Share, Shares, TICK, Tick};
 
 /// The event that a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +43,22 @@ enum Interrupt {
 /// will have the place.
 pub(super) type Token = u64;
 
+/// The way by which a connection came.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Via {
+    /// The place of its listener; any for a connection that the daemon made itself.
+    pub(super) listener: u16,
+    /// Whether its peer is a trusted proxy.
+    pub(super) is_proxy: bool,
+    /// Whether TCP paces what is sent on it.
+    pub(super) is_paced: bool,
+}
+
 /// A connection and what it waits for.
 pub(super) struct Connection {
     pub(super) socket: Socket,
     pub(super) who: Client,
+    pub(super) via: Via,
     token: Token,
     phase: Cell<Phase>,
     deadline: Cell<Deadline>,
@@ -68,11 +79,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// One on which nothing is waited for yet, and whose peer may be a trusted proxy.
-    pub(super) fn new(socket: Socket, is_proxy: bool, token: Token) -> Connection {
+    /// One on which nothing is waited for yet.
+    pub(super) fn new(socket: Socket, via: Via, token: Token) -> Connection {
         Connection {
-            who: Client::of_peer(socket.peer(), is_proxy),
+            who: Client::of_peer(socket.peer(), via.is_proxy),
             socket,
+            via,
             token,
             phase: Cell::new(Phase::Working),
             deadline: Cell::new(Deadline::NONE),
@@ -89,7 +101,7 @@ impl Connection {
     }
 
     /// Who is served.
-    pub(super) fn client(&self) -> SocketAddr {
+    pub(super) fn client(&self) -> Peer {
         self.who.address()
     }
 

@@ -1,7 +1,7 @@
 //! The state that all tasks of a worker share: its connections, its clock, its access to files and disks, its counters,
 //! and the settings that are in force.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
@@ -114,8 +114,6 @@ pub(super) struct Worker {
     pub(super) counters: Arc<WorkerCounters>,
     driver: Driver,
     pub(super) resources: Resources,
-    /// Whether TCP paces accepted connections.
-    pub(super) is_paced: bool,
     pub(super) registry: Rc<Registry>,
     pub(super) readiness: ReadinessEvents,
     pub(super) clock: Clock,
@@ -137,7 +135,9 @@ pub(super) struct Worker {
     pub(super) request_ids: RequestIds,
     began: Instant,
     /// The `Host` of the last request that was admitted by it: most requests that follow name the same one.
-    pub(super) admitted_host: RefCell<Vec<u8>>,
+    admitted_host: RefCell<Vec<u8>>,
+    /// The listener that it came by: another may have other names.
+    admitted_at: Cell<u16>,
     /// The fields of requests on which some answer depends.
     pub(super) wanted: Cell<Wanted>,
     served: RefCell<Rc<Served>>,
@@ -151,12 +151,12 @@ pub(super) struct Worker {
     /// The tick before which no further refused connection is told of.
     refusals_silent_until: Cell<Tick>,
     drain: Arc<OnceLock<Drain>>,
-    pub(super) accepting: Cell<bool>,
+    pub(super) accepting: Cell<usize>,
 }
 
 impl Worker {
     /// Makes the worker of the calling thread, whose event loop waits for `readiness`.
-    pub(super) fn new(setup: Setup, disk: Disk, readiness: ReadinessEvents, is_paced: bool) -> Worker {
+    pub(super) fn new(setup: Setup, disk: Disk, readiness: ReadinessEvents) -> Worker {
         let Setup { number, driver, live: live_changes, telemetry, resources, .. } = setup;
         let live = Rc::new(Live::clone(&live_changes.borrow()));
         let served = Rc::new(Served::clone(&resources.served.borrow()));
@@ -168,7 +168,6 @@ impl Worker {
             driver,
             served_changes: RefCell::new(resources.served.clone()),
             resources,
-            is_paced,
             registry: Rc::default(),
             readiness,
             clock: Clock::new(TICK),
@@ -186,6 +185,7 @@ impl Worker {
             request_ids: RequestIds::default(),
             began: platform::now(),
             admitted_host: RefCell::default(),
+            admitted_at: Cell::default(),
             wanted: Cell::new(wanted_by(&served)),
             served: RefCell::new(served),
             live: RefCell::new(live),
@@ -195,7 +195,7 @@ impl Worker {
             descriptors: Cell::new(descriptors),
             refusals_silent_until: Cell::new(Tick::FIRST),
             drain: setup.drain,
-            accepting: Cell::new(true),
+            accepting: Cell::new(0),
         }
     }
 
@@ -204,8 +204,15 @@ impl Worker {
         Rc::clone(&self.live.borrow())
     }
 
-    /// Requests for `host` are admitted, until the settings change.
-    pub(super) fn note_admitted(&self, host: &[u8]) {
+    /// Returns the host of which it is known that requests for it are admitted at this listener; empty where none is.
+    pub(super) fn admitted_at(&self, listener: u16) -> Ref<'_, [u8]> {
+        let is_here = self.admitted_at.get() == listener;
+        Ref::map(self.admitted_host.borrow(), |host| if is_here { &host[..] } else { &[][..] })
+    }
+
+    /// Requests for `host` are admitted at this listener, until the settings change.
+    pub(super) fn note_admitted(&self, listener: u16, host: &[u8]) {
+        self.admitted_at.set(listener);
         let mut admitted = self.admitted_host.borrow_mut();
         admitted.clear();
         if host.len() <= ADMITTED_HOST_BYTES_MAX {

@@ -40,5 +40,5 @@ mod stream;
 mod worker;
 
 pub use context::{Driver, Resources};
-pub use plane::{DataPlane, DataPlaneError, WorkerEnded};
+pub use plane::{Bound, DataPlane, DataPlaneError, GivenSocket, WorkerEnded};
 pub use served::{Served, ServedShare};

@@ -1,7 +1,8 @@
 //! The data plane as a whole: starts the workers, tells them to drain, waits for them.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -12,10 +13,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::context::{Drain, Driver, Resources, Setup};
 use super::disk::{DiskThreads, MountNames, ShareMounts};
-use super::listener;
+use super::listener::{self, Options, WorkerListener};
 use super::room_requests::RoomRequests;
 use super::worker::{self, Assignment};
-use crate::config::{Live, Settings, listen_remedy, thread_remedy};
+use crate::config::{ListenAddress, Listener, Live, PlaneChoice, Settings, listen_remedy, thread_remedy};
 use crate::job::{MAILBOX_JOBS_MAX, Mailboxes, StreamJob};
 use crate::sys::uring;
 use crate::telemetry::Telemetry;
@@ -23,11 +24,13 @@ use crate::telemetry::Telemetry;
 /// Why the data plane could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum DataPlaneError {
-    /// The address can't be listened on.
-    #[error("data_listen {address}: {reason}{}", remedy(.reason))]
+    /// An address can't be listened on.
+    #[error("{key} {address}: {reason}{}", remedy(key, .reason))]
     Listen {
+        /// The setting that it stands in.
+        key: &'static str,
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// The system's error.
         reason: io::Error,
     },
@@ -59,8 +62,8 @@ pub enum DataPlaneError {
 }
 
 /// The data plane's sockets have one option more that may be refused.
-fn remedy(reason: &io::Error) -> String {
-    let of_address = listen_remedy("data_listen", reason);
+fn remedy(key: &str, reason: &io::Error) -> String {
+    let of_address = listen_remedy(key, reason);
     match reason.kind() {
         io::ErrorKind::PermissionDenied => {
             of_address + ", a congestion control outside the allowed ones CAP_NET_ADMIN"
@@ -84,12 +87,23 @@ fn loop_remedy(driver: Driver, reason: &io::Error) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkerEnded(pub usize);
 
+/// A listening socket that the data plane needn't bind: all workers share it.
+#[derive(Debug)]
+pub struct GivenSocket {
+    /// The place of the listener whose socket it is.
+    pub place: u16,
+    /// The socket.
+    pub socket: OwnedFd,
+    /// Whether somebody else keeps it, so that it outlives the daemon.
+    pub is_kept: bool,
+}
+
 /// Bound listeners, not yet served.
 pub struct Bound {
-    listeners: Vec<TcpListener>,
-    address: SocketAddr,
-    /// Whether all are one socket, which somebody else keeps as well.
-    is_passed: bool,
+    /// Those of each worker.
+    workers: Vec<Vec<WorkerListener>>,
+    /// The addresses of TCP, each with the place of its listener.
+    addresses: Vec<(u16, SocketAddr)>,
 }
 
 /// Time beyond the drain's own that a worker gets to end before it is given up as stuck.
@@ -103,22 +117,24 @@ pub struct DataPlane {
 }
 
 impl DataPlane {
-    /// Binds one listener for each worker, or lets all share the one that a service manager `passed`.
-    pub fn bind(live: &Live, passed: Option<TcpListener>) -> Result<Bound, DataPlaneError> {
-        let settings = &live.settings;
-        let (address, congestion_control) = (settings.data_listen, settings.congestion_control.as_deref());
-        let failed = |reason| DataPlaneError::Listen { address, reason };
-        let is_passed = passed.is_some();
-        let listeners = match passed {
-            Some(passed) => listener::share(passed, settings.workers, congestion_control),
-            None => listener::bind(address, settings.workers, congestion_control),
-        };
-        let listeners = listeners.map_err(failed)?;
-        let bound = listeners.first().map_or(Ok(address), TcpListener::local_addr).map_err(failed)?;
-        Ok(Bound { listeners, address: bound, is_passed })
+    /// Binds one socket of each listener for each worker, or lets all share the one that was given.
+    pub fn bind(live: &Live, mut given: Vec<GivenSocket>) -> Result<Bound, DataPlaneError> {
+        let count = live.settings.workers;
+        let mut bound = Bound { workers: (0..count).map(|_| Vec::new()).collect(), addresses: Vec::new() };
+        for (place, listener) in live.listeners.of(PlaneChoice::Data) {
+            let failed = |reason| DataPlaneError::Listen {
+                key: listener.key,
+                address: listener.address.clone(),
+                reason,
+            };
+            let given =
+                given.iter().position(|given| given.place == place).map(|found| given.swap_remove(found));
+            bound.add(place, listener, given, &live.settings).map_err(failed)?;
+        }
+        Ok(bound)
     }
 
-    /// Starts one worker for each listener and waits until all accept. `ended` is told of each that ends.
+    /// Starts the workers and waits until all accept. `ended` is told of each that ends.
     pub fn start(
         bound: Bound,
         driver: Driver,
@@ -130,11 +146,11 @@ impl DataPlane {
         let disk_threads = start_disk_threads(&live.borrow().settings, resources)?;
         let pool = Arc::clone(disk_threads.pool());
         telemetry.watch_disk(move || pool.report());
-        let cores = cores_for(bound.listeners.len());
+        let cores = cores_for(bound.workers.len());
         let drain: Arc<OnceLock<Drain>> = Arc::default();
         let room_requests: Arc<RoomRequests> = Arc::default();
         let (mut workers, mut mailboxes, mut ready) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, listener) in bound.listeners.into_iter().enumerate() {
+        for (number, listeners) in bound.workers.into_iter().enumerate() {
             let (sender, jobs) = mpsc::channel::<StreamJob>(MAILBOX_JOBS_MAX);
             mailboxes.push(sender);
             let setup = Setup {
@@ -148,8 +164,7 @@ impl DataPlane {
             };
             let assignment = Assignment {
                 core: cores.as_ref().and_then(|cores| cores.get(number).copied()),
-                listener,
-                is_listener_passed: bound.is_passed,
+                listeners,
                 jobs,
                 disk_threads: disk_threads.clone(),
                 setup,
@@ -197,9 +212,37 @@ impl DataPlane {
 }
 
 impl Bound {
-    /// The address that is listened on.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// The addresses of TCP that are listened on, each with the place of its listener.
+    pub fn addresses(&self) -> &[(u16, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// Adds a listener to each worker.
+    fn add(
+        &mut self,
+        place: u16,
+        listener: &Listener,
+        given: Option<GivenSocket>,
+        settings: &Settings,
+    ) -> io::Result<()> {
+        let (count, congestion_control) = (self.workers.len(), settings.congestion_control.as_deref());
+        let is_kept = given.as_ref().is_some_and(|given| given.is_kept);
+        let is_shared = given.is_some();
+        let sockets = match (given, listener.address.inet()) {
+            (Some(given), _) => listener::share(given.socket, count, congestion_control)?,
+            (None, Some(address)) => {
+                listener::bind(address, count, Options { ipv6_only: listener.ipv6_only, congestion_control })?
+            }
+            (None, None) => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        let is_local = listener.address.path().is_some();
+        if let (false, Some(socket)) = (is_local, sockets.first()) {
+            self.addresses.push((place, socket.local_addr()?));
+        }
+        for (worker, socket) in self.workers.iter_mut().zip(sockets) {
+            worker.push(WorkerListener { place, socket, is_local, is_shared, is_kept });
+        }
+        Ok(())
     }
 }
 

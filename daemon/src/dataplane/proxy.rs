@@ -6,6 +6,7 @@ use super::error::TransferError;
 use super::input::{Input, ReadDeadline};
 use super::lingering_close::wait_until_acknowledged;
 use crate::config::ProxyProtocolChoice;
+use crate::limits::Peer;
 use crate::protocol::http1::forwarded::{self, ForwardedError};
 use crate::protocol::proxy_header::{self, HeaderProgress, ProxyHeaderError};
 use crate::telemetry::ProxyRefusal;
@@ -36,9 +37,14 @@ impl HeaderError {
     }
 }
 
+/// Whether connections of a listener begin with a header.
+pub(super) fn protocol(worker: &Worker, listener: u16) -> ProxyProtocolChoice {
+    worker.live().listeners.at(listener).map_or(ProxyProtocolChoice::Off, |listener| listener.proxy_protocol)
+}
+
 /// Whether a connection may or must begin with a header.
 pub(super) fn is_expected(worker: &Worker, connection: &Connection) -> bool {
-    match worker.live().settings.proxy_protocol {
+    match protocol(worker, connection.via.listener) {
         ProxyProtocolChoice::Off => false,
         ProxyProtocolChoice::Optional => connection.who.is_proxied(),
         ProxyProtocolChoice::Required => true,
@@ -53,7 +59,7 @@ pub(super) async fn introduce(
     input: &mut Input,
     read_deadline: &mut ReadDeadline,
 ) -> Result<(), &'static str> {
-    let is_required = worker.live().settings.proxy_protocol == ProxyProtocolChoice::Required;
+    let is_required = protocol(worker, connection.via.listener) == ProxyProtocolChoice::Required;
     if !connection.who.is_proxied() {
         return Err(refuse(worker, connection, &HeaderError::Untrusted));
     }
@@ -63,7 +69,7 @@ pub(super) async fn introduce(
                 input.consume(header_bytes);
                 let proxy = connection.client();
                 let live = worker.live();
-                connection.who.introduce(origin, |address| live.proxies.contain(address));
+                connection.who.introduce(origin, |peer| peer.is_trusted(&live.proxies));
                 let (client, group) = (connection.client(), connection.group());
                 tracing::debug!(%proxy, peer = %client, ?origin, ?group, "connection introduced");
                 if input.is_empty() {
@@ -131,9 +137,10 @@ pub(super) fn hear(worker: &Worker, connection: &Connection, head: &[u8]) -> Res
 #[inline(never)]
 fn hear_proxy(worker: &Worker, connection: &Connection, head: &[u8]) -> Result<(), ForwardedError> {
     let live = worker.live();
-    let is_proxy = |address| live.proxies.contain(address);
+    let is_proxy = |peer: Peer| peer.is_trusted(&live.proxies);
     let is_relayed = connection.who.is_relayed(is_proxy);
-    let said = if is_relayed { forwarded::of_head(head, is_proxy) } else { Ok(None) };
+    let said =
+        if is_relayed { forwarded::of_head(head, |address| live.proxies.contain(address)) } else { Ok(None) };
     connection.who.hear(said.as_ref().ok().copied().flatten(), is_proxy);
     said.map(drop)
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use slab::Slab;
 
-use super::connection::{Connection, Token};
+use super::connection::{Connection, Token, Via};
 use super::socket::Socket;
 use crate::limits::{PaceMinimum, Tick};
 
@@ -17,14 +17,14 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// Adds a connection, whose peer may be a trusted proxy. It stays until the guard is dropped.
-    pub(super) fn add(self: &Rc<Self>, socket: Socket, is_proxy: bool) -> Registered {
+    /// Adds a connection. It stays until the guard is dropped.
+    pub(super) fn add(self: &Rc<Self>, socket: Socket, via: Via) -> Registered {
         let mut connections = self.connections.borrow_mut();
         let place = connections.vacant_entry();
         let key = place.key();
         self.added.set(self.added.get().wrapping_add(1));
         let token = u64::from(self.added.get()) << u32::BITS | key as u64;
-        let connection = Rc::new(Connection::new(socket, is_proxy, token));
+        let connection = Rc::new(Connection::new(socket, via, token));
         place.insert(Rc::clone(&connection));
         drop(connections);
         Registered { connection, registry: Rc::clone(self), key }

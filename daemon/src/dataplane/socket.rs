@@ -1,4 +1,4 @@
-//! One TCP connection, seen as a non-blocking descriptor plus readiness from the event loop.
+//! One connection, seen as a non-blocking descriptor plus readiness from the event loop.
 //!
 //! Every socket is non-blocking from birth, on both drivers: calls are tried at once, and what would block
 //! waits for readiness. A readiness wait that is dropped loses nothing, unlike a dropped ring receive, whose
@@ -6,7 +6,6 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::task::Poll;
 
@@ -14,7 +13,7 @@ use rustix::io::Errno;
 
 use super::error::PeerGone;
 use super::platform::{self, Stream};
-use crate::limits::TICK;
+use crate::limits::{Peer, TICK};
 
 /// Bytes of a long body that gather before its worker is woken: dropping frames costs 0.47 of the CPU that it does at
 /// 256 KiB. The kernel makes the receive buffer twice as large (tcp_set_rcvlowat), so more would cost memory.
@@ -24,7 +23,7 @@ pub(super) const GATHERED_BYTES: u32 = 1 << 20;
 pub(super) struct Socket {
     /// For calls that need no readiness.
     pub(super) stream: Stream,
-    peer: SocketAddr,
+    peer: Peer,
     readiness: Cell<Readiness>,
     /// Bytes that gather before a waiter is woken.
     low_water: Cell<u32>,
@@ -45,17 +44,18 @@ enum Readiness {
 
 impl Socket {
     /// Takes over a descriptor that is non-blocking and close-on-exec already.
-    pub(super) fn new(descriptor: OwnedFd, peer: SocketAddr) -> std::io::Result<Socket> {
-        Stream::new(descriptor).map(|stream| Socket::over(stream, peer))
+    pub(super) fn new(descriptor: OwnedFd, peer: Peer) -> std::io::Result<Socket> {
+        let is_local = matches!(peer, Peer::Local(_));
+        Stream::new(descriptor, is_local).map(|stream| Socket::over(stream, peer))
     }
 
     /// Takes over a stream.
-    pub(super) fn over(stream: Stream, peer: SocketAddr) -> Socket {
+    pub(super) fn over(stream: Stream, peer: Peer) -> Socket {
         Socket { stream, peer, readiness: Cell::new(Readiness::Unwatched), low_water: Cell::new(1) }
     }
 
     /// The other end.
-    pub(super) fn peer(&self) -> SocketAddr {
+    pub(super) fn peer(&self) -> Peer {
         self.peer
     }
 

@@ -1,8 +1,7 @@
-//! One worker: a thread with an event loop of its own, a listener of its own, and connections that never leave
+//! One worker: a thread with an event loop of its own, listeners of its own, and connections that never leave
 //! it. Nothing in the loop waits for a disk.
 
 use std::io;
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,10 +9,12 @@ use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use tokio::sync::mpsc;
 
+use super::accept::{self, Source};
 use super::context::{Driver, IDLE_GRACE_MS, Setup, Worker};
 use super::disk::{Disk, DiskThreads};
+use super::listener::WorkerListener;
 use super::readiness::ReadinessEvents;
-use super::{accept, pacing, platform, stream};
+use super::{platform, stream};
 use crate::job::StreamJob;
 use crate::limits::{PaceMinimum, TICK};
 use crate::sys::uring;
@@ -29,9 +30,7 @@ const RING_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Assignment {
     /// The core to stay on, where there is one core for each worker.
     pub(super) core: Option<usize>,
-    pub(super) listener: TcpListener,
-    /// Whether a service manager passed it: it is shared, and outlives the daemon.
-    pub(super) is_listener_passed: bool,
+    pub(super) listeners: Vec<WorkerListener>,
     pub(super) jobs: mpsc::Receiver<StreamJob>,
     /// They end with the last worker that has them.
     pub(super) disk_threads: DiskThreads,
@@ -83,20 +82,22 @@ fn run_on<D: monoio::Driver>(
 
 /// The worker's main task. True: every other task has ended.
 async fn serve(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Result<()>>) -> bool {
-    let Assignment { listener, is_listener_passed, jobs, disk_threads, setup, .. } = assignment;
-    let is_paced = pacing::is_on(&listener);
-    let made =
-        monoio::net::TcpListener::from_std(listener).and_then(|made| Ok((made, ReadinessEvents::new()?)));
-    let (listener, readiness) = match made {
+    let Assignment { listeners, jobs, disk_threads, setup, .. } = assignment;
+    let sources: io::Result<Vec<Source>> = listeners.into_iter().map(Source::new).collect();
+    let made = sources.and_then(|sources| Ok((sources, ReadinessEvents::new()?)));
+    let (sources, readiness) = match made {
         Ok(made) => made,
         Err(error) => {
             let _ = ready.send(Err(error));
             return true;
         }
     };
-    let worker = Rc::new(Worker::new(setup, Disk::new(&disk_threads), readiness, is_paced));
+    let worker = Rc::new(Worker::new(setup, Disk::new(&disk_threads), readiness));
     worker.telemetry.beat(worker.number);
-    platform::spawn(accept_to_the_end(Rc::clone(&worker), listener, is_listener_passed));
+    worker.accepting.set(sources.len());
+    for source in sources {
+        platform::spawn(accept_to_the_end(Rc::clone(&worker), source));
+    }
     platform::spawn(deliver_readiness(Rc::clone(&worker)));
     platform::spawn(stream::take_jobs(Rc::clone(&worker), jobs));
     let _ = ready.send(Ok(()));
@@ -105,9 +106,9 @@ async fn serve(assignment: Assignment, ready: &std::sync::mpsc::Sender<io::Resul
     ended_whole
 }
 
-async fn accept_to_the_end(worker: Rc<Worker>, listener: monoio::net::TcpListener, is_passed: bool) {
-    accept::run(Rc::clone(&worker), listener, is_passed).await;
-    worker.accepting.set(false);
+async fn accept_to_the_end(worker: Rc<Worker>, source: Source) {
+    accept::run(Rc::clone(&worker), source).await;
+    worker.accepting.set(worker.accepting.get().saturating_sub(1));
 }
 
 async fn deliver_readiness(worker: Rc<Worker>) {
@@ -150,7 +151,7 @@ impl Worker {
     }
 
     fn has_ended(&self) -> bool {
-        !self.accepting.get() && self.registry.len() == 0 && self.streams_running.get() == 0
+        self.accepting.get() == 0 && self.registry.len() == 0 && self.streams_running.get() == 0
     }
 
     /// The drain took too long: ends what is left.

@@ -22,6 +22,9 @@ const OWN_PER_SHARE: u64 = 6;
 /// at rest.
 const OWN_PER_WORKER: u64 = 5;
 
+/// The descriptors of each further listener, one for each worker at most.
+const OWN_PER_LISTENER: u64 = 1;
+
 /// The descriptors of an upload besides its connection's: the socket as disk threads have it, the partial, and the
 /// partial once more past the page cache.
 const PER_UPLOAD: u64 = 3;
@@ -160,7 +163,8 @@ impl Descriptors {
 
 /// Returns the descriptors of the daemon and its shares.
 fn own(settings: &Settings) -> u64 {
-    OWN + OWN_PER_SHARE * settings.share.len() as u64
+    let listeners = settings.listen.len() as u64 * (settings.workers as u64).max(1);
+    OWN + OWN_PER_SHARE * settings.share.len() as u64 + OWN_PER_LISTENER * listeners
 }
 
 fn uploads_wanted(settings: &Settings) -> u64 {

@@ -12,9 +12,10 @@ const BINDING: CapabilitySet = CapabilitySet::NET_BIND_SERVICE.union(CapabilityS
 /// The most names that are listed in a line.
 const NAMES_MAX: u32 = 3;
 
-/// Gives up all capabilities that binding doesn't need.
-pub(super) fn keep_binding() -> io::Result<()> {
-    keep(BINDING)
+/// Gives up all capabilities that binding doesn't need. `has_group`: a Unix socket is given a group, which may be none
+/// of the user's.
+pub(super) fn keep_binding(has_group: bool) -> io::Result<()> {
+    keep(if has_group { BINDING | CapabilitySet::CHOWN } else { BINDING })
 }
 
 /// Gives up all capabilities.

@@ -52,7 +52,9 @@ impl Sandbox {
         let no_new_privs =
             set_no_new_privs(true).map_err(|error| format!("no_new_privs: {}", io::Error::from(error)));
         let landlock = rules::restrict(settings, config_file).map_err(|reason| format!("Landlock: {reason}"));
-        let capabilities = capabilities::keep_binding().map_err(|error| capabilities_refused(&error));
+        let has_group = settings.listen.iter().any(|listen| listen.group.is_some());
+        let capabilities =
+            capabilities::keep_binding(has_group).map_err(|error| capabilities_refused(&error));
         let is_landlocked = landlock.is_ok();
         let missing = [no_new_privs, landlock, capabilities].into_iter().filter_map(Result::err);
         let missing: Vec<String> = missing.collect();
@@ -109,7 +111,7 @@ impl Sandbox {
         let _ = writeln!(text, "landlock       {}", rules::kernel_text());
         let held = capabilities::held();
         let is_for_good = self.is_off() || !self.missing.is_empty() || held == "none";
-        let until = if is_for_good { "" } else { ", until both ports are bound" };
+        let until = if is_for_good { "" } else { ", until all ports are bound" };
         let _ = writeln!(text, "capabilities   {held}{until}");
         let no_new_privs = rustix::thread::no_new_privs().unwrap_or(false);
         let _ = writeln!(text, "no_new_privs   {}", if no_new_privs { "set" } else { "not set" });

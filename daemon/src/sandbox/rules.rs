@@ -39,6 +39,10 @@ const WRITE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
     WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | RemoveDir | Refer
 });
 
+/// The rights of Unix sockets in their directory: to be made at the start and removed at the end, with a lock on the
+/// directory meanwhile.
+const SOCKETS: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadDir | MakeSock | RemoveFile});
+
 /// Restricts the thread to the files that these settings need. The error says what to do about it.
 pub(super) fn restrict(settings: &Settings, config_file: &Path) -> Result<(), String> {
     let abi = kernel()?;
@@ -51,13 +55,13 @@ pub(super) fn restrict(settings: &Settings, config_file: &Path) -> Result<(), St
     enforce(settings, config_file).map_err(|error| error.to_string())
 }
 
-/// Keeps the thread from binding another TCP port, where the kernel can. Connecting stays: streams do.
+/// Keeps the thread from binding another TCP port or Unix socket, where the kernel can. Connecting stays: streams do.
 pub(super) fn deny_binding() -> Result<(), String> {
     let deny = || {
         Ruleset::default()
             .handle_access(AccessNet::BindTcp)?
             // Rules refuse renames between directories even where they cover the network alone (seen on 6.18).
-            .handle_access(AccessFs::Refer)?
+            .handle_access(AccessFs::Refer | AccessFs::MakeSock)?
             .create()?
             .add_rules(path_beneath_rules(["/"], AccessFs::Refer))?
             .restrict_self()
@@ -106,6 +110,7 @@ fn enforce(settings: &Settings, config_file: &Path) -> Result<(), RulesetError> 
         .add_rules(path_beneath_rules(roots(settings, false), access(false)))?
         .add_rules(path_beneath_rules(shown_besides(settings), READ))?
         .add_rules(path_beneath_rules(&settings.spool, spool_access))?
+        .add_rules(path_beneath_rules(directories_of_sockets(settings), SOCKETS))?
         .add_rules(path_beneath_rules(read_on_reload(settings, config_file), READ))?
         .add_rules(path_beneath_rules(read_of_host(settings), READ))?
         .restrict_self()?;
@@ -120,6 +125,13 @@ fn roots(settings: &Settings, takes_uploads: bool) -> Vec<PathBuf> {
         .filter(|(_, uploads)| *uploads == takes_uploads)
         .map(|(root, _)| root.clone())
         .collect()
+}
+
+/// Returns the directories of the Unix sockets that are listened on.
+fn directories_of_sockets(settings: &Settings) -> Vec<PathBuf> {
+    let paths =
+        settings.listeners().into_iter().filter_map(|listen| listen.address?.path().map(Path::to_owned));
+    paths.filter_map(|path| path.parent().map(Path::to_owned)).collect()
 }
 
 /// Returns the directories that links and shares of later reloads may lead to.
@@ -168,6 +180,7 @@ mod tests {
     use std::fs;
     use std::io::{self, ErrorKind};
     use std::net::TcpListener;
+    use std::os::unix::net::{UnixListener, UnixStream};
     use std::path::Path;
     use std::thread;
 
@@ -236,6 +249,33 @@ mod tests {
             fs::remove_dir(at("root/made")).unwrap();
             assert!(std::os::unix::fs::symlink("/", at("root/link")).is_err());
             assert!(is_denied(fs::write(at("file"), "")));
+        });
+    }
+
+    #[test]
+    fn a_unix_socket_can_be_bound_before_in_its_directory_alone_and_removed_after() {
+        let outer = tempfile::tempdir().unwrap();
+        let at = |name: &str| outer.path().join(name);
+        for name in ["run", "elsewhere"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        let address = format!("unix:{}", at("run/data.sock").display()).parse().unwrap();
+        let settings = Settings { control_listen: address, ..Settings::default() };
+        if let Err(reason) = kernel() {
+            println!("skipped: Landlock is {reason}");
+            return;
+        }
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                restrict(&settings, Path::new("/nonexistent/streamd.toml")).unwrap();
+                let _listener = UnixListener::bind(at("run/data.sock")).unwrap();
+                assert!(is_denied(UnixListener::bind(at("elsewhere/data.sock"))));
+                assert!(is_denied(fs::write(at("run/file"), "")));
+                assert!(UnixStream::connect(at("run/data.sock")).is_ok());
+                deny_binding().unwrap();
+                assert!(is_denied(UnixListener::bind(at("run/other.sock"))));
+                fs::remove_file(at("run/data.sock")).unwrap();
+            });
         });
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::telemetry::{Part, Telemetry};
 use notify::Notifier;
-pub use sockets::{Addresses, Listeners, SocketError, announced};
+pub use sockets::{Addresses, PassedSockets, SocketError, announced};
 use status::{State, Status};
 use watchdog::Watchdog;
 

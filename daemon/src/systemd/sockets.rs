@@ -4,14 +4,17 @@
 //! Such a socket outlives the daemon: connections that come while it restarts wait in the socket's queue.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 
 use rustix::net::{AddressFamily, SocketType, ipproto, sockopt};
 
-use crate::config::Settings;
+use crate::config::{ListenAddress, ListenSettings, NAMES_OF_SHORT_FORMS, PlaneChoice, Settings};
 
-/// The most sockets that are looked at. The daemon has a use for two; a count beyond this is a mistake.
+/// The most sockets that are looked at. Most daemons have a use for two; a count beyond this is a mistake.
 const SOCKETS_MAX: usize = 16;
 
 /// Why passed sockets can't be used. The fault is always the configuration of whoever passes them, so starting
@@ -29,9 +32,9 @@ pub enum SocketError {
         /// The error of the system.
         reason: io::Error,
     },
-    /// A descriptor isn't a listening TCP socket.
+    /// A descriptor isn't a listening socket of TCP or of this host.
     #[error(
-        "{socket} {fault}: streamd takes listening TCP sockets (ListenStream=PORT or ADDRESS:PORT, Accept=no)"
+        "{socket} {fault}: streamd takes listening stream sockets (ListenStream=PORT, ADDRESS:PORT or PATH, Accept=no)"
     )]
     NotListening {
         /// The name of the socket.
@@ -42,31 +45,24 @@ pub enum SocketError {
     /// Nothing says which plane the socket is for.
     #[error(
         "{socket} on {address} is for neither plane, since data_listen is {data_listen} and control_listen is \
-         {control_listen}: set FileDescriptorName=data or control, or one of these ports"
+         {control_listen}: set FileDescriptorName=data or control, the name of a [[listen]], or one of these addresses"
     )]
     Unassigned {
         /// The name of the socket.
         socket: String,
         /// The address that it listens on.
-        address: SocketAddr,
+        address: ListenAddress,
         /// The setting `data_listen`.
-        data_listen: SocketAddr,
+        data_listen: ListenAddress,
         /// The setting `control_listen`.
-        control_listen: SocketAddr,
+        control_listen: ListenAddress,
     },
-    /// There is more than one socket for the same plane.
+    /// A listener has no address, and its socket isn't there.
     #[error(
-        "{socket} on {address} is a second one for the {plane} plane, which takes one (ListenStream=PORT without \
-         an address listens on IPv4 and IPv6)"
+        "no socket named {0:?} was passed, and the [[listen]] of this name has no address: set FileDescriptorName={0} \
+         in the socket unit, or an address"
     )]
-    Second {
-        /// The name of the socket.
-        socket: String,
-        /// The address that it listens on.
-        address: SocketAddr,
-        /// The plane that it would be for.
-        plane: &'static str,
-    },
+    NotPassed(String),
 }
 
 /// Returns the names of the sockets that were passed to this process, in the order of their descriptors, which
@@ -100,122 +96,165 @@ fn read_variables(
     Ok(names)
 }
 
-/// Listeners that the daemon needn't bind.
+/// Sockets that the daemon needn't bind.
 #[derive(Debug, Default)]
-pub struct Listeners {
-    /// The listener of the data plane.
-    pub data: Option<TcpListener>,
-    /// The listener of the control plane.
-    pub control: Option<TcpListener>,
+pub struct PassedSockets(Vec<PassedSocket>);
+
+/// A socket that listens already.
+#[derive(Debug)]
+struct PassedSocket {
+    address: ListenAddress,
+    plane: PlaneChoice,
+    socket: OwnedFd,
 }
 
 /// The addresses of passed sockets, which win over the settings'.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Addresses {
-    data: Option<SocketAddr>,
-    control: Option<SocketAddr>,
-}
+#[derive(Clone, Debug, Default)]
+pub struct Addresses(Vec<(ListenSettings, ListenAddress)>);
 
-/// A plane that listens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Plane {
-    Data,
-    Control,
-}
-
-impl Listeners {
-    /// Assigns each socket to a plane: by its name, `data` or `control`, else by its port.
+impl PassedSockets {
+    /// Assigns each socket to a listener: by its name, that of a `[[listen]]` or `data` or `control`, else by its port
+    /// or path. A listener may have several.
     pub fn assign(
         names: Vec<String>,
         descriptors: Vec<OwnedFd>,
         settings: &Settings,
-    ) -> Result<(Listeners, Addresses), SocketError> {
-        let (mut listeners, mut addresses) = (Listeners::default(), Addresses::default());
+    ) -> Result<(PassedSockets, Addresses), SocketError> {
+        let (mut passed, mut addresses) = (Vec::new(), Vec::new());
         for (index, (name, descriptor)) in names.into_iter().zip(descriptors).enumerate() {
             let socket = format!("passed socket {} ({name:?})", index + 1);
-            let (listener, address) = listening(descriptor)
+            let address = listening(&descriptor)
                 .map_err(|fault| SocketError::NotListening { socket: socket.clone(), fault })?;
-            let (place, known, plane) = match plane_of(&name, address, settings) {
-                Some(Plane::Data) => (&mut listeners.data, &mut addresses.data, "data"),
-                Some(Plane::Control) => (&mut listeners.control, &mut addresses.control, "control"),
-                None => {
-                    let Settings { data_listen, control_listen, .. } = *settings;
-                    return Err(SocketError::Unassigned { socket, address, data_listen, control_listen });
-                }
+            let Some(listen) = listener_of(&name, &address, settings) else {
+                let (data_listen, control_listen) =
+                    (settings.data_listen.clone(), settings.control_listen.clone());
+                return Err(SocketError::Unassigned { socket, address, data_listen, control_listen });
             };
-            if place.replace(listener).is_some() {
-                return Err(SocketError::Second { socket, address, plane });
-            }
-            *known = Some(address);
+            passed.push(PassedSocket { address: address.clone(), plane: listen.plane, socket: descriptor });
+            addresses.push((listen, address));
         }
-        Ok((listeners, addresses))
+        let is_passed = |listen: &ListenSettings| addresses.iter().any(|(assigned, _)| assigned == listen);
+        let lacking = settings.listen.iter().find(|listen| listen.address.is_none() && !is_passed(listen));
+        match lacking.and_then(|listen| listen.name.clone()) {
+            Some(name) => Err(SocketError::NotPassed(name)),
+            None => Ok((PassedSockets(passed), Addresses(addresses))),
+        }
+    }
+
+    /// Takes the socket that listens at an address, if there is one.
+    pub fn take(&mut self, address: &ListenAddress) -> Option<OwnedFd> {
+        let place = self.0.iter().position(|passed| passed.address == *address)?;
+        Some(self.0.swap_remove(place).socket)
     }
 
     /// Returns the planes that have a passed socket, for the log.
     pub fn planes(&self) -> &'static str {
-        match (&self.data, &self.control) {
-            (Some(_), Some(_)) => "data and control",
-            (Some(_), None) => "data",
-            (None, Some(_)) => "control",
-            (None, None) => "none",
+        let has = |plane| self.0.iter().any(|passed| passed.plane == plane);
+        match (has(PlaneChoice::Data), has(PlaneChoice::Control)) {
+            (true, true) => "data and control",
+            (true, false) => "data",
+            (false, true) => "control",
+            (false, false) => "none",
         }
     }
 }
 
 impl Addresses {
-    /// Puts the addresses into settings.
+    /// Puts the addresses into settings: the first socket of a listener has its place, and each further one is a
+    /// listener of the same kind. A listener that a reload has changed isn't the socket's any more.
     pub fn win_over(&self, settings: &mut Settings) {
-        settings.data_listen = self.data.unwrap_or(settings.data_listen);
-        settings.control_listen = self.control.unwrap_or(settings.control_listen);
+        let mut more = Vec::new();
+        for (number, (listen, address)) in self.0.iter().enumerate() {
+            let is_first = !self.0[..number].iter().any(|(before, _)| before == listen);
+            let address = address.clone();
+            let [data, control] = NAMES_OF_SHORT_FORMS;
+            match listen.name.as_deref() {
+                Some(name) if is_first && name == data => settings.data_listen = address,
+                Some(name) if is_first && name == control => settings.control_listen = address,
+                _ if is_first => {
+                    if let Some(table) = settings.listen.iter_mut().find(|table| *table == listen) {
+                        table.address = Some(address);
+                    }
+                }
+                _ => more.push(ListenSettings { address: Some(address), ..listen.clone() }),
+            }
+        }
+        settings.listen.extend(more);
     }
 }
 
-fn plane_of(name: &str, address: SocketAddr, settings: &Settings) -> Option<Plane> {
+/// Finds the listener of a socket.
+fn listener_of(name: &str, address: &ListenAddress, settings: &Settings) -> Option<ListenSettings> {
+    let [data, control] = NAMES_OF_SHORT_FORMS;
+    let all = settings.listeners();
+    if let Some(listen) = all.iter().find(|listen| !name.is_empty() && listen.name.as_deref() == Some(name)) {
+        return Some(listen.clone());
+    }
+    let short = |plane| ListenSettings { plane, name: Some(name.to_owned()), ..ListenSettings::default() };
+    // The setting may be none, and the socket still says what it is for.
     match name {
-        "data" => return Some(Plane::Data),
-        "control" => return Some(Plane::Control),
+        name if name == data => {
+            return Some(ListenSettings {
+                proxy_protocol: settings.proxy_protocol,
+                ..short(PlaneChoice::Data)
+            });
+        }
+        name if name == control => return Some(short(PlaneChoice::Control)),
         _ => {}
     }
-    let by = |is_of: &dyn Fn(SocketAddr) -> bool| match (
-        is_of(settings.data_listen),
-        is_of(settings.control_listen),
-    ) {
-        (true, false) => Some(Plane::Data),
-        (false, true) => Some(Plane::Control),
-        _ => None,
+    let port = |address: &ListenAddress| address.inet().map(|address| address.port());
+    let by = |is_of: &dyn Fn(&ListenAddress) -> bool| {
+        let mut found = all.iter().filter(|listen| listen.address.as_ref().is_some_and(is_of));
+        found.next().filter(|_| found.next().is_none()).cloned()
     };
-    // Two planes may have one port on two addresses.
-    by(&|listen| listen.port() == address.port()).or_else(|| by(&|listen| listen == address))
+    let by_port = by(&|listen| port(listen).is_some() && port(listen) == port(address));
+    // Two listeners may have one port on two addresses.
+    by_port.or_else(|| by(&|listen| listen == address))
 }
 
-/// Returns the listener of a descriptor and its address; the error says what it is instead.
-fn listening(descriptor: OwnedFd) -> Result<(TcpListener, SocketAddr), String> {
+/// Returns the address of a listener's descriptor; the error says what it is instead.
+fn listening(descriptor: &OwnedFd) -> Result<ListenAddress, String> {
     let unknown = |error: rustix::io::Errno| format!("is no socket ({error})");
-    let family = sockopt::socket_domain(&descriptor).map_err(unknown)?;
-    if family != AddressFamily::INET && family != AddressFamily::INET6 {
-        return Err("is neither of IPv4 nor of IPv6".to_owned());
+    let family = sockopt::socket_domain(descriptor).map_err(unknown)?;
+    let is_unix = family == AddressFamily::UNIX;
+    if !is_unix && family != AddressFamily::INET && family != AddressFamily::INET6 {
+        return Err("is none of IPv4, IPv6 and Unix sockets".to_owned());
     }
-    if sockopt::socket_type(&descriptor).map_err(unknown)? != SocketType::STREAM
-        || sockopt::socket_protocol(&descriptor).map_err(unknown)? != Some(ipproto::TCP)
-    {
+    if sockopt::socket_type(descriptor).map_err(unknown)? != SocketType::STREAM {
+        return Err(if is_unix { "is no stream" } else { "doesn't speak TCP" }.to_owned());
+    }
+    if !is_unix && sockopt::socket_protocol(descriptor).map_err(unknown)? != Some(ipproto::TCP) {
         return Err("doesn't speak TCP".to_owned());
     }
-    if !sockopt::socket_acceptconn(&descriptor).map_err(unknown)? {
+    if !sockopt::socket_acceptconn(descriptor).map_err(unknown)? {
         return Err("doesn't listen".to_owned());
     }
-    let listener = TcpListener::from(descriptor);
-    let address = listener.local_addr().map_err(|error| format!("has no address ({error})"))?;
-    Ok((listener, address))
+    let copy = descriptor.try_clone().map_err(|error| format!("can't be looked at ({error})"))?;
+    let address = if is_unix {
+        unix_address(&copy.into())
+    } else {
+        TcpListener::from(copy).local_addr().map(Into::into)
+    };
+    address.map_err(|error| format!("has no address ({error})"))
+}
+
+/// Returns the path of a Unix socket; an abstract name as systemd writes it, with @ before it.
+fn unix_address(listener: &UnixListener) -> io::Result<ListenAddress> {
+    let address = listener.local_addr()?;
+    let of_name = |name: &[u8]| PathBuf::from(format!("@{}", String::from_utf8_lossy(name)));
+    let path = address.as_pathname().map(Path::to_owned);
+    let path = path.or_else(|| address.as_abstract_name().map(of_name));
+    path.map(ListenAddress::Unix).ok_or_else(|| io::Error::other("it has no path"))
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
     use std::os::fd::OwnedFd;
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::{UnixDatagram, UnixListener};
 
-    use super::{Listeners, SOCKETS_MAX, read_variables};
-    use crate::config::Settings;
+    use super::{PassedSockets, SOCKETS_MAX, SocketAddrExt, listening, read_variables};
+    use crate::config::{ListenAddress, ListenSettings, Settings};
 
     fn names(pid: &str, count: &str, names: &str) -> Result<Vec<String>, String> {
         let variables = [pid, count, names].map(|value| (value != "-").then(|| value.to_owned()));
@@ -250,39 +289,48 @@ mod tests {
         (listener, address)
     }
 
-    fn assigned(passed: Vec<(&str, OwnedFd)>, settings: &Settings) -> Result<[SocketAddr; 2], String> {
+    /// Returns the addresses of all listeners once the sockets are assigned, each of which listens where it should.
+    fn assigned(passed: Vec<(&str, OwnedFd)>, settings: &Settings) -> Result<Vec<String>, String> {
         let (names, descriptors): (Vec<&str>, Vec<OwnedFd>) = passed.into_iter().unzip();
         let names = names.into_iter().map(str::to_owned).collect();
-        let (listeners, addresses) =
-            Listeners::assign(names, descriptors, settings).map_err(|error| error.to_string())?;
+        let (mut sockets, addresses) =
+            PassedSockets::assign(names, descriptors, settings).map_err(|error| error.to_string())?;
         let mut settings = settings.clone();
         addresses.win_over(&mut settings);
-        for (listener, address) in
-            [(listeners.data, settings.data_listen), (listeners.control, settings.control_listen)]
-        {
-            assert!(listener.is_none_or(|listener| listener.local_addr().unwrap() == address));
+        let listeners: Vec<_> =
+            settings.listeners().into_iter().filter_map(|listen| listen.address).collect();
+        for address in &listeners {
+            if let Some(socket) = sockets.take(address) {
+                assert_eq!(listening(&socket).as_ref(), Ok(address));
+            }
         }
-        Ok([settings.data_listen, settings.control_listen])
+        assert!(sockets.0.is_empty(), "a socket is nobody's: {sockets:?}");
+        Ok(listeners.iter().map(ToString::to_string).collect())
+    }
+
+    fn texts(addresses: &[SocketAddr]) -> Result<Vec<String>, String> {
+        Ok(addresses.iter().map(ToString::to_string).collect())
     }
 
     #[test]
     fn a_name_or_a_port_tells_what_a_socket_is_for() {
         let settings = Settings::default();
-        let [data, control] = [settings.data_listen, settings.control_listen];
+        let [data, control] =
+            [&settings.data_listen, &settings.control_listen].map(|address| address.inet().unwrap());
         let ((first, first_address), (second, second_address)) = (listener(), listener());
         let by_name = assigned(vec![("control", second.into()), ("data", first.into())], &settings);
-        assert_eq!(by_name, Ok([first_address, second_address]));
+        assert_eq!(by_name, texts(&[first_address, second_address]));
         let (only, only_address) = listener();
-        assert_eq!(assigned(vec![("data", only.into())], &settings), Ok([only_address, control]));
-        assert_eq!(assigned(Vec::new(), &settings), Ok([data, control]));
+        assert_eq!(assigned(vec![("data", only.into())], &settings), texts(&[only_address, control]));
+        assert_eq!(assigned(Vec::new(), &settings), texts(&[data, control]));
         let ((first, first_address), (second, second_address)) = (listener(), listener());
         let by_port = Settings {
-            data_listen: SocketAddr::new([0, 0, 0, 0].into(), first_address.port()),
-            control_listen: SocketAddr::new([0, 0, 0, 0].into(), second_address.port()),
+            data_listen: SocketAddr::new([0, 0, 0, 0].into(), first_address.port()).into(),
+            control_listen: SocketAddr::new([0, 0, 0, 0].into(), second_address.port()).into(),
             ..Settings::default()
         };
         let passed = vec![("streamd.socket", second.into()), ("streamd.socket", first.into())];
-        assert_eq!(assigned(passed, &by_port), Ok([first_address, second_address]));
+        assert_eq!(assigned(passed, &by_port), texts(&[first_address, second_address]));
     }
 
     #[test]
@@ -290,8 +338,45 @@ mod tests {
         let (data, address) = listener();
         let other = SocketAddr::new([127, 0, 0, 2].into(), address.port());
         let control = TcpListener::bind(other).unwrap();
-        let settings = Settings { data_listen: address, control_listen: other, ..Settings::default() };
-        assert_eq!(assigned(vec![("", control.into()), ("", data.into())], &settings), Ok([address, other]));
+        let settings =
+            Settings { data_listen: address.into(), control_listen: other.into(), ..Settings::default() };
+        assert_eq!(
+            assigned(vec![("", control.into()), ("", data.into())], &settings),
+            texts(&[address, other])
+        );
+    }
+
+    #[test]
+    fn several_sockets_of_one_name_are_listeners_of_one_kind() {
+        let ((first, first_address), (second, second_address)) = (listener(), listener());
+        let settings = Settings::default();
+        let control = settings.control_listen.inet().unwrap();
+        let both = assigned(vec![("data", first.into()), ("data", second.into())], &settings);
+        assert_eq!(both, texts(&[first_address, control, second_address]));
+    }
+
+    #[test]
+    fn a_unix_socket_is_for_the_listener_of_its_name_or_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let socket = |name: &str| OwnedFd::from(UnixListener::bind(at(name)).unwrap());
+        let unix = |name: &str| format!("unix:{}", at(name).display());
+        let named = ListenSettings { name: Some("files".to_owned()), ..ListenSettings::default() };
+        let by_path =
+            ListenSettings { address: Some(unix("b").parse().unwrap()), ..ListenSettings::default() };
+        let settings = Settings {
+            data_listen: ListenAddress::None,
+            listen: vec![named, by_path],
+            ..Settings::default()
+        };
+        let passed = vec![("streamd.socket", socket("b")), ("files", socket("a")), ("control", socket("c"))];
+        assert_eq!(assigned(passed, &settings), Ok(vec![unix("c"), unix("a"), unix("b")]));
+        let missing = assigned(vec![("control", socket("d"))], &settings).unwrap_err();
+        assert!(missing.starts_with("no socket named \"files\" was passed"), "{missing}");
+        let name = std::os::unix::net::SocketAddr::from_abstract_name("streamd-test-passed").unwrap();
+        let hidden = UnixListener::bind_addr(&name).unwrap();
+        let found = assigned(vec![("data", hidden.into())], &Settings::default()).unwrap();
+        assert_eq!(found[0], "unix:@streamd-test-passed");
     }
 
     #[test]
@@ -303,11 +388,12 @@ mod tests {
             refused("streamd.socket", stray.into()),
             format!(
                 "passed socket 1 (\"streamd.socket\") on {address} is for neither plane, since data_listen is \
-                 0.0.0.0:8080 and control_listen is 127.0.0.1:8081: set FileDescriptorName=data or control, or \
-                 one of these ports"
+                 0.0.0.0:8080 and control_listen is 127.0.0.1:8081: set FileDescriptorName=data or control, the \
+                 name of a [[listen]], or one of these addresses"
             )
         );
-        let takes = "streamd takes listening TCP sockets (ListenStream=PORT or ADDRESS:PORT, Accept=no)";
+        let takes =
+            "streamd takes listening stream sockets (ListenStream=PORT, ADDRESS:PORT or PATH, Accept=no)";
         let connected = || {
             let (listener, address) = listener();
             let stream = TcpStream::connect(address).unwrap();
@@ -318,10 +404,7 @@ mod tests {
         for (descriptor, fault) in [
             (OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap()), "doesn't speak TCP"),
             (connected().into(), "doesn't listen"),
-            (
-                UnixListener::bind(directory.path().join("socket")).unwrap().into(),
-                "is neither of IPv4 nor of IPv6",
-            ),
+            (UnixDatagram::bind(directory.path().join("socket")).unwrap().into(), "is no stream"),
             (
                 tempfile::tempfile().unwrap().into(),
                 "is no socket (Socket operation on non-socket (os error 88))",
@@ -329,14 +412,5 @@ mod tests {
         ] {
             assert_eq!(refused("data", descriptor), format!("passed socket 1 (\"data\") {fault}: {takes}"));
         }
-        let ((first, _), (second, address)) = (listener(), listener());
-        let message = assigned(vec![("data", first.into()), ("data", second.into())], &settings).unwrap_err();
-        assert_eq!(
-            message,
-            format!(
-                "passed socket 2 (\"data\") on {address} is a second one for the data plane, which takes one \
-                 (ListenStream=PORT without an address listens on IPv4 and IPv6)"
-            )
-        );
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::log_order::Oldest;
 use super::log_queue::LogQueue;
 use crate::config::LogFormat;
-use crate::limits::TICK;
+use crate::limits::{Peer, TICK};
 
 /// Bytes of lines after which the buffer is handed over: some two hundred lines. Fewer would wake the writer more
 /// often, more would leave the core's first cache.
@@ -27,8 +27,8 @@ const WALL_CLOCK_AGE_MAX: Duration = TICK;
 
 /// The content of an access line.
 pub struct AccessLine<'a> {
-    /// The address of the peer.
-    pub peer: SocketAddr,
+    /// The peer.
+    pub peer: Peer,
     /// The protocol: `http`, `frame` or `raw`.
     pub protocol: &'a str,
     /// The HTTP method, `RECEIVE` or `STREAM`.
@@ -270,8 +270,8 @@ fn push_escaped(out: &mut String, value: &str) {
     out.push_str(rest);
 }
 
-fn push_peer(out: &mut String, peer: SocketAddr) {
-    let SocketAddr::V4(peer) = peer else {
+fn push_peer(out: &mut String, peer: Peer) {
+    let Peer::Inet(SocketAddr::V4(peer)) = peer else {
         // Writing to a String can't fail.
         let _ = write!(out, "{peer}");
         return;
@@ -288,6 +288,7 @@ fn push_peer(out: &mut String, peer: SocketAddr) {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::net::SocketAddr;
     use std::sync::{Arc, Mutex};
     use std::time::{Duration, Instant, SystemTime};
 
@@ -314,7 +315,7 @@ mod tests {
         let log = AccessLog::new(queue.clone(), format);
         for _ in 0..count {
             log.write(&AccessLine {
-                peer: peer.parse().unwrap(),
+                peer: peer.parse::<SocketAddr>().unwrap().into(),
                 protocol: "http",
                 method: "GET",
                 path: "/a\\x0ab",

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use streamd::config::Settings;
-use streamd::systemd::Listeners;
 
 use crate::harness::{
     Connection, DEADLINE, Fixture, Process, TEST_FLAGS, TestDaemon, command, copy_of, driver_names, drivers,
@@ -82,7 +81,7 @@ fn refusal(mut streamd: Command) -> (Option<i32>, String) {
 
 #[test]
 fn sockets_that_can_not_be_used_are_configuration_faults() {
-    let takes = "streamd takes listening TCP sockets (ListenStream=PORT or ADDRESS:PORT, Accept=no)";
+    let takes = "streamd takes listening stream sockets (ListenStream=PORT, ADDRESS:PORT or PATH, Accept=no)";
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
     assert_eq!(
         refusal(streamd_with(vec![datagrams.into()], "data", &[])),
@@ -95,8 +94,8 @@ fn sockets_that_can_not_be_used_are_configuration_faults() {
     let (code, text) = refusal(streamd_with(vec![stray.into()], "streamd.socket", &[]));
     let expected = format!(
         "streamd: socket activation: passed socket 1 (\"streamd.socket\") on {address} is for neither plane, since \
-         data_listen is 127.0.0.1:0 and control_listen is 127.0.0.1:0: set FileDescriptorName=data or control, or \
-         one of these ports\n"
+         data_listen is 127.0.0.1:0 and control_listen is 127.0.0.1:0: set FileDescriptorName=data or control, the \
+         name of a [[listen]], or one of these addresses\n"
     );
     assert_eq!((code, text), (Some(78), expected));
     let mut announced = streamd_with(Vec::new(), "", &[]);
@@ -156,7 +155,7 @@ fn all_workers_accept_from_a_passed_listener() {
     const CONNECTIONS: usize = 50;
     for driver in drivers() {
         let (data, address) = listener();
-        let passed = Listeners { data: Some(data), control: None };
+        let passed = vec![("data", OwnedFd::from(data))];
         let daemon = TestDaemon::start_on(passed, Settings { driver, workers: WORKERS, ..settings() });
         assert_eq!(daemon.data(), address);
         std::thread::scope(|scope| {

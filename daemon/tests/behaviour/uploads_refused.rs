@@ -60,8 +60,9 @@ fn where_uploads_are_on_other_methods_are_told_so() {
 fn where_others_reach_it_writing_needs_the_token() {
     let secret = Fixture::new();
     let token_file = Some(secret.write("token", b"secret-0123\n"));
-    let data_listen = "0.0.0.0:0".parse().unwrap();
-    let change = |settings| Settings { data_listen, token_file: token_file.clone(), ..settings };
+    let data_listen: streamd::config::ListenAddress = "0.0.0.0:0".parse().unwrap();
+    let change =
+        |settings| Settings { data_listen: data_listen.clone(), token_file: token_file.clone(), ..settings };
     each_daemon(change, |daemon, fixture| {
         fixture.write("file", b"content");
         let address = SocketAddr::from(([127, 0, 0, 1], daemon.data().port()));

@@ -23,6 +23,7 @@ pub(super) const DATA_ADDRESS: &str = "127.0.0.1:8080";
 /// A control plane with one worker, whose jobs the test takes and answers.
 pub(super) struct Plane {
     pub(super) control: ControlPlane,
+    address: SocketAddr,
     pub(super) telemetry: Arc<Telemetry>,
     live: watch::Sender<Arc<Live>>,
     jobs: mpsc::Receiver<StreamJob>,
@@ -37,20 +38,22 @@ impl Plane {
         let telemetry = Telemetry::new(1, "epoll", LogQueue::nowhere());
         telemetry.beat(0);
         let (sender, jobs) = mpsc::channel(8);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
         let context = ControlContext {
-            listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+            sockets: vec![listener.into()],
             live: live_read,
             telemetry: Arc::clone(&telemetry),
             mailboxes: Mailboxes::new(vec![sender]),
-            data_address: DATA_ADDRESS.parse().unwrap(),
+            data_addresses: vec![(0, DATA_ADDRESS.parse().unwrap())],
             shares: AddressShares::default(),
             descriptors_max: None,
         };
-        Plane { control: start(context).unwrap(), telemetry, live, jobs }
+        Plane { control: start(context).unwrap(), address, telemetry, live, jobs }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
-        self.control.address()
+        self.address
     }
 
     /// Changes the settings in force, as SIGHUP does.

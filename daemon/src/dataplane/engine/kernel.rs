@@ -1,7 +1,6 @@
 //! The system below the engines, as one seam: the calls that move bytes, the waits between them, and what is known of
 //! files and memory. The daemon has [`System`](super::system::System); tests have scripts.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use super::super::error::TransferError;
 use crate::config::EngineChoice;
 use crate::files::Synthetic;
 use crate::files::residency::Residency;
-use crate::limits::{Full, Reserved, Tick};
+use crate::limits::{Full, Peer, Reserved, Tick};
 use crate::telemetry::WorkerCounters;
 
 /// One connection, and what a transfer on it needs of its worker. No call of it but those that are futures waits, and
@@ -119,7 +118,7 @@ pub(in crate::dataplane) trait Kernel {
     fn counters(&self) -> &WorkerCounters;
 
     /// Who is served.
-    fn client(&self) -> SocketAddr;
+    fn client(&self) -> Peer;
 }
 
 /// A file that is open to be sent. Clones share what is open.

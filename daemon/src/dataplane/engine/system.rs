@@ -1,6 +1,5 @@
 //! The real thing below the engines: Linux, by way of a worker and one of its connections.
 
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use super::kernel::{Conduit, Kernel, Reader, Source};
 use crate::config::EngineChoice;
 use crate::files::residency::Residency;
 use crate::files::{FileState, SourceFile, Synthetic, Witnesses};
-use crate::limits::{Full, Reserved, Tick};
+use crate::limits::{Full, Peer, Reserved, Tick};
 use crate::telemetry::WorkerCounters;
 
 /// A connection and its worker.
@@ -151,14 +150,14 @@ impl Kernel for System<'_> {
     }
 
     fn is_paced(&self) -> bool {
-        self.worker.is_paced
+        self.connection.via.is_paced
     }
 
     fn counters(&self) -> &WorkerCounters {
         &self.worker.counters
     }
 
-    fn client(&self) -> SocketAddr {
+    fn client(&self) -> Peer {
         self.connection.client()
     }
 }

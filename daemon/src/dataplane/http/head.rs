@@ -17,7 +17,8 @@ pub(super) fn take(
     connection: &Registered,
     input: &mut Input,
 ) -> Result<Option<Request>, RequestError> {
-    let progress = parse_knowing(input.bytes(), &worker.admitted_host.borrow(), worker.wanted.get())?;
+    let progress =
+        parse_knowing(input.bytes(), &worker.admitted_at(connection.via.listener), worker.wanted.get())?;
     match progress {
         Progress::Complete { request, .. }
             if !request.method.is_read() && !worker.takes_upload_of(&request.name) =>
@@ -25,7 +26,7 @@ pub(super) fn take(
             Err(RequestError::UploadsOff { method: request.method.as_str() })
         }
         Progress::Complete { request, head_bytes, authority } => {
-            check_host(worker, &request, authority)?;
+            check_host(worker, connection, &request, authority)?;
             proxy::hear(worker, connection, &input.bytes()[..head_bytes])?;
             input.consume(head_bytes);
             Ok(Some(request))
@@ -56,6 +57,7 @@ pub(super) async fn receive(
 /// Refuses a request that is for another host. One for uploads is judged with the right to write (`upload/permission`).
 fn check_host(
     worker: &Worker,
+    connection: &Registered,
     request: &Request,
     authority: Option<Authority<'_>>,
 ) -> Result<(), RequestError> {
@@ -64,8 +66,9 @@ fn check_host(
     if worker.takes_uploads() && upload::concerns(request) && worker.takes_upload_of(&request.name) {
         return Ok(());
     }
-    if worker.live().hosts.admit(host) {
-        worker.note_admitted(text);
+    let (live, listener) = (worker.live(), connection.via.listener);
+    if live.listeners.admit(listener, host) {
+        worker.note_admitted(listener, text);
         return Ok(());
     }
     Err(RequestError::HostNotAllowed { host: escape_for_log(host) })

@@ -1,9 +1,10 @@
 //! Linux and monoio. Each function is one system call, or one wait.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use monoio::net::{TcpStream, UnixStream};
@@ -22,28 +23,63 @@ use crate::sys;
 /// Events taken from the kernel in one call; what is left is there at the next.
 const EVENTS_MAX: usize = 256;
 
-/// A connected socket that is non-blocking and close-on-exec.
-pub(in crate::dataplane) struct Stream(TcpStream);
+/// The most bytes of a Unix socket that are dropped in one call. Other than TCP it copies them for that, so that what
+/// they are copied to should stay in the core's cache.
+const LOCAL_DISCARD_BYTES: usize = 64 << 10;
+
+/// A connected socket that is non-blocking and close-on-exec: one of TCP, or a Unix socket, for which monoio has
+/// another name and the same waits.
+pub(in crate::dataplane) struct Stream {
+    socket: TcpStream,
+    /// What a Unix socket has moved, of which the kernel keeps no count; None for TCP.
+    local: Option<Box<Moved>>,
+}
+
+/// The bytes that went through a Unix socket.
+#[derive(Default)]
+struct Moved {
+    handed_over: Cell<u64>,
+    received: Arc<AtomicU64>,
+}
 
 impl Stream {
-    pub(in crate::dataplane) fn new(descriptor: OwnedFd) -> io::Result<Stream> {
-        TcpStream::from_std(descriptor.into()).map(Stream)
+    pub(in crate::dataplane) fn new(descriptor: OwnedFd, is_local: bool) -> io::Result<Stream> {
+        let socket = TcpStream::from_std(descriptor.into())?;
+        Ok(Stream { socket, local: is_local.then(Box::default) })
     }
 
     /// Returns a handle of the socket for a disk thread.
     pub(in crate::dataplane) fn share(&self) -> io::Result<SharedStream> {
-        self.as_fd().try_clone_to_owned().map(|descriptor| SharedStream(Arc::new(descriptor)))
+        let received = self.local.as_ref().map(|moved| Arc::clone(&moved.received));
+        let descriptor = self.as_fd().try_clone_to_owned()?;
+        Ok(SharedStream(Arc::new(Shared { descriptor, received })))
+    }
+
+    /// Counts what was handed to the kernel, where it doesn't.
+    fn handed_over(&self, result: Result<usize, Errno>) -> Result<usize, Errno> {
+        if let (Some(moved), Ok(count)) = (&self.local, result) {
+            moved.handed_over.set(moved.handed_over.get() + count as u64);
+        }
+        result
+    }
+
+    /// Counts what was received, where the kernel doesn't.
+    fn received(&self, result: Result<usize, Errno>) -> Result<usize, Errno> {
+        if let (Some(moved), Ok(count)) = (&self.local, result) {
+            moved.received.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        result
     }
 
     /// Waits until there is something to receive, or nothing ever will be. `false`: the epoll driver asks the kernel
     /// again instead of trusting what it remembers.
     pub(in crate::dataplane) fn readable(&self) -> impl Future<Output = io::Result<()>> {
-        self.0.readable(false)
+        self.socket.readable(false)
     }
 
     /// Waits until something can be sent, or nothing ever will be. Behind a half-close this may be at once and in vain.
     pub(in crate::dataplane) fn writable(&self) -> impl Future<Output = io::Result<()>> {
-        self.0.writable(false)
+        self.socket.writable(false)
     }
 
     pub(in crate::dataplane) fn is_writable(&self) -> bool {
@@ -63,24 +99,27 @@ impl Stream {
     }
 
     pub(in crate::dataplane) fn receive(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
-        recv(self, buffer, RecvFlags::empty()).map(|(_, count)| count)
+        self.received(recv(self, buffer, RecvFlags::empty()).map(|(_, count)| count))
     }
 
     /// Drops up to `scratch.len()` bytes that have arrived, inside the kernel: with MSG_TRUNC, TCP counts bytes without
-    /// copying them (tcp(7), Linux 2.4), so `scratch` only lends its length.
+    /// copying them (tcp(7), Linux 2.4), so `scratch` only lends its length. A Unix socket copies them.
     pub(in crate::dataplane) fn discard(&self, scratch: &mut [u8]) -> Result<usize, Errno> {
-        recv(self, scratch, RecvFlags::TRUNC).map(|(_, count)| count)
+        let length =
+            if self.local.is_some() { scratch.len().min(LOCAL_DISCARD_BYTES) } else { scratch.len() };
+        self.received(recv(self, &mut scratch[..length], RecvFlags::TRUNC).map(|(_, count)| count))
     }
 
     /// Hands bytes to the kernel, and says how many it took. `more`: others follow at once.
     pub(in crate::dataplane) fn send(&self, bytes: &[u8], more: bool) -> Result<usize, Errno> {
         let more = if more { SendFlags::MORE } else { SendFlags::empty() };
-        send(self, bytes, SendFlags::NOSIGNAL | more)
+        self.handed_over(send(self, bytes, SendFlags::NOSIGNAL | more))
     }
 
     pub(in crate::dataplane) fn send_both(&self, first: &[u8], second: &[u8]) -> Result<usize, Errno> {
         let pieces = [IoSlice::new(first), IoSlice::new(second)];
-        sendmsg(self, &pieces, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
+        let sent = sendmsg(self, &pieces, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL);
+        self.handed_over(sent)
     }
 
     /// Hands bytes of a file to the kernel. The offset is ours, not the file's: one descriptor serves many transfers.
@@ -90,7 +129,7 @@ impl Stream {
         mut offset: u64,
         bytes: usize,
     ) -> Result<usize, Errno> {
-        sendfile(self, file, Some(&mut offset), bytes)
+        self.handed_over(sendfile(self, file, Some(&mut offset), bytes))
     }
 
     /// Hands bytes that a pipe holds to the kernel.
@@ -101,7 +140,8 @@ impl Stream {
         more: bool,
     ) -> Result<usize, Errno> {
         let more = if more { SpliceFlags::MORE } else { SpliceFlags::empty() };
-        splice(pipe, None, self, None, bytes, SpliceFlags::MOVE | SpliceFlags::NONBLOCK | more)
+        let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK | more;
+        self.handed_over(splice(pipe, None, self, None, bytes, flags))
     }
 
     /// Whether the peer sends nothing more: it has ended in order, or broken off. HUP and ERR are told in any case:
@@ -121,25 +161,34 @@ impl Stream {
         ioctl_fionread(self).unwrap_or(0)
     }
 
-    /// Bytes that were sent and that the peer has not acknowledged.
+    /// Bytes that were sent and that the peer has not acknowledged. Of a Unix socket it is the memory of what the peer
+    /// hasn't received, which goes by pieces of some 64 KiB (sock_wfree).
     pub(in crate::dataplane) fn unacknowledged_bytes(&self) -> u32 {
         sys::unacknowledged_bytes(self)
     }
 
     /// Bytes that the peer has acknowledged and bytes that have come from it.
     pub(in crate::dataplane) fn transferred_bytes(&self) -> u64 {
-        sys::transferred_bytes(self)
+        let Some(moved) = &self.local else { return sys::transferred_bytes(self) };
+        let taken = moved.handed_over.get().saturating_sub(self.unacknowledged_bytes().into());
+        taken + moved.received.load(Ordering::Relaxed) + self.arrived_bytes()
     }
 
     /// Bytes that have to be there before a waiter is woken.
     pub(in crate::dataplane) fn set_receive_low_water(&self, bytes: u32) -> io::Result<()> {
+        if self.local.is_some() {
+            // It could be set, and nobody would heed it (unix_poll, Linux 6.18).
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         sys::set_receive_low_water(self, bytes)
     }
 
     /// Holds back segments that aren't full (TCP_CORK), or releases them. A socket that refuses has been reset; the
     /// next send says so.
     pub(in crate::dataplane) fn set_cork(&self, on: bool) {
-        let _ = sockopt::set_tcp_cork(self, on);
+        if self.local.is_none() {
+            let _ = sockopt::set_tcp_cork(self, on);
+        }
     }
 
     /// Ends our direction.
@@ -147,11 +196,12 @@ impl Stream {
         let _ = shutdown(self, Shutdown::Write);
     }
 
-    /// Resets the connection, and wakes whoever waits for it.
+    /// Resets the connection, and wakes whoever waits for it. A Unix socket knows no reset: its peer gets what was sent
+    /// and then the end, ahead of the length that it was told.
     pub(in crate::dataplane) fn abort(&self) {
         // Dissolving the association resets it (connect(2), AF_UNSPEC; seen on 6.18). A shutdown would send a
         // FIN ahead of the reset, and a peer that is reading takes that for an orderly end.
-        if connect_unspec(self).is_err() {
+        if self.local.is_some() || connect_unspec(self).is_err() {
             let _ = sockopt::set_socket_linger(self, Some(Duration::ZERO));
             let _ = shutdown(self, Shutdown::Both);
         }
@@ -170,18 +220,28 @@ impl Stream {
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        sys::borrow(&self.0)
+        sys::borrow(&self.socket)
     }
 }
 
 /// A socket for whoever receives of it on a disk thread.
 #[derive(Clone)]
-pub(in crate::dataplane) struct SharedStream(Arc<OwnedFd>);
+pub(in crate::dataplane) struct SharedStream(Arc<Shared>);
+
+struct Shared {
+    descriptor: OwnedFd,
+    /// The bytes that were received, where the kernel doesn't count them.
+    received: Option<Arc<AtomicU64>>,
+}
 
 impl SharedStream {
     /// Never waits.
     pub(in crate::dataplane) fn receive(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
-        recv(&self.0, buffer, RecvFlags::DONTWAIT).map(|(_, count)| count)
+        let count = recv(&self.0.descriptor, buffer, RecvFlags::DONTWAIT).map(|(_, count)| count)?;
+        if let Some(received) = &self.0.received {
+            received.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        Ok(count)
     }
 }
 

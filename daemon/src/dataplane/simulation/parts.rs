@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::super::clock::Deadline;
-use super::super::connection::Phase;
+use super::super::connection::{Phase, Via};
 use super::super::error::TransferError;
 use super::super::input::{Input, ReadDeadline};
 use super::super::lingering_close::{LINGER_BYTES_MAX, linger, wait_until_acknowledged};
@@ -78,8 +78,8 @@ impl Scene {
 fn connect(world: &World) -> (Arc<Wire>, Registered) {
     let wire = Wire::new(Seeded::quiet(), 1_000, 0, 0);
     let peer: SocketAddr = "192.0.2.1:1".parse().unwrap();
-    let socket = Socket::over(Stream::Simulated(Arc::clone(&wire)), peer);
-    (wire, world.worker().registry.add(socket, false))
+    let socket = Socket::over(Stream::Simulated(Arc::clone(&wire)), peer.into());
+    (wire, world.worker().registry.add(socket, Via::default()))
 }
 
 fn is_timed_out(ended: &Ended<Result<(), TransferError>>) -> bool {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tokio::sync::watch;
 
+use super::super::connection::Via;
 use super::super::context::{Drain, Driver, Resources, Setup, Worker};
 use super::super::disk::{Disk, MountNames, ShareMounts, SimulatedThreads};
 use super::super::dispatch;
@@ -83,6 +84,8 @@ impl Faults {
 pub(super) struct World {
     host: Rc<Host>,
     worker: Rc<Worker>,
+    /// The way by which its clients come.
+    via: Via,
     disk: SimulatedThreads,
     disk_stops_until: u64,
     uploads: Arc<Uploads>,
@@ -158,12 +161,13 @@ impl World {
             drain: Arc::clone(&drain),
         };
         let readiness = ReadinessEvents::new().unwrap();
-        let worker = Rc::new(Worker::new(setup, Disk::new(disk.threads()), readiness, seeded.one_in(4)));
-        worker.accepting.set(false);
+        let worker = Rc::new(Worker::new(setup, Disk::new(disk.threads()), readiness));
+        let via = Via { is_paced: seeded.one_in(4), ..Via::default() };
         let has_ended = Rc::<std::cell::Cell<Option<bool>>>::default();
         let world = World {
             host,
             worker,
+            via,
             disk,
             disk_stops_until: 0,
             uploads,
@@ -216,7 +220,8 @@ impl World {
         let is_good = seeded.one_in(3);
         let mut client = Client::draw(seeded, (peer, Arc::clone(&wire)), &own, files, is_good);
         client.may_fail = faults.write_errors_in > 0;
-        let registered = self.worker.registry.add(Socket::over(Stream::Simulated(wire), peer), false);
+        let registered =
+            self.worker.registry.add(Socket::over(Stream::Simulated(wire), peer.into()), self.via);
         self.worker.counters.connections_accepted.add(1);
         platform::spawn(dispatch::run(Rc::clone(&self.worker), registered));
         self.clients.push(client);
@@ -453,7 +458,7 @@ fn temporary_directory() -> tempfile::TempDir {
 
 fn settings(seeded: &mut Seeded) -> Settings {
     Settings {
-        data_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+        data_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)).into(),
         uploads: true,
         workers: 1,
         log_format: LogFormat::Json,

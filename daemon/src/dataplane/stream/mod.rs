@@ -39,8 +39,8 @@ struct Stream {
 
 async fn run(worker: Rc<Worker>, job: StreamJob) {
     let started = Instant::now();
-    let StreamJob { id, source, target, is_own, protocol, progress, end } = job;
-    let target = Target { address: target, is_own, protocol };
+    let StreamJob { id, source, target, own_listener, protocol, progress, end } = job;
+    let target = Target { address: target, own_listener, protocol };
     let stream = Stream { source, target, caller: JobCaller::new(progress, end) };
     let (tally, result) = if worker.is_draining() {
         let error = StreamError::Unavailable(Unavailable::Draining);
@@ -70,7 +70,7 @@ fn account(
     };
     let reason = end.as_ref().err().map(ToString::to_string);
     let access = Access {
-        peer: stream.target.address,
+        peer: stream.target.address.into(),
         protocol: if stream.target.protocol == TargetProtocol::Frame { "frame" } else { "raw" },
         method: "STREAM",
         path: &path,

@@ -8,12 +8,13 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect as start_connect, socket_with, sockopt};
 
+use super::super::connection::Via;
 use super::super::context::Worker;
 use super::super::engine::Transfer;
 use super::super::error::TransferError;
-use super::super::pacing;
 use super::super::registry::Registered;
 use super::super::socket::Socket;
+use super::super::{pacing, proxy};
 use crate::config::ProxyProtocolChoice;
 use crate::job::{StreamError, TargetError, TargetProtocol, Unavailable};
 use crate::protocol::frame::ACKNOWLEDGEMENT;
@@ -22,8 +23,8 @@ use crate::protocol::proxy_header::LOCAL_HEADER;
 /// Where a stream goes.
 pub(super) struct Target {
     pub(super) address: SocketAddr,
-    /// Whether that is the own data plane.
-    pub(super) is_own: bool,
+    /// The listener of the own data plane, where it is one.
+    pub(super) own_listener: Option<u16>,
     pub(super) protocol: TargetProtocol,
 }
 
@@ -64,8 +65,9 @@ pub(super) async fn connect(worker: &Rc<Worker>, target: &Target) -> Result<Regi
         Ok(()) | Err(Errno::INPROGRESS) => {}
         Err(errno) => return Err(refused(errno)),
     }
-    let socket = Socket::new(descriptor, target.address).map_err(|error| no_socket(&error))?;
-    let connection = worker.registry.add(socket, false);
+    let via = Via { is_paced: pacing::is_on(&descriptor), ..Via::default() };
+    let socket = Socket::new(descriptor, target.address.into()).map_err(|error| no_socket(&error))?;
+    let connection = worker.registry.add(socket, via);
     let connection = await_connected(worker, connection).await?;
     introduce(worker, target, &connection)?;
     Ok(connection)
@@ -78,7 +80,8 @@ fn no_socket(error: &io::Error) -> StreamError {
 
 /// Tells the own data plane, where it takes nobody without a PROXY header, that nobody else is meant.
 fn introduce(worker: &Worker, target: &Target, connection: &Registered) -> Result<(), StreamError> {
-    if !target.is_own || worker.live().settings.proxy_protocol != ProxyProtocolChoice::Required {
+    let protocol = target.own_listener.map(|listener| proxy::protocol(worker, listener));
+    if protocol != Some(ProxyProtocolChoice::Required) {
         return Ok(());
     }
     // Into a socket in which nothing is yet: it has room. Where it fails the target is gone.

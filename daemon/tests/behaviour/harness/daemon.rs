@@ -1,13 +1,14 @@
 //! A daemon inside the test's process, on free ports of the loopback address.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use streamd::Daemon;
-use streamd::config::{DriverChoice, EngineChoice, Live, Settings};
+use streamd::config::{DriverChoice, EngineChoice, Live, PlaneChoice, Settings};
 use streamd::sandbox::Sandbox;
-use streamd::systemd::Listeners;
+use streamd::systemd::PassedSockets;
 use streamd::telemetry::{EngineLabel, LogQueue, Telemetry, WorkerCounters};
 
 /// A daemon that is drained when the test ends.
@@ -30,8 +31,11 @@ impl TestDaemon {
         TestDaemon(Some(Daemon::start(Live::new(settings).unwrap(), &LogQueue::nowhere()).unwrap()))
     }
 
-    /// Starts on listeners that were passed.
-    pub(crate) fn start_on(passed: Listeners, settings: Settings) -> TestDaemon {
+    /// Starts on sockets that were passed by these names.
+    pub(crate) fn start_on(sockets: Vec<(&str, OwnedFd)>, mut settings: Settings) -> TestDaemon {
+        let (names, sockets) = sockets.into_iter().map(|(name, socket)| (name.to_owned(), socket)).unzip();
+        let (passed, addresses) = PassedSockets::assign(names, sockets, &settings).unwrap();
+        addresses.win_over(&mut settings);
         let live = Live::new(settings).unwrap();
         TestDaemon(Some(Daemon::start_on(passed, live, &LogQueue::nowhere(), &Sandbox::off()).unwrap()))
     }
@@ -47,12 +51,12 @@ impl TestDaemon {
 
     /// The address of the data plane.
     pub(crate) fn data(&self) -> SocketAddr {
-        self.daemon().data_address()
+        self.daemon().address(PlaneChoice::Data).unwrap()
     }
 
     /// The address of the control plane.
     pub(crate) fn control(&self) -> SocketAddr {
-        self.daemon().control_address()
+        self.daemon().address(PlaneChoice::Control).unwrap()
     }
 
     /// Returns its counters.

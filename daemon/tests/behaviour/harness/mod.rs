@@ -5,6 +5,7 @@ mod daemon;
 mod disk;
 mod faulty;
 mod files;
+mod haproxy;
 mod manager;
 mod mounts;
 mod multipart;
@@ -13,6 +14,7 @@ mod nginx;
 mod nodes;
 mod process;
 mod random;
+mod sockets;
 mod target;
 mod upload;
 pub(crate) mod uploads;
@@ -24,6 +26,7 @@ pub(crate) use daemon::{TestDaemon, driver_names, drivers, every_engine_and_driv
 pub(crate) use disk::{Disk, Loss, Platter};
 pub(crate) use faulty::{Caching, FaultyFs, Operation};
 pub(crate) use files::{COLD_TRIES_MAX, Fixture, pages_in_memory, pattern, settle, sha256, sha256_of};
+pub(crate) use haproxy::HaProxy;
 pub(crate) use manager::{Manager, StoppedThread, copy_of, with_sockets};
 pub(crate) use mounts::{
     Mountpoint, make_btrfs, make_ext4, make_vfat, make_xfs, mount_fuse, or_skip, repair_ext4,
@@ -35,6 +38,7 @@ pub(crate) use process::{
     Process, TEST_FLAGS, command, json, lines_with, refusing, run_streamd, set_test_variables,
 };
 pub(crate) use random::Random;
+pub(crate) use sockets::{Sockets, curl, curl_text};
 pub(crate) use target::{Target, frame_size};
 pub(crate) use upload::{MIB, chunked, each_uploading, partials, put, put_text, send, uploading, write_text};
 

@@ -49,6 +49,18 @@ impl Nginx {
         )
     }
 
+    /// Passes requests below `prefix` on to a Unix socket, without the prefix; None where nginx isn't installed.
+    pub(crate) fn before_socket(path: &Path, prefix: &str) -> Option<Nginx> {
+        Nginx::with(
+            &format!("upstream daemon {{ server unix:{}; keepalive 4; }}", path.display()),
+            &format!(
+                "client_max_body_size 0; location {prefix}/ {{ proxy_pass http://daemon/; proxy_http_version 1.1; \
+                 proxy_set_header Connection \"\"; proxy_set_header Host localhost; proxy_set_header \
+                 X-Forwarded-For $remote_addr; proxy_buffering off; }}"
+            ),
+        )
+    }
+
     fn with(http: &str, server: &str) -> Option<Nginx> {
         let program = program()?;
         let start = |_| Nginx::start(&program, http, server);

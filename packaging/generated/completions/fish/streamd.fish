@@ -31,8 +31,8 @@ complete -c streamd -l access-log -d 'Write one line per transfer' -r -f -a "tru
 false\t''"
 complete -c streamd -l token-file -d 'File that holds the bearer token' -r -F
 complete -c streamd -l hosts-allowed -d 'Hosts that requests on the data port may be for, besides its own names: names and addresses, * for any; where none is listed, any but on a loopback address' -r
-complete -c streamd -l trusted-proxies -d 'Proxies that are believed whom they stand for, by PROXY protocol, Forwarded and X-Forwarded-For: addresses and networks (10.0.0.0/8)' -r
-complete -c streamd -l proxy-protocol -d 'Whether connections to the data port begin with a PROXY protocol header, version 1 or 2' -r -f -a "off\t'None does: what begins with one is refused'
+complete -c streamd -l trusted-proxies -d 'Proxies that are believed whom they stand for, by PROXY protocol, Forwarded and X-Forwarded-For: addresses and networks (10.0.0.0/8), and unix: for who connects by a Unix socket' -r
+complete -c streamd -l proxy-protocol -d 'Whether connections to data_listen begin with a PROXY protocol header, version 1 or 2' -r -f -a "off\t'None does: what begins with one is refused'
 optional\t'Those of trusted proxies may'
 required\t'Those of trusted proxies must, and nobody else connects'"
 complete -c streamd -l targets-allowed -d 'Where streams may go besides the own data plane: HOST:PORT, NETWORK/BITS:PORT, port * for any' -r

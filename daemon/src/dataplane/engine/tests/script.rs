@@ -251,8 +251,8 @@ impl Kernel for Script {
         &self.host.counters
     }
 
-    fn client(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, 1))
+    fn client(&self) -> crate::limits::Peer {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 1)).into()
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn check(
     name: &Name,
     fields: &WriteFields,
 ) -> Result<(), Answer> {
-    let live = worker.live();
+    let (live, listener) = (worker.live(), connection.via.listener);
     if let Some(token) = &live.token {
         let presented = fields.authorization.as_ref().and_then(|credentials| credentials.bearer());
         return if presented.is_some_and(|presented| token.is(presented)) {
@@ -40,7 +40,7 @@ pub(super) fn check(
     if live.settings.uploads_need_token() {
         return Err(unauthorized());
     }
-    if let Some(host) = fields.host.as_deref().filter(|host| !live.hosts.admit(host)) {
+    if let Some(host) = fields.host.as_deref().filter(|host| !live.listeners.admit(listener, host)) {
         let error = RequestError::HostNotAllowed { host: escape_for_log(host) };
         return Err(Answer::problem(error.status(), &error.to_string()));
     }

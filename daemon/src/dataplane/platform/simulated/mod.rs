@@ -38,8 +38,8 @@ macro_rules! either {
 }
 
 impl Stream {
-    pub(in crate::dataplane) fn new(descriptor: OwnedFd) -> io::Result<Stream> {
-        linux::Stream::new(descriptor).map(Stream::Linux)
+    pub(in crate::dataplane) fn new(descriptor: OwnedFd, is_local: bool) -> io::Result<Stream> {
+        linux::Stream::new(descriptor, is_local).map(Stream::Linux)
     }
 
     pub(in crate::dataplane) fn share(&self) -> io::Result<SharedStream> {
