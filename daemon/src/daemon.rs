@@ -153,6 +153,7 @@ impl Daemon {
             Ok(sweeper) => *self.sweeper.lock().unwrap_or_else(PoisonError::into_inner) = sweeper,
             Err(error) => tracing::error!(%error, "uploads below the new roots are not swept"),
         }
+        self.data.take_mounts(&served);
         self.served.send_replace(served);
         for share in renewed.opened {
             let is_new = before.at(&share).is_none();

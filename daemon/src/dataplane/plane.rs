@@ -12,9 +12,10 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 use tokio::sync::{mpsc, watch};
 
 use super::context::{Drain, Driver, Resources, Setup};
-use super::disk::{DiskThreads, MountNames, ShareMounts};
+use super::disk::{DiskThreads, MountNames, Pool, ShareMounts};
 use super::listener::{self, Options, WorkerListener};
 use super::room_requests::RoomRequests;
+use super::served::Served;
 use super::worker::{self, Assignment};
 use crate::config::{ListenAddress, Listener, Live, PlaneChoice, Settings, listen_remedy, thread_remedy};
 use crate::job::{MAILBOX_JOBS_MAX, Mailboxes, StreamJob};
@@ -114,6 +115,7 @@ pub struct DataPlane {
     workers: Vec<WorkerThread>,
     drain: Arc<OnceLock<Drain>>,
     mailboxes: Mailboxes,
+    disk: Arc<Pool>,
 }
 
 impl DataPlane {
@@ -145,6 +147,7 @@ impl DataPlane {
     ) -> Result<DataPlane, DataPlaneError> {
         let disk_threads = start_disk_threads(&live.borrow().settings, resources)?;
         let pool = Arc::clone(disk_threads.pool());
+        let disk = Arc::clone(&pool);
         telemetry.watch_disk(move || pool.report());
         let cores = cores_for(bound.workers.len());
         let drain: Arc<OnceLock<Drain>> = Arc::default();
@@ -174,7 +177,7 @@ impl DataPlane {
             workers.push(thread);
             ready.push(started);
         }
-        let plane = DataPlane { workers, drain, mailboxes: Mailboxes::new(mailboxes) };
+        let plane = DataPlane { workers, drain, mailboxes: Mailboxes::new(mailboxes), disk };
         match wait_until_ready(&ready, driver) {
             Ok(()) => Ok(plane),
             Err(error) => {
@@ -182,6 +185,11 @@ impl DataPlane {
                 Err(error)
             }
         }
+    }
+
+    /// Takes the mounts of what is about to be served: their work gets the part of a root's, and their names.
+    pub fn take_mounts(&self, served: &Served) {
+        self.disk.take_names(mount_names(served));
     }
 
     /// Where streams are handed in.
@@ -247,13 +255,16 @@ impl Bound {
 }
 
 fn start_disk_threads(settings: &Settings, resources: &Resources) -> Result<DiskThreads, DataPlaneError> {
-    let served = resources.served.borrow();
+    let names = mount_names(&resources.served.borrow());
+    DiskThreads::start(settings.disk_threads, settings.disk_timeout_ms, names).map_err(DataPlaneError::Disk)
+}
+
+fn mount_names(served: &Served) -> MountNames {
     let names = served.shares().iter().map(|served| {
         let path = served.share.path.as_str().trim_end_matches('/').to_owned();
         ShareMounts { path, mounts: Arc::clone(served.root.mounts()) }
     });
-    let names = MountNames::new(names.collect());
-    DiskThreads::start(settings.disk_threads, settings.disk_timeout_ms, names).map_err(DataPlaneError::Disk)
+    MountNames::new(names.collect())
 }
 
 type Ready = Receiver<io::Result<()>>;

@@ -16,8 +16,8 @@ pub fn try_lock_byte(file: impl AsFd, byte: u64) -> io::Result<bool> {
     }
 }
 
-/// Unlocks a byte before its file is closed. A process that was forked meanwhile has the open file too until it executes
-/// another program, and the lock lasts as long as anybody has that.
+/// Unlocks a byte before its file is closed. A process that was forked meanwhile has the open file too until it
+/// executes another program, and the lock lasts as long as anybody has that.
 pub fn unlock_byte(file: impl AsFd, byte: u64) -> io::Result<()> {
     set_lock(file, byte, libc::F_UNLCK)
 }

@@ -8,8 +8,8 @@ use rustix::process::Signal;
 use streamd::config::{Durability, EtagChoice, Settings, SharePath, ShareSettings};
 
 use crate::harness::{
-    Connection, Fixture, Process, TEST_FLAGS, TestDaemon, command, drivers, get, lines_with, partials, put,
-    request, send, settings, wait_until,
+    Caching, Connection, FaultyFs, Fixture, Operation, Process, TEST_FLAGS, TestDaemon, command, drivers,
+    get, lines_with, partials, put, request, send, settings, wait_until,
 };
 
 /// Returns a share with the defaults of the settings.
@@ -310,6 +310,37 @@ fn the_sandbox_shows_every_root_and_lets_only_that_of_uploads_be_written() {
     assert_eq!(needing[0]["setting"], "share /hidden");
     let opened = lines_with(&log, "message", "the root was opened");
     assert_eq!(opened[0]["share"], "/a", "{opened:?}");
+}
+
+#[test]
+fn a_share_that_a_reload_brings_is_named_where_its_disk_does_not_answer() {
+    let three = Three::new();
+    let configure = |more: &str| {
+        let (files, allowed) = (three.at("files"), env!("CARGO_TARGET_TMPDIR"));
+        let text = format!("root = {files:?}\nroots_allowed = [{allowed:?}]\ndisk_timeout_ms = 500\n{more}");
+        three.around.write("configuration/streamd.toml", text.as_bytes()).to_str().unwrap().to_owned()
+    };
+    let process = Process::start(&["--config", &configure("")]);
+    // No root that was there at the start knows of this mount.
+    let Some(file_system) = FaultyFs::mount(Caching::Through) else { return };
+    let _healed = file_system.healed_at_end();
+    for name in ["file", "other"] {
+        std::fs::write(file_system.path().join(name), vec![b'x'; 300_000]).unwrap();
+    }
+    configure(&format!("[[share]]\npath = \"/new\"\nroot = {:?}\n", file_system.path()));
+    process.signal(Signal::HUP);
+    process.wait_for_line("\"reloaded\"");
+    assert_eq!(get(process.data(), "/new/file", "").body.len(), 300_000);
+    file_system.stall(Operation::Read);
+    let response = get(process.data(), "/new/other", "");
+    assert_eq!(response.status, 503);
+    assert!(response.problem().contains("the disk of /new doesn't answer"), "{}", response.problem());
+    process.wait_for_line("a mount doesn't answer");
+    file_system.heal();
+    wait_until("the mount to answer", || get(process.data(), "/new/other", "").body.len() == 300_000);
+    let log = process.stop();
+    let told = lines_with(&log, "message", "a mount doesn't answer: what needs it gets 503");
+    assert_eq!(told[0]["mount"], file_system.path().to_str().unwrap(), "{told:?}");
 }
 
 #[test]

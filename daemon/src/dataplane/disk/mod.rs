@@ -31,10 +31,10 @@ pub(in crate::dataplane) use lane::{Lane, Owner};
 pub(in crate::dataplane) use mount_names::{MountNames, ShareMounts};
 pub(in crate::dataplane) use task::Part;
 use task::{Abandoned, Awaited, Awaiting, Slot, Unawaited};
-pub(super) use threads::DiskThreads;
+use threads::Admission;
 #[cfg(test)]
 pub(in crate::dataplane) use threads::SimulatedThreads;
-use threads::{Admission, Pool};
+pub(super) use threads::{DiskThreads, Pool};
 
 /// Why work wasn't done, or nobody waited for its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

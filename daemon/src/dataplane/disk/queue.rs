@@ -123,6 +123,12 @@ impl<T> Queue<T> {
         Queue { shares, root_mounts, has_others, lanes, busy: Vec::new(), pass: 0, number: 0 }
     }
 
+    /// Roots are on these mounts from now on.
+    pub(super) fn set_root_mounts(&mut self, root_mounts: Vec<MountId>) {
+        self.has_others |= root_mounts.len() > 1 || root_mounts != self.root_mounts;
+        self.root_mounts = root_mounts;
+    }
+
     pub(super) fn shares(&self) -> &Shares {
         &self.shares
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,7 @@ pub(in crate::dataplane) struct Pool {
     timeout_ms: AtomicU64,
     /// Whether some mount was silent at the last tick: only then newcomers ask which, under the lock.
     has_silent: AtomicBool,
-    names: MountNames,
+    names: RwLock<Arc<MountNames>>,
 }
 
 struct State {
@@ -120,6 +120,7 @@ impl DiskThreads {
             is_over: false,
         };
         let (timeout_ms, has_silent) = (AtomicU64::new(timeout_ms), AtomicBool::new(false));
+        let names = RwLock::new(Arc::new(names));
         let pool = Pool { state: Mutex::new(state), timeout_ms, has_silent, names };
         DiskThreads(Arc::new(End(Arc::new(pool))))
     }
@@ -132,8 +133,14 @@ impl DiskThreads {
 
 impl Pool {
     /// The mounts that tasks are for.
-    pub(super) fn names(&self) -> &MountNames {
-        &self.names
+    pub(super) fn names(&self) -> Arc<MountNames> {
+        Arc::clone(&self.names.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on tasks are for these mounts; what runs for others goes on.
+    pub(in crate::dataplane) fn take_names(&self, names: MountNames) {
+        self.lock().queue.set_root_mounts(names.root_mounts());
+        *self.names.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
     }
 
     /// From now on so long is waited for a mount.
@@ -215,12 +222,13 @@ impl Pool {
         self.has_silent.store(!silent.is_empty(), Ordering::Relaxed);
         let told = std::mem::replace(&mut state.told, silent.iter().map(|(mount, ..)| *mount).collect());
         drop(state);
+        let names = self.names();
         for (mount, silence, threads) in silent.iter().filter(|(mount, ..)| !told.contains(mount)) {
-            let (mount, seconds) = (self.names.point(*mount), silence.as_secs());
+            let (mount, seconds) = (names.point(*mount), silence.as_secs());
             tracing::warn!(%mount, seconds, threads, "a mount doesn't answer: what needs it gets 503");
         }
         for mount in told.into_iter().filter(|told| !silent.iter().any(|(mount, ..)| mount == told)) {
-            let mount = self.names.point(mount);
+            let mount = names.point(mount);
             tracing::info!(%mount, "a mount answers again");
         }
     }
@@ -246,9 +254,9 @@ impl Pool {
         let held: usize = silent.iter().map(|(.., threads)| threads).sum();
         let is_stuck = held >= state.running.len();
         drop(state);
+        let names = self.names();
         let silent = silent.into_iter();
-        let silent =
-            silent.map(|(mount, silence, _)| SilentMount { point: self.names.point(mount), silence });
+        let silent = silent.map(|(mount, silence, _)| SilentMount { point: names.point(mount), silence });
         DiskState { lanes: lanes.to_vec(), silent: silent.collect(), is_stuck }
     }
 

@@ -3,11 +3,8 @@
 
 use std::io::Write;
 
-use super::ustar::Ustar;
+use super::ustar::{BLOCK_BYTES, Ustar};
 use crate::files::identity::Moment;
-
-/// Bytes of a block. Headers are whole blocks, and bodies are filled up to such.
-pub(super) const BLOCK_BYTES: usize = 512;
 
 /// The name in the header of an extended header, which only readers without pax see. Python's tarfile uses it too.
 const EXTENDED_NAME: &[u8] = b"././@PaxHeader";
@@ -116,8 +113,8 @@ impl Description<'_> {
                 record(key, number.to_string().as_bytes(), out);
             }
         }
-        // Parts of a second are left out, as tar does too unless it is told otherwise: with them each member would be two
-        // blocks longer.
+        // Parts of a second are left out, as tar does too unless it is told otherwise: with them each member would be
+        // two blocks longer.
         if !u64::try_from(self.modified.seconds).is_ok_and(|seconds| seconds <= LONG_NUMBER_MAX) {
             record(b"mtime", self.modified.seconds.to_string().as_bytes(), out);
         }

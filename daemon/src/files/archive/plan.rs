@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::Stat;
 
-use super::header::{BLOCK_BYTES, Description, Kind, padded};
+use super::header::{Description, Kind, padded};
+use super::ustar::BLOCK_BYTES;
 use crate::files::identity::{Moment, Stamp};
 use crate::limits::Reserved;
 

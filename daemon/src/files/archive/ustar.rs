@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use super::header::BLOCK_BYTES;
+/// Bytes of a block. Headers are whole blocks, and bodies are filled up to such.
+pub(super) const BLOCK_BYTES: usize = 512;
 
 const NAME: usize = 0;
 const MODE: Range<usize> = 100..108;

@@ -179,8 +179,8 @@ impl StagingDirectory {
     }
 }
 
-/// Unlocks the file of a partial before it is closed. A process that was forked meanwhile has the open file too until it
-/// executes another program, and a lock lasts as long as anybody has that (flock(2)).
+/// Unlocks the file of a partial before it is closed. A process that was forked meanwhile has the open file too until
+/// it executes another program, and a lock lasts as long as anybody has that (flock(2)).
 pub(super) fn unlock(file: impl AsFd) {
     // Closing is the other half of it, where this fails.
     _ = flock(file, FlockOperation::Unlock);
