@@ -20,8 +20,8 @@ fn lane(state: &DiskState, name: &str) -> LaneState {
     *state.lanes.iter().find(|lane| lane.name == name).unwrap()
 }
 
-/// The time after which a mount counts as silent, in seconds. The root's own disk is one that all tests write to, and may
-/// take a second or two for a read while others have their files synced.
+/// The time after which a mount counts as silent, in seconds. The root's own disk is one that all tests write to, and
+/// may take a second or two for a read while others have their files synced.
 const SILENCE_SECONDS: u32 = 5;
 
 /// Makes a directory with a mount below it that hangs when it is told to, and a file of each.

@@ -15,8 +15,8 @@ use crate::files::file_system::FileSystem;
 use crate::files::{MountId, SourceFile};
 use crate::protocol::range::ByteRange;
 
-/// The length from which on a piece is long enough: short files take a sixth less time than by pieces of 256 KiB, since a
-/// worker and a disk thread hand over less often. Two of them are in memory for each archive.
+/// The length from which on a piece is long enough: short files take a sixth less time than by pieces of 256 KiB, since
+/// a worker and a disk thread hand over less often. Two of them are in memory for each archive.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// The longest body that is read with the headers around it. Longer ones are sent from their files.

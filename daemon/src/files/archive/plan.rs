@@ -171,8 +171,8 @@ impl Members {
         path
     }
 
-    /// Returns `top` and the names on the way to a member, with slashes between them. It is asked for for each member of
-    /// an archive, so it takes one allocation.
+    /// Returns `top` and the names on the way to a member, with slashes between them. Each member of an archive needs
+    /// it, so it takes one allocation.
     fn path_behind(&self, top: &[u8], member: &Member) -> Vec<u8> {
         let mut bytes = 0;
         self.each_name_upwards(member, top, |name| bytes += name.len() + 1);

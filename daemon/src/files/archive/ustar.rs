@@ -1,5 +1,5 @@
-//! The block of a ustar header (POSIX.1-2001, pax, "ustar Interchange Format"). An archive of short files is little else,
-//! so it is written in place, by one pass for its numbers and one for its checksum.
+//! The block of a ustar header (POSIX.1-2001, pax, "ustar Interchange Format"). An archive of short files is little
+//! else, so it is written in place, by one pass for its numbers and one for its checksum.
 
 use std::ops::Range;
 
