@@ -133,7 +133,7 @@ fn version_and_usage() {
         (&["--frame-bytes-max", "1 parsec"], "expected a number of bytes, as 169, 64MiB or 1GB"),
         (
             &["--data-listen", "localhost"],
-            "invalid value 'localhost' for '--data-listen <ADDR:PORT>': expected ADDR:PORT, as 0.0.0.0:8080",
+            "invalid value 'localhost' for '--data-listen <ADDR:PORT>': expected ADDR:PORT or unix:PATH",
         ),
         (&["--partial-ttl", "90"], "expected a time with its unit, as 90s, 24h or 7days"),
         (&["--idle-timeout-ms", "soon"], "expected milliseconds or a time, as 10000, 500ms, 10s or 5m"),
@@ -266,7 +266,7 @@ fn a_variable_that_can_not_be_read_is_named() {
     assert_eq!(code(&output), 2);
     for text in [
         "invalid value for the variable STREAMD_WORKERS: \"many\": expected a whole number, as 64",
-        "invalid value for the variable STREAMD_DATA_LISTEN: \"localhost\": expected ADDR:PORT, as 0.0.0.0:8080",
+        "invalid value for the variable STREAMD_DATA_LISTEN: \"localhost\": expected ADDR:PORT or unix:PATH",
     ] {
         assert!(stderr(&output).contains(text), "{}", stderr(&output));
     }
