@@ -89,11 +89,14 @@ fn look(arguments: &Arguments) -> Result<(), Failure> {
         return Err(ConfigError::Faults(warnings).into());
     }
     let sandbox = Sandbox::enter(&live.settings, arguments.config_file())?;
-    print(&read_report(&loaded, &live, arguments, &warnings))?;
+    print(&read_report(&loaded, arguments, &warnings))?;
     if let Some(path) = &arguments.path {
         let decided = decision::of_path(&live, path);
-        print(&decided.map_err(|error| failed(format!("--path {path}: {error}")))?)?;
+        return print(&decided.map_err(|error| failed(format!("--path {path}: {error}")))?);
     }
+    let (data, control) = (live.settings.data_listen, live.settings.control_listen);
+    let listening = format!("data {data}, control {control}");
+    print(&format!("{}{:<15}{listening}\n", decision::shares(&live), "listening"))?;
     check(&live, &sandbox)
 }
 
@@ -185,19 +188,15 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Returns the lines of `--check` about the settings that it has read.
-fn read_report(loaded: &Loaded, live: &Live, arguments: &Arguments, warnings: &[Fault]) -> String {
-    let settings = &loaded.settings;
+fn read_report(loaded: &Loaded, arguments: &Arguments, warnings: &[Fault]) -> String {
     let named = arguments.config_file().display();
     let file =
         loaded.file.as_ref().map_or_else(|| format!("none: there is no {named}"), |_| named.to_string());
-    let (data, control) = (settings.data_listen, settings.control_listen);
     let mut text = "configuration  good\n".to_owned();
     for warning in warnings {
         text += &format!("               warning: {warning}\n");
     }
-    text += &format!("{:<15}{file}\n{}", "file", decision::shares(live));
-    text += &format!("{:<15}data {data}, control {control}\n", "listening");
-    text
+    text + &format!("{:<15}{file}\n", "file")
 }
 
 fn check(live: &Live, sandbox: &Sandbox) -> Result<(), Failure> {
