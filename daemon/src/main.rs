@@ -89,11 +89,12 @@ fn look(arguments: &Arguments) -> Result<(), Failure> {
         return Err(ConfigError::Faults(warnings).into());
     }
     let sandbox = Sandbox::enter(&live.settings, arguments.config_file())?;
-    print(&read_report(&loaded, &live, arguments, &warnings))?;
+    print(&read_report(&loaded, arguments, &warnings))?;
     if let Some(path) = &arguments.path {
         let decided = decision::of_path(&live, path);
-        print(&decided.map_err(|error| failed(format!("--path {path}: {error}")))?)?;
+        return print(&decided.map_err(|error| failed(format!("--path {path}: {error}")))?);
     }
+    print(&(decision::shares(&live) + &decision::listeners(&live)))?;
     check(&live, &sandbox)
 }
 
@@ -185,7 +186,7 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Returns the lines of `--check` about the settings that it has read.
-fn read_report(loaded: &Loaded, live: &Live, arguments: &Arguments, warnings: &[Fault]) -> String {
+fn read_report(loaded: &Loaded, arguments: &Arguments, warnings: &[Fault]) -> String {
     let named = arguments.config_file().display();
     let file =
         loaded.file.as_ref().map_or_else(|| format!("none: there is no {named}"), |_| named.to_string());
@@ -193,9 +194,7 @@ fn read_report(loaded: &Loaded, live: &Live, arguments: &Arguments, warnings: &[
     for warning in warnings {
         text += &format!("               warning: {warning}\n");
     }
-    text += &format!("{:<15}{file}\n{}", "file", decision::shares(live));
-    text += &decision::listeners(live);
-    text
+    text + &format!("{:<15}{file}\n", "file")
 }
 
 fn check(live: &Live, sandbox: &Sandbox) -> Result<(), Failure> {

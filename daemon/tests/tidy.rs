@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("systemd", &["telemetry", "config"]),
     ("host", &["sys", "config", "limits"]),
     ("sandbox", &["config"]),
-    ("decision", &["protocol", "config"]),
+    ("decision", &["files", "protocol", "config"]),
     ("dataplane", &["files", "job", "limits", "sys", "protocol", "telemetry", "config"]),
     ("control", &["job", "limits", "sys", "protocol", "telemetry", "config"]),
     // This module wires the others.

@@ -102,6 +102,11 @@ fn read(
     })
 }
 
+fn read_path(text: &str) -> Result<String, String> {
+    let is_path = text.starts_with('/');
+    is_path.then(|| text.to_owned()).ok_or_else(|| "expected a path as URLs have it, as /iso/x".to_owned())
+}
+
 /// Refuses variables that can't be read, as flags are refused; all of them are named.
 fn refuse_unreadable(command: &mut Command, variables: &[Found]) -> Result<(), clap::Error> {
     let wrong = variables.iter().filter_map(|found| {
@@ -168,7 +173,8 @@ fn command(settings: &[&'static Setting]) -> Command {
         .value_name("PATH")
         .requires("check")
         .hide_short_help(true)
-        .help("With --check: say which share decides about this path, and what is in force there");
+        .value_parser(read_path)
+        .help("With --check: say where this path of a URL leads, which share decides, and what is in force there");
     let print_config = switch("print_config", "Print the settings and their origins").long_help(
         "Print the settings in force as a TOML file that says of each where it came from, and exit",
     );

@@ -166,6 +166,16 @@ impl Beneath {
             || self.mounts.is_reserved_at(opened)
     }
 
+    /// Returns the link on the way of `path` that isn't followed, and what it says. Waits for the disk.
+    pub(super) fn link_refused(&self, path: &[u8]) -> Option<(String, String)> {
+        match self.links.follow(&self.directory, &self.mounts, path, None) {
+            Led::Refused(refused) => {
+                Some((text_of_path(&refused.link).into(), text_of_path(&refused.target).into()))
+            }
+            _ => None,
+        }
+    }
+
     fn tell(&self, refused: &Refused) {
         if let Some(left_out) = self.refusals.admit() {
             tracing::warn!(

@@ -284,6 +284,12 @@ impl Root {
         self.beneath.leads_to(directory_of(name), mounts)
     }
 
+    /// Returns the link on the way of `name` that isn't followed, and what it says; None where it is another reason why
+    /// nothing is found. Waits for the disk.
+    pub fn link_refused(&self, name: &Name) -> Option<(String, String)> {
+        self.beneath.link_refused(name.as_bytes())
+    }
+
     /// Finds `name`, wherever it leads. Waits for the disk.
     pub fn find(&self, name: &Name) -> Result<Found, FileError> {
         if name.is_reserved() {

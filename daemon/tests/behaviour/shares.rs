@@ -348,20 +348,29 @@ fn a_check_shows_the_shares_and_what_decides_about_a_path() {
     let three = Three::new();
     let path = configure(&three, "cache_control = \"no-cache\"\n");
     let checked = |flags: &[&str]| command(&[&TEST_FLAGS[..], flags].concat()).output().unwrap();
-    let output = checked(&["--config", &path, "--check", "--path", "/old/a.txt"]);
+    let output = checked(&["--config", &path, "--check"]);
     let text = String::from_utf8(output.stdout).unwrap();
     let at = |name: &str| three.at(name).display().to_string();
-    for line in [
-        format!("shares         /iso  {}\n", at("iso")),
-        format!("               /old  {}  uploads\n", at("old")),
-        format!("               /     {}\n", at("files")),
-        "share          /old\n".to_owned(),
-        "name           a.txt\n".to_owned(),
-        "headers        Cache-Control: no-cache\n".to_owned(),
-        "writes         are taken\n".to_owned(),
-    ] {
-        assert!(text.contains(&line), "{line}:\n{text}");
-    }
+    let table = format!(
+        "shares         /iso  {}\n               /old  {}  uploads\n               /     {}\n",
+        at("iso"),
+        at("old"),
+        at("files")
+    );
+    assert!(text.contains(&table), "{text}");
+    let output = checked(&["--config", &path, "--check", "--path", "/old/file"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let expected = format!(
+        "configuration  good\nfile           {path}\npath           /old/file\nshare          /old\n\
+         leads to       {}/file, a file of 6 bytes\nseen by        this host, by its own names\n\
+         media type     application/octet-stream\nheaders        Cache-Control: no-cache\n\
+         other origins  pages of none may read it: cors is not set\n\
+         writes         taken of this host, but no web page\n",
+        at("old")
+    );
+    assert_eq!(text, expected);
+    let output = checked(&["--config", &path, "--check", "--path", "old"]);
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
     let output = checked(&["--config", &path, "--path", "/old/a.txt"]);
     assert_eq!(output.status.code(), Some(2), "it takes --check");
 }

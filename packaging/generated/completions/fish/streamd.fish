@@ -1,5 +1,5 @@
 complete -c streamd -l config -d 'Other than /etc/streamd/streamd.toml' -r -F
-complete -c streamd -l path -d 'With --check: say which share decides about this path, and what is in force there' -r
+complete -c streamd -l path -d 'With --check: say where this path of a URL leads, which share decides, and what is in force there' -r
 complete -c streamd -l root -d 'Directory whose files are served' -r -f -a "(__fish_complete_directories)"
 complete -c streamd -l roots-allowed -d 'Directories below which a reload may bring further shares: the sandbox hides all else' -r
 complete -c streamd -l data-listen -d 'Files and frames [0.0.0.0:8080]' -r
