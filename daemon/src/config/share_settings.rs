@@ -15,7 +15,7 @@ use super::value::choices;
 
 pub(super) const PATTERNS: Kind =
     Kind::List { entry: "PATTERN", example: "/.*", check: |entry| Pattern::parse(entry).map(|_| ()) };
-pub(super) const NAMES: Kind = Kind::List { entry: "NAME", example: "index.html", check: check_name };
+pub(super) const NAMES: Kind = Kind::List { entry: "NAME", example: "index.htm", check: check_name };
 pub(super) const CODINGS: Kind = Kind::List { entry: "CODING", example: "zst", check: CodingChoice::check };
 
 /// Declares a structure that has the settings of a share behind its own.
@@ -34,7 +34,10 @@ macro_rules! settings_with_share {
                 listing: bool = false, "Names are as private as contents until somebody says otherwise.",
                     Kind::Switch, Share, Restart { brief: "Answer directories with a listing" };
                 /// Files that answer for their directory, the first that there is.
-                index: Vec<String> = Vec::new(), "A directory of files is no site until somebody says so.",
+                ///
+                /// Who asks for JSON gets the listing all the same, where that is on.
+                index: Vec<String> = $crate::config::share_settings::index_by_default(),
+                    "Every web server has it, so tools that write pages and package indexes count on it.",
                     $crate::config::share_settings::NAMES, Share, Reload;
                 /// Names that nobody sees who may not write: 404, and in no listing.
                 ///
@@ -142,6 +145,11 @@ pub(super) const CACHE_CONTROL: Kind =
     Kind::Text { what: "VALUE", example: "public, max-age=3600", check: headers::check_value };
 pub(super) const TYPES: Kind =
     Kind::Map { example: "{ zst = \"application/zstd\" }", check: media_types::check };
+
+/// The name that tools give to the page of a directory.
+pub(super) fn index_by_default() -> Vec<String> {
+    vec!["index.html".to_owned()]
+}
 
 /// Names that begin with a dot, but for the one that clients look for.
 pub(super) fn hidden_by_default() -> Vec<String> {

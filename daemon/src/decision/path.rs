@@ -179,7 +179,6 @@ mod tests {
             path: Some(SharePath::parse("/iso").unwrap()),
             root: Some(at("mirror")),
             uploads: true,
-            index: vec!["index.html".to_owned()],
             cache_control: Some("no-cache".to_owned()),
             headers: vec![rule],
             precompressed: vec!["zst".to_owned(), "gz".to_owned()],
@@ -190,8 +189,13 @@ mod tests {
             ..ShareSettings::default()
         };
         let data_listen = "127.0.0.1:8080".parse().unwrap();
-        let settings =
-            Settings { root: Some(at("files")), share: vec![share], data_listen, ..Settings::default() };
+        let settings = Settings {
+            root: Some(at("files")),
+            index: Vec::new(),
+            share: vec![share],
+            data_listen,
+            ..Settings::default()
+        };
         (around, settings)
     }
 

@@ -1,7 +1,7 @@
 //! The table of what is served where.
 
 use super::line::line;
-use crate::config::{EtagChoice, Live, Share, SymlinkChoice};
+use crate::config::{EtagChoice, Live, Share, ShareSettings, SymlinkChoice};
 
 /// Returns the lines of `--check` about what is served where: the root alone, or a table of shares.
 pub fn shares(live: &Live) -> String {
@@ -23,7 +23,11 @@ pub fn shares(live: &Live) -> String {
 fn traits(share: &Share) -> String {
     let settings = &share.settings;
     let cors = settings.cors.is_some().then_some("cors");
-    let index = (!settings.index.is_empty()).then_some("index");
+    let index = if settings.index.is_empty() {
+        Some("no index")
+    } else {
+        (settings.index != ShareSettings::default().index).then_some("index")
+    };
     let precompressed = (!settings.precompressed.is_empty()).then_some("precompressed");
     let tags = match settings.etag {
         EtagChoice::Node => None,

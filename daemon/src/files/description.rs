@@ -85,10 +85,19 @@ fn fields(share: &Share, within: &[u8], is_hidden: bool, has_siblings: bool) -> 
         for (name, value) in given.iter().filter(|(name, _)| !is_replaced(name)) {
             head.field(name, value);
         }
-        if has_siblings {
-            head.field("Vary", "Accept-Encoding");
+        match (is_index(share, within), has_siblings) {
+            (true, true) => _ = head.field("Vary", "Accept, Accept-Encoding"),
+            (true, false) => _ = head.field("Vary", "Accept"),
+            (false, true) => _ = head.field("Vary", "Accept-Encoding"),
+            (false, false) => {}
         }
     })
+}
+
+/// Whether a file may answer for its directory, whose listing others get as JSON.
+fn is_index(share: &Share, within: &[u8]) -> bool {
+    let own = within.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    share.settings.listing && share.settings.index.iter().any(|index| index.as_bytes() == own)
 }
 
 fn codings_of(share: &Share) -> impl Iterator<Item = CodingChoice> + Clone {
@@ -196,11 +205,19 @@ mod tests {
         let shares = shares(Settings { precompressed: codings, ..Settings::default() });
         assert!(described(&shares, "/a.js").1.ends_with("Vary: Accept-Encoding\r\n"));
         assert!(!described(&shares, "/a.js.gz").1.contains("Vary"));
+        assert!(described(&shares, "/a/index.html").1.ends_with("Vary: Accept-Encoding\r\n"));
         let siblings = of(&shares, "/a.js").siblings.unwrap();
         assert_eq!(siblings.codings(), [CodingChoice::Zst, CodingChoice::Gz]);
         assert_eq!(siblings.name_in(CodingChoice::Gz).as_bytes(), b"a.js.gz");
         siblings.note_absent(CodingChoice::Gz);
         assert!(siblings.is_absent(CodingChoice::Gz) && !siblings.is_absent(CodingChoice::Zst));
+    }
+
+    #[test]
+    fn an_index_varies_where_its_directory_is_listed_as_json() {
+        let shares = shares(Settings { listing: true, ..Settings::default() });
+        assert!(described(&shares, "/a/index.html").1.ends_with("Vary: Accept\r\n"));
+        assert!(!described(&shares, "/a/index.htm").1.contains("Vary"));
     }
 
     #[test]

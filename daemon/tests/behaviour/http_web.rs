@@ -68,10 +68,20 @@ fn an_index_comes_before_the_listing() {
     let fixture = Fixture::new();
     fixture.write("a/index.html", b"index");
     fixture.write("b/file", b"");
-    let change = |settings| Settings { index: names(&["index.html"]), listing: true, ..settings };
+    // It is on from the start, as everywhere.
+    let change = |settings| Settings { listing: true, ..settings };
     each_daemon(&fixture, change, |daemon| {
-        assert_eq!(get(daemon.data(), "/a/", "").text(), "index");
+        for _ in 0..2 {
+            let index = get(daemon.data(), "/a/", "");
+            assert_eq!((index.text().as_str(), index.field("Vary")), ("index", Some("Accept")));
+            let listing = get(daemon.data(), "/a/", "Accept: application/json\r\n");
+            assert!(listing.text().contains("index.html"), "{listing:?}");
+        }
         assert!(get(daemon.data(), "/b/", "").text().contains("file"));
+    });
+    let change = |settings| Settings { listing: true, index: Vec::new(), ..settings };
+    each_daemon(&fixture, change, |daemon| {
+        assert!(get(daemon.data(), "/a/", "").text().contains("index.html"));
     });
 }
 

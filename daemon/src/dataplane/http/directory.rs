@@ -40,7 +40,8 @@ pub(super) async fn of_directory(
 ) -> Answering {
     let (request, asked) = (&exchange.request, exchange.asked(worker));
     let share = &served.share;
-    let index = if share.settings.index.is_empty() || request.wants_archive {
+    let wants_listing = request.wants_archive || request.accepts_json && share.settings.listing;
+    let index = if share.settings.index.is_empty() || wants_listing {
         Ok(None)
     } else {
         Box::pin(find_index(worker, connection, request, served)).await

@@ -133,11 +133,12 @@ fn without_body(worker: &Worker, connection: &Registered, input: &mut Input, exc
         let response = options::answer(worker, &exchange);
         return with_response(worker, connection, input, exchange, response);
     }
-    // No file has an archive: what the name leads to has to be seen.
-    let known = if exchange.request.wants_archive {
+    // No file has an archive, and no index answers for a listing as JSON: what the name leads to has to be seen.
+    let request = &exchange.request;
+    let known = if request.wants_archive || request.accepts_json && request.name.is_directory() {
         None
     } else {
-        look_up::known_file(worker, &exchange.request.name)
+        look_up::known_file(worker, &request.name)
     };
     let Some(known) = known else {
         return State::Named(Box::new(exchange.timed(worker)));
