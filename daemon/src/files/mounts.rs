@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -55,6 +56,8 @@ pub struct Mounts {
     /// The open /proc/self/mountinfo, read again from its beginning when poll(2) says that it changed.
     source: Option<File>,
     table: RwLock<Arc<[Mount]>>,
+    /// Whether any of them shows a directory of uploads, which is asked of every entry of a listing.
+    has_reserved: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -97,12 +100,13 @@ impl Mounts {
             is_reserved: false,
         };
         let table = RwLock::new(points.iter().map(mount).collect());
-        Mounts { root, path: Vec::new(), source: None, table }
+        Mounts { root, path: Vec::new(), source: None, table, has_reserved: AtomicBool::new(false) }
     }
 
     fn read(root: MountId, path: Vec<u8>) -> Mounts {
         let source = File::open("/proc/self/mountinfo").ok();
-        let mounts = Mounts { root, path, source, table: RwLock::new(Arc::new([])) };
+        let (table, has_reserved) = (RwLock::new(Arc::from([])), AtomicBool::new(false));
+        let mounts = Mounts { root, path, source, table, has_reserved };
         mounts.load();
         mounts
     }
@@ -158,7 +162,7 @@ impl Mounts {
     }
 
     fn have_reserved(&self) -> bool {
-        self.table().iter().any(|mount| mount.is_reserved)
+        self.has_reserved.load(Ordering::Relaxed)
     }
 
     fn is_reserved(&self, id: MountId) -> bool {
@@ -202,6 +206,11 @@ impl Mounts {
         let Some(text) = self.source.as_ref().and_then(whole) else { return };
         let table: Arc<[Mount]> =
             text.split(|&byte| byte == b'\n').filter_map(|line| parse(line, &self.path)).collect();
+        self.take(table);
+    }
+
+    fn take(&self, table: Arc<[Mount]>) {
+        self.has_reserved.store(table.iter().any(|mount| mount.is_reserved), Ordering::Relaxed);
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = table;
     }
 }
@@ -253,12 +262,15 @@ fn unescaped(text: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use std::io::Write;
 
-    use super::{Arc, MountId, Mounts, Name, RwLock, parse, whole};
+    use super::{Arc, AtomicBool, MountId, Mounts, Name, RwLock, parse, whole};
 
     fn mounts(directory: &str, text: &[u8]) -> Mounts {
         let (path, lines) = (directory.as_bytes().to_vec(), text.split(|byte| *byte == b'\n'));
         let table: Arc<[_]> = lines.filter_map(|line| parse(line, &path)).collect();
-        Mounts { root: MountId(1), path, source: None, table: RwLock::new(table) }
+        let (none, has_reserved) = (RwLock::new(Arc::from([])), AtomicBool::new(false));
+        let mounts = Mounts { root: MountId(1), path, source: None, table: none, has_reserved };
+        mounts.take(table);
+        mounts
     }
 
     const LINES: [&str; 6] = [

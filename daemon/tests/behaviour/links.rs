@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use streamd::config::{DriverChoice, Durability, Settings, SharePath, ShareSettings, SymlinkChoice};
 
 use crate::harness::{
-    Fixture, Mountpoint, Process, TestDaemon, drivers, get, lines_with, or_skip, put, request, settings,
-    wait_until,
+    Fixture, Mountpoint, Process, TEST_FLAGS, TestDaemon, command, drivers, get, lines_with, or_skip, put,
+    request, settings, wait_until,
 };
 
 const JSON: &str = "Accept: application/json\r\n";
@@ -314,6 +314,13 @@ fn a_mount_of_a_directory_of_uploads_is_neither_served_nor_listed_nor_written_to
         for path in ["/up/mounted/", "/up/mounted/partial", "/up/link/", "/up/link/partial"] {
             assert_eq!(get(daemon.data(), path, "").status, 404, "{path} {driver:?}");
         }
+        let mounted = mountpoint.path().to_str().unwrap();
+        let output = command(&[&TEST_FLAGS[..], &["--root", mounted]].concat()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.code() == Some(78) && said.contains("it lies in a directory of uploads"),
+            "{said}"
+        );
         for path in ["/up/mounted/new", "/up/link/new"] {
             assert_eq!(put(daemon.data(), path, "", b"new").status, 409, "{path} {driver:?}");
             assert_eq!(request(daemon.data(), "DELETE", path, "").status, 404, "{path} {driver:?}");

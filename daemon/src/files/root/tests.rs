@@ -1,6 +1,5 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::symlink;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{FileError, Found, Root, Standing, Step, SymlinkChoice};
@@ -221,35 +220,4 @@ fn neither_a_root_nor_a_target_of_links_lies_in_a_directory_of_uploads() {
     }
     let targets = [staging.to_str().unwrap().to_owned()];
     assert_eq!(root.following(SymlinkChoice::Anywhere, &targets).unwrap_err(), FileError::Reserved);
-}
-
-#[test]
-fn a_mount_of_a_directory_of_uploads_shows_none_of_it() {
-    let (keep, root) = fixture();
-    let top = keep.path().join("root");
-    for (staging, mounted) in [(".streamd-uploads", "mounted"), (".streamd-uploads/partial", "mounted-file")]
-    {
-        if staging == ".streamd-uploads" {
-            std::fs::create_dir(top.join(staging)).unwrap();
-            std::fs::create_dir(top.join(mounted)).unwrap();
-            std::fs::write(top.join(staging).join("partial"), "part").unwrap();
-        } else {
-            std::fs::write(top.join(mounted), "").unwrap();
-        }
-        let bind = Command::new("mount").arg("--bind").args([top.join(staging), top.join(mounted)]).status();
-        if !bind.is_ok_and(|status| status.success()) {
-            println!("skipped: this process may not mount");
-            return;
-        }
-    }
-    symlink("mounted", top.join("to-mounted")).unwrap();
-    for path in ["/mounted/partial", "/mounted-file", "/to-mounted/partial", "/mounted", "/to-mounted"] {
-        assert_eq!(text(&root, path), None, "{path}");
-    }
-    assert!(root.open_directory(b"mounted").is_err() && root.open_directory(b"to-mounted").is_err());
-    assert_eq!(Root::open(&top.join("mounted")).unwrap_err(), FileError::Reserved);
-    for mounted in ["mounted", "mounted-file"] {
-        let status = Command::new("umount").arg("--lazy").arg(top.join(mounted)).status().unwrap();
-        assert!(status.success());
-    }
 }
