@@ -42,29 +42,17 @@ pub(super) async fn find(
     }
 }
 
-/// Keeps a file of this share that was just opened for the requests that follow; `generation` is the one before the
-/// opening.
+/// Keeps a file of this share that was just opened for the requests that follow. `own` is its name, and `name` the one
+/// for which it answers: the same, or its directory's. `generation` is the one before the opening.
 pub(super) fn keep(
     worker: &Worker,
     share: &ServedShare,
-    name: &Name,
-    file: SourceFile,
-    generation: Generation,
-) -> Rc<KnownFile> {
-    let description = Description::of(&share.share, name);
-    keep_as(worker, share, [name, name], description, file, generation)
-}
-
-/// Keeps the file of the name `own`, which answers for the directory of the name `directory`.
-pub(super) fn keep_index(
-    worker: &Worker,
-    share: &ServedShare,
-    [directory, own]: [&Name; 2],
+    [name, own]: [&Name; 2],
     file: SourceFile,
     generation: Generation,
 ) -> Rc<KnownFile> {
     let description = Description::of(&share.share, own);
-    keep_as(worker, share, [directory, own], description, file, generation)
+    keep_as(worker, share, [name, own], description, file, generation)
 }
 
 /// Returns the sibling in this coding that is known.

@@ -66,7 +66,7 @@ pub(super) async fn of_name(worker: &Worker, connection: &Connection, exchange: 
             worker.disk.close(file);
             return Response::problem(&asked, 404, "this is a file, and only directories have archives");
         }
-        Ok(Found::File(file)) => look_up::keep(worker, share, &request.name, file, generation),
+        Ok(Found::File(file)) => look_up::keep(worker, share, [&request.name; 2], file, generation),
         Ok(Found::Directory(directory)) => {
             match directory::of_directory(worker, connection, exchange, share, directory).await {
                 Answering::Index(known) => known,

@@ -54,13 +54,7 @@ pub(super) async fn of_directory(
                 return Answering::Made(redirect(&asked, request));
             }
             let Index { name, file, generation } = index;
-            return Answering::Index(look_up::keep_index(
-                worker,
-                served,
-                [&request.name, &name],
-                file,
-                generation,
-            ));
+            return Answering::Index(look_up::keep(worker, served, [&request.name, &name], file, generation));
         }
         (Err(error), _) => {
             discard(worker, connection, directory);
